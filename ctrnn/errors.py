@@ -1,0 +1,136 @@
+"""Every error that the toolkit raises on purpose.
+
+Two families, by who has to act. A :class:`UsageError` says that the call or the experiment file asks for something
+impossible: the message names the argument, what was given, what is allowed and what to try. A :class:`CtrnnError` of
+any other kind says that the numbers went wrong on a well-posed call: it carries what a person needs to go on, such as
+the last good time and state. The command line turns the first into exit code 2 and the second into exit code 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class CtrnnError(Exception):
+    """Base of all errors of the toolkit."""
+
+    exit_code = 1
+
+
+class UsageError(CtrnnError, ValueError):
+    """An argument, a name or a file that cannot be used.
+
+    >>> raise UsageError("dt", given=-0.1, allowed="a positive number of time units")
+    Traceback (most recent call last):
+    ctrnn.errors.UsageError: dt: got -0.1; allowed: a positive number of time units
+    """
+
+    exit_code = 2
+
+    def __init__(self, argument: str, *, given: Any = None, allowed: str = "", hint: str = "") -> None:
+        self.argument, self.given, self.allowed, self.hint = argument, given, allowed, hint
+        text = f"{argument}: got {_short(given)}"
+        if allowed:
+            text += f"; allowed: {allowed}"
+        if hint:
+            text += f". Try: {hint}"
+        super().__init__(text)
+
+
+class UnknownNameError(UsageError):
+    """A name (of a solver, method, state, parameter, column, ...) that does not exist."""
+
+    def __init__(self, argument: str, given: Any, known: Any, hint: str = "") -> None:
+        from difflib import get_close_matches
+
+        known = [str(k) for k in known]
+        close = get_close_matches(str(given), known, n=1)
+        if close and not hint:
+            hint = f"did you mean {close[0]!r}?"
+        super().__init__(argument, given=given, allowed=", ".join(known) or "none", hint=hint)
+        self.known = known
+
+
+class ExpressionError(UsageError):
+    """An equation or a loss written as text that is not a formula in the known symbols."""
+
+
+class ExperimentError(UsageError):
+    """An experiment file with a wrong line, key or value."""
+
+
+class MissingDependencyError(CtrnnError, ImportError):
+    """An optional package is needed for this call."""
+
+    exit_code = 2
+
+    def __init__(self, package: str, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}; install it with: pip install 'ctrnn-toolkit[{extra}]'")
+
+
+class SolverError(CtrnnError, RuntimeError):
+    """A solution that could not be carried to the end of its time span.
+
+    Attributes: ``t`` last good time, ``r`` state there (n,), ``h`` step size tried, ``reason``, ``hint``.
+    """
+
+    def __init__(self, reason: str, *, t: float, r: Any, h: float, hint: str) -> None:
+        self.reason, self.t, self.r, self.h, self.hint = reason, t, np.asarray(r), h, hint
+        super().__init__(
+            f"{reason}; last good t = {t:.10g}, step h = {h:.3g}, state r = {_short(self.r)}. Try: {hint}"
+        )
+
+
+class StepUnderflowError(SolverError):
+    """The step size fell below the smallest one that moves t (or below ``min_step``)."""
+
+
+class DivergenceError(SolverError):
+    """The field or the solution became infinite or NaN."""
+
+
+class TooManyStepsError(SolverError):
+    """``max_steps`` was reached before the end of the time span."""
+
+
+class ConvergenceError(CtrnnError, RuntimeError):
+    """An iteration that did not reach its tolerance."""
+
+
+class NotHurwitzError(CtrnnError, ArithmeticError):
+    """A flow that would grow: some eigenvalue has a real part that is not negative.
+
+    Attribute: ``abscissa``, the largest real part (the spectral abscissa).
+    """
+
+    def __init__(self, abscissa: float, what: str, hint: str) -> None:
+        self.abscissa = abscissa
+        super().__init__(f"{what} is not Hurwitz: its spectral abscissa is {abscissa:.6g}, not negative. Try: {hint}")
+
+
+class SingularJacobianError(CtrnnError, ArithmeticError):
+    """A Jacobian that cannot be inverted to working precision. Attribute: ``condition``."""
+
+    def __init__(self, condition: float, what: str, hint: str) -> None:
+        self.condition = condition
+        super().__init__(f"{what} is singular to working precision (condition {condition:.3g}). Try: {hint}")
+
+
+class NotAtRestError(CtrnnError, ArithmeticError):
+    """A point given as an equilibrium at which the field does not vanish. Attribute: ``residual``."""
+
+    def __init__(self, residual: float, what: str, hint: str) -> None:
+        self.residual = residual
+        super().__init__(f"{what} is not at rest: the largest |F| there is {residual:.3g}. Try: {hint}")
+
+
+def _short(value: Any) -> str:
+    """A value in at most a line."""
+    if isinstance(value, np.ndarray):
+        if value.size > 6:
+            return f"array of shape {value.shape}"
+        return np.array2string(value, precision=6)
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

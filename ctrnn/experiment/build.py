@@ -1,0 +1,221 @@
+"""From a checked specification to the library's objects: field, inputs, problem, gradient methods.
+
+The library checks shapes, names and formulas itself. Where it refuses, the error is raised again with the line and the
+key of the experiment file that it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UsageError
+from ctrnn.experiment import schema as s
+from ctrnn.experiment.build_objective import objective
+from ctrnn.experiment.build_signals import signal
+from ctrnn.experiment.data import Table, read_table
+from ctrnn.experiment.examples import examples_folder
+from ctrnn.experiment.load import Source, check, find, nearest
+from ctrnn.experiment.locate import KeyPath, LocatedError, Nothing
+
+
+class Experiment:
+    """One experiment file, checked, with overrides laid over it.
+
+    >>> Experiment("hare-lynx", ["solver.rtol=1e-6"]).solver["rtol"]
+    1e-06
+
+    Raises: ExperimentError for a wrong file, key, value or override; UnknownNameError for a file that is not there.
+    """
+
+    def __init__(self, experiment: str | Path, overrides: Sequence[str] = ()) -> None:
+        path = find(experiment)
+        self.name = path.stem
+        self.source = Source(path, overrides)
+        self.spec = check(self.source)
+
+    # --- the parts ---
+
+    @cached_property
+    def field(self) -> Any:
+        """The vector field F."""
+        import ctrnn
+
+        spec = self.spec.field
+        with self.at("field"):
+            if isinstance(spec, s.EquationsField):
+                return ctrnn.Equations(
+                    spec.equations, parameters=spec.parameters, inputs=tuple(spec.inputs)
+                )
+            options = spec.model_dump(exclude={"kind", "parameters"})
+            for key in ("mask", "dale", "tau"):
+                if isinstance(options[key], list):
+                    options[key] = np.array(self.rectangular(options[key], ("field", key)))
+            network = ctrnn.RateNetwork(options.pop("n"), **options)
+            if not spec.parameters:
+                return network
+            with self.at("field", "parameters"):
+                arrays = {
+                    k: self.rectangular(v, ("field", "parameters", k))
+                    for k, v in spec.parameters.items()
+                }
+                return network.with_parameters(**arrays)
+
+    @cached_property
+    def data(self) -> Table | None:
+        """The observed rows inside the time span, columns in state order where they are states."""
+        spec = self.spec.data
+        if spec is None:
+            return None
+        columns = spec.columns
+        if isinstance(columns, dict):
+            known = self.field.state_names
+            for key in columns:
+                if key not in known:
+                    path: KeyPath = ("data", "columns", key)
+                    raise self.fault(
+                        path, given=key, allowed=", ".join(known), hint=nearest(key, known)
+                    )
+            columns = {state: columns[state] for state in known if state in columns}
+        with self.at("data"):
+            names = list(columns.values()) if isinstance(columns, dict) else list(columns)
+            table = read_table(self.file(spec.file), spec.time, names)
+        t0, t1 = self.spec.problem.t_span
+        inside = (table.t >= min(t0, t1)) & (table.t <= max(t0, t1))
+        if not inside.any():
+            allowed = f"a span that meets the data's, {table.t[0]:g} to {table.t[-1]:g}"
+            raise self.fault(("problem", "t_span"), allowed=allowed)
+        names = list(columns) if isinstance(columns, dict) else names
+        return Table(table.t[inside], table.y[inside], tuple(names))
+
+    @cached_property
+    def r0(self) -> NDArray[np.float64]:
+        """The initial state (n,)."""
+        r0, n, names = self.spec.problem.r0, self.field.n, self.field.state_names
+        if isinstance(r0, float | int):
+            return np.full(n, float(r0))
+        if isinstance(r0, s.RandomState):
+            return np.random.default_rng(r0.seed).normal(0.0, r0.sd, n)
+        if isinstance(r0, list):
+            return np.array(r0)
+        if isinstance(r0, dict):
+            return self.by_state(r0, ("problem", "r0"))
+        table = self.table(("problem", "r0"))
+        if not (isinstance(self.spec.data.columns, dict) and table.names == tuple(names)):  # type: ignore[union-attr]
+            missing = [name for name in names if name not in table.names]
+            raise self.fault(
+                ("problem", "r0"),
+                allowed=f"numbers: the data have no column for {', '.join(missing)}",
+            )
+        return table.y[0].copy()
+
+    @cached_property
+    def x(self) -> Any:
+        """The input x(t), or None."""
+        return None if self.spec.inputs is None else signal(self, self.spec.inputs, ("inputs",))
+
+    @cached_property
+    def problem(self) -> Any:
+        """The :class:`ctrnn.Problem`, with its objective where the file has one."""
+        import ctrnn
+
+        loss = objective(self)
+        r0, t_span = self.r0, tuple(self.spec.problem.t_span)
+        with self.at("problem", x=("inputs",), inputs=("inputs",)):
+            problem = ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x)
+        if loss is None:
+            return problem
+        with self.at("objective"):
+            return ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x, objective=loss)
+
+    @property
+    def solver(self) -> dict[str, Any]:
+        """Keyword arguments for every solve; ``max_steps`` is left out, since only ``simulate`` takes it."""
+        spec = self.spec.solver
+        return {"solver": spec.name, "rtol": spec.rtol, "atol": spec.atol, "dt": spec.dt}
+
+    @property
+    def guess(self) -> NDArray[np.float64]:
+        """Where the search for an equilibrium starts (n,)."""
+        guess = self.spec.equilibrium.guess if self.spec.equilibrium else None
+        if guess is None:
+            return self.r0
+        path: KeyPath = ("equilibrium", "guess")
+        if isinstance(guess, dict):
+            return self.by_state(guess, path)
+        if len(guess) != self.field.n:
+            raise self.fault(path, allowed=f"{self.field.n} numbers, one for each state")
+        return np.array(guess)
+
+    # --- helpers ---
+
+    def table(self, path: KeyPath) -> Table:
+        """The data; a fault at ``path`` where the file has none."""
+        if self.data is None:
+            raise self.fault(
+                path,
+                allowed="numbers, or a table [data] in this file",
+                given=self.source.given(path),
+            )
+        return self.data
+
+    def by_state(self, values: dict[str, float], path: KeyPath) -> NDArray[np.float64]:
+        """A table by state name as a vector (n,)."""
+        names = self.field.state_names
+        for key in values:
+            if key not in names:
+                raise self.fault(
+                    (*path, key), given=key, allowed=", ".join(names), hint=nearest(key, names)
+                )
+        for name in names:
+            if name not in values:
+                raise self.fault((*path, name), allowed="a number for every state")
+        return np.array([values[name] for name in names])
+
+    def rectangular(self, values: Any, path: KeyPath) -> Any:
+        """``values``, all of whose rows are of one length."""
+        if isinstance(values, list) and isinstance(values[0], list):
+            for k, row in enumerate(values):
+                if len(row) != len(values[0]):
+                    allowed = f"{len(values[0])} numbers, as in the first row"
+                    raise self.fault((*path, k), allowed=allowed)
+        return values
+
+    def file(self, name: str) -> Path:
+        """A data file: beside the experiment file, or shipped."""
+        beside, shipped = self.source.path.parent / name, examples_folder() / name
+        return shipped if not beside.exists() and shipped.exists() else beside
+
+    def fault(
+        self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None
+    ) -> LocatedError:
+        """An error at a key of this file."""
+        return self.source.fault(path, allowed=allowed, hint=hint, given=given)
+
+    @contextmanager
+    def at(self, *section: str | int, **keys: KeyPath) -> Iterator[None]:
+        """Raise a UsageError from the block again as a fault of this table, or of the key that it names.
+
+        ``keys``: where the library's argument of that name stands in the file.
+        """
+        try:
+            yield
+        except LocatedError:
+            raise
+        except UsageError as error:
+            path: KeyPath = section
+            for word in re.findall(r"\w+", error.argument):
+                inside = [
+                    p for p in self.source.paths() if p[: len(section)] == section and p[-1] == word
+                ]
+                if word in keys or inside:
+                    path = keys[word] if word in keys else min(inside, key=len)
+                    break
+            raise self.fault(path, allowed=error.allowed, hint=error.hint).because(error) from error

@@ -1,0 +1,97 @@
+"""The objective from its table in an experiment file: what is observed, when, and against what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.experiment.build_signals import signal
+from ctrnn.experiment.locate import KeyPath
+from ctrnn.experiment.schema import Data, Grid, ObjectiveSpec, ReadoutSpec
+from ctrnn.experiment.values import Section
+
+if TYPE_CHECKING:
+    from ctrnn.experiment.build import Experiment
+
+
+def objective(e: Experiment) -> Any:
+    """The :class:`ctrnn.Objective` of [objective], or None."""
+    import ctrnn
+
+    spec = e.spec.objective
+    if spec is None:
+        return None
+    at = _times(e, spec)
+    weight = (
+        signal(e, spec.weight, ("objective", "weight"))
+        if isinstance(spec.weight, Section)
+        else spec.weight
+    )
+    if isinstance(weight, list):
+        weight = np.array(weight)
+    target, readout = _target(e, spec, at), _readout(e, spec)
+    with e.at("objective"):
+        return ctrnn.Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
+
+
+def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
+    """The observation times (K,), or None for an integral."""
+    if spec.at is None:
+        return None
+    if spec.at == "data":
+        return e.table(("objective", "at")).t
+    if isinstance(spec.at, Grid):
+        start, stop, step = spec.at.start, spec.at.stop, spec.at.step
+        if stop < start:
+            raise e.fault(("objective", "at", "stop"), allowed=f"a time from start = {start:g} on")
+        return start + step * np.arange(int(np.floor((stop - start) / step * (1 + 1e-12))) + 1)
+    return np.array(spec.at)
+
+
+def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) -> Any:
+    """What the output should be: a signal, an array (K, p), or None."""
+    target = spec.target
+    if isinstance(target, Section) or (isinstance(target, list) and isinstance(target[0], Section)):
+        return signal(e, target, ("objective", "target"))
+    if isinstance(target, list):
+        return np.array(e.rectangular(target, ("objective", "target")))
+    if target != "data":
+        return target
+    table = e.table(("objective", "target"))
+    if at is None:
+        from ctrnn import inputs
+
+        return inputs.Sampled(table.t, table.y, kind="linear")
+    rows = np.searchsorted(table.t, at)
+    if np.any(rows == len(table.t)) or np.any(table.t[np.minimum(rows, len(table.t) - 1)] != at):
+        raise e.fault(("objective", "at"), allowed='"data", or times that are in the data')
+    return table.y[rows]
+
+
+def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
+    """How the output o is read from r."""
+    from ctrnn.objective import Readout
+
+    readout = spec.readout
+    if isinstance(readout, ReadoutSpec):
+        path: KeyPath = ("objective", "readout")
+        if (readout.V is None) == (readout.size is None):
+            raise e.fault(path, allowed="either V, or size with a seed")
+        if readout.V is not None:
+            V = np.array(e.rectangular(readout.V, (*path, "V")))
+        else:
+            generator = np.random.default_rng(readout.seed)
+            V = generator.normal(0.0, e.field.n**-0.5, (readout.size, e.field.n))
+        with e.at(*path):
+            return Readout(
+                V,
+                np.zeros(len(V)) if readout.c is None else readout.c,
+                activation=readout.activation,
+            )
+    states = isinstance(e.spec.data, Data) and isinstance(e.spec.data.columns, dict)
+    if readout is None and spec.target == "data" and states:
+        observed = e.table(("objective", "target")).names
+        return None if observed == tuple(e.field.state_names) else list(observed)
+    return readout

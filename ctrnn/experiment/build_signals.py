@@ -1,0 +1,38 @@
+"""Signals x(t) from their tables in an experiment file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ctrnn.experiment.data import read_table
+from ctrnn.experiment.locate import KeyPath
+from ctrnn.experiment.signals import CsvSignal, NoiseSignal, ProductSignal, SampledSignal, SumSignal
+
+if TYPE_CHECKING:
+    from ctrnn.experiment.build import Experiment
+
+
+def signal(e: Experiment, spec: Any, path: KeyPath) -> Any:
+    """A signal x(t) from its table, or the stack of a list of tables, one below another."""
+    from ctrnn import inputs
+
+    if isinstance(spec, list):
+        return inputs.stack(*(signal(e, one, (*path, k)) for k, one in enumerate(spec)))
+    if isinstance(spec, SumSignal | ProductSignal):
+        total, *rest = (signal(e, one, (*path, "terms", k)) for k, one in enumerate(spec.terms))
+        with e.at(*path):
+            for term in rest:
+                total = total + term if spec.kind == "sum" else total * term
+        return total
+    options = spec.model_dump(exclude={"kind", "interpolation"})
+    if hasattr(spec, "interpolation"):
+        options["kind"] = spec.interpolation
+    with e.at(*path):
+        if isinstance(spec, SampledSignal):
+            options["values"] = e.rectangular(spec.values, (*path, "values"))
+        if isinstance(spec, CsvSignal):
+            table = read_table(e.file(options.pop("file")), spec.time, spec.columns)
+            return inputs.Sampled(table.t, table.y, kind=spec.interpolation)
+        if isinstance(spec, NoiseSignal):
+            options["t_span"] = tuple(e.spec.problem.t_span)
+        return getattr(inputs, spec.kind.capitalize())(**options)

@@ -1,0 +1,20 @@
+"""The experiments that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+
+def examples_folder() -> Path:
+    """Where the shipped experiments and their data stand."""
+    return Path(str(resources.files("ctrnn") / "examples"))
+
+
+def example_names() -> list[str]:
+    """Names of the shipped experiments.
+
+    >>> example_names()
+    ['hare-lynx', 'limit-cycle', 'scalar']
+    """
+    return sorted(file.stem for file in examples_folder().glob("*.toml"))

@@ -1,0 +1,225 @@
+"""Read an experiment file: TOML text → overrides → checked specification, with every fault at its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ctrnn.errors import UnknownNameError
+from ctrnn.experiment.examples import example_names, examples_folder
+from ctrnn.experiment.locate import KeyPath, LocatedError, Nothing, dotted, lines_of
+from ctrnn.experiment.schema import ExperimentSpec
+
+
+def find(experiment: str | Path) -> Path:
+    """The file meant by a path or by a shipped name.
+
+    Raises: UnknownNameError where neither exists.
+    """
+    path = Path(experiment)
+    if path.is_file():
+        return path
+    shipped = examples_folder() / f"{experiment}.toml"
+    if shipped.parent == examples_folder() and shipped.is_file():
+        return shipped
+    known = example_names()
+    hint = f"{nearest(experiment, known)} `ctrnn examples` lists the shipped ones".strip()
+    raise UnknownNameError("EXPERIMENT", str(experiment), ["a TOML file", *known], hint)
+
+
+class Source:
+    """The text of a file, the overrides laid over it, and where each key came from."""
+
+    def __init__(self, path: Path, overrides: Sequence[str] = ()) -> None:
+        self.path = path
+        self.name = path.name if path.parent == examples_folder() else str(path)
+        self.overridden: dict[KeyPath, str] = {}
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise LocatedError(
+                self.name, None, "", given=error.reason, allowed="a UTF-8 text file"
+            ) from error
+        self.tree = self._parse(text)
+        self.lines = lines_of(text)
+        for item in overrides:
+            self._override(item)
+
+    def _parse(self, text: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            message = str(error)
+            found = re.search(r"\(at line (\d+), column (\d+)\)", message)
+            lines = text.splitlines()
+            line = int(found[1]) if found else max(len(lines), 1)
+            column = f"column {found[2]}" if found else "end of file"
+            given = lines[line - 1].strip() if line <= len(lines) else ""
+            raise LocatedError(
+                self.name,
+                line,
+                column,
+                given=given,
+                allowed="TOML",
+                hint=message.split(" (at ")[0].lower(),
+            ) from error
+
+    def _override(self, item: str) -> None:
+        """Lay ``path.to.key=value`` over the tree; the value is TOML, or else plain text."""
+        form = "path.to.key=value, such as solver.rtol=1e-6"
+        name, equals, text = item.partition("=")
+        if not equals or "\n" in item:
+            raise LocatedError("--set", None, "", given=item, allowed=form)
+        try:
+            node: Any = tomllib.loads(f"{name} = 0")
+        except tomllib.TOMLDecodeError as error:
+            raise LocatedError("--set", None, "", given=item, allowed=form) from error
+        path: KeyPath = ()
+        while isinstance(node, dict):
+            ((part, node),) = node.items()
+            path += (part,)
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        branch: Any = self.tree
+        real: KeyPath = ()
+        for k, part in enumerate(path):
+            if isinstance(branch, list):
+                if not (str(part).isdigit() and int(part) < len(branch)):
+                    allowed = f"an index from 0 to {len(branch) - 1}"
+                    raise LocatedError(
+                        "--set", None, dotted(path[: k + 1]), given=part, allowed=allowed
+                    )
+                part = int(part)
+            elif not isinstance(branch, dict):
+                key = dotted(path[:k])
+                raise LocatedError(
+                    "--set", None, key, given=branch, allowed=f"a table, to set {part!r} in it"
+                )
+            real += (part,)
+            if k == len(path) - 1:
+                branch[part] = value
+            elif isinstance(branch, list):
+                branch = branch[part]
+            else:
+                branch = branch.setdefault(part, {})
+        self.overridden[real] = item
+
+    def paths(self) -> list[KeyPath]:
+        """Every key path that the file or an override gives."""
+        return [*self.lines, *self.overridden]
+
+    def given(self, path: KeyPath) -> Any:
+        """The value at a key path, or :class:`Nothing`."""
+        node: Any = self.tree
+        for part in path:
+            try:
+                node = node[part]
+            except (KeyError, IndexError, TypeError):
+                return Nothing()
+        return node
+
+    def fault(
+        self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None
+    ) -> LocatedError:
+        """An error at a key path: at its line, or that of the nearest table that exists, or at its ``--set``."""
+        given = self.given(path) if given is None else given
+        words: dict[str, Any] = {"given": given, "allowed": allowed, "hint": hint}
+        for override, item in reversed(self.overridden.items()):
+            if path[: len(override)] == override or (
+                path not in self.lines and override[: len(path)] == path
+            ):
+                return LocatedError(f"--set {item}", None, dotted(path), **words)
+        line = next(
+            (self.lines[path[:k]] for k in range(len(path), 0, -1) if path[:k] in self.lines), 1
+        )
+        return LocatedError(self.name, line, dotted(path), **words)
+
+
+def check(source: Source) -> ExperimentSpec:
+    """The specification in a source.
+
+    Raises: LocatedError for the first fault by line, with the further ones in its message.
+    """
+    try:
+        return ExperimentSpec.model_validate(source.tree)
+    except ValidationError as error:
+        faults = [_fault(source, details) for details in error.errors(include_url=False)]
+    faults.sort(key=lambda fault: fault.line or 0)
+    first, *others = faults
+    first.others = others
+    raise first
+
+
+def _fault(source: Source, details: Any) -> LocatedError:
+    """One finding of pydantic, in the words and at the place of the user's file."""
+    # Parts in <> are names of alternatives, "[key]" marks a table's key rather than its value.
+    parts = [p for p in details["loc"] if not (isinstance(p, str) and p[:1] in "<[")]
+    path: KeyPath = tuple(parts)
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "unknown_key":
+        known = context["known"]
+        allowed = "the keys " + ", ".join(known)
+        key = context["key"]
+        return source.fault((*path, key), given=key, allowed=allowed, hint=nearest(key, known))
+    if kind == "union_tag_invalid":
+        options = [o.strip("' ").strip("<>") for o in context["expected_tags"].split(", ")]
+        value = source.given(path)
+        if context["discriminator"] == "kind_of()" and isinstance(value, dict):
+            return source.fault(
+                (*path, "kind"),
+                allowed=", ".join(options),
+                hint=nearest(value.get("kind"), options),
+            )
+        if context["discriminator"] == "kind_of()":
+            return source.fault(path, allowed="a table with kind = " + ", ".join(options))
+        return source.fault(path, allowed=" or ".join(_SHAPES[option] for option in options))
+    if kind == "literal_error":
+        options = re.findall(r"'([^']*)'", context["expected"])
+        return source.fault(
+            path, allowed=", ".join(options), hint=nearest(source.given(path), options)
+        )
+    words = _WORDS.get(kind)
+    return source.fault(path, allowed=words.format(**context) if words else details["msg"])
+
+
+def nearest(given: Any, known: Sequence[str]) -> str:
+    close = get_close_matches(str(given), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+_SHAPES = {
+    "number": "a number",
+    "text": "text",
+    "list": "a list",
+    "matrix": "a list of lists of numbers",
+    "table": "a table",
+    "seed": "{seed = 1, sd = 1.0}",
+    "signals": "a list of signals",
+}
+_WORDS = {
+    "missing": "this key must be given",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "finite_number": "a finite number",
+    "greater_than": "a number > {gt}",
+    "greater_than_equal": "a number >= {ge}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "string_pattern_mismatch": "a name of letters, digits and _, not beginning with a digit",
+}

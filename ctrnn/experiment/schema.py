@@ -1,0 +1,283 @@
+"""What an experiment file may hold: one pydantic model per table, strict, unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from ctrnn.experiment.signals import Signal
+from ctrnn.experiment.values import (
+    ByKind,
+    ByShape,
+    Count,
+    Matrix,
+    Name,
+    NotNegative,
+    Number,
+    Numbers,
+    Positive,
+    Section,
+    shape,
+)
+
+# --- [field] -----------------------------------------------------------------------------------------------------
+
+
+class EquationsField(Section):
+    """dr/dt given as text, one expression per state."""
+
+    kind: Literal["equations"]
+    equations: Annotated[dict[Name, str], Field(min_length=1)]
+    parameters: dict[Name, Number] = {}
+    inputs: list[Name] = []
+
+
+Values = Annotated[
+    Annotated[Number, Tag("<number>")]
+    | Annotated[Numbers, Tag("<list>")]
+    | Annotated[Matrix, Tag("<matrix>")],
+    ByShape,
+]
+
+
+class RateNetworkField(Section):
+    """tau dr/dt = −r + W φ(r) + U x + b (form "state") or −r + φ(W r + U x + b) (form "rate")."""
+
+    kind: Literal["rate_network"]
+    n: Count
+    inputs: Annotated[int, Field(ge=0)] = 0
+    tau: Annotated[
+        Annotated[Positive, Tag("<number>")] | Annotated[list[Positive], Tag("<list>")], ByShape
+    ] = 1.0
+    activation: str = "tanh"
+    gain: NotNegative = 1.0
+    seed: int | None = None
+    form: Literal["state", "rate"] = "state"
+    mask: Matrix | None = None
+    dale: Numbers | None = None
+    train_tau: bool = False
+    parameters: dict[str, Values] = {}
+
+
+FieldSpec = Annotated[
+    Annotated[EquationsField, Tag("<equations>")]
+    | Annotated[RateNetworkField, Tag("<rate_network>")],
+    ByKind,
+]
+
+# --- [data], [problem], [objective] --------------------------------------------------------------------------------
+
+
+class Data(Section):
+    """A CSV file with a header: its time column, and for each state (or read-out, in order) its column."""
+
+    file: str
+    time: str
+    columns: Annotated[
+        Annotated[dict[Name, str], Field(min_length=1), Tag("<table>")]
+        | Annotated[list[str], Field(min_length=1), Tag("<list>")],
+        ByShape,
+    ]
+
+
+class RandomState(Section):
+    """Independent normal values N(0, sd²), from a seed."""
+
+    seed: int
+    sd: Positive = 1.0
+
+
+class ProblemSpec(Section):
+    """dr/dt = F(t, r, w, x(t)) from r(t0) = r0 over t_span = [t0, t1]."""
+
+    t_span: Annotated[list[Number], Field(min_length=2, max_length=2)]
+    r0: Annotated[
+        Annotated[Literal["data"], Tag("<text>")]
+        | Annotated[Number, Tag("<number>")]
+        | Annotated[Numbers, Tag("<list>")]
+        | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")]
+        | Annotated[RandomState, Tag("<seed>")],
+        Discriminator(
+            lambda v: "<seed>" if isinstance(v, dict) and set(v) <= {"seed", "sd"} else shape(v)
+        ),
+    ] = 0.0
+
+
+class Grid(Section):
+    """The times start, start + step, … up to stop."""
+
+    start: Number
+    stop: Number
+    step: Positive
+
+
+Times = Annotated[
+    Annotated[Literal["data"], Tag("<text>")]
+    | Annotated[Numbers, Tag("<list>")]
+    | Annotated[Grid, Tag("<table>")],
+    ByShape,
+]
+
+
+class ReadoutSpec(Section):
+    """o = g(V r + c): V given, or drawn from N(0, 1/n) with a seed."""
+
+    V: Matrix | None = None
+    c: Numbers | None = None
+    size: Count | None = None
+    seed: int | None = None
+    activation: Literal["linear", "softmax"] = "linear"
+
+
+class ObjectiveSpec(Section):
+    """Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, ∫ a(t) ℓ(o, y) dt when not."""
+
+    loss: str = "squared_error"
+    target: (
+        Annotated[
+            Annotated[Literal["data"], Tag("<text>")]
+            | Annotated[Number, Tag("<number>")]
+            | Annotated[Numbers, Tag("<list>")]
+            | Annotated[Matrix, Tag("<matrix>")]
+            | Annotated[Signal, Tag("<table>")]
+            | Annotated[list[Signal], Field(min_length=1), Tag("<signals>")],
+            Discriminator(
+                lambda v: (
+                    "<signals>"
+                    if isinstance(v, list) and v and isinstance(v[0], dict)
+                    else shape(v)
+                )
+            ),
+        ]
+        | None
+    ) = None
+    at: Times | None = None
+    weight: Annotated[
+        Annotated[Number, Tag("<number>")]
+        | Annotated[Numbers, Tag("<list>")]
+        | Annotated[Signal, Tag("<table>")],
+        ByShape,
+    ] = 1.0
+    readout: (
+        Annotated[
+            Annotated[str, Tag("<text>")]
+            | Annotated[list[str], Field(min_length=1), Tag("<list>")]
+            | Annotated[ReadoutSpec, Tag("<table>")],
+            ByShape,
+        ]
+        | None
+    ) = None
+
+
+# --- [solver], [gradient], [compare], [fit], [equilibrium], [figures] -------------------------------------------------
+
+
+class SolverSpec(Section):
+    name: str = "tsit5"
+    rtol: Positive = 1e-8
+    atol: Positive = 1e-10
+    dt: Positive | None = None
+    max_steps: Count = 1_000_000
+    points: Annotated[int, Field(ge=2)] = 501
+
+
+class MethodTable(Section):
+    """A gradient method with its options: {name = "rtrl", block = 1} or {name = "adjoint", mode = "backsolve"}."""
+
+    name: Literal[
+        "auto", "rtrl", "adjoint", "rflo", "autograd", "complex-step", "central-difference"
+    ]
+    block: Count | None = None
+    mode: Literal["discrete", "continuous", "backsolve", "interpolate"] | None = None
+
+
+MethodName = Literal[
+    "auto", "rtrl", "adjoint", "rflo", "autograd", "complex-step", "central-difference"
+]
+Method = Annotated[
+    Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape
+]
+Methods = Annotated[list[Method], Field(min_length=1)]
+
+
+class GradientSpec(Section):
+    method: Method = "auto"
+
+
+class CompareSpec(Section):
+    methods: Methods
+
+
+Transform = Literal["log", "none"]
+
+
+class FitSpec(Section):
+    """Least loss over the named parameters (all by default), and over r0 if asked."""
+
+    optimizer: Literal["L-BFGS-B", "BFGS", "adam"] = "L-BFGS-B"
+    parameters: list[str] | None = None
+    r0: bool = False
+    transform: Annotated[
+        Annotated[Transform, Tag("<text>")] | Annotated[dict[str, Transform], Tag("<table>")],
+        ByShape,
+    ] = "none"
+    methods: Methods | None = None
+    max_iterations: Count = 200
+    learning_rate: Positive = 1e-2
+
+
+class EquilibriumSpec(Section):
+    """Where to start looking for F(r) = 0: the problem's r0 unless a guess is given."""
+
+    guess: (
+        Annotated[
+            Annotated[Numbers, Tag("<list>")]
+            | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")],
+            ByShape,
+        ]
+        | None
+    ) = None
+
+
+FigureName = Literal[
+    "trajectory",
+    "phase-portrait",
+    "gradient-agreement",
+    "leak-only",
+    "read-out",
+    "fit",
+    "fit-history",
+    "spectrum",
+]
+
+
+class FiguresSpec(Section):
+    """Which pictures to draw: all that the rest of the file gives rise to, unless listed."""
+
+    show: list[FigureName] | None = None
+
+
+class ExperimentSpec(Section):
+    """The whole file."""
+
+    title: str = ""
+    shows: str = ""
+    field: FieldSpec
+    problem: ProblemSpec
+    inputs: (
+        Annotated[
+            Annotated[Signal, Tag("<table>")]
+            | Annotated[list[Signal], Field(min_length=1), Tag("<list>")],
+            ByShape,
+        ]
+        | None
+    ) = None
+    data: Data | None = None
+    objective: ObjectiveSpec | None = None
+    solver: SolverSpec = SolverSpec()
+    gradient: GradientSpec | None = None
+    compare: CompareSpec | None = None
+    fit: FitSpec | None = None
+    equilibrium: EquilibriumSpec | None = None
+    figures: FiguresSpec = FiguresSpec()

@@ -1,0 +1,106 @@
+"""Signals in an experiment file: inputs, targets and weights are tables with a ``kind``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from ctrnn.experiment.values import (
+    ByKind,
+    ByShape,
+    Count,
+    Matrix,
+    NotNegative,
+    Number,
+    Numbers,
+    Positive,
+    Section,
+)
+
+Channels = Annotated[
+    Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape
+]
+Interpolation = Literal["hold", "linear", "cubic"]
+
+
+class ConstantSignal(Section):
+    kind: Literal["constant"]
+    values: Channels
+
+
+class SampledSignal(Section):
+    kind: Literal["sampled"]
+    times: Numbers
+    values: Annotated[
+        Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")], ByShape
+    ]
+    interpolation: Interpolation = "hold"
+
+
+class PulseSignal(Section):
+    kind: Literal["pulse"]
+    onset: Number
+    width: Positive
+    amplitude: Channels = 1.0
+
+
+class StepSignal(Section):
+    kind: Literal["step"]
+    onset: Number
+    amplitude: Channels = 1.0
+
+
+class SineSignal(Section):
+    """offset + amplitude sin(2π frequency t + phase)."""
+
+    kind: Literal["sine"]
+    frequency: Channels
+    amplitude: Channels = 1.0
+    phase: Channels = 0.0
+    offset: Channels = 0.0
+
+
+class NoiseSignal(Section):
+    """One fixed path, sampled every dt over the problem's time span."""
+
+    kind: Literal["noise"]
+    dt: Positive
+    sd: NotNegative
+    seed: int
+    size: Count = 1
+    interpolation: Literal["hold", "linear"] = "hold"
+
+
+class CsvSignal(Section):
+    """Columns of a CSV file, at the times of another column."""
+
+    kind: Literal["csv"]
+    file: str
+    time: str
+    columns: Annotated[list[str], Field(min_length=1)]
+    interpolation: Interpolation = "hold"
+
+
+class SumSignal(Section):
+    kind: Literal["sum"]
+    terms: Annotated[list[Signal], Field(min_length=1)]
+
+
+class ProductSignal(Section):
+    kind: Literal["product"]
+    terms: Annotated[list[Signal], Field(min_length=1)]
+
+
+Signal = Annotated[
+    Annotated[ConstantSignal, Tag("<constant>")]
+    | Annotated[SampledSignal, Tag("<sampled>")]
+    | Annotated[PulseSignal, Tag("<pulse>")]
+    | Annotated[StepSignal, Tag("<step>")]
+    | Annotated[SineSignal, Tag("<sine>")]
+    | Annotated[NoiseSignal, Tag("<noise>")]
+    | Annotated[CsvSignal, Tag("<csv>")]
+    | Annotated[SumSignal, Tag("<sum>")]
+    | Annotated[ProductSignal, Tag("<product>")],
+    ByKind,
+]

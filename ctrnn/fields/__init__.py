@@ -1,0 +1,1 @@
+"""Vector fields F(t, r, w, x): equations, networks and torch callables."""

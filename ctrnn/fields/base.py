@@ -1,0 +1,281 @@
+"""What every field F(t, r, w, x) has: names, parameters, and its compiled functions bound to numbers.
+
+A field is immutable; ``with_parameters`` returns a changed copy. Parameters are named arrays. Flattened in the order of
+``parameter_names``, each row by row, they are the vector w of length m that optimisers see.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A field's compiled functions and the shape in which they see its parameters (ctrnn.kernels.abi)."""
+
+    table: Array  # (SLOTS,) int64 addresses; 0 where a slot is empty
+    groups: int
+    columns: int
+    index: Array  # (groups * columns,) position in the flat vector, -1 for none
+    extra: tuple[int, ...] = ()  # the field's own ctx entries
+    scratch: int = 0  # doubles of scratch
+    blas: bool = False
+    keep: tuple[Any, ...] = ()  # objects that own what lies at the addresses
+
+
+@dataclass
+class Bound:
+    """A field at given parameters and inputs, ready for the compiled loops; owns the memory behind the addresses."""
+
+    system: Any  # ctrnn.kernels.abi.System
+    n: int
+    x_stride: int
+    kernel: Kernel
+    m: int
+    keep: tuple[Any, ...]
+    raisers: tuple[Callable[[], None], ...] = field(default=())
+
+    def raise_pending(self) -> None:
+        """Raise what a callback written in Python has raised meanwhile."""
+        for raiser in self.raisers:
+            raiser()
+
+    def rows(self, G: Array) -> Array:
+        """Parameter rows as the kernels keep them, G (groups, q, columns), as a matrix (q, m)."""
+        q = G.shape[1]
+        flat = np.zeros((q, self.m + 1))
+        # entries that share a parameter add up; those that belong to none go to the last column
+        np.add.at(flat.T, self.kernel.index, G.transpose(0, 2, 1).reshape(-1, q))
+        return flat[:, : self.m]
+
+
+class Field(ABC):
+    """dr/dt = F(t, r, w, x), with n states, m parameters and ``input_size`` inputs."""
+
+    state_names: tuple[str, ...]
+    input_names: tuple[str, ...]
+    parameters: dict[str, Array]
+    #: whether leaving x out means x = 0 (networks) or is a mistake
+    input_is_optional = False
+
+    # -- sizes and names -------------------------------------------------------------------------------------------
+
+    @property
+    def n(self) -> int:
+        return len(self.state_names)
+
+    @property
+    def input_size(self) -> int:
+        return len(self.input_names)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        return tuple(self.parameters)
+
+    @property
+    def m(self) -> int:
+        return sum(p.size for p in self.parameters.values())
+
+    @property
+    def labels(self) -> list[str]:
+        """A name for each entry of the flat vector, as ``W[0,1]``."""
+        return [
+            name + (f"[{','.join(map(str, place))}]" if place else "")
+            for name, value in self.parameters.items()
+            for place in np.ndindex(value.shape)
+        ]
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    @property
+    def vector(self) -> Array:
+        """The parameters in one vector (m,), a copy."""
+        if not self.parameters:
+            return np.empty(0)
+        return np.concatenate([p.ravel() for p in self.parameters.values()])
+
+    def unflatten(self, vector: Array) -> dict[str, Array]:
+        """A flat vector (..., m) as named arrays, with the leading axes in front of each."""
+        vector = np.asarray(vector)
+        if vector.shape[-1:] != (self.m,):
+            raise UsageError("vector", given=vector, allowed=f"shape (..., {self.m})")
+        named, start = {}, 0
+        for name, value in self.parameters.items():
+            part = vector[..., start : start + value.size]
+            named[name] = part.reshape(vector.shape[:-1] + value.shape)
+            start += value.size
+        return named
+
+    def with_vector(self, vector: Array) -> Self:
+        return self.with_parameters(**self.unflatten(vector))
+
+    def with_parameters(self, **named: Any) -> Self:
+        """A copy with some parameters changed.
+
+        Raises UnknownNameError for a name that is no parameter and UsageError for a wrong shape or NaN.
+        """
+        changed = copy.copy(self)
+        changed.parameters = dict(self.parameters)
+        for name, value in named.items():
+            if name not in self.parameters:
+                raise UnknownNameError("parameter", name, self.parameters)
+            changed.parameters[name] = self._checked(name, value, self.parameters[name].shape)
+        return changed
+
+    def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        return checked_array(f"parameter {name!r}", value, shape)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper bounds of the flat vector, (m,) each."""
+        return np.full(self.m, -np.inf), np.full(self.m, np.inf)
+
+    # -- the compiled functions ------------------------------------------------------------------------------------
+
+    @cached_property
+    @abstractmethod
+    def kernel(self) -> Kernel:
+        """The compiled functions (compiled, or read from disk, at first use)."""
+
+    @abstractmethod
+    def kernel_vector(self) -> Array:
+        """The parameters (and constants) as the compiled functions want them."""
+
+    @abstractmethod
+    def torch_function(self) -> Callable[..., Any]:
+        """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
+
+    def raisers(self) -> tuple[Callable[[], None], ...]:
+        return ()
+
+    def bind(self, program: Any = None, channels: int | None = None) -> Bound:
+        """Bind to an input's program with that many channels (the field reads the first ``input_size``)."""
+        from ctrnn.kernels import abi
+
+        kernel = self.kernel
+        stride = max(self.input_size if channels is None else channels, 0)
+        scratch = np.zeros(max(kernel.scratch, 1))
+        ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
+        ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
+        ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
+        ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas else 0
+        ctx[abi.EXTRA :] = kernel.extra
+        code = np.zeros(0, dtype=np.int64) if program is None else program.code
+        data = np.zeros(0) if program is None else program.data
+        system = abi.System(kernel.table, ctx, self.kernel_vector(), code, data)
+        raisers = self.raisers() + (() if program is None else (program.raise_pending,))
+        return Bound(system, self.n, stride, kernel, self.m, (scratch, program, kernel.keep), raisers)
+
+    # -- values at a point, for analysis and tests -------------------------------------------------------------------
+
+    def __call__(self, t: float, r: Any, x: Any = None) -> Array:
+        """F at one point: r (n,), x (input_size,) -> (n,)."""
+        from ctrnn.kernels import point
+
+        bound, r, x = self._at_point(r, x)
+        out = np.empty(self.n)
+        point.field(bound.system, float(t), r, x, out)
+        bound.raise_pending()
+        return out
+
+    def jacobian(self, t: float, r: Any, x: Any = None) -> Array:
+        """J = ∂F/∂r at one point, (n, n)."""
+        from ctrnn.kernels import point
+
+        bound, r, x = self._at_point(r, x)
+        out = np.empty((self.n, self.n))
+        point.jacobian(bound.system, float(t), r, x, out)
+        bound.raise_pending()
+        return out
+
+    def vjp(self, t: float, r: Any, K: Any, x: Any = None) -> Array:
+        """K J for q rows K (q, n), without forming J; (q, n). One row may come as (n,)."""
+        from ctrnn.kernels import point
+
+        bound, r, x = self._at_point(r, x)
+        K = np.asarray(K, dtype=float)
+        columns = np.ascontiguousarray(np.atleast_2d(K).T)
+        out = np.empty_like(columns)
+        point.vjp(bound.system, float(t), r, x, columns, out)
+        bound.raise_pending()
+        return out.T.reshape(K.shape).copy()
+
+    def parameter_vjp(self, t: float, r: Any, K: Any, x: Any = None) -> Array:
+        """K F_w for q rows K (q, n), without forming F_w; (q, m). One row (n,) gives (m,)."""
+        from ctrnn.kernels import point
+
+        bound, r, x = self._at_point(r, x)
+        K = np.asarray(K, dtype=float)
+        columns = np.ascontiguousarray(np.atleast_2d(K).T)
+        G = np.zeros((bound.kernel.groups, columns.shape[1], bound.kernel.columns))
+        point.accumulate(bound.system, float(t), r, x, columns, G)
+        bound.raise_pending()
+        return bound.rows(G).reshape(K.shape[:-1] + (self.m,))
+
+    def parameter_jacobian(self, t: float, r: Any, x: Any = None) -> Array:
+        """F_w = ∂F/∂w at one point, (n, m)."""
+        return self.parameter_vjp(t, r, np.eye(self.n), x)
+
+    def _at_point(self, r: Any, x: Any) -> tuple[Bound, Array, Array]:
+        r = checked_array("r", r, (self.n,))
+        if x is None and (self.input_is_optional or self.input_size == 0):
+            x = np.zeros(self.input_size)
+        if x is None:
+            raise UsageError("x", given=None, allowed=f"values of the inputs {', '.join(self.input_names)}")
+        return self._point_bound, r, checked_array("x", np.atleast_1d(x), (self.input_size,))
+
+    @cached_property
+    def _point_bound(self) -> Bound:
+        return self.bind()
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        # what was bound to the old parameters must not be taken for the new ones
+        twin.__dict__.pop("_point_bound", None)
+        return twin
+
+
+def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """A finite, contiguous float64 copy of a value, of the given shape.
+
+    Raises UsageError that names the argument, what was given and what is allowed.
+    """
+    try:
+        array = np.array(value, dtype=float, order="C")
+    except (TypeError, ValueError) as error:
+        raise UsageError(name, given=value, allowed="real numbers") from error
+    if shape is not None and array.shape != shape:
+        raise UsageError(name, given=f"shape {array.shape}", allowed=f"shape {shape}")
+    if not np.isfinite(array).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise UsageError(name, given=array, allowed="finite numbers", hint=f"look at entry {place}: {array[place]}")
+    return array
+
+
+def checked_names(what: str, names: Any) -> tuple[str, ...]:
+    """Names as a tuple without repetitions."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise UsageError(what, given=name, allowed="names of letters, digits and _")
+        if names.count(name) > 1:
+            raise UsageError(what, given=name, allowed="each name once")
+    return names
+
+
+def as_mapping(what: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(what, given=value, allowed="a table name -> value")
+    return value

@@ -1,0 +1,116 @@
+"""The cells of networks: a few lines of mathematics each, compiled to elementwise loops.
+
+A unit has state components z, pre-activations u = Ŵ s with the sources s = [h(z); x; 1], and obeys dz/dt = G(z, u, θ). A cell
+is h and G, as text. Its partial derivatives are derived, and everything a network does follows (ctrnn.kernels.network).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ctrnn.fields import codegen
+
+#: φ of a rate unit, as a function of z. ``erf`` is scaled to slope 1 at 0.
+ACTIVATIONS: Mapping[str, str] = {
+    "tanh": "tanh({z})",
+    "relu": "relu({z})",
+    "softplus": "softplus({z})",
+    "sigmoid": "sigmoid({z})",
+    "linear": "{z}",
+    "erf": "erf(sqrt(pi)/2 * {z})",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The mathematics of one unit.
+
+    states, preactivations, thetas: names; source: h as text in the states; rates: G, one text a state, in the states, the
+    pre-activations and the thetas.
+    """
+
+    states: tuple[str, ...]
+    preactivations: tuple[str, ...]
+    thetas: tuple[str, ...]
+    source: str
+    rates: tuple[str, ...]
+
+    def recipe(self) -> str:
+        names = " | ".join(" ".join(part) for part in (self.states, self.preactivations, self.thetas))
+        rates = [f"d{z}/dt = {g}" for z, g in zip(self.states, self.rates, strict=True)]
+        return "\n".join([f"cell {names}", f"source = {self.source}", *rates])
+
+    @cached_property
+    def module(self) -> Any:
+        """The compiled loops source, rate and partials, and torch_source, torch_rate."""
+        return codegen.module(f"Cell\n{self.recipe()}", self._write)
+
+    @cached_property
+    def needs_u(self) -> bool:
+        """Whether the partial derivatives depend on the pre-activations."""
+        return bool(self.module.NEEDS_U)
+
+    def _write(self) -> str:
+        import sympy
+
+        from ctrnn.fields.expressions import parse
+
+        every = self.states + self.preactivations + self.thetas
+        symbol = {name: sympy.Symbol(name, real=True) for name in every}
+        z, u, th = ([symbol[k] for k in ks] for ks in (self.states, self.preactivations, self.thetas))
+        h = parse(self.source, {k: symbol[k] for k in self.states}, where="source")
+        G = [parse(text, symbol, where=f"d{name}/dt") for name, text in zip(self.states, self.rates, strict=True)]
+
+        numba = {s: f"z_{i}" for i, s in enumerate(z)} | {s: f"u_{i}" for i, s in enumerate(u)}
+        numba |= {s: f"th_{i}" for i, s in enumerate(th)}
+
+        def loop(signature: str, views: list[tuple[str, int]], targets: list[str], values: list[Any]) -> str:
+            """A function over the units; views: (name, rows) of arguments; only what is used is loaded."""
+            used = {numba[s] for e in values for s in sympy.sympify(e).free_symbols}
+            lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views if rows]
+            lines += ["for i in range(n):"]
+            inner = [f"{k} = {k.split('_')[0]}[{k.split('_')[1]}, i]" for k in sorted(used)]
+            inner += codegen.assignments(targets, values, "numba", numba)
+            decorator = f"@cfunc(types.void({', '.join(['types.int64'] * len(signature.split(',')))}), cache=True, error_model=\"numpy\")"
+            name = signature.split(",")[0]
+            arguments = ", ".join(["n", *[a.strip() for a in signature.split(",")[1:]]])
+            return codegen.function(f"def {name}({arguments})", lines + codegen.indented(inner), decorator)
+
+        A, B, C = len(z), len(u), len(th)
+        state, pre, theta = ("z", A), ("u", B), ("th", C)
+        partials = {f"Gz[{a * A + b}, i]": sympy.diff(G[a], z[b]) for a in range(A) for b in range(A)}
+        partials |= {f"Gu[{a * B + b}, i]": sympy.diff(G[a], u[b]) for a in range(A) for b in range(B)}
+        partials |= {f"Gth[{a * C + b}, i]": sympy.diff(G[a], th[b]) for a in range(A) for b in range(C)}
+        partials |= {f"hz[{a}, i]": sympy.diff(h, z[a]) for a in range(A)}
+        needs_u = any(e.has(*u) for e in partials.values())
+
+        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))
+        source += f"\nNEEDS_U = {needs_u}\n"
+        source += loop("source, z_, out_, a, b", [state, ("out", 1)], ["out[0, i]"], [h])
+        rates = [f"out[{a}, i]" for a in range(A)]
+        source += loop("rate, z_, u_, th_, out_", [state, pre, theta, ("out", A)], rates, G)
+        every_partial = [("Gz", A * A), ("Gu", A * B), ("Gth", A * C), ("hz", A)]
+        source += loop(
+            "partials, z_, u_, th_, Gz_, Gu_, Gth_, hz_",
+            [state, pre, theta, *every_partial],
+            list(partials),
+            list(partials.values()),
+        )
+        torch = {s: f"z[{i}]" for i, s in enumerate(z)} | {s: f"u[{i}]" for i, s in enumerate(u)}
+        torch |= {s: f"th[{i}]" for i, s in enumerate(th)}
+        lines = codegen.assignments(["h"], [h], "torch", torch)
+        source += codegen.function("def torch_source(z)", [*lines, "return h"])
+        lines = codegen.assignments([f"G_{a}" for a in range(A)], G, "torch", torch)
+        listed = ", ".join(f"G_{a}" for a in range(A))
+        return source + codegen.function("def torch_rate(z, u, th)", [*lines, f"return [{listed}]"])
+
+
+def rate_cell(activation: str, form: str) -> Cell:
+    """The rate unit: ``state``: τ dz/dt = −z + W φ(z) + U x + b; ``rate``: τ dz/dt = −z + φ(W z + U x + b)."""
+    phi = ACTIVATIONS[activation]
+    if form == "state":
+        return Cell(("z",), ("u",), ("tau",), source=phi.format(z="z"), rates=("(-z + u)/tau",))
+    return Cell(("z",), ("u",), ("tau",), source="z", rates=(f"(-z + {phi.format(z='u')})/tau",))

@@ -1,0 +1,170 @@
+"""Small general systems: one equation a state, written as text, differentiated and compiled.
+
+    dr_i/dt = F_i(t, r, w, x),    J = ∂F/∂r,    F_w = ∂F/∂w
+
+F is SymPy; J and F_w are derived from it; all three are printed to Numba (only their non-zero entries, common
+subexpressions computed once) and F to torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields import codegen
+from ctrnn.fields.base import Array, Field, Kernel, as_mapping, checked_array, checked_names
+
+
+class Equations(Field):
+    """A system of ordinary differential equations in named states, parameters and inputs.
+
+    Parameters
+    ----------
+    equations : dict state name -> right-hand side as text, in the states, parameters, inputs and ``t``
+    parameters : dict name -> number
+    inputs : names of the channels of x(t)
+
+    Raises ExpressionError for a text that is not a formula in those names (with the column), UsageError for names that
+    collide and for values that are not finite numbers.
+
+    >>> field = Equations({"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"},
+    ...                   parameters={"a": 0.55, "b": 0.028, "c": 0.80, "d": 0.024})
+    >>> field(0.0, [30.0, 4.0])
+    array([13.14, -0.32])
+    >>> field.jacobian(0.0, [30.0, 4.0])
+    array([[ 0.438, -0.84 ],
+           [ 0.096, -0.08 ]])
+    """
+
+    def __init__(
+        self,
+        equations: Mapping[str, str],
+        parameters: Mapping[str, float] | None = None,
+        inputs: Iterable[str] = (),
+    ) -> None:
+        equations = as_mapping("equations", equations)
+        parameters = as_mapping("parameters", {} if parameters is None else parameters)
+        if not equations:
+            raise UsageError("equations", given=equations, allowed="at least one state")
+        self.equations = {str(k): str(v) for k, v in equations.items()}
+        self.state_names = checked_names("states", equations)
+        self.input_names = checked_names("inputs", inputs)
+        names = self.state_names + checked_names("parameters", parameters) + self.input_names
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError("names", given=name, allowed="one meaning each: a state, a parameter or an input")
+        if "t" in names:
+            raise UsageError("names", given="t", allowed="any other name: t is time")
+        self.parameters = {k: checked_array(f"parameter {k!r}", v, ()) for k, v in parameters.items()}
+        self._module  # noqa: B018  a wrong formula is reported here, not at the first solve
+
+    def __repr__(self) -> str:
+        lines = [f"d{name}/dt = {text}" for name, text in self.equations.items()]
+        values = ", ".join(f"{k} = {v:.6g}" for k, v in self.parameters.items())
+        return "\n".join(["Equations", *codegen.indented(lines, 2), *([f"  with {values}"] if values else [])])
+
+    def symbols(self) -> dict[str, Any]:
+        """The SymPy symbol of each name."""
+        import sympy
+
+        names = self.state_names + self.parameter_names + self.input_names + ("t",)
+        return {name: sympy.Symbol(name, real=True) for name in names}
+
+    def expressions(self) -> list[Any]:
+        """F as SymPy expressions, in the order of the states."""
+        from ctrnn.fields.expressions import check_names, parse
+
+        for what, names in (("state", self.state_names), ("parameter", self.parameter_names), ("input", self.input_names)):
+            check_names(names, what)
+        symbols = self.symbols()
+        return [parse(text, symbols, where=f"d{name}/dt") for name, text in self.equations.items()]
+
+    @cached_property
+    def _module(self) -> Any:
+        return codegen.module(f"Equations\n{self._recipe()}", self._source)
+
+    def _recipe(self) -> str:
+        lines = [f"d{name}/dt = {text}" for name, text in self.equations.items()]
+        return "\n".join([*lines, "w: " + " ".join(self.parameter_names), "x: " + " ".join(self.input_names)])
+
+    def _source(self) -> str:
+        import sympy
+
+        F = self.expressions()
+        symbol = self.symbols()
+        r, w, x = ([symbol[k] for k in ks] for ks in (self.state_names, self.parameter_names, self.input_names))
+        n, m, nx = len(r), len(w), len(x)
+        J = {(i, j): e for i in range(n) for j in range(n) if (e := sympy.diff(F[i], r[j])) != 0}
+        Fw = {(i, j): e for i in range(n) for j in range(m) if (e := sympy.diff(F[i], w[j])) != 0}
+
+        names = {s: f"r[{i}]" for i, s in enumerate(r)} | {s: f"w[{i}]" for i, s in enumerate(w)}
+        names |= {s: f"x[{i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
+
+        def lines(targets: list[str], expressions: list[Any], **renamed: Any) -> list[str]:
+            return codegen.assignments(targets, expressions, "numba", names | renamed.get("names", {}))
+
+        load_w, load_x = [f"w = doubles(w_, {m})"] if m else [], [f"x = doubles(x_, {nx})"] if nx else []
+        load = [f"r = doubles(r_, {n})", *load_w, *load_x]
+        j_names = {key: f"J_{key[0]}_{key[1]}" for key in J}
+        w_names = {key: f"F_{key[0]}_{key[1]}" for key in Fw}
+
+        def product(out: str, by: str, count: int, entries: dict[tuple[int, int], str], add: bool) -> list[str]:
+            """out[j, k] (+)= Σ_i by[i, k] entry_ij"""
+            written = []
+            for j in range(count):
+                terms = [f"{by.format(i=i)} * {name}" for (i, column), name in entries.items() if column == j]
+                if terms or not add:
+                    written.append(f"{out.format(j=j)} {'+=' if add else '='} {' + '.join(terms) or '0.0'}")
+            return written or ["pass"]
+
+        vjp = [*load, f"K = doubles(K_, ({n}, q))", f"R = doubles(R_, ({n}, q))"]
+        vjp += lines(list(j_names.values()), list(J.values()))
+        vjp += ["for k in range(q):", *codegen.indented(product("R[{j}, k]", "K[{i}, k]", n, j_names, add=False))]
+
+        accumulate = [*load_w, "ts = doubles(t_, S)", f"K = doubles(K_, (S, {n}, q))", f"G = doubles(G_, (q, {m}))"]
+        inner = ["t = ts[s]", f"r = doubles(r_ + s * {8 * n}, {n})"]
+        inner += [f"x = doubles(x_ + 8 * s * x_stride, {nx})"] if nx else []
+        inner += lines(list(w_names.values()), list(Fw.values()))
+        inner += ["for k in range(q):", *codegen.indented(product("G[k, {j}]", "K[s, {i}, k]", m, w_names, add=True))]
+        accumulate += ["x_stride = integers(ctx_, EXTRA)[X_STRIDE]"] if nx else []
+        accumulate += ["for s in range(S):", *codegen.indented(inner)]
+
+        jacobian = [*load, f"J = doubles(J_, ({n}, {n}))", "J[:] = 0.0"]
+        jacobian += lines([f"J[{i}, {j}]" for i, j in J], list(J.values()))
+
+        field = [*load, f"out = doubles(out_, {n})", *lines([f"out[{i}]" for i in range(n)], F)]
+
+        def compiled(slot: str, head: str, body: list[str]) -> str:
+            decorator = f'@cfunc(SIGNATURES[{slot}], cache=True, error_model="numpy")'
+            return codegen.function(f"def {head}", body, decorator)
+
+        torch_names = {s: f"r_{i}" for i, s in enumerate(r)} | {s: f'w["{s}"]' for s in w}
+        torch_names |= {s: f"x[..., {i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
+        torch = [f"r_{i} = r[..., {i}]" for i in range(n)]
+        torch += codegen.assignments([f"F_{i}" for i in range(n)], F, "torch", torch_names)
+        torch += [f"return T.stack([{', '.join(f'F_{i}' for i in range(n))}], r)"]
+
+        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self._recipe().splitlines())))
+        source += "from ctrnn.kernels.abi import ACCUMULATE, EXTRA, F, JACOBIAN, VJP, X_STRIDE, integers\n"
+        source += compiled("F", "field(ctx_, t, r_, w_, x_, out_)", field)
+        source += compiled("VJP", "vjp(ctx_, t, r_, w_, x_, q, K_, R_)", vjp)
+        source += compiled("ACCUMULATE", "accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_)", accumulate)
+        source += compiled("JACOBIAN", "jacobian(ctx_, t, r_, w_, x_, J_)", jacobian)
+        return source + codegen.function("def torch_field(t, r, w, x=None)", torch)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        made = self._module
+        functions = (made.field, made.vjp, made.accumulate, made.jacobian)
+        table = np.array([f.address for f in functions] + [0], dtype=np.int64)
+        return Kernel(table, groups=1, columns=self.m, index=np.arange(self.m), keep=(made,))
+
+    def kernel_vector(self) -> Array:
+        return self.vector
+
+    def torch_function(self) -> Callable[..., Any]:
+        return self._module.torch_field

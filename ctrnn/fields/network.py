@@ -1,0 +1,200 @@
+"""Networks of n units with dense (or masked) weights: u = W h(z) + U x + b into an elementwise cell.
+
+    RateNetwork, form "state":   τ dr/dt = −r + W φ(r) + U x + b
+    RateNetwork, form "rate":    τ dr/dt = −r + φ(W r + U x + b)
+
+(Wilson & Cowan 1972; Hopfield 1984; Sompolinsky, Crisanti & Sommers 1988.) The mathematics of the cells is in
+ctrnn.fields.cells, their compiled functions in ctrnn.kernels.network; here the named parameters are packed for those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Field, Kernel, checked_array
+from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
+
+
+class RateNetwork(Field):
+    """A network of rate units.
+
+    Parameters
+    ----------
+    n : number of units
+    inputs : number of input channels
+    tau : time constant, in the unit of t; a number, or one a unit (n,)
+    activation : φ, one of tanh, relu, softplus, sigmoid, linear, erf (scaled to slope 1 at 0)
+    gain : W has independent entries of standard deviation gain/√n (for a mask: gain/√(mean number of inputs a unit))
+    seed : of the random W and U; U has standard deviation 1/√inputs; b = 0
+    form : "state" (−r + W φ(r) + U x + b) or "rate" (−r + φ(W r + U x + b))
+    mask : (n, n) booleans; weights outside are 0, stay 0, and have gradient 0
+    dale : (n,) of +1 and −1: column j of W, what unit j sends, has that sign (Dale's principle)
+    train_tau : makes tau a parameter, with a gradient
+
+    Parameters are ``W`` (n, n), ``U`` (n, inputs), ``b`` (n,) and, when trained, ``tau``. Leaving the input out means x = 0.
+    Raises UsageError for sizes, values or shapes that are not allowed, UnknownNameError for an unknown activation.
+
+    >>> field = RateNetwork(64, inputs=3, gain=1.2, seed=0)
+    >>> {name: value.shape for name, value in field.parameters.items()}
+    {'W': (64, 64), 'U': (64, 3), 'b': (64,)}
+    >>> field(0.0, np.zeros(64), x=[0.0, 0.0, 0.0]).any()
+    np.False_
+    """
+
+    input_is_optional = True
+
+    def __init__(
+        self,
+        n: int,
+        inputs: int = 0,
+        tau: Any = 1.0,
+        activation: str = "tanh",
+        gain: float = 1.0,
+        seed: int | None = None,
+        form: str = "state",
+        mask: Any = None,
+        dale: Any = None,
+        train_tau: bool = False,
+    ) -> None:
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise UsageError("n", given=n, allowed="a whole number of units, at least 1")
+        if not isinstance(inputs, (int, np.integer)) or inputs < 0:
+            raise UsageError("inputs", given=inputs, allowed="a whole number of channels, at least 0")
+        if activation not in ACTIVATIONS:
+            raise UnknownNameError("activation", activation, ACTIVATIONS)
+        if form not in ("state", "rate"):
+            raise UnknownNameError("form", form, ("state", "rate"))
+        gain = float(checked_array("gain", gain, ()))
+        n, inputs = int(n), int(inputs)
+        self.activation, self.form, self.train_tau = activation, form, bool(train_tau)
+        self.cell: Cell = rate_cell(activation, form)
+        self.state_names = tuple(f"r{i}" for i in range(n))
+        self.input_names = tuple(f"x{i}" for i in range(inputs))
+        self.tau = self._checked_tau(tau, n)
+        self.mask = None if mask is None else self._checked_mask(mask, n)
+        self.dale = None if dale is None else self._checked_dale(dale, n)
+        rng = np.random.default_rng(seed)
+        fan_in = n if self.mask is None else max(self.mask.sum() / n, 1.0)
+        W = rng.normal(0.0, gain / np.sqrt(fan_in), (n, n))
+        if self.dale is not None:
+            W = np.abs(W) * self.dale
+        if self.mask is not None:
+            W = W * self.mask
+        U = rng.normal(0.0, 1.0 / np.sqrt(max(inputs, 1)), (n, inputs))
+        self.parameters = {"W": W, "U": U, "b": np.zeros(n)}
+        if self.train_tau:
+            self.parameters["tau"] = self.tau
+
+    def __repr__(self) -> str:
+        equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"
+        return f"RateNetwork(n={self.n}, inputs={self.input_size}): τ dr/dt = {equation}, φ = {self.activation}, m = {self.m}"
+
+    @staticmethod
+    def _checked_tau(tau: Any, n: int) -> Array:
+        tau = checked_array("tau", tau)
+        if tau.shape not in ((), (n,)) or not (tau > 0).all():
+            raise UsageError("tau", given=tau, allowed=f"a positive number, or {n} of them")
+        return tau
+
+    @staticmethod
+    def _checked_mask(mask: Any, n: int) -> Array:
+        mask = np.asarray(mask)
+        if mask.shape != (n, n) or not np.isin(mask, (0, 1)).all():
+            raise UsageError("mask", given=mask, allowed=f"an array ({n}, {n}) of 0 and 1")
+        return mask.astype(bool)
+
+    @staticmethod
+    def _checked_dale(dale: Any, n: int) -> Array:
+        dale = np.asarray(dale)
+        if dale.shape != (n,) or not np.isin(dale, (-1, 1)).all():
+            raise UsageError("dale", given=dale, allowed=f"{n} signs, +1 or -1, one a unit")
+        return dale.astype(float)
+
+    def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        if name == "tau":
+            # a scalar tau stays one, so that the flat vector keeps its length
+            tau = self._checked_tau(value, self.n)
+            return super()._checked(name, tau, shape)
+        array = super()._checked(name, value, shape)
+        if name == "W" and self.mask is not None and array[~self.mask].any():
+            raise UsageError("W", given=array, allowed="0 outside the mask", hint="multiply W by field.mask")
+        if name == "W" and self.dale is not None and (array * self.dale < 0).any():
+            unit = int(np.argwhere((array * self.dale < 0).any(axis=0))[0, 0])
+            sign = "not negative" if self.dale[unit] > 0 else "not positive"
+            raise UsageError("W", given=array, allowed=f"column {unit} {sign} (dale)", hint="field.project(W)")
+        return array
+
+    def project(self, W: Any) -> Array:
+        """The nearest W that obeys the mask and the signs of ``dale``."""
+        W = checked_array("W", W, (self.n, self.n))
+        if self.dale is not None:
+            W = np.where(W * self.dale > 0, W, 0.0)
+        return W if self.mask is None else W * self.mask
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Bounds of the flat vector: the signs of W's columns, 0 outside the mask, tau positive."""
+        low = {k: np.full(v.shape, -np.inf) for k, v in self.parameters.items()}
+        high = {k: np.full(v.shape, np.inf) for k, v in self.parameters.items()}
+        if self.dale is not None:
+            low["W"][:, self.dale > 0] = 0.0
+            high["W"][:, self.dale < 0] = 0.0
+        if self.mask is not None:
+            low["W"][~self.mask] = high["W"][~self.mask] = 0.0
+        if self.train_tau:
+            low["tau"] = np.full_like(self.parameters["tau"], np.finfo(float).tiny)
+        return np.concatenate([v.ravel() for v in low.values()]), np.concatenate([v.ravel() for v in high.values()])
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        from ctrnn.kernels import network
+
+        cell, n, nx = self.cell, self.n, self.input_size
+        A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
+        made = cell.module
+        addresses = (made.source.address, made.rate.address, made.partials.address)
+        W = np.arange(n * n).reshape(n, n)
+        if self.mask is not None:
+            W = np.where(self.mask, W, -1)
+        U = n * n + np.arange(n * nx).reshape(n, nx)
+        b = n * n + n * nx + np.arange(n)
+        tau = np.full(n, -1)
+        if self.train_tau:
+            tau = np.broadcast_to(n * n + n * nx + n + np.arange(self.parameters["tau"].size), (n,))
+        index = np.concatenate([W, U, b[:, None], tau[:, None]], axis=1).ravel()
+        return Kernel(
+            network.table(),
+            groups=n,
+            columns=n + nx + 1 + C,
+            index=index,
+            extra=(n, A, B, C, nx, *addresses, int(cell.needs_u)),
+            scratch=network.scratch_size(n, A, B, C, nx),
+            blas=True,
+            keep=(made, network),
+        )
+
+    def kernel_vector(self) -> Array:
+        p = self.parameters
+        extended = np.concatenate([p["W"], p["U"], p["b"][:, None]], axis=1)
+        tau = np.broadcast_to(p.get("tau", self.tau), (self.n,))
+        return np.concatenate([extended.ravel(), tau])
+
+    def torch_function(self) -> Callable[..., Any]:
+        made, tau = self.cell.module, self.tau
+
+        def field(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
+            """τ dr/dt on tensors, r (..., n); the weights may be given or trained."""
+            import torch
+
+            u = made.torch_source([r]) @ w["W"].mT + w["b"]
+            if x is not None and w["U"].shape[-1]:
+                u = u + x @ w["U"].mT
+            theta = w["tau"] if "tau" in w else torch.as_tensor(tau, dtype=r.dtype, device=r.device)
+            return made.torch_rate([r], [u], [theta])[0]
+
+        return field

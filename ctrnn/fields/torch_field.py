@@ -1,0 +1,200 @@
+"""Any torch callable as a field: F(t, r, w, x), with derivatives by torch.func.
+
+General and slow: each evaluation crosses from the compiled stepper into Python and torch (some tens of microseconds).
+The compiled code cannot tell the difference, so every solver and every gradient works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, Field, Kernel, checked_array, checked_names
+
+
+class TorchField(Field):
+    """A field written in torch.
+
+    Parameters
+    ----------
+    function : a callable (t, r, w, x) -> dr/dt of shape (n,), with w a dict of tensors and x (inputs,); or an
+        ``nn.Module`` called as module(t, r), or module(t, r, x) when there are inputs, whose parameters are w
+    n : number of states
+    parameters : dict name -> array (for a callable; a module brings its own)
+    inputs : number of input channels
+    state_names : n names
+
+    Raises UsageError for a function that does not return n finite numbers.
+
+    >>> import torch
+    >>> field = TorchField(lambda t, r, w, x: -r + torch.tanh(w["A"] @ r), n=2, parameters={"A": [[0.0, 1.0], [-1.0, 0.0]]})
+    >>> field.jacobian(0.0, [0.0, 0.0])
+    array([[-1.,  1.],
+           [-1., -1.]])
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        n: int,
+        parameters: Mapping[str, Any] | None = None,
+        inputs: int = 0,
+        state_names: Iterable[str] | None = None,
+    ) -> None:
+        import torch
+
+        if not callable(function):
+            raise UsageError("function", given=function, allowed="a callable (t, r, w, x) or an nn.Module")
+        if not isinstance(n, (int, np.integer)) or n < 1:
+            raise UsageError("n", given=n, allowed="a whole number of states, at least 1")
+        names = [f"r{i}" for i in range(n)] if state_names is None else state_names
+        self.state_names = checked_names("state_names", names)
+        if len(self.state_names) != n:
+            raise UsageError("state_names", given=self.state_names, allowed=f"{n} names")
+        self.input_names = tuple(f"x{i}" for i in range(inputs))
+        if isinstance(function, torch.nn.Module):
+            if parameters is not None:
+                raise UsageError("parameters", given=parameters, allowed="none: the module has its own")
+            parameters = {k: p.detach().double().numpy() for k, p in function.named_parameters()}
+            function = _module_call(function, bool(inputs))
+        self._function = function
+        self.parameters = {
+            str(k): checked_array(f"parameter {k!r}", v) for k, v in (parameters or {}).items()
+        }
+        self._raised: list[BaseException] = []
+        self._probe()
+
+    def __repr__(self) -> str:
+        return f"TorchField(n={self.n}, inputs={self.input_size}, m={self.m})"
+
+    def _probe(self) -> None:
+        """One call, so that a wrong shape is reported where the field is made."""
+        import torch
+
+        r = torch.zeros(self.n, dtype=torch.float64)
+        x = torch.zeros(self.input_size, dtype=torch.float64)
+        out = self._function(torch.tensor(0.0, dtype=torch.float64), r, self._tensors(self.vector), x)
+        if not isinstance(out, torch.Tensor) or out.shape != (self.n,):
+            shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            raise UsageError("function", given=f"a value of shape {shape}", allowed=f"a tensor of shape ({self.n},)")
+
+    def _tensors(self, vector: Array) -> dict[str, Any]:
+        import torch
+
+        return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.unflatten(vector).items()}
+
+    def torch_function(self) -> Callable[..., Any]:
+        import torch
+
+        function, n = self._function, self.n
+
+        def field(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
+            t = torch.as_tensor(t, dtype=r.dtype, device=r.device)
+            x = r.new_zeros(0) if x is None else x
+            if r.ndim == 1:
+                return function(t, r, w, x)
+            x = x.expand(r.shape[:-1] + x.shape[-1:])
+            rows = torch.func.vmap(lambda a, b: function(t, a, w, b))(r.reshape(-1, n), x.reshape(-1, x.shape[-1]))
+            return rows.reshape(r.shape)
+
+        return field
+
+    def kernel_vector(self) -> Array:
+        return self.vector
+
+    def raisers(self) -> tuple[Callable[[], None], ...]:
+        return (self._raise,)
+
+    def _raise(self) -> None:
+        if self._raised:
+            error = self._raised.pop()
+            self._raised.clear()
+            raise error
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        import ctypes
+
+        import torch
+
+        from ctrnn.kernels import abi
+        from ctrnn.kernels.abi import view
+
+        f, n, m, nx = self._function, self.n, self.m, self.input_size
+        shapes = [(k, v.shape, v.size) for k, v in self.parameters.items()]
+
+        def named(w: Any) -> dict[str, Any]:
+            parts = torch.split(w, [size for _, _, size in shapes]) if shapes else ()
+            return {k: part.reshape(shape) for (k, shape, _), part in zip(shapes, parts, strict=True)}
+
+        def tensor(address: int, *shape: int) -> Any:
+            # a copy: what torch keeps must not change under it
+            return torch.from_numpy(view(address, *shape).copy())
+
+        def rate(t: float, r: Any, w: Any, x: Any) -> Any:
+            return f(torch.tensor(t, dtype=torch.float64), r, named(w), x)
+
+        def guarded(body: Callable[..., None], out: Callable[..., Array]) -> Callable[..., None]:
+            """An exception cannot pass through compiled code: keep it, and let the solver stop on NaN."""
+
+            def call(*arguments: Any) -> None:
+                try:
+                    body(*arguments)
+                except BaseException as error:
+                    self._raised.append(error)
+                    out(*arguments)[...] = np.nan
+
+            return call
+
+        def field(ctx: int, t: float, r: int, w: int, x: int, out: int) -> None:
+            with torch.no_grad():
+                view(out, n)[:] = rate(t, tensor(r, n), tensor(w, m), tensor(x, nx)).numpy()
+
+        def vjp(ctx: int, t: float, r: int, w: int, x: int, q: int, K: int, R: int) -> None:
+            w_, x_ = tensor(w, m), tensor(x, nx)
+            _, back = torch.func.vjp(lambda r: rate(t, r, w_, x_), tensor(r, n))
+            (rows,) = torch.func.vmap(back)(tensor(K, n, q).T)
+            view(R, n, q)[:] = rows.detach().numpy().T
+
+        def accumulate(ctx: int, S: int, q: int, t: int, r: int, w: int, x: int, K: int, G: int) -> None:
+            if m == 0:
+                return
+            ts, rs, Ks, w_ = view(t, S), tensor(r, S, n), tensor(K, S, n, q), tensor(w, m)
+            stride = int(np.frombuffer((ctypes.c_int64 * abi.EXTRA).from_address(ctx), dtype=np.int64)[abi.X_STRIDE])
+            for s in range(S):
+                x_ = tensor(x + 8 * s * stride, nx)
+                _, back = torch.func.vjp(lambda w, s=s, x_=x_: rate(ts[s], rs[s], w, x_), w_)  # type: ignore[misc]
+                (rows,) = torch.func.vmap(back)(Ks[s].T)
+                view(G, 1, q, m)[0] += rows.detach().numpy()
+
+        def jacobian(ctx: int, t: float, r: int, w: int, x: int, J: int) -> None:
+            w_, x_ = tensor(w, m), tensor(x, nx)
+            view(J, n, n)[:] = torch.func.jacrev(lambda r: rate(t, r, w_, x_))(tensor(r, n)).detach().numpy()
+
+        bodies = [
+            (abi.F, field, lambda *a: view(a[-1], n)),
+            (abi.VJP, vjp, lambda *a: view(a[-1], n, a[-3])),
+            (abi.ACCUMULATE, accumulate, lambda *a: view(a[-1], a[2], m)),
+            (abi.JACOBIAN, jacobian, lambda *a: view(a[-1], n, n)),
+        ]
+        functions = [abi.callback(slot, guarded(body, out)) for slot, body, out in bodies]
+        table = np.array([abi.address_of(c) for c in functions] + [0], dtype=np.int64)
+        return Kernel(table, groups=1, columns=m, index=np.arange(m), keep=tuple(functions))
+
+
+def _module_call(module: Any, with_input: bool) -> Callable[..., Any]:
+    """The module as a function of its parameters."""
+    import copy
+
+    import torch
+
+    module = copy.deepcopy(module).double()
+
+    def call(t: Any, r: Any, w: dict[str, Any], x: Any) -> Any:
+        return torch.func.functional_call(module, w, (t, r, x) if with_input else (t, r))
+
+    return call

@@ -1,0 +1,73 @@
+"""Elementary functions for generated torch code: as torch's, but numbers are taken as well as tensors.
+
+torch is imported at the first call, so that a process that never asks for torch does not wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+_BY_NAME = {"abs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+
+
+def _torch() -> Any:
+    return importlib.import_module("torch")
+
+
+def tensor(value: Any, like: Any = None) -> Any:
+    """A tensor of a number, of the dtype and device of ``like`` (float64 without)."""
+    torch = _torch()
+    if isinstance(value, torch.Tensor):
+        return value
+    if like is None:
+        return torch.tensor(value, dtype=torch.float64)
+    return torch.tensor(value, dtype=like.dtype, device=like.device)
+
+
+def _elementwise(name: str) -> Callable[[Any], Any]:
+    def apply(z: Any) -> Any:
+        torch = _torch()
+        return getattr(torch, _BY_NAME.get(name, name))(tensor(z))
+
+    apply.__name__ = name
+    return apply
+
+
+exp, log, sin, cos, tan = map(_elementwise, ("exp", "log", "sin", "cos", "tan"))
+asin, acos, atan = map(_elementwise, ("asin", "acos", "atan"))
+sinh, cosh, tanh, sqrt, erf = map(_elementwise, ("sinh", "cosh", "tanh", "sqrt", "erf"))
+abs, sign, sigmoid, logical_not = map(_elementwise, ("abs", "sign", "sigmoid", "logical_not"))
+
+
+def softplus(z: Any) -> Any:
+    """log(1 + e^z); torch's own softplus turns linear above a threshold, this one does not."""
+    torch = _torch()
+    z = tensor(z)
+    return torch.logaddexp(z, torch.zeros_like(z))
+
+
+def pow(base: Any, exponent: Any) -> Any:
+    """base ** exponent; a whole exponent stays one, so that negative bases work."""
+    if isinstance(exponent, float) and exponent == 0.5:
+        return sqrt(base)
+    if not isinstance(base, (int, float)) or not isinstance(exponent, (int, float)):
+        return tensor(base, exponent if hasattr(exponent, "dtype") else None) ** exponent
+    return math.pow(base, exponent)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    torch = _torch()
+    if isinstance(condition, bool):
+        return a if condition else b
+    like = next((v for v in (a, b) if isinstance(v, torch.Tensor)), None)
+    return torch.where(condition, tensor(a, like), tensor(b, like))
+
+
+def stack(values: Any, like: Any) -> Any:
+    """Components to the last axis of one tensor, of the batch shape of ``like`` (..., n)."""
+    torch = _torch()
+    values = torch.broadcast_tensors(like[..., 0], *[tensor(v, like) for v in values])[1:]
+    return torch.stack(values, -1)

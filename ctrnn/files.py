@@ -1,0 +1,49 @@
+"""Files that are either whole or not there: write beside the target under a temporary name, then rename.
+
+A rename inside one folder is atomic (POSIX rename(2); ``Path.replace`` on Windows too), so a reader, or a run that is
+stopped half-way, never meets half a file.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctrnn.errors import UsageError
+
+__all__ = ["atomic_path"]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of ``path``; on leaving the block it becomes ``path``.
+
+    The temporary name keeps the suffix, since writers such as ``savefig`` choose the format by it. If the block
+    raises, the temporary file is removed and whatever stood at ``path`` stays.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [(file.name, file.read_text()) for file in folder.iterdir()]
+    [('a.txt', 'whole')]
+
+    Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(
+            "path",
+            given=str(path),
+            allowed="a file in a folder that exists",
+            hint="make the folder",
+        )
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Compiled hot loops, and only those: numba source that the readable modules hand plain arrays to."""

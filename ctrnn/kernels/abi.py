@@ -1,0 +1,207 @@
+"""What a field is at run time: five addresses and a few numbers.
+
+The stepper and the pullback are compiled once and cached. They reach a field through the addresses of its functions,
+so a new equation compiles its own few small functions and nothing else. All arguments are int64 addresses of
+contiguous float64 arrays, apart from t and counts; a C function, a Numba ``cfunc`` and a ``ctypes`` callback into
+Python therefore all fit.
+
+    slot        signature                                 computes                                      shapes
+    F           (ctx, t, r, w, x, out)                    out = F(t, r, w, x)                           out (n,)
+    VJP         (ctx, t, r, w, x, q, K, R)                R = Jᵀ K                                      K, R (n, q)
+    ACCUMULATE  (ctx, S, q, t, r, w, x, K, G)             G[g, k, c] += Σ_s Σ_i K[s, i, k] F_w[s, i, gc]  K (S, n, q), G (g, q, c)
+    JACOBIAN    (ctx, t, r, w, x, J)                      J = ∂F/∂r                                     J (n, n)
+    LEAK        (ctx, t, r, w, x, J)                      the part of J by which a unit acts on itself   J (n, n)
+                                                          directly, not through its connections
+
+q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
+group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
+strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite K.
+
+``ctx`` is an int64 array: the entries below, then whatever the field itself needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
+SLOTS = 5
+
+# ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
+# (targets and weights travel behind the field's own inputs).
+N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, EXTRA = range(7)
+
+_i, _d = types.int64, types.float64
+SIGNATURES = {
+    F: types.void(_i, _d, _i, _i, _i, _i),
+    VJP: types.void(_i, _d, _i, _i, _i, _i, _i, _i),
+    ACCUMULATE: types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i),
+    JACOBIAN: types.void(_i, _d, _i, _i, _i, _i),
+    LEAK: types.void(_i, _d, _i, _i, _i, _i),
+}
+_CTYPES = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
+
+
+class System(NamedTuple):
+    """A field bound to its parameters and inputs, as the compiled loops see it."""
+
+    table: np.ndarray  # (SLOTS,) int64
+    ctx: np.ndarray  # int64
+    w: np.ndarray  # float64, the field's kernel parameters
+    code: np.ndarray  # the input's program (ctrnn.kernels.signals)
+    data: np.ndarray
+
+
+def callback(slot: int, function: Any) -> Any:
+    """A Python function as a C function of the slot's signature (keep the result alive)."""
+    return ctypes.CFUNCTYPE(None, *[_CTYPES[a] for a in SIGNATURES[slot].args])(function)
+
+
+def address_of(function: Any) -> int:
+    """The address of a Numba cfunc or of a ctypes callback."""
+    if hasattr(function, "address"):
+        return int(function.address)
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def view(address: int, *shape: int) -> np.ndarray:
+    """The float64 array at an address, for callbacks written in Python."""
+    size = int(np.prod(shape))
+    if size == 0:
+        return np.empty(shape)
+    return np.frombuffer((ctypes.c_double * size).from_address(address), dtype=np.float64).reshape(shape)
+
+
+def _call(signature: Any) -> Any:
+    """An intrinsic that calls the function at an address with the given signature."""
+    llvm = {types.int64: ir.IntType(64), types.float64: ir.DoubleType()}
+
+    def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [llvm[a] for a in signature.args])
+        function = builder.inttoptr(arguments[0], kind.as_pointer())
+        builder.call(function, arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, *signature.args), codegen
+
+
+@intrinsic
+def call_f(typingctx, address, ctx, t, r, w, x, out):
+    return _call(SIGNATURES[F])
+
+
+@intrinsic
+def call_vjp(typingctx, address, ctx, t, r, w, x, q, K, R):
+    return _call(SIGNATURES[VJP])
+
+
+@intrinsic
+def call_accumulate(typingctx, address, ctx, S, q, t, r, w, x, K, G):
+    return _call(SIGNATURES[ACCUMULATE])
+
+
+@intrinsic
+def call_elementwise(typingctx, address, n, a, b, c, d):
+    return _call(types.void(_i, _i, _i, _i, _i))
+
+
+@intrinsic
+def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, Gtheta, hz):
+    return _call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+
+
+@intrinsic
+def _as_pointer(typingctx, address):
+    """int64 -> double*"""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.int64), codegen
+
+
+@intrinsic
+def _as_int_pointer(typingctx, address):
+    """int64 -> int64*"""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+
+    return types.CPointer(types.int64)(types.int64), codegen
+
+
+@njit(inline="always")
+def doubles(address, shape):
+    """The float64 array of a shape at an address, no copy."""
+    return carray(_as_pointer(address), shape)
+
+
+@njit(inline="always")
+def integers(address, shape):
+    """The int64 array of a shape at an address, no copy."""
+    return carray(_as_int_pointer(address), shape)
+
+
+@njit(inline="always")
+def at(array):
+    """The address of an array's first element."""
+    return array.ctypes.data
+
+
+@intrinsic
+def _dgemm(typingctx, address, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
+    """BLAS dgemm (Fortran order) at an address; every argument by reference, integers of 32 bits."""
+    i32, i8, f64 = ir.IntType(32), ir.IntType(8), ir.DoubleType()
+    signature = types.void(
+        _i, types.boolean, types.boolean, _i, _i, _i, _d, _i, _i, _i, _i, _d, _i, _i
+    )
+
+    def codegen(context, builder, _signature, arguments):
+        def slot(kind, value):
+            place = cgutils.alloca_once(builder, kind)
+            builder.store(value, place)
+            return place
+
+        def flag(value):
+            letter = builder.select(value, ir.Constant(i8, ord("T")), ir.Constant(i8, ord("N")))
+            return slot(i8, letter)
+
+        def integer(value):
+            return slot(i32, builder.trunc(value, i32))
+
+        (address, ta, tb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc) = arguments
+        pointer = f64.as_pointer()
+        values = [
+            flag(ta), flag(tb), integer(m), integer(n), integer(k), slot(f64, alpha),
+            builder.inttoptr(A, pointer), integer(lda), builder.inttoptr(B, pointer), integer(ldb),
+            slot(f64, beta), builder.inttoptr(C, pointer), integer(ldc),
+        ]  # fmt: skip
+        kind = ir.FunctionType(ir.VoidType(), [v.type for v in values])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@njit(inline="always")
+def gemm(dgemm, ta, tb, m, n, k, A, lda, B, ldb, beta, C, ldc):
+    """C (m, n) ← op(A) op(B) + β C for row-major matrices with row strides lda, ldb, ldc; op(A) is (m, k).
+
+    Row-major C = A B is column-major Cᵀ = Bᵀ Aᵀ, so the operands swap places and nothing is copied.
+    """
+    if m > 0 and n > 0:
+        _dgemm(dgemm, tb, ta, n, m, k, 1.0, B, ldb, A, lda, beta, C, ldc)
+
+
+def dgemm_address() -> int:
+    """The address of the BLAS that SciPy was built with."""
+    from numba.extending import get_cython_function_address
+
+    return int(get_cython_function_address("scipy.linalg.cython_blas", "dgemm"))

@@ -1,0 +1,68 @@
+"""The one primitive of all exact gradients: cotangents back through recorded Runge–Kutta steps.
+
+Let Λ hold q cotangents on r⁺. A step r⁺ = r + h Σ b_i k_i, k_i = F(r_i), r_i = r + h Σ a_ij k_j is transposed by
+
+    for i = s … 1:   K̄_i = h b_i Λ + h Σ_{j>i} a_ji R̄_j        R̄_i = K̄_i J_i
+    Λ ← Λ + Σ_i R̄_i                    parameter rows Ḡ ← Ḡ + Σ_i K̄_i F_w,i
+
+(reverse differentiation of the step; Hager 2000, Sanz-Serna 2016). The last of the q cotangents may carry a loss:
+a jump ∂ℓ/∂r at the end of a step, and for ∫ ℓ dt the source h b_i ∂ℓ/∂r at each stage, which is the step's own
+quadrature of the integral, so the gradient is that of the number that was computed, to round-off.
+
+Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages is
+kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
+Flops a step, dense network of n units: s (2n²q) for the rows and s (2n c q) for the parameter part of each group.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ctrnn.kernels.abi import ACCUMULATE, VJP, at, call_accumulate, call_vjp
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, G):
+    """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place.
+
+    a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
+    jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
+    K (C, s, n, q) is working space; G (groups, q, columns) receives the parameter part, added to what is there.
+    """
+    C, s, n = stage_r.shape
+    q = rows.shape[1]
+    R = np.zeros((s, n, q))
+    for m in range(C - 1, -1, -1):
+        if jumps.shape[0] > 0:
+            for j in range(n):
+                rows[j, q - 1] += jumps[m, j]
+        for i in range(s - 1, -1, -1):
+            Ki = K[m, i]
+            w = h[m] * b[i]
+            for j in range(n):
+                for p in range(q):
+                    Ki[j, p] = w * rows[j, p]
+            for l in range(i + 1, s):
+                w = h[m] * a[l, i]
+                if w != 0.0:
+                    Rl = R[l]
+                    for j in range(n):
+                        for p in range(q):
+                            Ki[j, p] += w * Rl[j, p]
+            call_vjp(
+                system.table[VJP], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
+                at(stage_x[m, i]), q, at(Ki), at(R[i]),
+            )  # fmt: skip
+            if sources.shape[0] > 0:
+                w = h[m] * b[i]
+                for j in range(n):
+                    R[i, j, q - 1] += w * sources[m, i, j]
+        for i in range(s):
+            for j in range(n):
+                for p in range(q):
+                    rows[j, p] += R[i, j, p]
+    call_accumulate(
+        system.table[ACCUMULATE], at(system.ctx), C * s, q, at(stage_t), at(stage_r), at(system.w),
+        at(stage_x), at(K), at(G),
+    )  # fmt: skip

@@ -1,0 +1,354 @@
+"""One Runge–Kutta stepper for every field, tableau and step control.
+
+    r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i),   r⁺ = r + h Σ_i b_i k_i
+
+Error and step size: with e = b − b̂, err = ‖h Σ e_i k_i / (atol + rtol max(|r|, |r⁺|))‖ (root mean square; the largest over
+groups of components where there are several), and the PI controller h ← h · 0.9 · err^(−0.7/q) err_before^(0.4/q), with q
+the order of the error estimate plus one (Gustafsson 1991; Hairer, Nørsett & Wanner 1993, II.4 and IV.2).
+Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1).
+
+``advance`` runs until its record is full or the last stop is reached, and can be called again: everything that it has
+to remember is in ``clock``, ``count``, ``r`` and ``k``. It steps onto each stop. An input may jump there, so every x
+inside a step is looked up strictly within the step: from the left at its later end, from the right at its earlier one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ctrnn.kernels.abi import F, at, call_f
+from ctrnn.kernels.signals import evaluate
+
+# What advance returns.
+DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, BAD_START = range(6)
+
+# clock: float64 state of the integration
+T, H, ERR_BEFORE, START, CLOCK_SIZE = 0, 1, 2, 3, 4
+# count: int64 state of the integration
+STEPS, REJECTED, EVALUATIONS, NEXT_STOP, GRID, HAVE_K1, STIFF, STIFF_HITS, NONSTIFF, SAVED, RECORDED, COUNT_SIZE = range(12)
+
+
+class Method(NamedTuple):
+    """A tableau as arrays (ctrnn.solvers.tableaus says what they mean)."""
+
+    a: np.ndarray  # (S, S), stages, then extra stages of the dense output
+    b: np.ndarray  # (s,)
+    c: np.ndarray  # (S,)
+    e: np.ndarray  # (0, 1 or 2, S)
+    dense: np.ndarray  # (S, degree)
+    fsal: bool
+    exponent: float  # 1/q
+    stages: int  # the stages that enter r⁺, and so the record
+
+
+class Control(NamedTuple):
+    """Tolerances and limits of a run."""
+
+    rtol: np.ndarray  # (n,)
+    atol: np.ndarray  # (n,)
+    groups: np.ndarray  # boundaries of the groups of components in the error norm, [0, ..., n]
+    dt: float  # the fixed step, or 0 for adaptive steps
+    direction: float  # 1 or -1
+    min_step: float
+    max_steps: int
+
+
+class Record(NamedTuple):
+    """What a run keeps of its steps; an array of length 0 is not kept."""
+
+    t: np.ndarray  # (C,) start of the step
+    h: np.ndarray  # (C,)
+    r: np.ndarray  # (C, n) at the end of the step
+    stage_t: np.ndarray  # (C, s)
+    stage_r: np.ndarray  # (C, s, n)
+    stage_x: np.ndarray  # (C, s, x_stride)
+    k: np.ndarray  # (C, S, n)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def field_at(system, t, lookup, r, work, x, out):
+    """out = F(t, r, w, x(t)), with the piece of x(t) chosen at the time ``lookup``."""
+    evaluate(system.code, system.data, t, lookup, work, x)
+    call_f(system.table[F], at(system.ctx), t, at(r), at(system.w), at(x), at(out))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stage(system, method, i, t, h, t_new, r, k, y, x, work):
+    """k[i] = F at stage i; y and x receive the stage's state and input."""
+    n = r.size
+    for j in range(n):
+        y[j] = r[j]
+    for l in range(i):
+        w = h * method.a[i, l]
+        if w != 0.0:
+            for j in range(n):
+                y[j] += w * k[l, j]
+    c = method.c[i]
+    ti = t_new if c == 1.0 else (t if c == 0.0 else t + c * h)
+    low, high = min(t, t_new), max(t, t_new)
+    lookup = min(max(ti, low), np.nextafter(high, low))
+    field_at(system, ti, lookup, y, work, x, k[i])
+    return ti
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _error(control, e, k, r, r_new, h, stages):
+    """The error norm of the step; with two estimates e₅, e₃ it is e₅² / √(e₅² + 0.01 e₃²) (DOP853)."""
+    worst = 0.0
+    for g in range(control.groups.size - 1):
+        low, high = control.groups[g], control.groups[g + 1]
+        if high == low:
+            continue
+        five = 0.0
+        three = 0.0
+        for j in range(low, high):
+            scale = control.atol[j] + control.rtol[j] * max(abs(r[j]), abs(r_new[j]))
+            d = 0.0
+            for i in range(stages):
+                d += e[0, i] * k[i, j]
+            # 0/0 is a component that needs no accuracy and makes no error
+            if d != 0.0:
+                five += (d / scale) ** 2
+            if e.shape[0] == 2:
+                d = 0.0
+                for i in range(stages):
+                    d += e[1, i] * k[i, j]
+                if d != 0.0:
+                    three += (d / scale) ** 2
+        if e.shape[0] == 2 and five > 0.0:
+            err = abs(h) * five / np.sqrt((five + 0.01 * three) * (high - low))
+        else:
+            err = abs(h) * np.sqrt(five / (high - low))
+        if not err <= worst:  # NaN counts as worse
+            worst = err
+    return worst
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stiffness(method, count, k, y, h):
+    """Count steps on which |hλ| ≈ |h| ‖k_s − k_{s−1}‖ / ‖r_s − r_{s−1}‖ leaves the stability region (HNW II, IV.2)."""
+    s = method.b.size
+    if s < 3 or method.c[s - 1] != 1.0 or method.c[s - 2] != 1.0:
+        return
+    up = 0.0
+    down = 0.0
+    for j in range(y.shape[1]):
+        up += (k[s - 1, j] - k[s - 2, j]) ** 2
+        down += (y[s - 1, j] - y[s - 2, j]) ** 2
+    limit = 6.1 if s > 8 else 3.25
+    if down > 0.0 and h * h * up > limit * limit * down:
+        count[NONSTIFF] = 0
+        count[STIFF_HITS] += 1
+        if count[STIFF_HITS] >= 15:
+            count[STIFF] = 1
+    else:
+        count[NONSTIFF] += 1
+        if count[NONSTIFF] >= 6:
+            count[STIFF_HITS] = 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _finite(r):
+    for j in range(r.size):
+        if not np.isfinite(r[j]):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def advance(
+    system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r
+):
+    """Step until the record is full, the last stop is reached or something fails; returns a status.
+
+    stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
+    r (n,) is the state, in and out; k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
+    survive between calls. save_t (M,) are times whose states go to save_r (M, n).
+    """
+    n = r.size
+    s = method.b.size
+    S = method.c.size
+    r_new = np.empty(n)
+    capacity = record.t.size
+    way = control.direction
+    count[RECORDED] = 0
+    while count[NEXT_STOP] < stops.size:
+        if capacity > 0 and count[RECORDED] == capacity:
+            return FULL
+        if count[STEPS] + count[REJECTED] >= control.max_steps:
+            return TOO_MANY
+        t = clock[T]
+        stop = stops[count[NEXT_STOP]]
+        lands = False
+        on_grid = False
+        if control.dt > 0.0:
+            t_new = clock[START] + way * control.dt * (count[GRID] + 1)
+            slack = 1e-9 * control.dt
+            on_grid = way * (t_new - stop) <= slack
+            if way * (stop - t_new) <= slack:
+                lands = True
+                t_new = stop
+        else:
+            h = clock[H]
+            lands = way * (stop - t) <= h * (1.0 + 1e-9)
+            t_new = stop if lands else t + way * h
+            smallest = max(control.min_step, 8.0 * (np.nextafter(abs(t), np.inf) - abs(t)))
+            if abs(t_new - t) < smallest and not (lands and h >= smallest):
+                return UNDERFLOW
+        h = t_new - t
+
+        first = 0
+        if count[HAVE_K1] == 1:
+            first = 1
+            for j in range(n):
+                y[0, j] = r[j]
+        for i in range(first, s):
+            record_t = _stage(system, method, i, t, h, t_new, r, k, y[i], x[i], work)
+            if capacity > 0 and record.stage_t.size > 0 and i < method.stages:
+                record.stage_t[count[RECORDED], i] = record_t
+        count[EVALUATIONS] += s - first
+        if capacity > 0 and record.stage_t.size > 0:
+            record.stage_t[count[RECORDED], 0] = t
+        count[HAVE_K1] = 1
+        if method.fsal:
+            for j in range(n):
+                r_new[j] = y[s - 1, j]
+        else:
+            for j in range(n):
+                r_new[j] = r[j]
+            for i in range(s):
+                w = h * method.b[i]
+                if w != 0.0:
+                    for j in range(n):
+                        r_new[j] += w * k[i, j]
+
+        if control.dt > 0.0:
+            if not _finite(r_new):
+                return DIVERGED
+        else:
+            err = _error(control, method.e, k, r, r_new, h, s)
+            if not np.isfinite(err) or not _finite(r_new):
+                count[REJECTED] += 1
+                clock[H] = 0.1 * abs(h)
+                smallest = max(control.min_step, 8.0 * (np.nextafter(abs(t), np.inf) - abs(t)))
+                if clock[H] < smallest:
+                    return DIVERGED
+                continue
+            if err > 1.0:
+                count[REJECTED] += 1
+                clock[H] = abs(h) * max(0.2, 0.9 * err**-method.exponent)
+                continue
+            floor = max(err, 1e-10)
+            factor = 0.9 * floor ** (-0.7 * method.exponent) * clock[ERR_BEFORE] ** (0.4 * method.exponent)
+            proposal = abs(h) * min(10.0, max(0.2, factor))
+            # A step cut short by a stop says little about the step size that would have been right.
+            clock[H] = max(proposal, clock[H]) if lands and factor >= 1.0 else proposal
+            clock[ERR_BEFORE] = max(err, 1e-4)
+            _stiffness(method, count, k, y, h)
+
+        # dense output
+        if count[SAVED] < save_t.size or record.k.size > 0:
+            wanted = record.k.size > 0
+            if count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) < 0.0:
+                wanted = True
+            if wanted:
+                for i in range(s, S):
+                    # the row of y and x behind the stages, so that those stay as they were
+                    _stage(system, method, i, t, h, t_new, r, k, y[s], x[s], work)
+                count[EVALUATIONS] += S - s
+            while count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) <= 0.0:
+                m = count[SAVED]
+                if save_t[m] == t_new:
+                    for j in range(n):
+                        save_r[m, j] = r_new[j]
+                else:
+                    theta = (save_t[m] - t) / h
+                    for j in range(n):
+                        save_r[m, j] = r[j]
+                    for i in range(S):
+                        w = 0.0
+                        for d in range(method.dense.shape[1] - 1, -1, -1):
+                            w = (w + method.dense[i, d]) * theta
+                        for j in range(n):
+                            save_r[m, j] += h * w * k[i, j]
+                count[SAVED] += 1
+
+        if capacity > 0:
+            m = count[RECORDED]
+            record.t[m] = t
+            record.h[m] = h
+            for j in range(n):
+                record.r[m, j] = r_new[j]
+            if record.stage_r.size > 0:
+                for i in range(method.stages):
+                    for j in range(n):
+                        record.stage_r[m, i, j] = y[i, j]
+            if record.stage_x.size > 0:
+                for i in range(method.stages):
+                    for j in range(x.shape[1]):
+                        record.stage_x[m, i, j] = x[i, j]
+            if record.k.size > 0:
+                for i in range(S):
+                    for j in range(n):
+                        record.k[m, i, j] = k[i, j]
+            count[RECORDED] += 1
+
+        count[STEPS] += 1
+        clock[T] = t_new
+        for j in range(n):
+            r[j] = r_new[j]
+        if on_grid:
+            count[GRID] += 1
+        if method.fsal:
+            for j in range(n):
+                k[0, j] = k[s - 1, j]
+            for j in range(x.shape[1]):
+                x[0, j] = x[s - 1, j]
+        else:
+            count[HAVE_K1] = 0
+        if lands:
+            if is_break[count[NEXT_STOP]]:
+                count[HAVE_K1] = 0
+            count[NEXT_STOP] += 1
+    return DONE
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def first_step(system, control, order, t, r, k1, work, x):
+    """The first step size, from the sizes of F and of its change along an Euler step (HNW I, II.4).
+
+    k1 receives F(t, r); returns -1 where that is not finite.
+    """
+    n = r.size
+    field_at(system, t, t if control.direction > 0.0 else np.nextafter(t, -np.inf), r, work, x, k1)
+    if not _finite(k1):
+        return -1.0
+    d0 = 0.0
+    d1 = 0.0
+    for j in range(n):
+        scale = control.atol[j] + control.rtol[j] * abs(r[j])
+        if r[j] != 0.0:
+            d0 += (r[j] / scale) ** 2
+        if k1[j] != 0.0:
+            d1 += (k1[j] / scale) ** 2
+    d0, d1 = np.sqrt(d0 / n), np.sqrt(d1 / n)
+    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+    y = np.empty(n)
+    k2 = np.empty(n)
+    for j in range(n):
+        y[j] = r[j] + control.direction * h0 * k1[j]
+    field_at(system, t + control.direction * h0, t + control.direction * h0, y, work, x, k2)
+    d2 = 0.0
+    for j in range(n):
+        scale = control.atol[j] + control.rtol[j] * abs(r[j])
+        if k2[j] != k1[j]:
+            d2 += ((k2[j] - k1[j]) / scale) ** 2
+    d2 = np.sqrt(d2 / n) / h0
+    if not np.isfinite(d2):
+        return h0
+    top = max(d1, d2)
+    h1 = max(1e-6, h0 * 1e-3) if top <= 1e-15 else (0.01 / top) ** (1.0 / (order + 1))
+    return min(100.0 * h0, h1)

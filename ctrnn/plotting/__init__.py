@@ -1,0 +1,28 @@
+"""One function a figure; each returns a matplotlib Figure and needs no display.
+
+>>> import numpy as np
+>>> from ctrnn import plotting
+>>> from ctrnn.trajectory import Trajectory
+>>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0], [2.0]]), ("x",))
+>>> figure = plotting.trajectory(run, time_label="t (s)")
+>>> plotting.save(figure, "run.png")  # doctest: +SKIP
+"""
+
+from ctrnn.plotting.agreement import gradient_agreement
+from ctrnn.plotting.fitting import fit, fit_history
+from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
+from ctrnn.plotting.style import save
+from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
+
+__all__ = [
+    "exact_versus_leak_only",
+    "fit",
+    "fit_history",
+    "gradient_agreement",
+    "limit_cycle",
+    "phase_portrait",
+    "save",
+    "sensitivities",
+    "spectrum",
+    "trajectory",
+]

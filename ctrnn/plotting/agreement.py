@@ -1,0 +1,55 @@
+"""How far gradient methods agree, and what each costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ctrnn.errors import UsageError
+from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, styled
+
+
+@styled
+def gradient_agreement(comparison: Any) -> Figure:
+    """Digits of agreement with the reference, and the time, of each method in a comparison.
+
+    comparison  what :func:`ctrnn.compare_gradients` returns: its rows (or any rows) with
+                ``method``, ``digits`` and ``time`` in seconds. A method with no digits, because
+                it is the reference or because it failed, has no dot.
+
+    >>> from types import SimpleNamespace as row
+    >>> figure = gradient_agreement([row(method="rtrl", digits=13.1, time=1e-3)])
+    >>> [axes.get_xlabel() for axes in figure.axes]
+    ['digits of agreement', 'time (s)']
+    """
+    rows = list(getattr(comparison, "rows", comparison))
+    if not rows:
+        raise UsageError("comparison", given="no rows", allowed="one method or more")
+    n = len(rows)
+    y = np.arange(n)[::-1]  # the first method on top
+    digits = np.array([_number(row.digits) for row in rows])
+    seconds = np.array([_number(row.time) for row in rows])
+    figure, (left, right) = frame(1, 2, height=0.9 + 0.27 * n, sharey=True, width_ratios=(3, 2))
+    # Exact agreement has no finite number of digits; float64 cannot show more than 16.
+    digits = np.minimum(digits, 16.0)
+    left.hlines(y, 0, np.where(np.isnan(digits), 0, digits), color=GREY, lw=0.8)
+    left.plot(digits, y, "o", color=BLUE, ms=6, clip_on=False, zorder=3)
+    left.set_xticks(range(0, 17, 2))
+    left.set(xlim=(0, 16.3), ylim=(-0.6, n - 0.4), xlabel="digits of agreement")
+    left.set_yticks(y, [str(row.method) for row in rows])
+    for k in np.flatnonzero(np.isnan(digits)):
+        left.annotate("no digits", (0.3, y[k]), va="center", fontsize=8, color=GREY)
+    right.plot(seconds, y, "D", color=ORANGE, ms=5)
+    right.set(xlabel="time (s)", xscale="log")
+    right.margins(x=0.12)
+    right.tick_params(labelleft=False)
+    right.spines.left.set_visible(False)
+    for axes in (left, right):
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None else float(value)

@@ -1,0 +1,78 @@
+"""Figures of a fit: the data with the curves before and after, and the loss on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from ctrnn.errors import UsageError
+from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, legend_above, styled
+from ctrnn.trajectory import Trajectory
+
+
+@styled
+def fit(
+    data_t: ArrayLike,
+    data_r: ArrayLike,
+    before: Trajectory | None,
+    after: Trajectory,
+    names: Sequence[str | int] | None = None,
+    *,
+    time_label: str = "t",
+    value_label: str = "",
+) -> Figure:
+    """The data (K,), (K, p) with the solution before and after a fit, a panel for each state.
+
+    names        the p states that were observed, all states of ``after`` by default
+    value_label  the unit of the values, set after each name
+
+    Raises :class:`~ctrnn.errors.UsageError` when the data and the names do not fit together.
+
+    >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0], [3.0]]), ("prey",))
+    >>> fit([0.0, 1.0], [[1.1], [2.9]], None, run).axes[0].get_ylabel()
+    'prey'
+    """
+    t, r = np.asarray(data_t, float), np.asarray(data_r, float)
+    names = after.names if names is None else names
+    if r.shape != (len(t), len(names)):
+        allowed = f"shape ({len(t)}, {len(names)}), a row for each time and a column for each state"
+        raise UsageError("data_r", given=f"an array of shape {r.shape}", allowed=allowed)
+    figure, axes = frame(len(names), height=2.0, sharex=True)
+    for i, name in enumerate(names):
+        if before is not None:
+            axes[i].plot(before.t, before[name], "--", color=GREY, label="before the fit")
+        axes[i].plot(after.t, after[name], color=BLUE, label="fitted")
+        axes[i].plot(t, r[:, i], "o", color=ORANGE, label="data", zorder=3)
+        title = after.names[after.index(name)]
+        axes[i].set_ylabel(f"{title} ({value_label})" if value_label else title)
+    axes[-1].set_xlabel(time_label)
+    legend_above(figure, axes[0])
+    return figure
+
+
+@styled
+def fit_history(history: Any, *, label: str = "loss") -> Figure:
+    """The loss after each iteration of a fit; number 0 is the start.
+
+    history  the losses (iterations + 1,), or a fit that has them as ``.history``
+
+    Raises :class:`~ctrnn.errors.UsageError` for an empty history.
+
+    >>> fit_history([3.0, 2.0, 1.5]).axes[0].get_yscale()
+    'log'
+    """
+    loss = np.asarray(getattr(history, "history", history), float)
+    if loss.ndim != 1 or loss.size == 0:
+        raise UsageError("history", given=f"shape {loss.shape}", allowed="one loss or more, (k,)")
+    figure, (axes,) = frame(height=2.4)
+    axes.plot(loss, ".-" if loss.size <= 100 else "-", color=BLUE)
+    if np.nanmin(loss) > 0:
+        axes.set_yscale("log")
+    axes.set(xlabel="iteration", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

@@ -1,0 +1,205 @@
+"""Figures in a plane: two states against each other, a limit cycle, a spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from numpy.typing import ArrayLike, NDArray
+
+from ctrnn.errors import UsageError
+from ctrnn.plotting.style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    frame,
+    legend_above,
+    round_ticks,
+    styled,
+)
+from ctrnn.trajectory import Trajectory
+
+
+@styled
+def phase_portrait(
+    run: Trajectory,
+    *,
+    field: Any = None,
+    equilibrium: Any = None,
+    data: ArrayLike | None = None,
+    states: tuple[str | int, str | int] = (0, 1),
+    x: ArrayLike | None = None,
+) -> Figure:
+    """One state of a run against another.
+
+    field        if it has two states (with more, a plane cannot show it): its stream lines and its
+                 nullclines, where one of the rates is zero, at the run's first time and input ``x``
+    equilibrium  one, or several: a full dot where stable, an open one where not
+    data         (K, 2) points, in the order of ``states``
+
+    Raises :class:`~ctrnn.errors.UsageError` for data of another shape, and
+    :class:`~ctrnn.errors.UnknownNameError` for a state that is not there.
+
+    >>> t = np.linspace(0, 6, 50)
+    >>> circle = Trajectory(t, np.stack([np.cos(t), np.sin(t)], axis=1), ("x", "y"))
+    >>> phase_portrait(circle).axes[0].get_xlabel()
+    'x'
+    """
+    i, j = (run.index(s) for s in states)
+    solution = run.r[:, [i, j]]
+    points = np.empty((0, 2)) if data is None else np.asarray(data, float)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise UsageError("data", given=f"values of shape {points.shape}", allowed="shape (K, 2)")
+    several = equilibrium if isinstance(equilibrium, (list, tuple)) else [equilibrium]
+    rests = [e for e in several if e is not None]
+
+    shown = np.concatenate([solution, points, *[np.asarray(e.r)[None, [i, j]] for e in rests]])
+    low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
+    margin = 0.06 * np.maximum(high - low, 1e-9)
+    low, high = low - margin, high + margin
+
+    figure, (axes,) = frame(height=4.6, width=5.4)
+    if field is not None and field.n == 2:
+        _vector_field(axes, field, float(run.t[0]), x, (i, j), low, high)
+    axes.plot(*solution.T, color=BLUE, label="solution", zorder=3)
+    axes.plot(*solution[0], "s", color=BLUE, label="start", zorder=4)
+    if len(points):
+        axes.plot(*points.T, "o", color=ORANGE, label="data", zorder=4)
+    for e in rests:
+        fill, word = (BLACK, "stable") if e.stable else ("white", "not stable")
+        label = f"equilibrium, {word}"
+        known = axes.get_legend_handles_labels()[1]
+        style: dict[str, Any] = {
+            "ms": 7,
+            "mfc": fill,
+            "mec": BLACK,
+            "label": "_" if label in known else label,
+        }
+        axes.plot(*np.asarray(e.r)[[i, j]], "o", zorder=5, **style)
+    axes.set(xlabel=run.names[i], ylabel=run.names[j])
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    legend_above(figure, axes)
+    return figure
+
+
+def _vector_field(
+    axes: Axes,
+    field: Any,
+    t: float,
+    x: ArrayLike | None,
+    states: tuple[int, int],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    points: int = 61,
+) -> None:
+    """The stream lines and the nullclines of a field of two states, over the box low ... high."""
+    i, j = states
+    a, b = (np.linspace(low[k], high[k], points) for k in range(2))
+    F = np.empty((2, points, points))
+    r = np.empty(2)
+    for row in range(points):
+        for column in range(points):
+            r[i], r[j] = a[column], b[row]
+            dr = np.asarray(field(t, r, x))
+            F[:, row, column] = dr[i], dr[j]
+    axes.grid(False)
+    axes.streamplot(a, b, F[0], F[1], color="#BBBBBB", linewidth=0.6, arrowsize=0.7, density=1.1)
+    for k, (colour, style) in enumerate(((GREEN, "--"), (PINK, "-."))):
+        axes.contour(a, b, F[k], levels=[0.0], colors=[colour], linestyles=[style], linewidths=1.2)
+        name = field.state_names[states[k]]
+        # A contour has no entry in a legend: an empty line stands in for it.
+        axes.plot([], [], style, color=colour, lw=1.2, label=f"d {name}/dt = 0")
+
+
+@styled
+def limit_cycle(
+    target: Any,
+    runs: Mapping[str, Any],
+    *,
+    names: tuple[str, str] = ("y[0]", "y[1]"),
+    time_label: str = "t",
+) -> Figure:
+    """A target of two components and what trained networks make of it, in the plane and in time.
+
+    target  a trajectory, or (t (T,), y (T, q)) with q >= 2; the first two components are drawn
+    runs    the same for each method, by its name; later ones are dashed and thinner, so that
+            curves that lie on each other are all seen
+
+    >>> t = np.linspace(0, 6, 50)
+    >>> circle = (t, np.stack([np.cos(t), np.sin(t)], axis=1))
+    >>> len(limit_cycle(circle, {"rtrl": circle}).axes)
+    3
+    """
+    figure = frame(height=3.6)[0]
+    figure.clear()
+    axes = figure.subplot_mosaic("ab;ac", width_ratios=(5, 6))
+    for panel in axes.values():
+        round_ticks(panel)
+    axes["c"].sharex(axes["b"])
+    axes["b"].tick_params(labelbottom=False)
+    dashes = ("-", (0, (4, 3)), (0, (1, 2)))
+    everything = [("target", target), *runs.items()]
+    for k, (name, one) in enumerate(everything):
+        t, o = (one.t, one.r) if isinstance(one, Trajectory) else (np.asarray(v) for v in one)
+        if o.ndim != 2 or o.shape[1] < 2 or len(t) != len(o):
+            given = f"times {t.shape} and values {o.shape}"
+            raise UsageError(name, given=given, allowed="t (T,) and values (T, 2) or more columns")
+        style: dict[str, Any] = {"color": "#BBBBBB", "lw": 4.0, "zorder": 1}
+        if k:
+            style = {"color": COLOURS[(k - 1) % len(COLOURS)], "lw": 1.6, "ls": dashes[(k - 1) % 3]}
+        axes["a"].plot(o[:, 0], o[:, 1], label=name, **style)
+        for panel, column in (("b", 0), ("c", 1)):
+            axes[panel].plot(t, o[:, column], **style)
+    axes["a"].set(xlabel=names[0], ylabel=names[1])
+    axes["a"].set_aspect("equal", adjustable="datalim")
+    axes["b"].set_ylabel(names[0])
+    axes["c"].set(ylabel=names[1], xlabel=time_label)
+    legend_above(figure, axes["a"])
+    return figure
+
+
+@styled
+def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None) -> Figure:
+    """Eigenvalues in the complex plane; those right of the imaginary axis grow.
+
+    step_bound  a step h of Euler's method: the disc |1 + h z| < 1 in which its steps shrink is
+                drawn too, so that one sees which eigenvalue bounds the step
+
+    Raises :class:`~ctrnn.errors.UsageError` for a step that is not positive.
+
+    >>> spectrum([-1 + 2j, -1 - 2j], step_bound=0.4).axes[0].get_xlabel()
+    'real part'
+    """
+    z = np.asarray(eigenvalues, complex).ravel()
+    if step_bound is not None and not 0 < step_bound < np.inf:
+        raise UsageError("step_bound", given=step_bound, allowed="a positive step")
+    if z.size == 0 or not np.all(np.isfinite(z)):
+        raise UsageError("eigenvalues", given=z, allowed="one finite number or more")
+    figure, (axes,) = frame(height=3.8, width=4.4)
+    axes.axvline(0.0, color=GREY, lw=1.0)
+    axes.axhline(0.0, color=GREY, lw=0.5)
+    for growing, colour, label in ((False, BLUE, "decays"), (True, ORANGE, "does not decay")):
+        some = z[(z.real >= 0) == growing]
+        if some.size:
+            axes.plot(some.real, some.imag, "o", color=colour, label=label, zorder=3)
+    if step_bound is not None:
+        style = {
+            "fill": False,
+            "ec": GREEN,
+            "ls": "--",
+            "label": f"|1 + h z| = 1, h = {step_bound:.4g}",
+        }
+        axes.add_patch(Circle((-1 / step_bound, 0.0), 1 / step_bound, **style))
+    axes.set(xlabel="real part", ylabel="imaginary part")
+    axes.margins(0.1)
+    axes.set_aspect("equal", adjustable="datalim")
+    legend_above(figure, axes)
+    return figure

@@ -1,0 +1,94 @@
+"""What all figures share: colours, sizes, a frame for axes, and how a figure becomes a file.
+
+Colours: the set of Okabe and Ito, "Color Universal Design" (2008), told apart by colour-blind
+readers, without its yellow, which is lost on white. Figures are made without pyplot, so that
+drawing needs no display and leaves no state behind; the style holds inside :func:`styled` only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ctrnn.errors import UsageError
+from ctrnn.files import atomic_path
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = COLOURS
+GREY = "#999999"
+
+WIDTH = 6.7  # inches: the text width of an A4 page
+RC: Any = {
+    "axes.grid": True,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "font.size": 9,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+
+def styled(draw: Draw) -> Draw:
+    """Draws in the style of the toolkit, and leaves matplotlib's own settings as they were."""
+    return matplotlib.rc_context(RC)(draw)
+
+
+def frame(
+    rows: int = 1, columns: int = 1, *, height: float = 2.6, width: float = WIDTH, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``width`` inches whose rows are ``height`` inches high, and its axes, row by row.
+
+    Further options go to :meth:`matplotlib.figure.Figure.subplots` (sharex, width_ratios, ...).
+    """
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    for one in axes:
+        round_ticks(one)
+    return figure, axes
+
+
+def round_ticks(axes: Axes) -> None:
+    """Ticks at 1, 2 or 5 times a power of ten: a year 1902.5 reads badly."""
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """One legend for the figure, above the axes, where it can hide no curve."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes the figure, whole or not at all: ``.png`` (200 dots an inch), ``.pdf`` or ``.svg``.
+
+    The file holds no date, so that the same figure gives the same bytes.
+
+    Raises :class:`~ctrnn.errors.UsageError` for another suffix or a folder that does not exist.
+    """
+    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    suffix = Path(path).suffix.lower()
+    if suffix not in metadata:
+        raise UsageError("path", given=str(path), allowed="a name that ends in .png, .pdf or .svg")
+    with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "ctrnn"}):
+        figure.savefig(temporary, dpi=200, metadata=metadata[suffix])

@@ -1,0 +1,148 @@
+"""Curves against time: a solution, its sensitivities, the exact ones beside an approximation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from ctrnn.errors import UsageError
+from ctrnn.plotting.style import BLUE, COLOURS, ORANGE, frame, legend_above, styled
+from ctrnn.trajectory import Trajectory
+
+
+@styled
+def trajectory(
+    run: Trajectory,
+    *,
+    states: Sequence[str | int] | None = None,
+    data: tuple[ArrayLike, ArrayLike] | None = None,
+    time_label: str = "t",
+    value_label: str = "r",
+) -> Figure:
+    """The states of a run against time; more than seven states at once are drawn as a map.
+
+    states  names or numbers of the states to draw, all by default
+    data    (times (K,), values (K, len(states))): drawn as points in the colours of their states
+
+    >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("x", "y"))
+    >>> len(trajectory(run).axes[0].lines)
+    2
+    """
+    if states is not None and len(states) == 0:
+        raise UsageError("states", given=states, allowed="one state or more")
+    which = [run.index(s) for s in (run.names if states is None else states)]
+    names, columns = [run.names[i] for i in which], [run.r[:, i] for i in which]
+    if data is not None:
+        times, values = np.asarray(data[0], float), np.asarray(data[1], float)
+        if values.shape != (len(times), len(columns)):
+            allowed = (
+                f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
+            )
+            raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
+    figure, (axes,) = frame()
+    axes.set_xlabel(time_label)
+    if len(columns) > len(COLOURS):
+        scale = max(float(np.max(np.abs(columns))), np.finfo(float).tiny)
+        mesh = axes.pcolormesh(
+            run.t, np.arange(len(columns)), np.stack(columns),
+            cmap="RdBu_r", vmin=-scale, vmax=scale, shading="nearest", rasterized=True,
+        )  # fmt: skip
+        axes.set_ylabel("unit")
+        axes.grid(False)
+        figure.colorbar(mesh, ax=axes, label=value_label)
+        return figure
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        axes.plot(run.t, column, color=COLOURS[i], label=name)
+        if data is not None:
+            axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, data")
+    axes.set_ylabel(value_label)
+    legend_above(figure, axes)
+    return figure
+
+
+@styled
+def sensitivities(
+    t: ArrayLike,
+    p: ArrayLike,
+    labels: Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    time_label: str = "t",
+) -> Figure:
+    """The sensitivities p = dr/dw of the states to the parameters, one panel each.
+
+    t (T,), p (T, n, m), labels of the m parameters, names of the n states.
+
+    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit, or beyond 64 panels.
+
+    >>> figure = sensitivities([0.0, 1.0], np.zeros((2, 1, 2)), ["w", "b"], names=["r"])
+    >>> [axes.get_title() for axes in figure.axes]
+    ['d r / d w', 'd r / d b']
+    """
+    t, p = np.asarray(t, float), np.asarray(p, float)
+    if p.ndim != 3 or p.shape[0] != len(t) or p.shape[2] != len(labels):
+        allowed = f"an array (T, n, m) with T = {len(t)} times and m = {len(labels)} labels"
+        raise UsageError("p", given=f"an array of shape {p.shape}", allowed=allowed)
+    _, n, m = p.shape
+    if n * m > 64:
+        hint = "a few states and parameters, p[:, :2, :4]"
+        raise UsageError("p", given=f"{n} x {m} panels", allowed="at most 64 panels", hint=hint)
+    names = [f"r[{i}]" for i in range(n)] if names is None else names
+    figure, axes = frame(n, m, height=1.6, width=min(2.2 * m + 0.8, 11.0), sharex=True)
+    for k in range(n * m):
+        i, j = divmod(k, m)
+        axes[k].plot(t, p[:, i, j], color=COLOURS[i % len(COLOURS)])
+        axes[k].set_title(f"d {names[i]} / d {labels[j]}")
+        axes[k].ticklabel_format(axis="y", scilimits=(-3, 4))
+        if i == n - 1:
+            axes[k].set_xlabel(time_label)
+    return figure
+
+
+@styled
+def exact_versus_leak_only(
+    t: ArrayLike,
+    p_exact: ArrayLike,
+    p_leak: ArrayLike,
+    labels: Sequence[str] = ("w", "b"),
+    *,
+    time_label: str = "t",
+) -> Figure:
+    """The exact sensitivities and those of the leak alone: where they part.
+
+    For dr/dt = -r + w r + b + x the exact ones obey dp/dt = -p + w p + F_w. The leak-only
+    approximation (RFLO; Murray, eLife 8:e43299, 2019) drops the recurrent term w p.
+
+    t (T,); p_exact and p_leak (T, m), a column for each of the m labels. Below each pair of curves
+    stands the part of the exact value that the approximation lacks, (exact - leak) / exact.
+
+    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit.
+
+    >>> t = np.linspace(0, 1, 5)
+    >>> len(exact_versus_leak_only(t, np.ones((5, 1)), np.zeros((5, 1)), ["w"]).axes)
+    2
+    """
+    t, p_exact, p_leak = (np.asarray(v, float) for v in (t, p_exact, p_leak))
+    shape = (len(t), len(labels))
+    for name, p in (("p_exact", p_exact), ("p_leak", p_leak)):
+        if p.shape != shape:
+            raise UsageError(name, given=f"an array of shape {p.shape}", allowed=f"shape {shape}")
+    m = len(labels)
+    figure, axes = frame(2, m, height=1.9, sharex=True, height_ratios=(3, 2))
+    for j, label in enumerate(labels):
+        axes[j].plot(t, p_exact[:, j], color=BLUE, label="exact")
+        axes[j].plot(t, p_leak[:, j], "--", color=ORANGE, label="leak only")
+        axes[j].set_ylabel(f"d r / d {label}")
+        # No share is defined while the exact value is zero, as it is at the start.
+        share = np.full(len(t), np.nan)
+        here = np.abs(p_exact[:, j]) > 1e-12 * max(np.max(np.abs(p_exact[:, j])), 1e-300)
+        share[here] = 1 - p_leak[here, j] / p_exact[here, j]
+        axes[m + j].plot(t, share, color=BLUE)
+        axes[m + j].set_ylabel("part missing")
+        axes[m + j].set_xlabel(time_label)
+        axes[m + j].yaxis.set_major_formatter("{x:.0%}")
+    legend_above(figure, axes[0])
+    return figure

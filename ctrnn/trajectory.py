@@ -1,0 +1,202 @@
+"""A solution of dr/dt = F(t, r, w, x): its values r(t_k) at the saved times, and its cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
+from ctrnn.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Stats", "Trajectory"]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a solution cost. The sum of two is the cost of both passes of a gradient.
+
+    solver       name of the method, with the options that change its steps
+    steps        accepted steps
+    rejected     steps tried and thrown away by the step control
+    evaluations  calls of F
+    jacobians    calls of J = dF/dr (as a matrix or as a product K J)
+    wall_time    seconds
+    stiff        whether the step size looked limited by stability and not by accuracy
+
+    >>> forward = Stats("tsit5", steps=10, rejected=1, evaluations=67, wall_time=0.002)
+    >>> print(forward + Stats("adjoint", steps=10, jacobians=60, wall_time=0.001))
+    tsit5 + adjoint: 20 steps (1 rejected), 67 evaluations of F, 60 of J, 3 ms
+    """
+
+    solver: str = ""
+    steps: int = 0
+    rejected: int = 0
+    evaluations: int = 0
+    jacobians: int = 0
+    wall_time: float = 0.0
+    stiff: bool = False
+
+    def __add__(self, other: Stats) -> Stats:
+        names = [name for name in (self.solver, other.solver) if name]
+        return Stats(
+            solver=" + ".join(dict.fromkeys(names)),  # the same name is said once
+            steps=self.steps + other.steps,
+            rejected=self.rejected + other.rejected,
+            evaluations=self.evaluations + other.evaluations,
+            jacobians=self.jacobians + other.jacobians,
+            wall_time=self.wall_time + other.wall_time,
+            stiff=self.stiff or other.stiff,
+        )
+
+    def __str__(self) -> str:
+        text = f"{self.steps} steps ({self.rejected} rejected), {self.evaluations} evaluations of F"
+        if self.jacobians:
+            text += f", {self.jacobians} of J"
+        text += f", {_seconds(self.wall_time)}"
+        if self.stiff:
+            text += "; stiffness suspected"
+        return f"{self.solver}: {text}" if self.solver else text
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Trajectory:
+    """A solution at its saved times.
+
+    t      (T,) times, in the order of integration
+    r      (T, n) states
+    names  the n names of the states
+    stats  what it cost
+
+    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit together.
+
+    >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("prey", "pred"))
+    >>> run["pred"]
+    array([2., 4.])
+    >>> run
+    Trajectory of 2 times, 2 states
+               t        prey        pred
+               0           1           2
+               1           3           4
+    """
+
+    t: NDArray[np.float64]
+    r: NDArray[np.float64]
+    names: tuple[str, ...] = ()
+    stats: Stats = Stats()
+
+    def __post_init__(self) -> None:
+        if np.ndim(self.t) != 1 or np.ndim(self.r) != 2 or len(self.t) != len(self.r):
+            raise UsageError(
+                "r",
+                given=f"t {np.shape(self.t)} and r {np.shape(self.r)}",
+                allowed="t of shape (T,) and r of shape (T, n)",
+            )
+        names = tuple(self.names) or tuple(f"r[{i}]" for i in range(self.r.shape[1]))
+        object.__setattr__(self, "names", names)
+        if len(names) != self.r.shape[1]:
+            raise UsageError("names", given=names, allowed=f"{self.r.shape[1]} names, one a state")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, state: str | int) -> NDArray[np.float64]:
+        """The column (T,) of one state, by its name or its number (negative counts from the last).
+
+        Raises :class:`~ctrnn.errors.UnknownNameError` for any other name or number.
+        """
+        return self.r[:, self.index(state)]
+
+    def index(self, state: str | int) -> int:
+        """The column number of a state. Raises :class:`~ctrnn.errors.UnknownNameError`."""
+        n = len(self.names)
+        if isinstance(state, (int, np.integer)) and not isinstance(state, bool) and -n <= state < n:
+            return int(state) % n
+        if isinstance(state, str) and state in self.names:
+            return self.names.index(state)
+        hint = "" if isinstance(state, str) else f"a name, or a number from 0 to {n - 1}"
+        raise UnknownNameError("state", state, _few(self.names), hint)
+
+    def __repr__(self) -> str:
+        shown = [i for i in range(len(self.names)) if i < 6]
+        more = len(self.names) - len(shown)
+        head = "".join(f"{name[-11:]:>12}" for name in ("t", *(self.names[i] for i in shown)))
+        lines = [f"Trajectory of {len(self)} times, {len(self.names)} states", head]
+        rows = range(len(self))
+        for k in rows if len(self) <= 10 else [*rows[:4], None, *rows[-3:]]:
+            if k is None:
+                lines.append(f"{'...':>12}")
+            else:
+                lines.append("".join(f"{v:12.6g}" for v in (self.t[k], *self.r[k, shown])))
+        if more > 0:
+            lines[1] += f"  and {more} more"
+        if self.stats != Stats():
+            lines.append(str(self.stats))
+        return "\n".join(lines)
+
+    def plot(self, states: Sequence[str | int] | None = None, **options: Any) -> Figure:
+        """The states against time: a matplotlib Figure. See :func:`ctrnn.plotting.trajectory`."""
+        from ctrnn import plotting
+
+        return plotting.trajectory(self, states=states, **options)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Columns t and one a state, with as many digits as give the same float64 back.
+
+        Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+        """
+        import csv
+
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+            rows = csv.writer(f, lineterminator="\n")
+            rows.writerow(("t", *self.names))
+            rows.writerows(
+                [repr(float(v)) for v in (t, *r)] for t, r in zip(self.t, self.r, strict=True)
+            )
+
+    def to_npz(self, path: str | os.PathLike[str]) -> None:
+        """Arrays t (T,), r (T, n) and names (n,), to be read by ``numpy.load``.
+
+        Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+        """
+        with atomic_path(path) as temporary, temporary.open("wb") as f:
+            np.savez(f, t=self.t, r=self.r, names=np.array(self.names))
+
+    def to_xarray(self) -> Any:
+        """A Dataset with one variable a state, over the dimension t.
+
+        Raises :class:`~ctrnn.errors.MissingDependencyError` where xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise MissingDependencyError("xarray", "Trajectory.to_xarray", "xarray") from error
+        return xarray.Dataset(
+            {name: ("t", self.r[:, i]) for i, name in enumerate(self.names)},
+            coords={"t": self.t},
+            attrs={"stats": str(self.stats)},
+        )
+
+
+def _seconds(s: float) -> str:
+    """Seconds to three digits, in the unit that reads best.
+
+    >>> _seconds(0.0021), _seconds(12.3456), _seconds(3.2e-5)
+    ('2.1 ms', '12.3 s', '32 us')
+    """
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if s >= scale or s == 0:
+            return f"{s / scale:.3g} {unit}"
+    return f"{s / 1e-6:.3g} us"
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """The names, cut where an error message would run over."""
+    return list(names) if len(names) <= 12 else [*names[:11], f"... ({len(names)} in all)"]
