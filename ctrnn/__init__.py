@@ -1,0 +1,58 @@
+"""ctrnn: solve, differentiate and analyse dr/dt = F(r, w, x).
+
+Names are imported when they are first used, so that ``import ctrnn`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Equations": "ctrnn.fields.equations",
+    "RateNetwork": "ctrnn.fields.network",
+    "TorchField": "ctrnn.fields.torch_field",
+    "Field": "ctrnn.fields.base",
+    "Problem": "ctrnn.problem",
+    "Objective": "ctrnn.objective",
+    "Readout": "ctrnn.objective",
+    "Trajectory": "ctrnn.trajectory",
+    "Stats": "ctrnn.trajectory",
+    "simulate": "ctrnn.solvers.solve",
+    "gradient": "ctrnn.gradients.gradient",
+    "Gradient": "ctrnn.gradients.gradient",
+    "RTRL": "ctrnn.gradients.rtrl",
+    "Adjoint": "ctrnn.gradients.adjoint",
+    "RFLO": "ctrnn.gradients.online",
+    "Autograd": "ctrnn.gradients.autograd",
+    "ComplexStep": "ctrnn.gradients.differences",
+    "CentralDifference": "ctrnn.gradients.differences",
+    "sensitivities": "ctrnn.gradients.sensitivities",
+    "compare_gradients": "ctrnn.gradients.compare",
+    "find_equilibrium": "ctrnn.analysis.equilibria",
+    "equilibrium_gradient": "ctrnn.gradients.equilibrium",
+    "fit": "ctrnn.learning.fit",
+}
+_MODULES = ("analysis", "errors", "fields", "gradients", "inputs", "inverse", "learning", "plotting", "solvers")
+
+__all__ = sorted([*_WHERE, *_MODULES, "__version__"])
+
+if TYPE_CHECKING:
+    from ctrnn import analysis, errors, fields, gradients, inputs, inverse, learning, plotting, solvers
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"ctrnn.{name}")
+    else:
+        raise AttributeError(f"module 'ctrnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

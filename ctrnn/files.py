@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: write beside the target under a temporary name, then rename.
+"""Files that are whole or not there: write under a temporary name beside the target, then rename.
 
-A rename inside one folder is atomic (POSIX rename(2); ``Path.replace`` on Windows too), so a reader, or a run that is
-stopped half-way, never meets half a file.
+A rename inside one folder is atomic (POSIX rename(2); ``Path.replace`` on Windows too), so that
+neither a reader nor a run that is stopped half-way ever leaves or meets half a file.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["atomic_path"]
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the folder of ``path``; on leaving the block it becomes ``path``.
 
-    The temporary name keeps the suffix, since writers such as ``savefig`` choose the format by it. If the block
-    raises, the temporary file is removed and whatever stood at ``path`` stays.
+    The temporary name keeps the suffix, since writers such as ``savefig`` choose the format by it.
+    If the block raises, the temporary file is removed and whatever stood at ``path`` stays.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())

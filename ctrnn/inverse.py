@@ -205,7 +205,7 @@ def reciprocal(a: float, method: str = "flow") -> Inverse:
     """1/a without a division: dv/dt = va − 1 for a < 0; with its sign turned, 1 − va, for a > 0.
 
     The Euler step is a power of two, h = 2⁻ᵉ for |a| = m 2ᵉ with ½ ≤ m < 1: a shift, not a
-    division. The error is multiplied by 1 − m ≤ ½ at every step: some 53 at most reach the last bit.
+    division. The error is multiplied by 1 − m ≤ ½ at every step, so some 53 reach the last bit.
 
     Raises `UsageError` for zero, NaN and infinity, and where 1/a may overflow (|a| < 2.3e-308).
 
@@ -224,12 +224,13 @@ def reciprocal(a: float, method: str = "flow") -> Inverse:
     m, exponent = math.frexp(abs(a))
     h = math.ldexp(1.0, -exponent)
     v, history = 0.0, [1.0]
-    while history[-1] > 0.0 and len(history) <= 60:
+    while history[-1] > 0.0:
         ahead = v - sign * h * (v * a - 1.0)
-        if ahead == v:
+        error = abs(ahead * a - 1.0)
+        if error >= history[-1]:
             break  # the last bit
         v = ahead
-        history.append(abs(v * a - 1.0))
+        history.append(error)
     residual = np.array(history)
     return Inverse(
         value=v,

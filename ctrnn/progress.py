@@ -1,14 +1,19 @@
 """Progress of long work, without the library knowing who watches.
 
-Library code says ``with track(total, "fit") as update: ... update(done)``. That costs nothing and prints nothing
-unless a program, such as the command line, called :func:`enable` and standard error is a terminal.
+Library code says ``with track(total, "fit") as update: ... update(done)``. That costs nothing and
+prints nothing unless a program, such as the command line, called :func:`enable` and standard error
+is a terminal.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+PATIENCE = 0.5  # seconds without a bar: short work should not flicker
 
 _enabled = False
 
@@ -31,22 +36,47 @@ def track(total: float, label: str) -> Iterator[Callable[[float], None]]:
     if not (_enabled and sys.stderr.isatty()):
         yield _ignore
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+    bar = _Bar(total, label)
     enable(False)  # an inner track() must not fight for the same line
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(label, total=total)
-            yield lambda done: bar.update(task, completed=done)
+        yield bar.update
     finally:
         enable(True)
+        bar.close()
+
+
+class _Bar:
+    """A bar that appears when the work has taken a while."""
+
+    def __init__(self, total: float, label: str) -> None:
+        self.total, self.label, self.began = total, label, time.monotonic()
+        self.bar: Any = None
+
+    def update(self, done: float) -> None:
+        if self.bar is None:
+            if time.monotonic() - self.began < PATIENCE:
+                return
+            self._open()
+        self.bar.update(self.task, completed=done)
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.bar.add_task(self.label, total=self.total)
+        self.bar.start()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
 
 
 def _ignore(done: float) -> None:

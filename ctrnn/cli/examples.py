@@ -19,7 +19,7 @@ from ctrnn.files import atomic_path
 )
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def command(name: str | None, copy: Path | None, force: bool) -> None:
-    """List the shipped experiments; with NAME print that file, with --copy FOLDER copy it and its data."""
+    """List the shipped experiments; print the one called NAME, or copy it with its data."""
     if name is None:
         if copy is not None:
             raise UsageError("--copy", given=str(copy), allowed="with the name of an example")

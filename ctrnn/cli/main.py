@@ -1,4 +1,4 @@
-"""The group ``ctrnn``: it loads a command's module only when that command is called, so that help is quick."""
+"""The group ``ctrnn``: a command's module is loaded when it is called, so that help is quick."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 
 import click
 
+from ctrnn import __version__
 from ctrnn.errors import CtrnnError
 
 COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command is called `command`
@@ -48,12 +49,7 @@ class LazyGroup(click.Group):
 
 def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"ctrnn {version('ctrnn-toolkit')}")
-        except PackageNotFoundError:
-            click.echo("ctrnn, run from its source folder")
+        click.echo(f"ctrnn {__version__}")
         ctx.exit()
 
 
@@ -69,8 +65,8 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
 def group() -> None:
     """Solve, differentiate and fit dr/dt = F(t, r, w, x), one experiment file at a time.
 
-    Start with `ctrnn run hare-lynx`. Exit codes: 0 done, 1 the numbers went wrong, 2 the call or the file is wrong.
-    CTRNN_DEBUG=1 shows the traceback of an error.
+    Start with `ctrnn run hare-lynx`. Exit codes: 0 done, 1 the numbers went wrong, 2 the call or
+    the file is wrong. CTRNN_DEBUG=1 shows the traceback of an error.
     """
 
 
@@ -80,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors become one message on standard error."""
+    """Run the command line; its exit code. An error becomes a message on standard error."""
     try:
         status = group.main(args=arguments, prog_name="ctrnn", standalone_mode=False)
         return status if isinstance(status, int) else 0

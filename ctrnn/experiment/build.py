@@ -1,7 +1,7 @@
-"""From a checked specification to the library's objects: field, inputs, problem, gradient methods.
+"""From a checked specification to the library's objects: field, data, r0, input, problem.
 
-The library checks shapes, names and formulas itself. Where it refuses, the error is raised again with the line and the
-key of the experiment file that it came from.
+The library checks shapes, names and formulas itself. Where it refuses, the error is raised again
+with the line and the key of the experiment file that it came from.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,18 @@ from ctrnn.errors import UsageError
 from ctrnn.experiment import schema as s
 from ctrnn.experiment.build_objective import objective
 from ctrnn.experiment.build_signals import signal
-from ctrnn.experiment.data import Table, read_table
 from ctrnn.experiment.examples import examples_folder
 from ctrnn.experiment.load import Source, check, find, nearest
-from ctrnn.experiment.locate import KeyPath, LocatedError, Nothing
+from ctrnn.experiment.locate import KeyPath, LocatedError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Observed values: times t (K,), y (K, p), and the names of the p states or columns."""
+
+    t: NDArray[np.float64]
+    y: NDArray[np.float64]
+    names: tuple[str, ...]
 
 
 class Experiment:
@@ -32,7 +41,8 @@ class Experiment:
     >>> Experiment("hare-lynx", ["solver.rtol=1e-6"]).solver["rtol"]
     1e-06
 
-    Raises: ExperimentError for a wrong file, key, value or override; UnknownNameError for a file that is not there.
+    Raises ExperimentError for a wrong file, key, value or override, and UnknownNameError for a file
+    that is not there.
     """
 
     def __init__(self, experiment: str | Path, overrides: Sequence[str] = ()) -> None:
@@ -71,6 +81,8 @@ class Experiment:
     @cached_property
     def data(self) -> Table | None:
         """The observed rows inside the time span, columns in state order where they are states."""
+        from ctrnn import inputs
+
         spec = self.spec.data
         if spec is None:
             return None
@@ -84,16 +96,18 @@ class Experiment:
                         path, given=key, allowed=", ".join(known), hint=nearest(key, known)
                     )
             columns = {state: columns[state] for state in known if state in columns}
-        with self.at("data"):
-            names = list(columns.values()) if isinstance(columns, dict) else list(columns)
-            table = read_table(self.file(spec.file), spec.time, names)
+            names, picked = tuple(columns), list(columns.values())
+        else:
+            names, picked = tuple(columns), columns
+        with self.at("data", path=("data", "file")):
+            sampled = inputs.from_csv(self.file(spec.file), spec.time, picked)
+        t, y = sampled.times, sampled.values
         t0, t1 = self.spec.problem.t_span
-        inside = (table.t >= min(t0, t1)) & (table.t <= max(t0, t1))
+        inside = (t >= t0) & (t <= t1)
         if not inside.any():
-            allowed = f"a span that meets the data's, {table.t[0]:g} to {table.t[-1]:g}"
+            allowed = f"a span that meets the data's, {t[0]:g} to {t[-1]:g}"
             raise self.fault(("problem", "t_span"), allowed=allowed)
-        names = list(columns) if isinstance(columns, dict) else names
-        return Table(table.t[inside], table.y[inside], tuple(names))
+        return Table(t[inside], y[inside], names)
 
     @cached_property
     def r0(self) -> NDArray[np.float64]:
@@ -108,12 +122,10 @@ class Experiment:
         if isinstance(r0, dict):
             return self.by_state(r0, ("problem", "r0"))
         table = self.table(("problem", "r0"))
-        if not (isinstance(self.spec.data.columns, dict) and table.names == tuple(names)):  # type: ignore[union-attr]
-            missing = [name for name in names if name not in table.names]
-            raise self.fault(
-                ("problem", "r0"),
-                allowed=f"numbers: the data have no column for {', '.join(missing)}",
-            )
+        missing = [name for name in names if name not in table.names]
+        if missing:
+            allowed = f"numbers: [data] names no column for {', '.join(missing)}"
+            raise self.fault(("problem", "r0"), allowed=allowed)
         return table.y[0].copy()
 
     @cached_property
@@ -137,7 +149,7 @@ class Experiment:
 
     @property
     def solver(self) -> dict[str, Any]:
-        """Keyword arguments for every solve; ``max_steps`` is left out, since only ``simulate`` takes it."""
+        """Keyword arguments of every solve; ``max_steps`` is for ``simulate`` alone."""
         spec = self.spec.solver
         return {"solver": spec.name, "rtol": spec.rtol, "atol": spec.atol, "dt": spec.dt}
 
@@ -165,6 +177,11 @@ class Experiment:
                 given=self.source.given(path),
             )
         return self.data
+
+    def require(self, section: str) -> None:
+        """A fault unless the file has the table ``section``."""
+        if getattr(self.spec, section) is None:
+            raise self.fault((section,), allowed=f"a table [{section}], for this command")
 
     def by_state(self, values: dict[str, float], path: KeyPath) -> NDArray[np.float64]:
         """A table by state name as a vector (n,)."""
@@ -201,7 +218,7 @@ class Experiment:
 
     @contextmanager
     def at(self, *section: str | int, **keys: KeyPath) -> Iterator[None]:
-        """Raise a UsageError from the block again as a fault of this table, or of the key that it names.
+        """Raise a UsageError from the block again as a fault of this table, or of the key it names.
 
         ``keys``: where the library's argument of that name stands in the file.
         """
@@ -211,11 +228,11 @@ class Experiment:
             raise
         except UsageError as error:
             path: KeyPath = section
-            for word in re.findall(r"\w+", error.argument):
-                inside = [
-                    p for p in self.source.paths() if p[: len(section)] == section and p[-1] == word
-                ]
-                if word in keys or inside:
-                    path = keys[word] if word in keys else min(inside, key=len)
-                    break
+            for word in re.findall(r"\w+", error.argument):  # "parameter 'a'": narrow down to a
+                k = len(path)
+                inside = [p for p in self.source.paths() if p[:k] == path and p[-1] == word]
+                if word in keys:
+                    path = keys[word]
+                elif inside:
+                    path = min(inside, key=len)
             raise self.fault(path, allowed=error.allowed, hint=error.hint).because(error) from error

@@ -46,7 +46,8 @@ def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
         start, stop, step = spec.at.start, spec.at.stop, spec.at.step
         if stop < start:
             raise e.fault(("objective", "at", "stop"), allowed=f"a time from start = {start:g} on")
-        return start + step * np.arange(int(np.floor((stop - start) / step * (1 + 1e-12))) + 1)
+        count = int(np.floor((stop - start) / step + 1e-9)) + 1
+        return np.minimum(start + step * np.arange(count, dtype=float), stop)
     return np.array(spec.at)
 
 
@@ -72,10 +73,10 @@ def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) 
 
 def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
     """How the output o is read from r."""
-    from ctrnn.objective import Readout
-
     readout = spec.readout
     if isinstance(readout, ReadoutSpec):
+        from ctrnn.objective import Readout
+
         path: KeyPath = ("objective", "readout")
         if (readout.V is None) == (readout.size is None):
             raise e.fault(path, allowed="either V, or size with a seed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctrnn.experiment.data import read_table
 from ctrnn.experiment.locate import KeyPath
 from ctrnn.experiment.signals import CsvSignal, NoiseSignal, ProductSignal, SampledSignal, SumSignal
 
@@ -31,8 +30,7 @@ def signal(e: Experiment, spec: Any, path: KeyPath) -> Any:
         if isinstance(spec, SampledSignal):
             options["values"] = e.rectangular(spec.values, (*path, "values"))
         if isinstance(spec, CsvSignal):
-            table = read_table(e.file(options.pop("file")), spec.time, spec.columns)
-            return inputs.Sampled(table.t, table.y, kind=spec.interpolation)
+            return inputs.from_csv(e.file(spec.file), spec.time, spec.columns, spec.interpolation)
         if isinstance(spec, NoiseSignal):
             options["t_span"] = tuple(e.spec.problem.t_span)
         return getattr(inputs, spec.kind.capitalize())(**options)

@@ -1,4 +1,4 @@
-"""Read an experiment file: TOML text → overrides → checked specification, with every fault at its line."""
+"""Read an experiment file: TOML text → overrides → checked specification; faults at their line."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Source:
     def fault(
         self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None
     ) -> LocatedError:
-        """An error at a key path: at its line, or that of the nearest table that exists, or at its ``--set``."""
+        """An error at the line of a key, or of the table it lacks in, or at its ``--set``."""
         given = self.given(path) if given is None else given
         words: dict[str, Any] = {"given": given, "allowed": allowed, "hint": hint}
         for override, item in reversed(self.overridden.items()):

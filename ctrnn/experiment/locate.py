@@ -1,8 +1,9 @@
 """Where in a TOML file a key stands, and errors that say so.
 
-``tomllib`` gives values without line numbers. :func:`lines_of` walks the same text once more and notes, for every key
-path such as ``("inputs", 0, "onset")``, the line of its key (of an element of an array: the line of the element). It
-runs after ``tomllib`` accepted the text, so it may trust the syntax (TOML v1.0.0, https://toml.io/en/v1.0.0).
+``tomllib`` gives values without line numbers. :func:`lines_of` walks the same text once more and
+notes, for every key path such as ``("inputs", 0, "onset")``, the line of its key, or of the element
+of an array. It runs after ``tomllib`` accepted the text, so it may trust the syntax (TOML v1.0.0,
+https://toml.io/en/v1.0.0).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Nothing:
 class LocatedError(ExperimentError):
     """A fault at one place of an experiment file.
 
-    Attributes: ``file``, ``line`` (None when the value came from ``--set``), ``key`` (dotted path), and ``others``,
-    further faults found in the same pass.
+    Attributes: ``file``, ``line`` (None when the value came from ``--set``), ``key`` (dotted path),
+    and ``others``, further faults found in the same pass.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ MODES = {"rtrl": ("discrete", "continuous"), "adjoint": ("discrete", "backsolve"
 
 
 def gradient_methods(experiment: Experiment, section: str) -> list[Any]:
-    """The methods that [gradient], [compare] or [fit] names; [fit] without any takes that of [gradient]."""
+    """The methods that [gradient], [compare] or [fit] names; [fit] may leave it to [gradient]."""
     listed = getattr(getattr(experiment.spec, section), "methods", None)
     if listed is None:
         spec = experiment.spec.gradient or GradientSpec()

@@ -21,7 +21,7 @@ from ctrnn.experiment.values import (
     shape,
 )
 
-# --- [field] -----------------------------------------------------------------------------------------------------
+# --- [field]
 
 
 class EquationsField(Section):
@@ -42,7 +42,7 @@ Values = Annotated[
 
 
 class RateNetworkField(Section):
-    """tau dr/dt = −r + W φ(r) + U x + b (form "state") or −r + φ(W r + U x + b) (form "rate")."""
+    """tau dr/dt = −r + W φ(r) + U x + b (form "state"), −r + φ(W r + U x + b) (form "rate")."""
 
     kind: Literal["rate_network"]
     n: Count
@@ -66,11 +66,11 @@ FieldSpec = Annotated[
     ByKind,
 ]
 
-# --- [data], [problem], [objective] --------------------------------------------------------------------------------
+# --- [data], [problem], [objective]
 
 
 class Data(Section):
-    """A CSV file with a header: its time column, and for each state (or read-out, in order) its column."""
+    """A CSV file with a header: the time column, and the column of each state or read-out."""
 
     file: str
     time: str
@@ -170,7 +170,7 @@ class ObjectiveSpec(Section):
     ) = None
 
 
-# --- [solver], [gradient], [compare], [fit], [equilibrium], [figures] -------------------------------------------------
+# --- [solver], [gradient], [compare], [fit], [equilibrium], [figures]
 
 
 class SolverSpec(Section):
@@ -183,7 +183,7 @@ class SolverSpec(Section):
 
 
 class MethodTable(Section):
-    """A gradient method with its options: {name = "rtrl", block = 1} or {name = "adjoint", mode = "backsolve"}."""
+    """A gradient method with its options: {name = "rtrl", block = 1}."""
 
     name: Literal[
         "auto", "rtrl", "adjoint", "rflo", "autograd", "complex-step", "central-difference"
@@ -215,7 +215,7 @@ Transform = Literal["log", "none"]
 class FitSpec(Section):
     """Least loss over the named parameters (all by default), and over r0 if asked."""
 
-    optimizer: Literal["L-BFGS-B", "BFGS", "adam"] = "L-BFGS-B"
+    optimizer: str = "L-BFGS-B"
     parameters: list[str] | None = None
     r0: bool = False
     transform: Annotated[

@@ -1,4 +1,4 @@
-"""What all tables of an experiment file are made of: strict sections, numbers, and how a union is told apart."""
+"""What the tables of an experiment file are made of: strict sections, numbers, unions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 def shape(value: Any) -> str:
-    """Which alternative of a union a value belongs to, by its TOML type; marked <> to be told from keys."""
+    """The alternative of a union that a value belongs to, by its TOML type; <> marks a tag."""
     if isinstance(value, bool):
         return "<true or false>"
     if isinstance(value, int | float):

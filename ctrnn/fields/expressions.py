@@ -20,7 +20,6 @@ import ast
 import keyword
 import math
 import re
-import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,9 +28,10 @@ from typing import Any
 
 import sympy
 from sympy import Piecewise, S
+from sympy.core.evalf import prec_to_dps
 from sympy.core.function import ArgumentIndexError
 
-from ..errors import ExpressionError, UsageError
+from ctrnn.errors import ExpressionError, UsageError
 
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 90  # nested operations; Python's own parser gives up at 200 parentheses
@@ -54,11 +54,8 @@ class sigmoid(sympy.Function):  # noqa: N801 - printed under this name
             raise ArgumentIndexError(self, argindex)
         return self * (1 - self)
 
-    def _eval_rewrite_as_exp(self, z: Any, **_: Any) -> Any:
-        return 1 / (1 + sympy.exp(-z))
-
     def _eval_evalf(self, prec: int) -> Any:
-        return self.rewrite(sympy.exp)._eval_evalf(prec)
+        return (1 / (1 + sympy.exp(-self.args[0]))).evalf(prec_to_dps(prec))
 
     def _eval_is_extended_real(self) -> bool | None:
         return self.args[0].is_extended_real
@@ -81,11 +78,8 @@ class softplus(sympy.Function):  # noqa: N801 - printed under this name
             raise ArgumentIndexError(self, argindex)
         return sigmoid(self.args[0])
 
-    def _eval_rewrite_as_exp(self, z: Any, **_: Any) -> Any:
-        return sympy.log(1 + sympy.exp(z))
-
     def _eval_evalf(self, prec: int) -> Any:
-        return self.rewrite(sympy.exp)._eval_evalf(prec)
+        return sympy.log(1 + sympy.exp(self.args[0])).evalf(prec_to_dps(prec))
 
     def _eval_is_extended_real(self) -> bool | None:
         return self.args[0].is_extended_real
@@ -211,11 +205,7 @@ def parse(text: str, symbols: Mapping[str, sympy.Symbol], where: str = "expressi
                ^
     """
     reader = _Reader(text, symbols, where)
-    expression = reader.expression(reader.tree, 0)
-    for number in expression.atoms(sympy.Number):
-        if number and not sys.float_info.min <= abs(float(number)) <= sys.float_info.max:
-            raise reader.error("a product of numbers beyond the range of float64", reader.tree)
-    return expression
+    return reader.expression(reader.tree, 0)
 
 
 def free_names(text: str, where: str = "expression") -> tuple[str, ...]:
@@ -313,12 +303,12 @@ class _Reader:
         reason = (error.msg or "").split(". ")[0].split(" (")[0]
         reason = "cannot go on" if reason in ("", "invalid syntax") else reason
         if reason.startswith(("invalid decimal literal", "invalid imaginary literal")):
-            raise self.error("a number runs into a name", place, hint="write a product as 2*x")
+            return self.error("a number runs into a name", place, hint="write a product as 2*x")
         if equals := re.search(r"(?<![<>=!])=(?!=)", self.text):
-            raise self.error(
+            return self.error(
                 "'=' has no place in a formula", equals.start(), hint="the right-hand side"
             )
-        raise self.error(reason, place)
+        return self.error(reason, place)
 
     def error(
         self, problem: str, place: ast.AST | int, *, allowed: str = "", hint: str = ""
@@ -397,7 +387,7 @@ class _Reader:
             close = [k for k in known if k.lower() == node.id.lower()][:1]
         hint = f"did you mean {close[0]!r}?" if close else ""
         shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
-        raise self.error(f"unknown {what} {node.id!r}", node, allowed=shown, hint=hint)
+        return self.error(f"unknown {what} {node.id!r}", node, allowed=shown, hint=hint)
 
     def operation(self, node: ast.BinOp, depth: int) -> Any:
         if isinstance(node.op, ast.Add | ast.Sub):
@@ -532,5 +522,8 @@ class _Reader:
             self.value(expression, node)
         elif expression.has(*_NOT_REAL):
             raise self.error("not a finite real number", node)
+        for number in expression.atoms(sympy.Number):
+            if number and not sympy.Integer(2) ** -MAX_BITS < abs(number) < 2**MAX_BITS:
+                raise self.error("a number beyond the range of float64", node)
         # sqrt(x**2) has become |x|, in SymPy's own function; see _abs.
         return expression.replace(sympy.Abs, _abs) if expression.has(sympy.Abs) else expression

@@ -18,9 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UsageError
+from ctrnn.errors import (
+    NotAtRestError,
+    NotHurwitzError,
+    SingularJacobianError,
+    UnknownNameError,
+    UsageError,
+)
 from ctrnn.fields.base import Field
-from ctrnn.inverse import Inverse, right_divide
+from ctrnn.inverse import METHODS, Inverse, right_divide
 
 __all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
 
@@ -77,6 +83,8 @@ def equilibrium_gradient(
     >>> np.round(g.vector, 12), np.round(g.parameters["b"], 12)  # b / (1 − w)², 1 / (1 − w)
     (array([4., 2.]), np.float64(2.0))
     """
+    if inverse not in METHODS:
+        raise UnknownNameError("inverse", inverse, METHODS)
     r = np.asarray(getattr(eq, "r", eq), dtype=np.float64)
     t = float(getattr(eq, "t", 0.0))
     x = getattr(eq, "x", None) if x is None else x
@@ -105,11 +113,7 @@ def equilibrium_gradient(
             "other parameters: at a bifurcation, or on a line of equilibria, dr*/dw does not exist",
         ) from error
     except UsageError as error:
-        names = {"a": "dl_dr", "A": "the Jacobian", "method": "inverse"}
-        name = names.get(error.argument, error.argument)
-        raise UsageError(
-            name, given=error.given, allowed=error.allowed, hint=error.hint
-        ) from error
+        raise UsageError("dl_dr", given=error.given, allowed=error.allowed) from error
     V = solved.value
     vector = -field.parameter_vjp(t, r, V, x)
     return EquilibriumGradient(

@@ -4,6 +4,7 @@ x maps a time to ``size`` channels. It is right-continuous: at a jump, x(t) is t
 it. The left limit at t is ``x.evaluate(t, lookup=just before t)``: ``lookup`` chooses the smooth
 piece, t is where it is evaluated, so a solver can step onto a jump from either side. ``x.breaks``
 lists the times of the jumps and kinks.
+
 Inputs that are combined are first aligned: see :mod:`ctrnn.inputs.times`.
 """
 

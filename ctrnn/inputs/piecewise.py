@@ -6,10 +6,11 @@ With knots t_1 < ... < t_K, origins o_j and coefficients c_jd,
 
 Samples (t_k, y_k), k = 1 ... K, become pieces with o_j = t_j, which on [t_j, t_j+1) are
 
-    hold      y_j                                              zero-order hold linear    y_j +
-    (y_j+1 - y_j) / (t_j+1 - t_j) (t - t_j) cubic     the twice differentiable cubic spline with the
-    not-a-knot condition (de Boor, A Practical Guide to
-              Splines, 1978, ch. IV); a parabola through three samples, a line through two
+    hold      y_j
+    linear    y_j + (y_j+1 - y_j) / (t_j+1 - t_j) (t - t_j)
+    cubic     the twice differentiable cubic spline that is one cubic across t_2 and across t_K-1
+              ("not-a-knot": de Boor, A Practical Guide to Splines, 1978, ch. IV); a parabola
+              through three samples, a line through two
 
 and the end values outside: y_1 before t_1, y_K from t_K on.
 """
@@ -228,6 +229,9 @@ def _cubic(t: Array, y: Array) -> tuple[Array, Array]:
 
     pieces = np.zeros((t.size + 1, 4, y.shape[1]))
     pieces[0, 0], pieces[-1, 0] = y[0], y[-1]
-    with np.errstate(all="ignore"):  # an overflow is reported by the caller
-        pieces[1:-1] = CubicSpline(t, y).c[::-1].transpose(1, 0, 2)
+    try:
+        with np.errstate(all="ignore"):
+            pieces[1:-1] = CubicSpline(t, y).c[::-1].transpose(1, 0, 2)
+    except ValueError:  # SciPy's word on slopes that overflow, the one fault left; see the caller
+        pieces[:] = np.nan
     return pieces, t[[0, -1]]

@@ -36,7 +36,8 @@ class Callback:
         def call(t: float, out: Any) -> None:
             try:
                 if not pending:
-                    ctypes.memmove(out, function(t).ctypes.data, 8 * size)
+                    x = function(t)
+                    ctypes.memmove(out, x.ctypes.data, 8 * size)
                     return
             except BaseException as error:  # KeyboardInterrupt too: it must reach the caller
                 error.add_note(f"raised by an input function of t, at t = {t!r}")

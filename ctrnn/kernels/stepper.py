@@ -59,7 +59,7 @@ class Control(NamedTuple):
 class Record(NamedTuple):
     """What a run keeps of its steps; an array of length 0 is not kept."""
 
-    t: np.ndarray  # (C,) start of the step
+    t: np.ndarray  # (C,) end of the step
     h: np.ndarray  # (C,)
     r: np.ndarray  # (C, n) at the end of the step
     stage_t: np.ndarray  # (C, s)
@@ -278,7 +278,7 @@ def advance(
 
         if capacity > 0:
             m = count[RECORDED]
-            record.t[m] = t
+            record.t[m] = t_new
             record.h[m] = h
             for j in range(n):
                 record.r[m, j] = r_new[j]

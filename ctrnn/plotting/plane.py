@@ -141,14 +141,14 @@ def limit_cycle(
     figure = frame(height=3.6)[0]
     figure.clear()
     axes = figure.subplot_mosaic("ab;ac", width_ratios=(5, 6))
-    for panel in axes.values():
-        round_ticks(panel)
+    for one in axes.values():
+        round_ticks(one)
     axes["c"].sharex(axes["b"])
     axes["b"].tick_params(labelbottom=False)
     dashes = ("-", (0, (4, 3)), (0, (1, 2)))
     everything = [("target", target), *runs.items()]
-    for k, (name, one) in enumerate(everything):
-        t, o = (one.t, one.r) if isinstance(one, Trajectory) else (np.asarray(v) for v in one)
+    for k, (name, run) in enumerate(everything):
+        t, o = (run.t, run.r) if isinstance(run, Trajectory) else (np.asarray(v) for v in run)
         if o.ndim != 2 or o.shape[1] < 2 or len(t) != len(o):
             given = f"times {t.shape} and values {o.shape}"
             raise UsageError(name, given=given, allowed="t (T,) and values (T, 2) or more columns")

@@ -1,0 +1,38 @@
+"""``ctrnn equilibrium``: a rest point and its stability."""
+
+from __future__ import annotations
+
+from ctrnn.cli.job import Job, experiment_command, save_npz
+
+
+def equilibrium(job: Job) -> None:
+    """A point where F(r) = 0, the eigenvalues of its Jacobian, and whether it is stable."""
+    import ctrnn
+
+    experiment = job.experiment
+    fits = job.results.get("fits")
+    problem = next(iter(fits.values())).problem if fits else experiment.problem
+    x = problem.x(problem.t_span[0]) if problem.field.input_size else None
+    with experiment.at("equilibrium", r0=("equilibrium", "guess")):
+        eq = ctrnn.find_equilibrium(problem.field, experiment.guess, x=x)
+    job.results["equilibrium"] = eq
+    save_npz(job.path("equilibrium.npz"), r=eq.r, jacobian=eq.jacobian, eigenvalues=eq.eigenvalues)
+    names = problem.field.state_names
+    job.summary["equilibrium"] = {
+        "of": "the fitted field" if fits else "the field",
+        "r": dict(zip(names, eq.r, strict=True)) if len(names) <= 12 else eq.r,
+        "residual": eq.residual,
+        "eigenvalues": eq.eigenvalues,
+        "stable": eq.stable,
+    }
+    stable = "stable" if eq.stable else "not stable"
+    of = job.summary["equilibrium"]["of"]
+    title = f"equilibrium of {of}: {stable}, residual {eq.residual:.3g}"
+    rows = [
+        (name, float(r), f"{z.real:.6g} {'−' if z.imag < 0 else '+'} {abs(z.imag):.6g}i")
+        for name, r, z in list(zip(names, eq.r, eq.eigenvalues.astype(complex), strict=True))[:12]
+    ]
+    job.table(title, ("state", "at rest", "eigenvalue"), rows)
+
+
+command = experiment_command("equilibrium")(equilibrium)

@@ -1,0 +1,128 @@
+"""The pictures of an experiment: each kind is drawn when the results it shows are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrnn.experiment.schema import Data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ctrnn.cli.job import Job
+
+Drawn = Iterator[tuple[str, "Figure"]]  # file name without suffix, picture
+
+
+def draw(job: Job) -> None:
+    """Draw what [figures] lists, or all that the results give rise to, as PNG files."""
+    from ctrnn import plotting
+
+    listed = job.experiment.spec.figures.show
+    for kind, figures in KINDS.items():
+        if listed is None or kind in listed:
+            for name, figure in figures(job):
+                plotting.save(figure, job.path(f"{name}.png"))
+
+
+def _trajectory(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    run = job.results.get("run")
+    if run is not None:
+        data = _observed(job)
+        states = None if len(run.names) <= 6 else list(run.names[:6])
+        every = data is not None and data[1].shape[1] == len(run.names)
+        shown = data if every else None
+        figure = plotting.trajectory(run, states=states, data=shown, time_label=_time(job))
+        yield "trajectory", figure
+
+
+def _phase_portrait(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    problem = _best(job)
+    if problem.field.n != 2 or not ({"run", "fits", "equilibrium"} & set(job.results)):
+        return
+    data = _observed(job)
+    whole = data is not None and data[1].shape[1] == 2
+    yield (
+        "phase-portrait",
+        plotting.phase_portrait(
+            _solve(job, problem),
+            field=problem.field,
+            equilibrium=job.results.get("equilibrium"),
+            data=data[1] if data is not None and whole else None,
+            x=problem.x(problem.t_span[0]) if problem.field.input_size else None,
+        ),
+    )
+
+
+def _gradient_agreement(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    if "comparison" in job.results:
+        yield "gradient-agreement", plotting.gradient_agreement(job.results["comparison"])
+
+
+def _fit(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    data = _observed(job)
+    if "fits" in job.results and data is not None and job.experiment.data is not None:
+        before, after = _solve(job, job.experiment.problem), _solve(job, _best(job))
+        names = job.experiment.data.names
+        yield "fit", plotting.fit(*data, before, after, names, time_label=_time(job))
+
+
+def _fit_history(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    for k, one in enumerate(job.results.get("fits", {}).values()):
+        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", plotting.fit_history(one)
+
+
+def _spectrum(job: Job) -> Drawn:
+    from ctrnn import plotting
+
+    if "equilibrium" in job.results:
+        yield "spectrum", plotting.spectrum(job.results["equilibrium"].eigenvalues)
+
+
+def _observed(job: Job) -> tuple[np.ndarray, np.ndarray] | None:
+    """Times (K,) and values (K, p) of data whose columns are states."""
+    spec, table = job.experiment.spec.data, job.experiment.data
+    return (table.t, table.y) if isinstance(spec, Data) and isinstance(spec.columns, dict) else None
+
+
+def _time(job: Job) -> str:
+    return job.experiment.spec.data.time if job.experiment.spec.data else "t"
+
+
+def _best(job: Job) -> Any:
+    """The fitted problem, or else the one of the file."""
+    fits = job.results.get("fits")
+    return next(iter(fits.values())).problem if fits else job.experiment.problem
+
+
+def _solve(job: Job, problem: Any) -> Any:
+    """The solution on a fine grid; that of the file is at hand after ``simulate``."""
+    import ctrnn
+
+    if problem is job.experiment.problem and "run" in job.results:
+        return job.results["run"]
+    save_at = np.linspace(*problem.t_span, job.experiment.spec.solver.points)
+    return ctrnn.simulate(problem, save_at=save_at, **job.experiment.solver)
+
+
+KINDS: dict[str, Callable[[Job], Drawn]] = {
+    "trajectory": _trajectory,
+    "phase-portrait": _phase_portrait,
+    "gradient-agreement": _gradient_agreement,
+    "fit": _fit,
+    "fit-history": _fit_history,
+    "spectrum": _spectrum,
+}

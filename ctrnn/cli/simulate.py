@@ -1,0 +1,34 @@
+"""``ctrnn simulate``: the solution r(t)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctrnn.cli.job import Job, experiment_command
+
+
+def simulate(job: Job) -> None:
+    """Solve dr/dt = F(t, r, w, x) and save r(t) as CSV and NPZ."""
+    import ctrnn
+
+    experiment = job.experiment
+    problem, spec = experiment.problem, experiment.spec.solver
+    with experiment.at("solver", solver=("solver", "name")):
+        save_at = np.linspace(*problem.t_span, spec.points)
+        options = experiment.solver | {"max_steps": spec.max_steps}
+        run = ctrnn.simulate(problem, save_at=save_at, **options)
+    job.results["run"] = run
+    run.to_csv(job.path("trajectory.csv"))
+    run.to_npz(job.path("trajectory.npz"))
+    final = dict(zip(run.names, run.r[-1], strict=True))
+    job.summary["simulate"] = {"t": run.t[-1], "r": final, "stats": vars(run.stats)}
+    shown = [
+        (name, *(float(v) for v in (r[0], r[-1], r.min(), r.max())))
+        for name, r in list(zip(run.names, run.r.T, strict=True))[:12]
+    ]
+    t0, t1 = run.t[0], run.t[-1]
+    title = f"simulation: {run.stats}"
+    job.table(title, ("state", f"t = {t0:g}", f"t = {t1:g}", "least", "greatest"), shown)
+
+
+command = experiment_command("simulate")(simulate)

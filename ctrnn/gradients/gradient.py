@@ -1,0 +1,151 @@
+"""One call for every gradient: the loss of a problem and its derivatives.
+
+    dl/dw, dl/dr0 and, with a trained read-out, dl/dV, dl/dc     of   l = Σ_k a_k ℓ(o(t_k), y_k)  or  ∫ a(t) ℓ(o, y) dt
+
+A method is an object with ``compute(problem, settings) -> Gradient``; each is one file of this folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array
+from ctrnn.problem import Problem, Settings
+from ctrnn.trajectory import Stats
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Gradient:
+    """A loss and its derivatives.
+
+    loss        l
+    parameters  dict name -> dl/dw, shaped as the parameter
+    vector      (m,) the same, flat, in the order of field.parameter_names
+    r0          (n,) dl/dr0
+    readout     dict "V" (p, n), "c" (p,), or None without a trained read-out
+    stats       the cost of both passes
+    method      what computed it
+    """
+
+    loss: float
+    vector: Array
+    parameters: dict[str, Array]
+    r0: Array
+    readout: dict[str, Array] | None
+    stats: Stats
+    method: str
+    labels: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        lines = [f"Gradient by {self.method}: loss = {self.loss:.10g}"]
+        shown = list(zip(self.labels, self.vector, strict=True))[:8]
+        lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in shown]
+        if self.vector.size > len(shown):
+            lines.append(f"  ... and {self.vector.size - len(shown)} more")
+        lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
+        return "\n".join([*lines, f"  {self.stats}"])
+
+
+class Method(Protocol):
+    """A way to compute a gradient."""
+
+    @property
+    def name(self) -> str: ...
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient: ...
+
+
+def result(
+    problem: Problem, method: str, loss: float, vector: Array, r0: Array, readout: Array, stats: Stats
+) -> Gradient:
+    """Put a gradient together, and refuse one that is not finite."""
+    objective = problem.needs_objective(method)
+    if not (np.isfinite(loss) and np.isfinite(vector).all() and np.isfinite(r0).all() and np.isfinite(readout).all()):
+        raise UsageError("gradient", given="a loss or gradient that is infinite or NaN",
+                         allowed="finite numbers", hint="look at the loss near the solution: log or division of 0?")  # fmt: skip
+    named = objective.unflatten_readout(readout) if objective.readout_size else None
+    f = problem.field
+    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, tuple(f.labels))
+
+
+#: name -> (module, class, arguments)
+METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "rtrl": ("rtrl", "RTRL", {}),
+    "rtrl-continuous": ("rtrl", "RTRL", {"mode": "continuous"}),
+    "adjoint": ("adjoint", "Adjoint", {}),
+    "adjoint-backsolve": ("adjoint", "Adjoint", {"mode": "backsolve"}),
+    "adjoint-interpolate": ("adjoint", "Adjoint", {"mode": "interpolate"}),
+    "rflo": ("online", "RFLO", {}),
+    "autograd": ("autograd", "Autograd", {}),
+    "complex-step": ("differences", "ComplexStep", {}),
+    "central-difference": ("differences", "CentralDifference", {}),
+}
+_ALSO = {"bptt": "adjoint", "continuous-rtrl": "rtrl-continuous", "backsolve": "adjoint-backsolve", "interpolate": "adjoint-interpolate"}
+
+
+def method_named(method: Any, problem: Problem, settings: Settings) -> Method:
+    """The method object behind a name; an object is returned as it is."""
+    if not isinstance(method, str):
+        if hasattr(method, "compute"):
+            return method
+        raise UsageError("method", given=method, allowed=f"a name ({', '.join(METHODS)}, auto) or a method object")
+    name = _ALSO.get(method.lower(), method.lower())
+    if name == "auto":
+        name = _automatic(problem, settings)
+    if name not in METHODS:
+        raise UnknownNameError("method", method, [*METHODS, "auto"])
+    module, kind, arguments = METHODS[name]
+    return getattr(importlib.import_module(f"ctrnn.gradients.{module}"), kind)(**arguments)
+
+
+def _automatic(problem: Problem, settings: Settings) -> str:
+    """The discrete adjoint costs least wherever there are steps of our own; other solvers get a continuous method:
+    forward sensitivities while they are few, else the adjoint that does not run the state backwards."""
+    if settings.library == "":
+        return "adjoint"
+    few = problem.field.n * (problem.field.m + problem.field.n) <= 200
+    if few:
+        return "rtrl-continuous"
+    return "adjoint-interpolate" if settings.library == "scipy" else "adjoint-backsolve"
+
+
+def gradient(
+    problem: Problem,
+    method: Any = "auto",
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Gradient:
+    """The loss of a problem and its gradient.
+
+    method : "auto", "rtrl", "adjoint" (both exact for the steps taken, any block size), "rtrl-continuous",
+        "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo" (leak-only approximation),
+        "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object such as
+        ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve")
+    solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate
+
+    Returns a Gradient: .loss, .parameters, .vector (m,), .r0 (n,), .readout, .stats.
+
+    Raises UsageError for a problem without objective or a method that the solver does not allow, and the errors of
+    ctrnn.simulate.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> g = gradient(ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective), method="adjoint")
+    >>> bool(abs(g.parameters["k"] + np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
+    True
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    if not isinstance(problem, Problem):
+        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
+    problem.needs_objective("a gradient")
+    return method_named(method, problem, settings).compute(problem, settings)

@@ -1,0 +1,120 @@
+"""Real-time recurrent learning: P = dr/dw forward in time, with the gradient at hand at every moment.
+
+Discrete, exact for the steps that were taken. A block of K steps gives, by the pullback of n identity rows, its transition
+matrix Φ = dr⁺/dr and its parameter part C = ∂r⁺/∂w, and by one more row the losses λ, c seen inside it:
+
+    g ← g + λ P + c          P ← Φ P + C
+
+K = 1 is the textbook algorithm (Williams & Zipser 1989), K = all steps is BPTT; the number that comes out is the same. The
+cost is not: with n units and m ≈ n² weights, Φ P takes 2n⁴ flops, once a block instead of at every stage, and all else
+2n³ a stage (Schmidhuber 1992; Williams & Zipser 1995). Memory is constant in the number of steps.
+
+Continuous, on any solver: the sensitivity equation dP/dt = J P + F_w is integrated beside dr/dt = F, its error in the step
+test (ctrnn.kernels.augmented).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array
+from ctrnn.gradients.forward import forward_gradient
+from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.losses import Losses
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import Integration, tableau_of
+from ctrnn.trajectory import Stats
+
+#: bytes that the cotangents of one block may take
+BLOCK_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class RTRL:
+    """Forward sensitivities.
+
+    block : steps in a block, of the discrete mode; None chooses from n and m
+    mode : "discrete" (through the solver's own steps) or "continuous" (an ODE of its own)
+    error_control : of the continuous mode: "all" (the sensitivities' error counts in the step test) or "state"
+
+    Raises UsageError for other values.
+    """
+
+    block: int | None = None
+    mode: str = "discrete"
+    error_control: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("discrete", "continuous"):
+            raise UnknownNameError("mode", self.mode, ("discrete", "continuous"))
+        if self.error_control not in ("all", "state"):
+            raise UnknownNameError("error_control", self.error_control, ("all", "state"))
+        whole = isinstance(self.block, (int, np.integer)) and not isinstance(self.block, bool)
+        if self.block is not None and not (whole and self.block >= 1):
+            raise UsageError("block", given=self.block, allowed="a number of steps, at least 1, or None")
+
+    @property
+    def name(self) -> str:
+        if self.mode == "continuous":
+            return "RTRL, continuous"
+        return "RTRL" if self.block is None else f"RTRL, block {self.block}"
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        if self.mode == "continuous":
+            return forward_gradient(problem, settings, self.name, self.error_control)
+        return self._discrete(problem, settings)
+
+    def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
+        from ctrnn.kernels.pullback import pullback
+
+        began = time.perf_counter()
+        tableau = tableau_of(settings, self.name)
+        bound, n, s = problem.bind(), problem.field.n, tableau.stages
+        groups, columns = bound.kernel.groups, bound.kernel.columns
+        a, b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
+        block = self.block or default_block(n, groups * columns, s)
+        run = Integration(bound, problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label="RTRL")
+        losses = Losses(problem, b)
+        loss, g0, g_o = losses.start()
+        g = np.zeros((groups, columns))
+        P = np.zeros((groups, n, columns))  # dr/dw
+        S = np.eye(n)  # dr/dr0
+        K = np.empty((0, s, n, n + 1))
+        pulled = 0
+        for record in run.blocks(block):
+            part = losses.block(record)
+            steps = record.h.size
+            if K.shape[0] < steps:
+                K = np.empty((steps, s, n, n + 1))
+            rows = np.eye(n, n + 1)
+            C = np.zeros((groups, n + 1, columns))
+            pullback(bound.system, a, b, record.h, record.stage_t, record.stage_r, record.stage_x,
+                     part.jumps, part.sources, rows, K[:steps], C)  # fmt: skip
+            bound.raise_pending()
+            phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
+            g += lam @ P + C[:, n]
+            g0 += lam @ S
+            P = phi @ P + C[:, :n]
+            S = phi @ S
+            loss += part.loss
+            g_o = g_o + part.readout
+            pulled += steps * s
+        vector = bound.rows(g[:, None])[0]
+        stats = replace(run.stats, wall_time=time.perf_counter() - began) + Stats(jacobians=pulled)
+        return result(problem, self.name, loss, vector, g0, g_o, stats)
+
+
+def default_block(n: int, entries: int, s: int) -> int:
+    """Steps in a block, so that Φ P costs a tenth of the rest, within BLOCK_BYTES of cotangents.
+
+    A block of K steps costs K s (n + 1)(2n² + 2 entries) flops for its rows, and 2n² entries for Φ P.
+    """
+    rows = s * (n + 1) * (2 * n * n + 2 * entries)
+    wanted = 10 * 2 * n * n * entries / max(rows, 1)
+    # a small system waits for Python, not for flops: give each call something to do
+    wanted = max(wanted, 1e5 / max(rows, 1), 16)
+    return int(max(1, min(wanted, BLOCK_BYTES / (8 * s * n * (n + 1)))))

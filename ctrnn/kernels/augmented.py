@@ -1,0 +1,131 @@
+"""The variational equation as fields of their own, for any solver.
+
+Forward (continuous RTRL), y = [r | P | S | l | g | g₀ | g_o]:
+
+    dr/dt = F,   dP/dt = J P + F_w,   dS/dt = J S          P = dr/dw (groups, n, columns), S = dr/dr0 (n, n)
+    for l = ∫ a ℓ dt:   dl/dt = aℓ,   dg/dt = (a ∂ℓ/∂r) P,   dg₀/dt = (a ∂ℓ/∂r) S,   dg_o/dt = a ∂ℓ/∂(V, c)
+
+With the slot LEAK in the place of JACOBIAN, P keeps only what a unit remembers by itself (leak-only, RFLO; Murray 2019).
+
+Backward (continuous BPTT, the adjoint), integrated from t1 to t0, y = [r | λ | g] or, with r(t) given as an input, [λ | g]:
+
+    dr/dt = F,   dλ/dt = −λ J − a ∂ℓ/∂r,   dg/dt = −λ F_w
+
+(Pontryagin et al. 1962; Chen et al. 2018.) Flops a call: 2n²(groups·columns) forward, of order n² + n·columns backward.
+The loss is reached through an address too, loss(size, r, s, out): s are the targets and the weight a that travel behind the
+field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
+"""
+
+import numpy as np
+from numba import cfunc, njit
+
+from ctrnn.kernels.abi import (
+    ACCUMULATE, COLUMNS, DGEMM, EXTRA, F, GROUPS, JACOBIAN, SIGNATURES, VJP, X_STRIDE,
+    at, call_accumulate, call_elementwise, call_f, call_vjp, doubles, gemm, integers,
+)  # fmt: skip
+
+# ctx of an augmented field: that of the base field is at BASE, its table at TABLE
+TABLE, BASE, STATES, INPUTS, SLOT, LOSS, READOUT, WITH_P, R_INPUT, MEMORY = range(EXTRA, EXTRA + 10)
+CTX_SIZE = EXTRA + 10
+# Below this size of n² columns a plain loop beats the call of a BLAS.
+SMALL = 4096
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _product(dgemm, J, P, out, n, columns):
+    """out = J P for row-major J (n, n), P and out (n, columns)."""
+    if dgemm != 0 and n * n * columns > SMALL:
+        gemm(dgemm, False, False, n, columns, n, at(J), n, at(P), columns, 0.0, at(out), columns)
+        return
+    for i in range(n):
+        for k in range(columns):
+            out[i, k] = 0.0
+        for j in range(n):
+            a = J[i, j]
+            if a != 0.0:
+                for k in range(columns):
+                    out[i, k] += a * P[j, k]
+
+
+@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+def forward(ctx_, t, y_, w_, x_, out_):
+    ctx = integers(ctx_, CTX_SIZE)
+    table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]
+    n, g, c, readout = ctx[STATES], ctx[GROUPS], ctx[COLUMNS], ctx[READOUT]
+    call_f(table[F], base, t, y_, w_, x_, out_)
+    y, out = y_ + 8 * n, out_ + 8 * n
+    P = doubles(y, (g, n, c))
+    S = doubles(y + 8 * g * n * c, (n, n))
+    if ctx[WITH_P]:
+        J = doubles(ctx[MEMORY], (n, n))
+        call_f(table[ctx[SLOT]], base, t, y_, w_, x_, at(J))
+        dP = doubles(out, (g, n, c))
+        for k in range(g):
+            _product(ctx[DGEMM], J, P[k], dP[k], n, c)
+        times = doubles(ctx[MEMORY] + 8 * n * n, 1)
+        times[0] = t
+        eye = doubles(ctx[MEMORY] + 8 * (n * n + 1), (n, n))
+        eye[:] = 0.0
+        for i in range(n):
+            eye[i, i] = 1.0
+        # F_w is the parameter part of n identity rows; it adds itself to J P
+        call_accumulate(table[ACCUMULATE], base, 1, n, at(times), y_, w_, x_, at(eye), out)
+        _product(ctx[DGEMM], J, S, doubles(out + 8 * g * n * c, (n, n)), n, n)
+        y += 8 * (g * n * c + n * n)
+        out += 8 * (g * n * c + n * n)
+    if ctx[LOSS] != 0:
+        part = doubles(ctx[MEMORY] + 8 * (2 * n * n + 1), 1 + n + readout)
+        call_elementwise(ctx[LOSS], 0, y_, x_ + 8 * ctx[INPUTS], at(part), 0)
+        doubles(out, 1)[0] = part[0]
+        out += 8
+        if ctx[WITH_P]:
+            dg = doubles(out, (g, c))
+            dg0 = doubles(out + 8 * g * c, n)
+            dg[:] = 0.0
+            dg0[:] = 0.0
+            for i in range(n):
+                a = part[1 + i]
+                for k in range(g):
+                    for j in range(c):
+                        dg[k, j] += a * P[k, i, j]
+                for j in range(n):
+                    dg0[j] += a * S[i, j]
+            out += 8 * (g * c + n)
+        last = doubles(out, readout)
+        for k in range(readout):
+            last[k] = part[1 + n + k]
+
+
+@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+def backward(ctx_, t, y_, w_, x_, out_):
+    ctx = integers(ctx_, CTX_SIZE)
+    table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]
+    n, g, c = ctx[STATES], ctx[GROUPS], ctx[COLUMNS]
+    if ctx[R_INPUT]:
+        r_ = x_ + 8 * (ctx[X_STRIDE] - n)
+        y, out = y_, out_
+    else:
+        r_ = y_
+        y, out = y_ + 8 * n, out_ + 8 * n
+        call_f(table[F], base, t, r_, w_, x_, out_)
+    rate = doubles(out, n + g * c)
+    minus = doubles(ctx[MEMORY], n)
+    lam = doubles(y, n)
+    times = doubles(ctx[MEMORY] + 8 * n, 1)
+    times[0] = t
+    for i in range(n + g * c):
+        rate[i] = 0.0
+    for i in range(n):
+        minus[i] = -lam[i]
+    call_vjp(table[VJP], base, t, r_, w_, x_, 1, at(minus), out)
+    call_accumulate(table[ACCUMULATE], base, 1, 1, at(times), r_, w_, x_, at(minus), out + 8 * n)
+    if ctx[LOSS] != 0:
+        part = doubles(ctx[MEMORY] + 8 * (n + 1), 1 + n + ctx[READOUT])
+        call_elementwise(ctx[LOSS], 0, r_, x_ + 8 * ctx[INPUTS], at(part), 0)
+        for i in range(n):
+            rate[i] -= part[1 + i]
+
+
+def memory_size(n: int, readout: int) -> int:
+    """Doubles of working memory that the two functions use."""
+    return 2 * n * n + 1 + max(1, n) + 1 + n + 1 + readout

@@ -1,0 +1,197 @@
+"""Fit a field to an objective: the parameters w, and r0 if asked, at which the loss l is least.
+
+The loss and its gradient come from one call of :func:`ctrnn.gradient`, the coordinates from
+``transforms.py`` (positive quantities as logarithms), and the descent from an optimiser of SciPy or
+of torch, driven by ``optimizers.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UsageError
+from ctrnn.learning.optimizers import SCIPY, Loss, by_scipy, by_torch, known_optimizer
+from ctrnn.learning.transforms import Coordinates
+from ctrnn.progress import track
+
+__all__ = ["Fit", "fit"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Fit:
+    """What a fit found; it prints as a small table.
+
+    problem       the problem at the best point seen
+    start         the problem as it was given
+    loss          l there
+    initial_loss  l at the start
+    history       (iterations + 1,) l at the start and after each iteration
+    converged     whether the optimiser stopped because no further descent was to be had
+    message       why it stopped, in its own words, and how many trial points had no solution
+    evaluations   gradients computed
+    rejected      trial points at which the solution failed
+    optimizer     its name
+    """
+
+    problem: Any
+    start: Any
+    loss: float
+    initial_loss: float
+    history: Array
+    converged: bool
+    message: str
+    evaluations: int
+    rejected: int
+    optimizer: str
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """All parameters of the fitted field, by name."""
+        return self.problem.field.parameters
+
+    @property
+    def r0(self) -> Array:
+        """The initial state (n,) of the fitted problem."""
+        return self.problem.r0
+
+    @property
+    def readout(self) -> dict[str, Array] | None:
+        """V (p, n) and c (p,) of a trained read-out, or None."""
+        if not self.problem.objective.readout_size:
+            return None
+        readout = self.problem.objective.objective.readout
+        return {"V": readout.V, "c": readout.c}
+
+    @property
+    def iterations(self) -> int:
+        return len(self.history) - 1
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Fit by {self.optimizer}: loss {self.initial_loss:.6g} -> {self.loss:.6g} in "
+            f"{self.iterations} iterations, {self.evaluations} gradients; "
+            f"{'converged' if self.converged else 'not converged'}",
+            f"{'':16}{'start':>14}{'fitted':>14}",
+        ]
+        was, now = self.start.field.parameters, self.parameters
+        rows = [(name, was[name], now[name]) for name in now]
+        rows += [
+            (f"r0[{name}]", self.start.r0[i], self.r0[i])
+            for i, name in enumerate(self.problem.field.state_names)
+            if len(self.r0) <= 6
+        ]
+        for name, a, b in rows:
+            if np.size(a) == 1:
+                lines.append(f"{name:16}{np.ravel(a)[0]:14.6g}{np.ravel(b)[0]:14.6g}")
+            else:
+                shape = "x".join(map(str, np.shape(a)))
+                rms = [f"rms {np.sqrt(np.mean(np.square(v))):.4g}" for v in (a, b)]
+                lines.append(f"{f'{name} ({shape})':16}{rms[0]:>14}{rms[1]:>14}")
+        return "\n".join([*lines, self.message])
+
+
+def fit(
+    problem: Any,
+    parameters: Sequence[str] | None = None,
+    *,
+    r0: bool = False,
+    transform: str | Mapping[str, str] = "none",
+    optimizer: str = "L-BFGS-B",
+    method: Any = "auto",
+    solver: str = "tsit5",
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    dt: float | None = None,
+    max_iterations: int = 200,
+    learning_rate: float = 1e-2,
+    callback: Callable[[int, float], Any] | None = None,
+) -> Fit:
+    """The parameters, initial state and read-out at which the objective of a problem is least.
+
+    problem         with an objective; its values are the start
+    parameters      names of those to fit, all by default; the others stay
+    r0              whether to fit the initial state too
+    transform       "none", "log", or one of them by name, as {"a": "log", "r0": "log"}
+    optimizer       L-BFGS-B, BFGS, CG, Newton-CG, SLSQP, TNC or trust-constr, which are SciPy's,
+                    or a class of torch.optim in lower case: adam, adamw, sgd, rmsprop, ...
+    method, solver, rtol, atol, dt   of the gradient, see :func:`ctrnn.gradient`
+    max_iterations  of the optimiser
+    learning_rate   of a torch optimiser
+    callback        called with (iteration, loss) after each iteration
+
+    A read-out (V, c) of the objective is trained along. The bounds of the field are kept (signs of
+    Dale's law, say): as bounds where the optimiser knows them, else by projection after each step
+    of a torch optimiser. A trial point at which the solution fails is a rejected step: a line
+    search shortens it, a torch optimiser goes back and halves its learning rate.
+
+    The optimisers descend into the valley they start in: another start may find a lower one.
+    For data over several cycles of an oscillation that matters; for the hare-lynx data it does not,
+    from the rough start of the shipped experiment.
+
+    Raises :class:`~ctrnn.errors.UsageError` for a call that is not possible,
+    :class:`~ctrnn.errors.SolverError` if there is no solution at the start, and
+    :class:`~ctrnn.errors.ConvergenceError` if the loss or its gradient is not finite there.
+
+    >>> import ctrnn
+    >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
+    >>> decay = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])
+    >>> problem = ctrnn.Problem(field, r0=[1.0], t_span=(0.0, 2.0), objective=decay)
+    >>> found = ctrnn.learning.fit(problem, transform="log")
+    >>> print(f"k = {found.parameters['k']:.6f}")
+    k = 0.500000
+    """
+    name = known_optimizer(optimizer)
+    if getattr(problem, "objective", None) is None:
+        hint = "Problem(..., objective=Objective(...))"
+        raise UsageError(
+            "problem", given="no objective", allowed="one with an objective", hint=hint
+        )
+    if isinstance(max_iterations, bool) or not max_iterations == int(max_iterations) > 0:
+        raise UsageError("max_iterations", given=max_iterations, allowed="a positive whole number")
+    if not 0 < learning_rate < np.inf:
+        raise UsageError("learning_rate", given=learning_rate, allowed="a positive number")
+    coordinates = Coordinates(problem, parameters, r0, transform)
+    bounded = bool(np.any(np.isfinite(coordinates.lower) | np.isfinite(coordinates.upper)))
+    if bounded and not SCIPY.get(name, True):
+        can = [other for other, knows in SCIPY.items() if knows]
+        raise UsageError(
+            "optimizer", given=name, allowed="one that keeps the field's bounds: " + ", ".join(can)
+        )
+    options = {"method": method, "solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
+    loss = Loss(coordinates, options)
+    loss.begin()
+    history = [loss.initial]
+
+    with track(max_iterations, "fit") as update:
+
+        def tell(l: float) -> None:
+            history.append(l)
+            update(len(history) - 1)
+            if callback is not None:
+                callback(len(history) - 1, l)
+
+        if name in SCIPY:
+            converged, message = by_scipy(name, loss, bounded, int(max_iterations), tell)
+        else:
+            converged, message = by_torch(name, loss, int(max_iterations), learning_rate, tell)
+    if loss.rejected:
+        message += f"; trial points without a finite solution: {loss.rejected}"
+    return Fit(
+        problem=coordinates.problem(loss.theta),
+        start=problem,
+        loss=loss.least,
+        initial_loss=loss.initial,
+        history=np.array(history),
+        converged=converged,
+        message=message,
+        evaluations=loss.evaluations,
+        rejected=loss.rejected,
+        optimizer=name,
+    )

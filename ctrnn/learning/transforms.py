@@ -1,0 +1,161 @@
+"""The coordinates in which a fit moves: one vector theta for parameters, initial state, read-out.
+
+A positive quantity w moves as theta = log w. Then w = exp theta is positive wherever the optimiser
+goes, factors become steps, so that rates of 0.02 and 1 are on one scale, and by the chain rule
+
+    dl/dtheta = w dl/dw.
+
+Everything else moves as itself, theta = w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UnknownNameError, UsageError
+
+Array = NDArray[np.float64]
+
+TRANSFORMS = ("none", "log")
+
+
+class Coordinates:
+    """theta (k,): the chosen parameters, then r0 if asked, then a trained read-out's V and c.
+
+    start         theta at the given problem
+    lower, upper  bounds on theta, from the field's own (k,)
+    log           which entries are logarithms (k,)
+    labels        a name for each entry
+
+    Raises UnknownNameError for a parameter that does not exist or is not fitted, and UsageError for
+    a transform that does not exist, for a logarithm of a number that is not positive, for a start
+    out of bounds, and when nothing is left to fit.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        parameters: Sequence[str] | None,
+        r0: bool,
+        transform: str | Mapping[str, str],
+    ) -> None:
+        field = problem.field
+        names = list(field.parameter_names if parameters is None else parameters)
+        for name in names:
+            if name not in field.parameter_names:
+                raise UnknownNameError("parameters", name, field.parameter_names)
+        # In the field's own order, so that an entry keeps its place in theta however it was named.
+        self.names = [name for name in field.parameter_names if name in names]
+        self.fits_r0 = r0
+        self._problem = problem
+
+        parts: list[tuple[str, list[str], Array]] = []  # (name, labels, values)
+        low, high = (field.unflatten(bound) for bound in field.bounds)
+        labels = field.unflatten(np.arange(field.m))
+        for name in self.names:
+            here = [field.labels[i] for i in np.ravel(labels[name]).astype(int)]
+            parts.append((name, here, np.ravel(field.parameters[name])))
+        if r0:
+            parts.append(("r0", [f"r0[{s}]" for s in field.state_names], np.asarray(problem.r0)))
+        self.readout = _readout(problem)
+        for name, value in self.readout.items():
+            here = [f"readout.{name}[{i}]" for i in range(value.size)]
+            parts.append((f"readout.{name}", here, np.ravel(value)))
+        if not parts:
+            hint = "name a parameter, or r0=True"
+            raise UsageError("parameters", given=parameters, allowed="something to fit", hint=hint)
+
+        log = self._transforms(transform)
+        self.labels = [label for _, here, _ in parts for label in here]
+        self.log = np.concatenate([np.full(v.size, log.get(name, False)) for name, _, v in parts])
+        w = np.concatenate([v for _, _, v in parts])
+        lower, upper = (
+            np.concatenate([np.ravel(b.get(name, np.full(v.size, inf))) for name, _, v in parts])
+            for b, inf in ((low, -np.inf), (high, np.inf))
+        )
+        for k in range(len(w)):
+            if self.log[k] and not w[k] > 0:
+                raise UsageError(
+                    self.labels[k],
+                    given=float(w[k]),
+                    allowed="a positive start, since it is fitted as its logarithm",
+                    hint='another start, or transform="none" for it',
+                )
+            if not lower[k] <= w[k] <= upper[k]:
+                allowed = f"a start within its bounds, {lower[k]:g} to {upper[k]:g}"
+                raise UsageError(self.labels[k], given=float(w[k]), allowed=allowed)
+        self.start = self._theta(w)
+        self.lower, self.upper = (
+            self._theta(np.maximum(lower, np.where(self.log, 0, -np.inf))),
+            (self._theta(upper)),
+        )
+
+    def problem(self, theta: Array) -> Any:
+        """The problem at theta."""
+        field, w, k = self._problem.field, self.w(theta), 0
+        named = {}
+        for name in self.names:
+            shape = np.shape(field.parameters[name])
+            size = int(np.prod(shape))
+            named[name], k = w[k : k + size].reshape(shape), k + size
+        changes: dict[str, Any] = {"field": field.with_parameters(**named)}
+        if self.fits_r0:
+            changes["r0"], k = w[k : k + field.n], k + field.n
+        if self.readout:
+            new = {}
+            for name, value in self.readout.items():
+                new[name], k = w[k : k + value.size].reshape(value.shape), k + value.size
+            objective = self._problem.objective.objective
+            changes["objective"] = replace(objective, readout=replace(objective.readout, **new))
+        return self._problem.replace(**changes)
+
+    def gradient(self, g: Any, theta: Array) -> Array:
+        """dl/dtheta (k,) from the gradient ``g`` at theta."""
+        parts = [np.ravel(g.parameters[name]) for name in self.names]
+        if self.fits_r0:
+            parts.append(np.ravel(g.r0))
+        parts += [np.ravel(g.readout[name]) for name in self.readout]
+        dl_dw = np.concatenate(parts)
+        return np.where(self.log, self.w(theta), 1.0) * dl_dw
+
+    def w(self, theta: Array) -> Array:
+        """The quantities themselves (k,); inf where exp theta is beyond float64."""
+        with np.errstate(over="ignore"):
+            return np.where(self.log, np.exp(np.where(self.log, theta, 0.0)), theta)
+
+    def clip(self, theta: Array) -> Array:
+        """The nearest point within the bounds."""
+        return np.clip(theta, self.lower, self.upper)
+
+    def _theta(self, w: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.where(self.log, np.log(np.where(self.log, w, 1.0)), w)
+
+    def _transforms(self, transform: str | Mapping[str, str]) -> dict[str, bool]:
+        """Whether each fitted name moves as its logarithm; a read-out never does."""
+        fitted = [*self.names, *(["r0"] if self.fits_r0 else [])]
+        if isinstance(transform, str):
+            transform = dict.fromkeys(fitted, _known(transform))
+        for name in transform:
+            if name not in fitted:
+                raise UnknownNameError("transform", name, fitted)
+        return {name: _known(word) == "log" for name, word in transform.items()}
+
+
+def _known(transform: str) -> str:
+    if transform not in TRANSFORMS:
+        raise UnknownNameError("transform", transform, TRANSFORMS)
+    return transform
+
+
+def _readout(problem: Any) -> dict[str, Array]:
+    """V (p, n) and c (p,) of a trained read-out; empty where there is none."""
+    if not problem.objective.readout_size:
+        return {}
+    readout = problem.objective.objective.readout
+    return {"V": np.asarray(readout.V, float), "c": np.asarray(readout.c, float)}

@@ -1,0 +1,468 @@
+"""The objective: what the trajectory should do, and the derivatives of that.
+
+    output       o = r, some of the states, or a read-out o = g(u), u = V r + c
+    objective    l = Σ_k a_k ℓ(o(t_k), y_k)          at observation times
+                 l = ∫ a(t) ℓ(o(t), y(t)) dt         as an integral
+
+with a target y and a weight a. Every ℓ comes with ∂ℓ/∂o, and what reaches the state is
+
+    ∂ℓ/∂r = ∂ℓ/∂u V      ∂ℓ/∂V_ij = ∂ℓ/∂u_i r_j      ∂ℓ/∂c = ∂ℓ/∂u
+
+    squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
+    cross-entropy   ℓ = −Σ_i y_i log o_i, softmax o    ∂ℓ/∂u = (Σ_i y_i) o − y
+    softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
+
+(C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4 and 5.3.1.)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from dataclasses import field as data
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.inputs import Input, as_input, stack
+from ctrnn.inputs.checks import finite
+
+Array = NDArray[np.float64]
+Loss = Callable[[Array, Array], tuple[Array, Array]]  # o (T, p), y (T, q) -> ℓ (T,), ∂ℓ/∂o (T, p)
+
+NAMED = ("squared_error", "cross_entropy")
+ACTIVATIONS = ("linear", "softmax")
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """A trained read-out o = g(V r + c) of p outputs.
+
+    V           (p, n)
+    c           (p,), or a number for all
+    activation  g: "linear" or "softmax"
+
+    Raises UsageError for wrong shapes and numbers that are not finite.
+
+    >>> Readout([[1.0, -1.0]], c=0.5)([3.0, 1.0])
+    array([2.5])
+    """
+
+    V: Any
+    c: Any = 0.0
+    activation: str = "linear"
+
+    def __post_init__(self) -> None:
+        V = finite("readout V", self.V, (2,), "an array (p, n)")
+        c = finite("readout c", self.c, (0, 1), "a number or an array (p,)")
+        if not V.size:
+            raise UsageError("readout V", given=V, allowed="an array (p, n)")
+        if c.shape not in ((), (len(V),)):
+            raise UsageError("readout c", given=c, allowed=f"shape ({len(V)},), as V {V.shape}")
+        if self.activation not in ACTIVATIONS:
+            raise UnknownNameError("readout activation", self.activation, ACTIVATIONS)
+        object.__setattr__(self, "V", V)
+        object.__setattr__(self, "c", np.broadcast_to(c, len(V)))
+
+    def __call__(self, r: Any) -> Array:
+        """o (..., p) of states r (..., n)."""
+        u = self.linear(np.asarray(r, float))
+        return np.exp(_log_softmax(u)) if self.activation == "softmax" else u
+
+    def linear(self, r: Array) -> Array:
+        """u = V r + c, (..., p)."""
+        return r @ self.V.T + self.c
+
+    def pullback(self, o: Array, l_o: Array) -> Array:
+        """∂ℓ/∂u (T, p) from ∂ℓ/∂o at the output o."""
+        if self.activation == "softmax":
+            return o * (l_o - np.sum(l_o * o, axis=1, keepdims=True))
+        return l_o
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """Σ_k a_k ℓ(o(t_k), y_k) at times, or ∫ a(t) ℓ(o, y) dt where ``at`` is None.
+
+    loss     "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; an
+             expression in the states, as "y3" or "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o)
+             without target, in torch operations: one time, o (p,) and y (q,) to a scalar
+    target   y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an
+             array (p,) or a signal. A number is the same for all. None for expressions
+    at       times (K,), increasing, or one time; None for the integral
+    weight   a: a number, an array (K,), or a signal with one channel
+    readout  None, o = r; a state's name or a list of them; or a :class:`Readout`
+
+    Signals are right-continuous. Raises UsageError for what does not fit together; what concerns
+    the field is checked by :meth:`bind`.
+
+    >>> objective = Objective(target=[[1.0, 2.0], [3.0, 4.0]], at=[0.0, 1.0])
+    >>> objective.at, objective.target.shape
+    (array([0., 1.]), (2, 2))
+    """
+
+    loss: Any = "squared_error"
+    target: Any = None
+    at: Any = None
+    weight: Any = 1.0
+    readout: Any = None
+    #: compiled expression by state names, so that binding again (in a fit) costs nothing
+    _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loss, str) and not callable(self.loss):
+            allowed = f"{', '.join(NAMED)}, an expression in the states, or a callable"
+            raise UsageError("loss", given=self.loss, allowed=allowed)
+        if self.loss in NAMED and self.target is None:
+            raise UsageError("target", given=None, allowed=f"what {self.loss} compares with")
+        if self.is_expression and self.target is not None:
+            raise UsageError(
+                "target", given=self.target, allowed="None for a loss that is an expression",
+                hint=f"a loss among {', '.join(NAMED)}, or write the numbers into the expression",
+            )  # fmt: skip
+        if self.is_expression and self.readout is not None:
+            hint = "readout=None; the expression names the states it takes"
+            raise UsageError("readout", given=self.readout, allowed="None for it", hint=hint)
+        if callable(self.loss):
+            _check_signature(self.loss, 1 if self.target is None else 2)
+        readout = self.readout
+        if isinstance(readout, str):
+            readout = (readout,)
+        elif readout is not None and not isinstance(readout, Readout):
+            readout = _names(readout)
+        is_softmax = isinstance(readout, Readout) and readout.activation == "softmax"
+        if self.loss == "cross_entropy" and not is_softmax:
+            raise UsageError(
+                "readout", given=self.readout, allowed="a softmax read-out, for cross_entropy",
+                hint='Readout(V, c, activation="softmax")',
+            )  # fmt: skip
+        at = None if self.at is None else _times(self.at)
+        values = {
+            "at": at,
+            "target": None if self.target is None else _signal("target", self.target, at),
+            "weight": _signal("weight", self.weight, at),
+            "readout": readout,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_expression(self) -> bool:
+        return isinstance(self.loss, str) and self.loss not in NAMED
+
+    def bind(self, field: Any) -> BoundObjective:
+        """The objective for the states of a field, checked against it.
+
+        Raises UsageError for sizes that differ, UnknownNameError for a state that does not exist
+        and ExpressionError for a loss that is not a formula in the states.
+        """
+        return BoundObjective(self, field)
+
+
+class BoundObjective:
+    """An objective for the states of one field; it works on whole arrays of times.
+
+    times          (K,), or None for the integral
+    signals        target (q channels) and weight (the last one) as one input; None at times
+    signal_breaks  its jump times; empty at times
+    readout_size   p n + p entries of a trained read-out, V row by row, then c; else 0
+    """
+
+    def __init__(self, objective: Objective, field: Any) -> None:
+        self.objective = objective
+        self.state_names: tuple[str, ...] = tuple(field.state_names)
+        self.n: int = len(self.state_names)
+        self.times: Array | None = objective.at
+        self.readout = objective.readout if isinstance(objective.readout, Readout) else None
+        self.selection: list[int] | None = None
+        if self.readout is not None and self.readout.V.shape[1] != self.n:
+            shape = self.readout.V.shape
+            allowed = f"({shape[0]}, {self.n}), for the field's {self.n} states"
+            raise UsageError("readout V", given=f"shape {shape}", allowed=allowed)
+        if isinstance(objective.readout, tuple):
+            for name in objective.readout:
+                if name not in self.state_names:
+                    raise UnknownNameError("readout state", name, self.state_names)
+            self.selection = [self.state_names.index(name) for name in objective.readout]
+        #: p, the number of outputs
+        self.output_size: int = (
+            len(self.selection) if self.selection is not None
+            else self.n if self.readout is None else len(self.readout.V)
+        )  # fmt: skip
+        self.readout_size: int = 0 if self.readout is None else self.output_size * (self.n + 1)
+        self._bind_target()
+        self._loss = self._bind_loss()
+
+    def _bind_target(self) -> None:
+        """The targets (K, q) and weights (K,) at the times, or both as one signal."""
+        y, p = self.objective.target, self.output_size
+        if isinstance(y, np.ndarray) and y.ndim == 0:
+            y = np.full(1 if callable(self.objective.loss) else p, y)
+        if y is None:
+            y = np.empty(0)
+        signals, signal_breaks = None, np.empty(0)
+        if self.times is None:
+            signals = stack(y, self.objective.weight)
+            signal_breaks, q = signals.breaks, signals.size - 1
+            targets, weights = np.empty((0, q)), np.empty(0)
+        else:
+            K, a = len(self.times), self.objective.weight
+            targets = y(self.times) if isinstance(y, Input) else y
+            targets = np.broadcast_to(targets, (K, targets.shape[-1]))
+            weights = a(self.times)[:, 0] if isinstance(a, Input) else np.broadcast_to(a, K)
+        if self.objective.loss in NAMED and targets.shape[1] != p:
+            what = "columns" if self.signals is None else "channels"
+            hint = ""
+            if self.objective.loss == "cross_entropy":
+                hint = f"one row of probabilities a time; for labels: np.eye({p})[labels]"
+            raise UsageError(
+                "target", given=f"{targets.shape[1]} {what}", allowed=f"{p}, one an output",
+                hint=hint,
+            )  # fmt: skip
+        if self.objective.loss == "cross_entropy":
+            if p == 1:
+                allowed = "two outputs or more: a softmax of one output is always 1"
+                raise UsageError("readout V", given=f"shape (1, {self.n})", allowed=allowed)
+            if np.any(targets < 0.0):
+                allowed = "probabilities, not negative, for cross_entropy"
+                raise UsageError("target", given=float(targets.min()), allowed=allowed)
+        self.signals: Input | None = signals
+        self.signal_breaks: Array = signal_breaks
+        self.targets, self.weights = targets, weights
+
+    def _bind_loss(self) -> Loss:
+        loss = self.objective.loss
+        if callable(loss):
+            bound = _TorchLoss(loss, self.objective.target is not None)
+            bound.check(self.output_size, self.targets.shape[1])
+            return bound
+        if loss in NAMED:
+            return _squared_error
+        compiled = self.objective._compiled
+        if self.state_names not in compiled:
+            compiled[self.state_names] = _compile(loss, self.state_names)
+        return compiled[self.state_names]
+
+    def output(self, r: Array) -> Array:
+        """o (T, p) of states r (T, n)."""
+        if self.readout is not None:
+            return self.readout(r)
+        return r if self.selection is None else r[:, self.selection]
+
+    def at_observations(self, r: Array) -> tuple[Array, Array, Array]:
+        """a_k ℓ_k (K,), its ∂/∂r (K, n) and ∂/∂(V, c) (K, readout_size) for r (K, n) at the times.
+
+        >>> from types import SimpleNamespace
+        >>> field = SimpleNamespace(state_names=("x", "y"))
+        >>> bound = Objective(target=[3.0], at=2.0, weight=10.0, readout="y").bind(field)
+        >>> l, l_r, l_o = bound.at_observations(np.array([[1.0, 2.0]]))
+        >>> l, l_r, l_o.shape
+        (array([5.]), array([[  0., -10.]]), (1, 0))
+        """
+        return self._weighted(r, self.targets, self.weights)
+
+    def rate(self, r: Array, s: Array) -> tuple[Array, Array, Array]:
+        """a ℓ (T,), its ∂/∂r (T, n) and ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals."""
+        return self._weighted(r, s[:, :-1], s[:, -1])
+
+    def _weighted(self, r: Array, y: Array, a: Array) -> tuple[Array, Array, Array]:
+        if r.shape != (len(a), self.n):
+            raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(a), self.n)}")
+        if self.readout is None:
+            l, l_o = self._loss(self.output(r), y)
+            l_r = l_o
+            if self.selection is not None:
+                l_r = np.zeros_like(r)
+                l_r[:, self.selection] = l_o
+            return a * l, a[:, None] * l_r, np.empty((len(a), 0))
+        if self.objective.loss == "cross_entropy":
+            log_o = _log_softmax(self.readout.linear(r))
+            l = -np.sum(y * log_o, axis=1)
+            l_u = np.sum(y, axis=1, keepdims=True) * np.exp(log_o) - y
+        else:
+            o = self.output(r)
+            l, l_o = self._loss(o, y)
+            l_u = self.readout.pullback(o, l_o)
+        l_u = a[:, None] * l_u
+        l_V = l_u[:, :, None] * r[:, None, :]
+        return a * l, l_u @ self.readout.V, np.hstack([l_V.reshape(len(a), -1), l_u])
+
+    def unflatten_readout(self, vector: Array) -> dict[str, Array]:
+        """V (p, n) and c (p,) from a flat vector (readout_size,); empty where there is none."""
+        vector = np.asarray(vector)
+        if vector.shape != (self.readout_size,):
+            allowed = f"shape ({self.readout_size},)"
+            raise UsageError("readout vector", given=f"shape {vector.shape}", allowed=allowed)
+        if self.readout is None:
+            return {}
+        p, n = self.readout.V.shape
+        return {"V": vector[: p * n].reshape(p, n), "c": vector[p * n :]}
+
+    def describe(self) -> str:
+        """One line: which loss, of what, when."""
+        loss = self.objective.loss
+        what = getattr(loss, "__name__", repr(loss)) if callable(loss) else loss.replace("_", " ")
+        if self.readout is not None:
+            g = "softmax" if self.readout.activation == "softmax" else ""
+            what += f" of {self.output_size} outputs {g}(V r + c)"
+        elif not self.objective.is_expression:
+            names = self.objective.readout or self.state_names
+            what += " of " + (", ".join(names) if len(names) <= 6 else f"{len(names)} states")
+        if self.times is None:
+            return f"integral of {what}"
+        if len(self.times) == 1:
+            return f"{what} at t = {self.times[0]:g}"
+        return f"{what} at {len(self.times)} times from {self.times[0]:g} to {self.times[-1]:g}"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
+
+
+# --- losses
+
+
+def _squared_error(o: Array, y: Array) -> tuple[Array, Array]:
+    e = o - y
+    return 0.5 * np.sum(e * e, axis=1), e
+
+
+def _log_softmax(u: Array) -> Array:
+    u = u - np.max(u, axis=-1, keepdims=True)
+    return u - np.log(np.sum(np.exp(u), axis=-1, keepdims=True))
+
+
+def _compile(text: str, state_names: tuple[str, ...]) -> Loss:
+    """An expression in the states, and its derivative by SymPy, as numpy functions."""
+    import sympy
+    from scipy import special
+
+    from ctrnn.fields.expressions import CONSTANTS, parse
+
+    if text.isidentifier() and text not in (*state_names, *CONSTANTS):
+        raise UnknownNameError("loss", text, [*NAMED, *state_names])
+    r = {name: sympy.Symbol(name, real=True) for name in state_names}
+    l = parse(text, r, where="loss")
+    if not l.free_symbols:
+        raise UsageError("loss", given=text, allowed="an expression that depends on the states")
+    own = {"sigmoid": special.expit, "softplus": lambda z: np.logaddexp(0.0, z), "erf": special.erf}
+    both = sympy.lambdify(
+        list(r.values()), [l, *(sympy.diff(l, s) for s in r.values())],
+        modules=[own, "numpy"], dummify=True, cse=True,
+    )  # fmt: skip
+
+    def loss(o: Array, _: Array) -> tuple[Array, Array]:
+        with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
+            columns = both(*np.asarray(o, float).T)
+        l, *l_o = (np.broadcast_to(np.asarray(c, float), len(o)) for c in columns)
+        return l, np.stack(l_o, axis=1)
+
+    return loss
+
+
+class _TorchLoss:
+    """ℓ(o, y) of the user in torch, over many times: by vmap, or one by one where that fails."""
+
+    def __init__(self, loss: Callable[..., Any], has_target: bool) -> None:
+        self.loss, self.has_target, self.vectorised = loss, has_target, True
+
+    def __call__(self, o: Array, y: Array) -> tuple[Array, Array]:
+        import torch
+
+        if not len(o):
+            return np.empty(0), np.empty(o.shape)
+        args = [torch.tensor(v, dtype=torch.float64) for v in ((o, y) if self.has_target else (o,))]
+        if self.vectorised:
+            try:
+                l_o, l = torch.func.vmap(torch.func.grad_and_value(self.loss))(*args)
+                return l.double().numpy(), l_o.double().numpy()
+            except Exception:  # an `if` on values, .item(), an operation without a batching rule
+                self.vectorised = False  # the loop raises again what is the user's own mistake
+        pairs = [self.one(*row) for row in zip(*args, strict=True)]
+        return np.array([l for l, _ in pairs]), np.stack([l_o for _, l_o in pairs])
+
+    def one(self, o: Any, *y: Any) -> tuple[float, Array]:
+        import torch
+
+        with torch.enable_grad():
+            o = o.clone().requires_grad_()
+            l = self.loss(o, *y)
+            if not isinstance(l, torch.Tensor) or l.numel() != 1 or l.ndim > 0:
+                given = tuple(l.shape) if isinstance(l, torch.Tensor) else l
+                raise UsageError("loss", given=given, allowed="a scalar tensor from the callable")
+            if not l.requires_grad:
+                hint = "torch operations on o; not numpy, item() or detach()"
+                raise UsageError(
+                    "loss", given=l.item(), allowed="a value that depends on o", hint=hint
+                )
+            (l_o,) = torch.autograd.grad(l, o)
+        return float(l.detach()), l_o.double().numpy()
+
+    def check(self, p: int, q: int) -> None:
+        """One call, so that a callable that is no loss is found before the first solve."""
+        import torch
+
+        o, y = (torch.full((size,), 0.5, dtype=torch.float64) for size in (p, q))
+        self.one(o, *([y] if self.has_target else []))
+
+
+# --- arguments
+
+
+def _times(at: Any) -> Array:
+    times = np.atleast_1d(finite("at", at, (0, 1), "a time or times (K,)"))
+    if not len(times):
+        raise UsageError("at", given=times, allowed="at least one time, or None for the integral")
+    if np.any(np.diff(times) <= 0.0):
+        k = int(np.argmax(np.diff(times) <= 0.0))
+        given = f"{times[k]:g} followed by {times[k + 1]:g}"
+        raise UsageError("at", given=given, allowed="increasing times", hint="sort them")
+    return times
+
+
+def _signal(name: str, value: Any, at: Array | None) -> Any:
+    """A target or a weight: an Input, a number (0-d array), or at K times (K, q) or a's (K,)."""
+    is_weight = name == "weight"
+    if isinstance(value, Input) or callable(value):
+        value = as_input(value)
+        if is_weight and value.size != 1:
+            raise UsageError(name, given=f"{value.size} channels", allowed="one channel")
+        return value
+    if at is None:
+        allowed = "a number or a signal" if is_weight else "a number, an array (p,) or a signal"
+        array = finite(name, value, (0, 1, 2), allowed)
+        if array.ndim == 2 or (is_weight and array.ndim):
+            hint = "ctrnn.inputs.Sampled(times, values) for data in time, or at=times"
+            raise UsageError(name, given=array, allowed=allowed, hint=hint)
+        return array
+    K = len(at)
+    allowed = f"a number, shape ({K},)" + (" or a signal" if is_weight else f", ({K}, p), a signal")
+    array = finite(name, value, (0, 1) if is_weight else (0, 1, 2), allowed)
+    if array.ndim == 1 and not is_weight:
+        array = array[None, :] if K == 1 else array[:, None]
+    if array.ndim and len(array) != K:
+        raise UsageError(name, given=f"shape {np.shape(value)}", allowed=allowed)
+    return array
+
+
+def _names(readout: Any) -> tuple[str, ...]:
+    allowed = "a state's name, a list of names, or a Readout"
+    if not isinstance(readout, Sequence) or not all(isinstance(name, str) for name in readout):
+        raise UsageError("readout", given=readout, allowed=allowed, hint="Readout(V, c)")
+    if not readout or len(set(readout)) != len(readout):
+        raise UsageError("readout", given=readout, allowed=f"{allowed}, each once")
+    return tuple(readout)
+
+
+def _check_signature(loss: Callable[..., Any], count: int) -> None:
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):
+        return  # a builtin says nothing about its arguments
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        allowed = "l(o) where there is no target" if count == 1 else "l(o, y), as there is a target"
+        raise UsageError("loss", given=str(signature), allowed=allowed) from None

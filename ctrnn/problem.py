@@ -1,0 +1,193 @@
+"""What is asked: a field, where it starts, how long it runs, what drives it, and what its run is worth.
+
+    dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Bound, Field, checked_array
+from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
+from ctrnn.inputs.times import align
+from ctrnn.objective import BoundObjective, Objective
+
+
+class Problem:
+    """A field with its initial state, time span, input and objective.
+
+    Parameters
+    ----------
+    field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
+    r0 : (n,) numbers, or a table state name -> number
+    t_span : (t0, t1), t1 > t0
+    x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
+        then run with x = 0, equations that name inputs raise UsageError
+    objective : ctrnn.Objective, or None where only the solution is wanted
+
+    Raises UsageError for shapes, values or times that do not fit the field.
+
+    >>> from ctrnn import Equations
+    >>> decay = Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> Problem(decay, r0=[1.0], t_span=(0.0, 1.0))
+    Problem(1 state, 1 parameter, 0 inputs, t from 0 to 1, no objective)
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        r0: Any,
+        t_span: tuple[float, float],
+        x: Any = None,
+        objective: Objective | None = None,
+    ) -> None:
+        if not isinstance(field, Field):
+            raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
+        self.field = field
+        self.r0 = _initial_state(field, r0)
+        self.t_span = _span(t_span)
+        t0, t1 = self.t_span
+        if objective is not None and not isinstance(objective, Objective):
+            raise UsageError("objective", given=objective, allowed="a ctrnn.Objective")
+        self._objective = objective
+        self.objective: BoundObjective | None = None if objective is None else objective.bind(field)
+        self._x = _input(field, x)
+        _covered("x", self._x, t0, t1)
+        times = np.empty(0)
+        breaks = [self._x.breaks]
+        if self.objective is not None:
+            if self.objective.times is not None:
+                times = self.objective.times
+                if times[0] < t0 or times[-1] > t1:
+                    outside = times[0] if times[0] < t0 else times[-1]
+                    raise UsageError("objective.at", given=float(outside), allowed=f"times from {t0:g} to {t1:g} (t_span)")
+            else:
+                _covered("objective.target or weight", self.objective.signals, t0, t1)
+                breaks.append(self.objective.signals.breaks)
+        every = merge_times([t0, t1], times, *breaks)
+        #: (K,) times strictly inside t_span, or its end, that a solver steps onto, and whether F jumps there
+        self.stops = np.append(every[(every > t0) & (every < t1)], t1)
+        jumps = merge_times(np.empty(0), *breaks)
+        near = np.searchsorted(every, jumps, side="right") - 1
+        self.is_break = np.isin(self.stops, every[near[near >= 0]]) if jumps.size else np.zeros(self.stops.size, bool)
+        self.x = self._x.aligned(every)
+        self._every = every
+        #: (K,) the objective's observation times, each on a stop or at t0; empty without
+        self.observed = align(times, every)
+
+    def __repr__(self) -> str:
+        def count(k: int, what: str) -> str:
+            return f"{k} {what}{'' if k == 1 else 's'}"
+
+        f = self.field
+        worth = "no objective" if self.objective is None else self.objective.describe()
+        parts = [count(f.n, "state"), count(f.m, "parameter"), count(f.input_size, "input")]
+        return f"Problem({', '.join(parts)}, t from {self.t_span[0]:g} to {self.t_span[1]:g}, {worth})"
+
+    def replace(self, **changes: Any) -> Problem:
+        """A copy with other field, r0, t_span, x or objective."""
+        every = {"field": self.field, "r0": self.r0, "t_span": self.t_span, "x": self._x, "objective": self._objective}
+        unknown = set(changes) - set(every)
+        if unknown:
+            raise UnknownNameError("replace", sorted(unknown)[0], every)
+        return Problem(**(every | changes))
+
+    @property
+    def signals(self) -> Input:
+        """The input's channels; for an integral objective, its targets and its weight behind them."""
+        if self.objective is None or self.objective.times is not None:
+            return self.x
+        extra = self.objective.signals.aligned(self._every)
+        return stack(self.x, extra) if self.x.size else extra
+
+    def bind(self) -> Bound:
+        """The field at its parameters, driven by ``signals``."""
+        signals = self.signals
+        return self.field.bind(signals.program(), signals.size)
+
+    def needs_objective(self, caller: str) -> BoundObjective:
+        if self.objective is None:
+            raise UsageError("problem", given="a problem without objective", allowed=f"one with an objective, for {caller}",
+                             hint="Problem(..., objective=ctrnn.Objective(...))")  # fmt: skip
+        return self.objective
+
+
+def _initial_state(field: Field, r0: Any) -> Array:
+    if isinstance(r0, Mapping):
+        for name in r0:
+            if name not in field.state_names:
+                raise UnknownNameError("r0", name, field.state_names)
+        missing = [name for name in field.state_names if name not in r0]
+        if missing:
+            raise UsageError("r0", given=dict(r0), allowed=f"a value for each state; {missing[0]} has none")
+        r0 = [r0[name] for name in field.state_names]
+    return checked_array("r0", r0, (field.n,))
+
+
+def _span(t_span: Any) -> tuple[float, float]:
+    times = checked_array("t_span", t_span, (2,))
+    t0, t1 = float(times[0]), float(times[1])
+    if not t1 > t0:
+        raise UsageError("t_span", given=(t0, t1), allowed="(t0, t1) with t1 > t0")
+    return t0, t1
+
+
+def _input(field: Field, x: Any) -> Input:
+    if x is None:
+        if field.input_size and not field.input_is_optional:
+            raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
+        return Constant(np.zeros(field.input_size))
+    signal = as_input(x)
+    if signal.size != field.input_size:
+        raise UsageError("x", given=f"{signal.size} channels", allowed=f"{field.input_size} (the field's inputs)",
+                         hint="ctrnn.inputs.stack(...) puts signals side by side")  # fmt: skip
+    return signal
+
+
+def _covered(name: str, signal: Input, t0: float, t1: float) -> None:
+    low, high = signal.span
+    slack = 1e-9 * (t1 - t0)
+    if low > t0 + slack or high < t1 - slack:
+        raise UsageError(name, given=f"data from {low:g} to {high:g}", allowed=f"data that cover {t0:g} to {t1:g} (t_span)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a problem is solved: the solver's name and its step control.
+
+    solver : a tableau's name, or "scipy:NAME", "torchdiffeq:NAME"; rtol, atol : tolerances; dt : fixed step (then no control);
+    max_steps : steps tried before giving up; min_step : the smallest step, in the unit of t (0: what moves t at all)
+    """
+
+    solver: str = "tsit5"
+    rtol: Any = 1e-8
+    atol: Any = 1e-10
+    dt: float | None = None
+    max_steps: int = 1_000_000
+    min_step: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, str):
+            raise UsageError("solver", given=self.solver, allowed="a solver's name")
+        for name in ("rtol", "atol"):
+            value = checked_array(name, getattr(self, name))
+            if (value < 0).any():
+                raise UsageError(name, given=getattr(self, name), allowed="positive numbers")
+        if not (np.any(np.asarray(self.rtol) > 0) or np.any(np.asarray(self.atol) > 0)):
+            raise UsageError("rtol, atol", given=(self.rtol, self.atol), allowed="at least one of them positive")
+        if self.dt is not None and not (np.isscalar(self.dt) and np.isfinite(self.dt) and self.dt > 0):
+            raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
+        if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
+            raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
+        if not (np.isfinite(self.min_step) and self.min_step >= 0):
+            raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+
+    @property
+    def library(self) -> str:
+        """"" for our own tableaus, else the library that solves."""
+        return self.solver.partition(":")[0].lower() if ":" in self.solver else ""

@@ -1,0 +1,187 @@
+"""Our own solver: a tableau and the compiled stepper, driven a block of steps at a time.
+
+Blocks are what the gradients work on (``Integration.blocks``); between two of them Python can show progress, grow a buffer
+or answer Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooManyStepsError, UsageError
+from ctrnn.fields.base import Array, Bound
+from ctrnn.kernels import stepper
+from ctrnn.kernels.stepper import Control, Method, Record
+from ctrnn.problem import Settings
+from ctrnn.progress import track
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.tableaus import Tableau
+from ctrnn.trajectory import Stats
+
+#: steps in a block when nobody asks for another number
+BLOCK = 4096
+
+
+@lru_cache(maxsize=None)
+def method(name: str) -> Method:
+    """A tableau in the form of the compiled stepper."""
+    tableau = tableaus.get(name)
+    s, total = tableau.s, tableau.s_total
+    a = np.zeros((total, total))
+    a[:s, :s] = tableau.a
+    a[s:] = tableau.a_dense
+    c = np.concatenate([tableau.c, tableau.c_dense])
+    # the kernel's first row is the estimate of higher order
+    e = np.ascontiguousarray(tableau.e[::-1]).reshape(-1, s)
+    exponent = 1.0 / (tableau.error_order or 1)
+    dense = np.ascontiguousarray(tableau.dense)
+    return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages)
+
+
+class Integration:
+    """One run of the stepper, from t0 to the last of ``stops`` (which lie in the direction of time).
+
+    keep : "nothing"; "steps" (t, h and r of each step); "stages" (also each stage's t, r and x, for the pullback);
+        "dense" (also k, for the dense output)
+    groups : boundaries of groups of components in the error norm; the norm is the largest over the groups
+    """
+
+    def __init__(
+        self,
+        bound: Bound,
+        r0: Array,
+        t0: float,
+        stops: Array,
+        is_break: Array,
+        settings: Settings,
+        save_at: Array | None = None,
+        keep: str = "nothing",
+        groups: tuple[int, ...] | None = None,
+        first_step: float | None = None,
+        label: str = "solve",
+    ) -> None:
+        tableau = tableaus.get(settings.solver)
+        if settings.dt is None and not tableau.embedded_orders:
+            raise UsageError("dt", given=None, allowed=f"a step size: {tableau.name} has no error estimate",
+                             hint="dt=..., or an adaptive solver such as 'tsit5'")  # fmt: skip
+        self.bound, self.tableau, self.settings, self.keep, self.label = bound, tableau, settings, keep, label
+        n, stride = bound.n, bound.x_stride
+        self.method = method(settings.solver)
+        self.stops, self.is_break = np.ascontiguousarray(stops, dtype=float), np.ascontiguousarray(is_break, dtype=bool)
+        direction = 1.0 if self.stops[-1] > t0 else -1.0
+        rtol = np.broadcast_to(np.asarray(settings.rtol, dtype=float), (n,)).copy()
+        atol = np.broadcast_to(np.asarray(settings.atol, dtype=float), (n,)).copy()
+        boundaries = np.array(groups or (0, n), dtype=np.int64)
+        self.control = Control(
+            rtol, atol, boundaries, float(settings.dt or 0.0), direction, float(settings.min_step), int(settings.max_steps)
+        )
+        self.r = np.array(r0, dtype=float)
+        s, total = tableau.s, tableau.s_total
+        self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 1, n)), np.zeros((s + 1, stride))
+        program = bound.keep[1]
+        self._work = np.zeros(1 if program is None else program.work_size)
+        self.clock = np.zeros(stepper.CLOCK_SIZE)
+        self.count = np.zeros(stepper.COUNT_SIZE, dtype=np.int64)
+        self.clock[stepper.T] = self.clock[stepper.START] = t0
+        self.clock[stepper.ERR_BEFORE] = 1.0
+        self.save_at = np.empty(0) if save_at is None else np.ascontiguousarray(save_at, dtype=float)
+        self.saved = np.empty((self.save_at.size, n))
+        while self.count[stepper.SAVED] < self.save_at.size and self.save_at[self.count[stepper.SAVED]] == t0:
+            self.saved[self.count[stepper.SAVED]] = self.r
+            self.count[stepper.SAVED] += 1
+        self.wall_time = 0.0
+        self._start(first_step)
+
+    def _start(self, first_step: float | None) -> None:
+        if self.settings.dt is not None:
+            return
+        began = time.perf_counter()
+        order = (self.tableau.error_order or 2) - 1
+        t0 = self.clock[stepper.START]
+        k1 = np.empty(self.bound.n)
+        h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0])
+        self.bound.raise_pending()
+        if h < 0.0:
+            raise DivergenceError("the field is not finite at the start", t=t0, r=self.r, h=0.0,
+                                  hint="other parameters or another r0")  # fmt: skip
+        span = abs(self.stops[-1] - t0)
+        h = max(h if first_step is None else first_step, self.settings.min_step)
+        self.clock[stepper.H] = min(h, span)
+        self.count[stepper.EVALUATIONS] += 2
+        self.wall_time += time.perf_counter() - began
+
+    def _record(self, capacity: int) -> Record:
+        n, s, total, stride = self.bound.n, self.tableau.stages, self.tableau.s_total, self.bound.x_stride
+        C = 0 if self.keep == "nothing" else capacity
+        stages = C if self.keep in ("stages", "dense") else 0
+        dense = C if self.keep == "dense" else 0
+        return Record(
+            np.empty(C), np.empty(C), np.empty((C, n)), np.empty((stages, s)), np.empty((stages, s, n)),
+            np.empty((stages, s, stride)), np.empty((dense, total, n)),
+        )  # fmt: skip
+
+    def blocks(self, capacity: int = BLOCK) -> Iterator[Record]:
+        """Run, and yield the record of each block of up to ``capacity`` steps; raises SolverError on failure."""
+        record = self._record(capacity)
+        start, end = self.clock[stepper.START], self.stops[-1]
+        with track(abs(end - start), self.label) as update:
+            while True:
+                began = time.perf_counter()
+                status = stepper.advance(
+                    self.bound.system, self.method, self.control, self.stops, self.is_break, self.clock, self.count,
+                    self.r, self._k, self._y, self._x, self._work, record, self.save_at, self.saved,
+                )  # fmt: skip
+                self.wall_time += time.perf_counter() - began
+                self.bound.raise_pending()
+                if status not in (stepper.DONE, stepper.FULL):
+                    raise self._failure(status)
+                update(abs(self.clock[stepper.T] - start))
+                filled = self.count[stepper.RECORDED]
+                if filled:
+                    yield Record(*(part[:filled] if part.size else part for part in record))
+                    if status == stepper.FULL:
+                        record = self._record(capacity)
+                if status == stepper.DONE:
+                    return
+
+    def run(self) -> None:
+        """Run to the end, keeping only what was to be saved."""
+        for _ in self.blocks():
+            pass
+
+    @property
+    def stats(self) -> Stats:
+        c = self.count
+        name = self.tableau.name if self.settings.dt is None else f"{self.tableau.name}, dt = {self.settings.dt:g}"
+        return Stats(
+            solver=name, steps=int(c[stepper.STEPS]), rejected=int(c[stepper.REJECTED]),
+            evaluations=int(c[stepper.EVALUATIONS]), wall_time=self.wall_time, stiff=bool(c[stepper.STIFF]),
+        )  # fmt: skip
+
+    def _failure(self, status: int) -> SolverError:
+        stiff = bool(self.count[stepper.STIFF])
+        t, h = float(self.clock[stepper.T]), float(self.clock[stepper.H] if self.settings.dt is None else self.settings.dt)
+        where: dict[str, Any] = {"t": t, "r": self.r.copy(), "h": h}
+        if status == stepper.DIVERGED:
+            hint = "a smaller dt, or an adaptive solver" if self.settings.dt else "a shorter t_span: the solution may end here"
+            return DivergenceError("the solution became infinite or NaN", hint=hint, **where)
+        why = "; stiffness suspected: the step is limited by stability, not by accuracy" if stiff else ""
+        stiff_hint = "solver='scipy:LSODA', 'scipy:BDF' or 'scipy:Radau'"
+        if status == stepper.UNDERFLOW:
+            hint = stiff_hint if stiff else "a larger rtol or atol, or a shorter t_span: the solution may be singular here"
+            return StepUnderflowError(f"the step size fell below what moves t{why}", hint=hint, **where)
+        hint = stiff_hint if stiff else "a larger max_steps, rtol or atol"
+        return TooManyStepsError(f"more than {self.settings.max_steps} steps{why}", hint=hint, **where)
+
+
+def tableau_of(settings: Settings, caller: str) -> Tableau:
+    """The tableau behind the settings; a gradient through our own steps needs one."""
+    if settings.library:
+        raise UsageError("solver", given=settings.solver, allowed=f"one of {', '.join(tableaus.names())}, for {caller}",
+                         hint='RTRL(mode="continuous") or Adjoint(mode="backsolve"), which take any solver')  # fmt: skip
+    return tableaus.get(settings.solver)

@@ -1,0 +1,53 @@
+"""SciPy's solvers on any field: "scipy:RK45", "scipy:DOP853", "scipy:LSODA", "scipy:BDF", "scipy:Radau"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import StepUnderflowError, UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Bound
+from ctrnn.problem import Settings
+from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
+
+NAMES = ("RK23", "RK45", "DOP853", "LSODA", "BDF", "Radau")
+IMPLICIT = ("LSODA", "BDF", "Radau")
+
+
+def solve_with_scipy(
+    bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
+) -> Solution:
+    """scipy.integrate.solve_ivp from one jump to the next, with our Jacobian where the method takes one."""
+    import warnings
+
+    from scipy.integrate import solve_ivp
+
+    asked = settings.solver.partition(":")[2]
+    method = next((name for name in NAMES if name.lower() == asked.lower()), None)
+    if method is None:
+        raise UnknownNameError("solver", settings.solver, [f"scipy:{name}" for name in NAMES])
+    if settings.dt is not None:
+        raise UsageError("dt", given=settings.dt, allowed="None: SciPy's solvers choose their steps")
+
+    def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array, int]:
+        options: dict[str, Any] = {"rtol": max(float(np.min(settings.rtol)), 3e-14), "atol": settings.atol}
+        if method in IMPLICIT and rate.has_jacobian:
+            options["jac"] = rate.jacobian
+        if method == "LSODA" and settings.min_step:
+            options["min_step"] = settings.min_step
+        with warnings.catch_warnings():
+            # LSODA reports a failure as a warning too; the status says the same
+            warnings.simplefilter("ignore", UserWarning)
+            found = solve_ivp(rate, (a, b), r, method=method, dense_output=wanted is not None, **options)
+        if found.status < 0:
+            raise StepUnderflowError(f"scipy:{method}: {found.message}", t=float(found.t[-1]), r=found.y[:, -1], h=0.0,
+                                     hint="another solver, larger tolerances or a shorter t_span")  # fmt: skip
+        steps = found.t.size - 1
+        if wanted is None:
+            return found.t[1:], found.y[:, 1:].T, found.y[:, -1], steps
+        states = found.sol(wanted).T if wanted.size else np.empty((0, r.size))
+        states[wanted == b] = found.y[:, -1]
+        return wanted, states, found.y[:, -1], steps
+
+    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"scipy:{method}", piece)

@@ -1,0 +1,197 @@
+"""One call for every solver: ours, SciPy's and torchdiffeq's.
+
+All of them step onto the stops at which F jumps, and look the input up strictly inside each piece in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import DivergenceError, UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Bound, checked_array
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import Integration
+from ctrnn.trajectory import Stats, Trajectory
+
+
+@dataclass(frozen=True)
+class Solution:
+    """t (T,), r (T, n), what it cost, and the last step size (a hint for what follows)."""
+
+    t: Array
+    r: Array
+    stats: Stats
+    step: float | None = None
+
+
+def solve(
+    bound: Bound,
+    r0: Array,
+    t0: float,
+    stops: Array,
+    is_break: Array,
+    settings: Settings,
+    save_at: Array | None = None,
+    groups: tuple[int, ...] | None = None,
+    first_step: float | None = None,
+    label: str = "solve",
+) -> Solution:
+    """Solve from t0 over the stops to the last of them; states at ``save_at``, or at every step where that is None."""
+    if settings.library == "":
+        keep = "steps" if save_at is None else "nothing"
+        run = Integration(bound, r0, t0, stops, is_break, settings, save_at, keep, groups, first_step, label)
+        if save_at is not None:
+            run.run()
+            return Solution(save_at, run.saved, run.stats, float(run.clock[1]))
+        records = list(run.blocks())
+        times = np.concatenate([[t0]] + [record.t for record in records])
+        return Solution(times, np.concatenate([[r0]] + [record.r for record in records]), run.stats)
+    if settings.library == "scipy":
+        from ctrnn.solvers.scipy_solver import solve_with_scipy as library
+    elif settings.library == "torchdiffeq":
+        from ctrnn.solvers.torchdiffeq_solver import solve_with_torchdiffeq as library
+    else:
+        raise UnknownNameError("solver", settings.solver, ("a tableau's name", "scipy:NAME", "torchdiffeq:NAME"))
+    return library(bound, r0, t0, stops, is_break, settings, save_at)
+
+
+class Rate:
+    """dr/dt as a Python function (t, r) -> (n,) for other libraries, on one piece without jumps; counts its calls."""
+
+    def __init__(self, bound: Bound) -> None:
+        program = bound.keep[1]
+        self.bound, self.calls, self.jacobians = bound, 0, 0
+        self._work = np.zeros(1 if program is None else program.work_size)
+        self._x = np.zeros(bound.x_stride)
+        self.piece = (-np.inf, np.inf)
+
+    def __call__(self, t: float, r: Any) -> Array:
+        from ctrnn.kernels.stepper import field_at
+
+        out = np.empty(self.bound.n)
+        r = np.ascontiguousarray(r, dtype=float)
+        field_at(self.bound.system, float(t), self._lookup(t), r, self._work, self._x, out)
+        self.calls += 1
+        self.bound.raise_pending()
+        return out
+
+    def _lookup(self, t: float) -> float:
+        low, high = self.piece
+        return float(min(max(t, low), np.nextafter(high, low)))
+
+    def jacobian(self, t: float, r: Any) -> Array:
+        from ctrnn.kernels import point
+        from ctrnn.kernels.signals import evaluate
+
+        out = np.empty((self.bound.n, self.bound.n))
+        system = self.bound.system
+        evaluate(system.code, system.data, float(t), self._lookup(t), self._work, self._x)
+        point.jacobian(system, float(t), np.ascontiguousarray(r, dtype=float), self._x, out)
+        self.jacobians += 1
+        self.bound.raise_pending()
+        return out
+
+    @property
+    def has_jacobian(self) -> bool:
+        from ctrnn.kernels.abi import JACOBIAN
+
+        return bool(self.bound.system.table[JACOBIAN])
+
+
+def pieces(t0: float, stops: Array, is_break: Array) -> Iterator[tuple[float, float]]:
+    """The intervals between the breaks, in the direction of time."""
+    start = t0
+    for stop, breaks in zip(stops, is_break, strict=True):
+        if breaks or stop == stops[-1]:
+            yield start, float(stop)
+            start = float(stop)
+
+
+def solve_by_pieces(
+    bound: Bound,
+    r0: Array,
+    t0: float,
+    stops: Array,
+    is_break: Array,
+    save_at: Array | None,
+    name: str,
+    piece: Callable[[Rate, float, float, Array, Array | None], tuple[Array, Array, Array, int]],
+) -> Solution:
+    """Solve piece after piece with a library's solver.
+
+    ``piece(rate, a, b, r, wanted)`` returns times, states (T, n), the state at b, and its number of steps.
+    """
+    began = time.perf_counter()
+    rate, r, steps = Rate(bound), np.array(r0, dtype=float), 0
+    way = 1.0 if stops[-1] > t0 else -1.0
+    times: list[Array] = [np.array([t0])] if save_at is None else [save_at[save_at == t0]]
+    states: list[Array] = [np.tile(r, (times[0].size, 1))]
+    for a, b in pieces(t0, stops, is_break):
+        rate.piece = (min(a, b), max(a, b))
+        wanted = None if save_at is None else save_at[(way * save_at > way * a) & (way * save_at <= way * b)]
+        t, found, r, count = piece(rate, a, b, r, wanted)
+        if not np.isfinite(r).all() or not np.isfinite(found).all():
+            raise DivergenceError(f"{name}: the solution became infinite or NaN", t=a, r=states[-1][-1] if len(states[-1]) else r0,
+                                  h=abs(b - a), hint="another solver, or a shorter t_span")  # fmt: skip
+        times.append(t)
+        states.append(found)
+        steps += count
+    stats = Stats(name, steps, 0, rate.calls, rate.jacobians, time.perf_counter() - began)
+    return Solution(np.concatenate(times), np.concatenate(states), stats)
+
+
+def simulate(
+    problem: Problem,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    save_at: Any = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Trajectory:
+    """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span.
+
+    Parameters
+    ----------
+    solver : "euler", "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
+        with dt), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
+    rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
+    dt : fixed step, in the unit of t
+    save_at : times (T,) inside t_span, increasing; None saves every step (for torchdiffeq: 101 times)
+    max_steps, min_step : limits
+
+    Steps land on the jumps of the input and on the objective's observation times. Returns a Trajectory: t (T,), r (T, n).
+
+    Raises UsageError for arguments that are not allowed; StepUnderflowError, DivergenceError or TooManyStepsError, with the
+    last good time and state, when the solution cannot be carried to the end.
+
+    >>> from ctrnn import Equations, Problem
+    >>> decay = Problem(Equations({"r": "-k*r"}, parameters={"k": 2.0}), r0=[1.0], t_span=(0.0, 1.0))
+    >>> simulate(decay, save_at=[0.5, 1.0]).r.ravel() - np.exp([-1.0, -2.0]) < 1e-8
+    array([ True,  True])
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
+    found = solve(problem.bind(), problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, saved,
+                  label="simulate")  # fmt: skip
+    return Trajectory(found.t, found.r, problem.field.state_names, found.stats)
+
+
+def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
+    """Increasing times inside a span, (T,)."""
+    times = np.atleast_1d(checked_array(name, times))
+    if times.ndim != 1 or times.size == 0:
+        raise UsageError(name, given=f"shape {times.shape}", allowed="a list of times")
+    if (np.diff(times) <= 0).any():
+        k = int(np.argmax(np.diff(times) <= 0))
+        raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed="increasing times")
+    slack = 1e-12 * max(abs(span[0]), abs(span[1]))
+    if times[0] < span[0] - slack or times[-1] > span[1] + slack:
+        raise UsageError(name, given=f"times from {times[0]:g} to {times[-1]:g}", allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}")
+    return np.clip(times, *span)

@@ -1,0 +1,318 @@
+"""Experiment files: what is wrong is reported at its line and key; what is right becomes the library's objects.
+
+The lines expected here are found by looking for a marked text in the file, not by the locator under test.
+"""
+
+from __future__ import annotations
+
+import tomllib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctrnn.cli.new import TEMPLATE
+from ctrnn.errors import ExperimentError, UsageError
+from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.examples import example_names
+from ctrnn.experiment.locate import dotted, lines_of
+from ctrnn.experiment.methods import gradient_methods
+
+BASE = """\
+[field]
+kind = "equations"
+inputs = ["i"]
+[field.equations]
+prey = "a*prey - b*prey*pred + i"
+pred = "-c*pred + d*prey*pred"
+[field.parameters]
+a = 1.0
+b = 0.05
+c = 1.0
+d = 0.02
+[[inputs]]
+kind = "sum"
+terms = [
+  { kind = "pulse", onset = 1.0, width = 0.5 },
+  { kind = "constant", values = 0.0 },
+]
+[data]
+file = "data.csv"
+time = "year"
+columns = { prey = "hare", pred = "lynx" }
+[problem]
+r0 = "data"
+t_span = [0.0, 4.0]
+[objective]
+target = "data"
+at = "data"
+[solver]
+name = "tsit5"
+rtol = 1e-8
+[compare]
+methods = [
+  "rtrl",
+  { name = "rtrl", block = 7 },
+]
+[fit]
+transform = { a = "log" }
+"""
+
+CSV = "year,hare,lynx\n0,30,4\n1,47.2,6.1\n2,70.2,9.8\n5,1,1\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write a file and load it: load(text, *overrides, csv=...)."""
+
+    def write(text=BASE, *overrides, csv=CSV):
+        (tmp_path / "data.csv").write_text(csv, encoding="utf-8")
+        path = tmp_path / "x.toml"
+        path.write_text(text, encoding="utf-8")
+        return Experiment(path, overrides)
+
+    return write
+
+
+# --- the locator ------------------------------------------------------------------------------------
+
+
+@st.composite
+def documents(draw):
+    """A TOML text and the line of each of its key paths, noted while it is written."""
+    lines, where = [], {}
+    name = st.text("abcXYZ019_-", min_size=1, max_size=4)
+    leaf = st.sampled_from(
+        ["1", "1979-05-27", '"a # ] } [x]\\""', "'it\\'", '"""\ntwo\n# [lines] """', "true", "[1,2]"]
+    )
+
+    def comment():
+        if draw(st.booleans()):
+            lines.append(draw(st.sampled_from(["", "# [no] = table", "   # x = 'y"])))
+
+    def pairs(prefix, keys):
+        for key in keys:
+            comment()
+            shape = draw(st.integers(0, 4))
+            quoted = f'"{key}"' if draw(st.booleans()) else key
+            where[(*prefix, key)] = len(lines) + 1
+            if shape == 0:  # an inline table
+                where[(*prefix, key, "in")] = len(lines) + 1
+                lines.append(f"{quoted} = {{ in = {draw(st.sampled_from(['1', '[{}]']))} }} # x = 1")
+            elif shape == 1:  # an array over several lines, of tables
+                lines.append(f"  {quoted}=[ # [a]")
+                for k in range(2):
+                    where[(*prefix, key, k)] = where[(*prefix, key, k, "e")] = len(lines) + 1
+                    lines.append("  {e = ']'},")
+                lines.append("]")
+            elif shape == 2:  # a dotted key
+                where[(*prefix, key, "sub")] = len(lines) + 1
+                lines.append(f"{quoted} . sub = 0")
+            else:
+                lines.extend(f"{quoted} = {draw(leaf)}".split("\n"))
+
+    names = st.lists(name, min_size=1, max_size=3, unique=True)
+    pairs((), draw(names))
+    for table in ("T", "U u"):
+        if draw(st.booleans()):
+            header = f'"{table}"'
+            where[(table,)] = len(lines) + 1
+            lines.append(f"[{header}]")
+            pairs((table,), draw(names))
+    for k in range(draw(st.integers(0, 2))):
+        where[("A", k)] = len(lines) + 1
+        lines.append("[[ A ]]")
+        pairs(("A", k), draw(names))
+        where[("A", k, "S")] = len(lines) + 1
+        lines.append("[A.S] # of the latest A")
+        pairs(("A", k, "S"), draw(names))
+    return "\n".join(lines), where
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents())
+def test_every_key_is_found_at_its_line(document):
+    text, where = document
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return  # the same name drawn as a table and as a value
+    found = lines_of(text)
+    assert {path: found.get(path) for path in where} == where
+
+
+def test_a_key_path_is_written_as_for_set():
+    assert dotted(("inputs", 0, "on set")) == 'inputs.0."on set"'
+
+
+# --- wrong files ------------------------------------------------------------------------------------
+
+WRONG = {  # what: (text to replace, its replacement with the fault, key path, words in the message)
+    "unknown key": ("rtol = 1e-8", "rtoll = 1e-8", "solver.rtoll", "did you mean 'rtol'"),
+    "unknown table": ("[solver]", "[solvr]", "solvr", "did you mean 'solver'"),
+    "unknown kind": ('"pulse"', '"puls"', "inputs.0.terms.0.kind", "did you mean 'pulse'"),
+    "no kind": ('kind = "equations"', "n = 3", "field.kind", "allowed: equations, rate_network"),
+    "missing key": ("t_span = [0.0, 4.0]", "", "problem.t_span", "got nothing"),
+    "text for a number": ("rtol = 1e-8", 'rtol = "1e-8"', "solver.rtol", "allowed: a number"),
+    "not positive": ("rtol = 1e-8", "rtol = -1", "solver.rtol", "allowed: a number > 0"),
+    "not finite": ("a = 1.0", "a = nan", "field.parameters.a", "a finite number"),
+    "not whole": ("block = 7", "block = 7.5", "compare.methods.1.block", "a whole number"),
+    "zero block": ("block = 7", "block = 0", "compare.methods.1.block", ">= 1"),
+    "wrong word": ('at = "data"', 'at = "dat"', "objective.at", "did you mean 'data'"),
+    "wrong shape": ('at = "data"', "at = true", "objective.at", "a list or a table"),
+    "too few": ("[0.0, 4.0]", "[0.0]", "problem.t_span", "at least 2"),
+    "too many": ("[0.0, 4.0]", "[0.0, 4.0, 5.0]", "problem.t_span", "at most 2"),
+    "unknown method": ('  "rtrl",', '  "rtlr",', "compare.methods.0", "did you mean 'rtrl'"),
+    "bad state name": ('prey = "a*', '"my prey" = "a*', 'field.equations."my prey"', "a name of letters"),
+    "wrong transform": ('a = "log"', 'a = "lg"', "fit.transform.a", "log, none"),
+    "value for a table": ("[solver]\nname = \"tsit5\"\nrtol = 1e-8", "[x]\n", "x", "the keys"),
+}  # fmt: skip
+
+
+def line_of(text, mark):
+    """The line on which a text stands for the first time."""
+    return text[: text.index(mark)].count("\n") + 1
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_file_is_an_error_at_its_line_and_key(load, what):
+    old, new, key, words = WRONG[what]
+    assert BASE.count(old) >= 1
+    text = BASE.replace(old, new, 1)
+    with pytest.raises(ExperimentError) as caught:
+        load(text)
+    error = caught.value
+    # a key that is missing is reported at its table
+    line = line_of(text, new) if new else line_of(text, "[problem]")
+    line = line_of(text, "[field]") if what == "no kind" else line
+    assert (error.line, error.key, error.exit_code) == (line, key, 2)
+    assert f"x.toml:{line}: {key}: got " in str(error) and words in str(error)
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_file(load):
+    text = BASE.replace("rtol = 1e-8", "rtol = 0").replace("a = 1.0", "a = true")
+    with pytest.raises(ExperimentError) as caught:
+        load(text)
+    first, second = str(caught.value).split("\n")
+    assert "field.parameters.a: got True" in first and "solver.rtol: got 0" in second
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("[field\n", 1, "column 7"),
+        ("\n\na = = 3", 3, "column 5"),
+        ("a = 1\na = 2\n", 2, "column 6"),
+        ('a = "x\n', 1, "column 7"),
+        ("a = [1,\n", 1, "end of file"),
+    ],
+)
+def test_a_syntax_error_is_told_with_line_and_column(load, text, line, column):
+    with pytest.raises(ExperimentError) as caught:
+        load(text)
+    assert caught.value.line == line and f"x.toml:{line}: {column}: " in str(caught.value)
+
+
+def test_a_file_that_is_not_text_is_an_error(tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ExperimentError, match="UTF-8"):
+        Experiment(path)
+
+
+def test_an_unknown_experiment_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'hare-lynx'"):
+        Experiment("hare-linx")
+    with pytest.raises(UsageError):
+        Experiment("../examples/hare-lynx")
+
+
+# --- overrides --------------------------------------------------------------------------------------
+
+
+def test_overrides_are_toml_or_else_text(load):
+    e = load(
+        BASE,
+        "solver.rtol=1e-5",
+        "solver.name=rk4",
+        "inputs.0.terms.0.onset = 2",
+        "compare.methods.1.block=3",
+        'fit={optimizer="adam"}',
+        "figures.show=[]",
+        "solver.rtol=1e-6",
+    )
+    spec = e.spec
+    assert (spec.solver.rtol, spec.solver.name) == (1e-6, "rk4")
+    assert spec.inputs[0].terms[0].onset == 2
+    assert (spec.compare.methods[1].block, spec.fit.optimizer) == (3, "adam")
+    assert spec.figures.show == [] and spec.fit.transform == "none"
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("solver.rtol", "path.to.key=value"),
+        ("=3", "path.to.key=value"),
+        ("a b=3", "path.to.key=value"),
+        ("solver.rtol=fast", "solver.rtol: got 'fast'; allowed: a number"),
+        ("solver.rtoll=1", "did you mean 'rtol'"),
+        ("inputs.7.onset=1", "inputs.7: got '7'; allowed: an index from 0 to 0"),
+        ("solver.name.x=1", "solver.name: got 'tsit5'; allowed: a table"),
+        ("problem.t_span=[nan, 1]", "problem.t_span.0: got nan; allowed: a finite number"),
+        ("equilibrium.gues.prey=1", "equilibrium.gues: got 'gues'; allowed: the keys guess"),
+    ],
+)
+def test_a_wrong_override_is_told_as_such(load, item, words):
+    with pytest.raises(ExperimentError) as caught:
+        load(BASE, item)
+    assert str(caught.value).startswith("--set") and words in str(caught.value)
+    assert caught.value.line is None
+
+
+# --- what is only seen while building ------------------------------------------------------------------
+
+LATE = {  # what: (text to replace, its replacement with the fault, key path, words in the message)
+    "unknown symbol": ("b*prey*pred + i", "k*prey*pred + i", "field.equations.prey", "'k'"),
+    "broken formula": ("b*prey*pred + i", "b*prey*(pred + i", "field.equations.prey", "column"),
+    "no such column": ('"lynx" }', '"lynxes" }', "data.columns", "lynx"),
+    "no such state": ("pred = \"lynx\"", "pread = \"lynx\"", "data.columns.pread", "'pred'?"),
+    "no such file": ('"data.csv"', '"date.csv"', "data.file", "date.csv"),
+    "no data then": ("[0.0, 4.0]", "[7.0, 9.0]", "problem.t_span", "0 to 5"),
+    "span backwards": ("[0.0, 4.0]", "[4.0, 0.0]", "problem.t_span", "t1 > t0"),
+    "r0 of another length": ('r0 = "data"', "r0 = [1.0]", "problem.r0", "(2,)"),
+    "r0 without a state": ('r0 = "data"', "r0 = { prey = 1.0 }", "problem.r0.pred", "every state"),
+    "r0 of no state": ('r0 = "data"', "r0 = { pry = 1.0 }", "problem.r0.pry", "'prey'?"),
+    "times not in the data": ('at = "data"', "at = [0.5]", "objective.at", "in the data"),
+    "times backwards": ('at = "data"', "at = [2.0, 1.0]", "objective.at", ""),
+    "grid backwards": ('at = "data"', "at = {start = 2, stop = 1, step = 1}", "objective.at.stop", ""),
+    "times outside": ('target = "data"\nat = "data"', "at = [9.0]", "objective.at", "0 to 4"),
+    "unknown loss": ("[objective]", '[objective]\nloss = "sqared_error"', "objective.loss", ""),
+    "target of another shape": ('target = "data"', "target = [[1.0], [2.0], [3.0]]", "objective.target", ""),
+    "ragged target": ('target = "data"', "target = [[1.0, 2.0], [2.0]]", "objective.target.1", "2 numbers"),
+    "method without block": ("block = 7", 'name = "adjoint", block = 7', "compare.methods.1.block", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LATE)
+def test_a_fault_that_the_library_finds_is_told_at_its_line_and_key(load, what):
+    old, new, key, words = LATE[what]
+    assert BASE.count(old) == 1
+    text = BASE.replace(old, new).replace('name = "rtrl", name', "name")
+    experiment = load(text)
+    with pytest.raises(ExperimentError) as caught:
+        _ = experiment.problem
+        gradient_methods(experiment, "compare")
+    error = caught.value
+    assert (error.line, error.key) == (line_of(text, new.split("\n")[-1]), key)
+    assert words in str(error)
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_shipped_experiments_are_right(name):
+    spec = Experiment(name).spec
+    assert spec.title and spec.shows
+
+
+def test_the_template_is_right(load):
+    assert load(TEMPLATE).spec.field.kind == "equations"

@@ -1,0 +1,162 @@
+"""Figures show the numbers they were given, need no display and leave no state behind."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+
+from ctrnn import plotting
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.trajectory import Trajectory
+
+T = np.linspace(0.0, 6.0, 40)
+RUN = Trajectory(T, np.stack([np.cos(T), np.sin(T)], axis=1), ("x", "y"))
+SHARE = np.stack([T, T**2], axis=1)
+ROWS = [
+    SimpleNamespace(method="central difference", digits=None, time=1e-2),
+    SimpleNamespace(method="rtrl", digits=13.5, time=1e-3),
+    SimpleNamespace(method="adjoint", digits=np.inf, time=2e-3),
+]
+
+
+class Rotation:
+    """dx/dt = -y, dy/dt = x: the field of RUN, whose nullclines are the axes."""
+
+    n, state_names = 2, ("x", "y")
+
+    def __call__(self, t, r, x=None):
+        return np.array([-r[1], r[0]])
+
+
+REST = SimpleNamespace(r=np.zeros(2), stable=False)
+FIGURES = {
+    "trajectory": lambda: plotting.trajectory(RUN, data=(T[:3], RUN.r[:3])),
+    "map": lambda: plotting.trajectory(Trajectory(T, np.outer(T, np.arange(12.0)))),
+    "phase_portrait": lambda: plotting.phase_portrait(RUN, field=Rotation(), equilibrium=REST),
+    "fit": lambda: plotting.fit(T[:3], RUN.r[:3], RUN, RUN),
+    "fit_history": lambda: plotting.fit_history([3.0, 2.0, 1.0]),
+    "gradient_agreement": lambda: plotting.gradient_agreement(SimpleNamespace(rows=ROWS)),
+    "sensitivities": lambda: plotting.sensitivities(T, np.ones((40, 2, 3)), list("abc")),
+    "spectrum": lambda: plotting.spectrum([-1 + 1j, -1 - 1j, 0.2], step_bound=0.5),
+    "exact_versus_leak_only": lambda: plotting.exact_versus_leak_only(T, 2 * SHARE, SHARE),
+    "limit_cycle": lambda: plotting.limit_cycle(RUN, {"rtrl": RUN, "bptt": (T, RUN.r)}),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_axis_has_a_label_and_global_settings_stay(name):
+    before = matplotlib.rcParams.copy()
+    figure = FIGURES[name]()
+    assert matplotlib.rcParams.copy() == before
+    edge = [a for a in figure.axes if a.get_subplotspec() and a.get_subplotspec().is_last_row()]
+    assert edge and all(a.get_xlabel() for a in edge)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_saved_figures_are_whole_and_the_same_each_time(tmp_path, suffix):
+    a, b = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    for path in (a, b):
+        plotting.save(FIGURES["fit"](), path)
+    assert a.read_bytes() == b.read_bytes()
+    assert sorted(tmp_path.iterdir()) == [a, b]
+    if suffix == ".png":
+        # width in the header (PNG specification, IHDR): 6.7 inches at 200 dots
+        assert int.from_bytes(a.read_bytes()[16:20], "big") == 1340
+
+
+@pytest.mark.parametrize("path", ["figure", "figure.bmp", "missing/figure.png"])
+def test_paths_that_cannot_be_written_are_refused(tmp_path, path):
+    with pytest.raises(UsageError):
+        plotting.save(FIGURES["fit_history"](), tmp_path / path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_draws_the_states_asked_for():
+    (line,) = RUN.plot(states=["y"]).axes[0].lines
+    np.testing.assert_array_equal(line.get_ydata(), np.sin(T))
+    with pytest.raises(UnknownNameError, match="x, y"):
+        RUN.plot(states=["z"])
+
+
+def test_fit_draws_data_and_curves_of_each_state():
+    before = Trajectory(T, 0 * RUN.r, RUN.names)
+    figure = plotting.fit(T[:3], RUN.r[:3, 1:], before, RUN, ["y"])
+    (axes,) = figure.axes
+    flat, fitted, data = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_array_equal(flat, 0 * T)
+    np.testing.assert_array_equal(fitted, RUN["y"])
+    np.testing.assert_array_equal(data, RUN["y"][:3])
+
+
+def test_nullclines_lie_where_the_rates_vanish():
+    figure = plotting.phase_portrait(RUN, field=Rotation(), equilibrium=REST)
+    contours = [c for c in figure.axes[0].collections if hasattr(c, "levels")]
+    for contour, column in zip(contours, (1, 0), strict=True):  # dx/dt = 0 at y = 0, and so on
+        vertices = np.concatenate([path.vertices for path in contour.get_paths()])
+        assert len(vertices) > 10
+        np.testing.assert_allclose(vertices[:, column], 0.0, atol=1e-12)
+
+
+def test_a_stable_equilibrium_is_filled_and_another_is_not():
+    rests = [SimpleNamespace(r=np.zeros(2), stable=s) for s in (True, False, False)]
+    axes = plotting.phase_portrait(RUN, equilibrium=rests).axes[0]
+    assert [line.get_markerfacecolor() for line in axes.lines[-3:]] == ["#000000", "white", "white"]
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels.count("equilibrium, not stable") == 1
+
+
+def test_agreement_puts_each_method_at_its_digits():
+    left, right = plotting.gradient_agreement(SimpleNamespace(rows=ROWS)).axes
+    dots = dict(
+        zip([t.get_text() for t in left.get_yticklabels()], left.lines[0].get_xdata(), strict=True)
+    )
+    assert np.isnan(dots["central difference"])  # no digits: the reference
+    assert dots["rtrl"] == 13.5
+    assert dots["adjoint"] == 16.0  # exact agreement, as far as float64 can tell
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), [1e-2, 1e-3, 2e-3])
+
+
+def test_leak_only_shows_the_part_that_it_lacks():
+    below = plotting.exact_versus_leak_only(T, 4 * SHARE, SHARE).axes[2:]
+    for axes in below:
+        share = axes.lines[0].get_ydata()
+        assert np.isnan(share[0])  # both are zero at the start: no share
+        np.testing.assert_allclose(share[1:], 0.75, rtol=1e-14)
+
+
+def test_spectrum_draws_the_disc_of_the_step():
+    axes = plotting.spectrum([-1.0], step_bound=0.5).axes[0]
+    (disc,) = axes.patches
+    assert disc.center == (-2.0, 0.0) and disc.radius == 2.0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: plotting.trajectory(RUN, data=(T[:3], RUN.r[:4])),
+        lambda: plotting.trajectory(RUN, states=[]),
+        lambda: plotting.phase_portrait(RUN, data=[1.0, 2.0]),
+        lambda: plotting.phase_portrait(RUN, states=(0, 2)),
+        lambda: plotting.fit(T[:3], RUN.r[:2], None, RUN),
+        lambda: plotting.fit_history([]),
+        lambda: plotting.gradient_agreement([]),
+        lambda: plotting.sensitivities(T, np.ones((40, 2, 3)), ["a"]),
+        lambda: plotting.sensitivities(T, np.ones((40, 8, 9)), list("abcdefghi")),
+        lambda: plotting.spectrum([]),
+        lambda: plotting.spectrum([np.nan]),
+        lambda: plotting.spectrum([-1.0], step_bound=0.0),
+        lambda: plotting.exact_versus_leak_only(T, SHARE, SHARE[:, :1]),
+        lambda: plotting.limit_cycle(RUN, {"rtrl": (T, np.ones(40))}),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call):
+    with pytest.raises(UsageError):
+        call()
+
+
+def test_drawing_loads_no_pyplot():
+    code = "import sys; import ctrnn.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
