@@ -37,7 +37,7 @@ NAMED = ("squared_error", "cross_entropy")
 ACTIVATIONS = ("linear", "softmax")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Readout:
     """A trained read-out o = g(V r + c) of p outputs.
 
@@ -66,6 +66,10 @@ class Readout:
             raise UnknownNameError("readout activation", self.activation, ACTIVATIONS)
         object.__setattr__(self, "V", V)
         object.__setattr__(self, "c", np.broadcast_to(c, len(V)))
+
+    def __repr__(self) -> str:
+        p, n = self.V.shape
+        return f"Readout({p} of {n} states, {self.activation})"
 
     def __call__(self, r: Any) -> Array:
         """o (..., p) of states r (..., n)."""
@@ -125,7 +129,7 @@ class Objective:
             )  # fmt: skip
         if self.is_expression and self.readout is not None:
             hint = "readout=None; the expression names the states it takes"
-            raise UsageError("readout", given=self.readout, allowed="None for it", hint=hint)
+            raise UsageError("readout", given=self.readout, allowed="none here", hint=hint)
         if callable(self.loss):
             _check_signature(self.loss, 1 if self.target is None else 2)
         readout = self.readout
@@ -214,7 +218,7 @@ class BoundObjective:
             targets = np.broadcast_to(targets, (K, targets.shape[-1]))
             weights = a(self.times)[:, 0] if isinstance(a, Input) else np.broadcast_to(a, K)
         if self.objective.loss in NAMED and targets.shape[1] != p:
-            what = "columns" if self.signals is None else "channels"
+            what = "columns" if signals is None else "channels"
             hint = ""
             if self.objective.loss == "cross_entropy":
                 hint = f"one row of probabilities a time; for labels: np.eye({p})[labels]"
@@ -252,8 +256,10 @@ class BoundObjective:
             return self.readout(r)
         return r if self.selection is None else r[:, self.selection]
 
-    def at_observations(self, r: Array) -> tuple[Array, Array, Array]:
-        """a_k ℓ_k (K,), its ∂/∂r (K, n) and ∂/∂(V, c) (K, readout_size) for r (K, n) at the times.
+    def at_observations(self, r: Array, first: int = 0) -> tuple[Array, Array, Array]:
+        """a_k ℓ_k (K,), its ∂/∂r (K, n) and ∂/∂(V, c) (K, readout_size) for r (K, n) at K times.
+
+        The times are all of them, or K that follow one another from number ``first`` on.
 
         >>> from types import SimpleNamespace
         >>> field = SimpleNamespace(state_names=("x", "y"))
@@ -262,7 +268,8 @@ class BoundObjective:
         >>> l, l_r, l_o.shape
         (array([5.]), array([[  0., -10.]]), (1, 0))
         """
-        return self._weighted(r, self.targets, self.weights)
+        here = slice(first, first + len(r))
+        return self._weighted(r, self.targets[here], self.weights[here])
 
     def rate(self, r: Array, s: Array) -> tuple[Array, Array, Array]:
         """a ℓ (T,), its ∂/∂r (T, n) and ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals."""

@@ -109,8 +109,9 @@ def test_the_real_network_agrees_with_the_reference():
     np.testing.assert_allclose(gb.parameters["b"], ga.parameters["b"], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("r0", [(33.0, 20.0), (30.0, 4.0), (5.0, 5.0), (60.0, 10.0)])
+@pytest.mark.parametrize("r0", [(33.0, 20.0), (30.0, 4.0), (5.0, 5.0), (300.0, 300.0)])
 def test_lotka_volterra_rests_in_its_centre_not_in_extinction(r0):
+    # from (300, 300) the populations creep past (0, 0) at 1e-7 of their first speed
     eq = find_equilibrium(lotka_volterra(), r0)
     a, b, c, d = 0.55, 0.028, 0.80, 0.024
     np.testing.assert_allclose(eq.r, [c / d, a / b], rtol=1e-14)
@@ -128,6 +129,13 @@ def test_newton_alone_finds_the_saddle_near_r0_and_auto_the_stable_point():
     assert eq.r[0] == pytest.approx(brentq(lambda r: -r + 2 * math.tanh(r), 1, 3, xtol=1e-15))
     assert eq.kind == "stable node"
     assert find_equilibrium(field, [-0.01]).r[0] == pytest.approx(-eq.r[0], rel=1e-14)
+
+
+def test_the_answer_is_where_the_flow_from_r0_goes():
+    # stable at 0 and 1.5, unstable at 1; near the hump between 1 and 1.5 Newton jumps over to 0
+    field = one_dimensional("-r*(r - 1)*(r - 1.5)")
+    assert find_equilibrium(field, [1.25], method="newton").r[0] == pytest.approx(0.0, abs=1e-12)
+    assert find_equilibrium(field, [1.25]).r[0] == pytest.approx(1.5, rel=1e-14)
 
 
 def test_an_equilibrium_inside_a_limit_cycle_is_found():

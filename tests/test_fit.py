@@ -1,7 +1,7 @@
 """Fits reach minima known by other means: least squares on data, linear algebra, closed forms."""
 
 import csv
-from importlib import resources
+from importlib import import_module, resources
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,9 +79,11 @@ def test_other_optimizers_end_at_the_same_place(fitted, optimizer):
 
 def test_adam_descends(fitted):
     start = hare_lynx(**{k: float(v) * 1.02 for k, v in fitted.parameters.items()})
+    start = start.replace(r0=fitted.r0)
     found = fit(start, transform="log", optimizer="adam", learning_rate=2e-3, max_iterations=60)
     assert found.iterations == 60 and not found.converged
-    assert found.loss < 0.6 * found.initial_loss
+    assert found.initial_loss > 1.5 * fitted.loss
+    assert found.loss == pytest.approx(fitted.loss, rel=1e-3)
     assert found.loss == found.history.min()
 
 
@@ -124,7 +126,9 @@ def test_a_read_out_alone_is_linear_least_squares():
     assert found.initial_loss > 10 * least
     assert found.loss == pytest.approx(least, rel=1e-4)
     np.testing.assert_array_equal(found.problem.field.vector, field.vector)
-    assert set(found.readout) == {"V", "c"}
+    np.testing.assert_allclose(found.readout["V"], solution[:5].T, rtol=0.1, atol=0.1)
+    text = repr(found)  # matrices by their size and rms; U has no entries here
+    assert "W (5x5)" in text and "readout V (2x5)" in text and "nan" not in text
 
 
 @settings(max_examples=10, deadline=None)
@@ -170,7 +174,7 @@ def decay(cls=ctrnn.Equations, k=1.0):
 @pytest.mark.parametrize("transform", ["none", "log"])
 def test_bounds_of_the_field_hold(optimizer, transform):
     options = {"optimizer": optimizer, "transform": transform}
-    torch = {"learning_rate": 0.05, "max_iterations": 100}
+    torch = {"learning_rate": 0.1, "max_iterations": 300}
     found = fit(decay(Bounded), **options, **(torch if optimizer in ("adam", "sgd") else {}))
     assert 0.4 - 1e-15 <= float(found.parameters["k"]) <= 0.4 + 1e-3
     free = fit(decay(), transform=transform)
@@ -204,7 +208,7 @@ def walled(monkeypatch, failure):
         slope = 100 * (k - 2)
         return SimpleNamespace(loss=50 * (k - 2) ** 2, parameters={"k": slope}, readout=None)
 
-    monkeypatch.setattr("ctrnn.gradients.gradient.gradient", gradient)
+    monkeypatch.setattr(import_module("ctrnn.gradients.gradient"), "gradient", gradient)
     return calls
 
 

@@ -13,8 +13,8 @@ def compare(job: Job) -> None:
     experiment = job.experiment
     experiment.require("objective")
     experiment.require("compare")
-    problem, methods = experiment.problem, gradient_methods(experiment, "compare")
-    with experiment.at("solver", solver=("solver", "name")):
+    problem, methods = experiment.problem, gradient_methods(experiment.spec, "compare")
+    with experiment.solving(method=("compare", "methods")):
         comparison = ctrnn.compare_gradients(problem, methods=methods, **experiment.solver)
     job.results["comparison"] = comparison
     job.summary["compare"] = [vars(row) for row in comparison.rows]

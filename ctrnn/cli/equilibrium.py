@@ -23,16 +23,11 @@ def equilibrium(job: Job) -> None:
         "r": dict(zip(names, eq.r, strict=True)) if len(names) <= 12 else eq.r,
         "residual": eq.residual,
         "eigenvalues": eq.eigenvalues,
+        "kind": eq.kind,
         "stable": eq.stable,
     }
-    stable = "stable" if eq.stable else "not stable"
-    of = job.summary["equilibrium"]["of"]
-    title = f"equilibrium of {of}: {stable}, residual {eq.residual:.3g}"
-    rows = [
-        (name, float(r), f"{z.real:.6g} {'−' if z.imag < 0 else '+'} {abs(z.imag):.6g}i")
-        for name, r, z in list(zip(names, eq.r, eq.eigenvalues.astype(complex), strict=True))[:12]
-    ]
-    job.table(title, ("state", "at rest", "eigenvalue"), rows)
+    job.console.print(f"{job.summary['equilibrium']['of']}: {eq}", markup=False)
+    job.console.print()
 
 
 command = experiment_command("equilibrium")(equilibrium)

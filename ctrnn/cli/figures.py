@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrnn.experiment.schema import Data
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -94,8 +92,8 @@ def _spectrum(job: Job) -> Drawn:
 
 def _observed(job: Job) -> tuple[np.ndarray, np.ndarray] | None:
     """Times (K,) and values (K, p) of data whose columns are states."""
-    spec, table = job.experiment.spec.data, job.experiment.data
-    return (table.t, table.y) if isinstance(spec, Data) and isinstance(spec.columns, dict) else None
+    table = job.experiment.data if job.experiment.data_are_states else None
+    return None if table is None else (table.t, table.y)
 
 
 def _time(job: Job) -> str:
@@ -114,8 +112,7 @@ def _solve(job: Job, problem: Any) -> Any:
 
     if problem is job.experiment.problem and "run" in job.results:
         return job.results["run"]
-    save_at = np.linspace(*problem.t_span, job.experiment.spec.solver.points)
-    return ctrnn.simulate(problem, save_at=save_at, **job.experiment.solver)
+    return ctrnn.simulate(problem, save_at=job.experiment.grid, **job.experiment.solver)
 
 
 KINDS: dict[str, Callable[[Job], Drawn]] = {

@@ -17,12 +17,10 @@ def fit(job: Job) -> None:
 
     experiment = job.experiment
     experiment.require("objective")
-    experiment.require("fit")
-    problem, spec = experiment.problem, experiment.spec.fit
-    keys = {"solver": ("solver", "name"), "learning_rate": ("fit", "learning_rate")}
+    problem, spec = experiment.problem, experiment.require("fit")
     fits: dict[str, Any] = {}
-    for method in gradient_methods(experiment, "fit"):
-        with experiment.at("fit", **keys):
+    for method in gradient_methods(experiment.spec, "fit"):
+        with experiment.solving("fit", learning_rate=("fit", "learning_rate")):
             one = learning.fit(
                 problem,
                 parameters=spec.parameters,
@@ -60,7 +58,7 @@ def _summary(job: Job, one: Any) -> dict[str, Any]:
         "converged": one.converged,
         "message": one.message,
     }
-    spec = job.experiment.spec.objective
+    spec = job.experiment.require("objective")
     if spec.loss == "squared_error" and spec.at is not None and spec.weight == 1.0:
         numbers["sum_of_squared_errors"] = 2 * one.loss
     if few:

@@ -19,9 +19,9 @@ def gradient(job: Job) -> None:
     experiment = job.experiment
     experiment.require("objective")
     problem = experiment.problem
-    (method,) = gradient_methods(experiment, "gradient")
-    with experiment.at("solver", solver=("solver", "name")):
-        g = ctrnn.gradient(problem, method=method, **experiment.solver)
+    (method,) = gradient_methods(experiment.spec, "gradient")
+    with experiment.solving(method=("gradient", "method")):
+        g = ctrnn.gradient(problem, method=method, **experiment.limited_solver)
     job.results["gradient"] = g
     field = problem.field
     arrays: dict[str, Any] = {"loss": g.loss, "r0": g.r0}

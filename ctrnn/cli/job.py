@@ -1,4 +1,4 @@
-"""What the commands on an experiment share: options, and a job that gathers results and files."""
+"""What the commands on an experiment share: their options, and a job that gathers results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ctrnn.errors import UsageError
 from ctrnn.experiment.build import Experiment
 from ctrnn.files import atomic_path
 
-
 OUT = "Folder of the results; results/NAME by default."
 SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
 
@@ -28,8 +27,8 @@ SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
 class Job:
     """One call of a command: the experiment, what was computed so far, and where it goes.
 
-    ``results`` holds the library's objects by step (``run``, ``gradient``, ``comparison``, ``fits``,
-    ``equilibrium``), ``summary`` the numbers of ``summary.json``.
+    ``results`` holds the library's objects by step (``run``, ``gradient``, ``comparison``,
+    ``fits``, ``equilibrium``), ``summary`` the numbers of ``summary.json``.
     """
 
     def __init__(
@@ -63,7 +62,8 @@ class Job:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print a table; numbers to the right."""
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        self.console.print(title, markup=False)
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for k, column in enumerate(columns):
             numbers = any(isinstance(row[k], int | float) for row in rows)
             table.add_column(column, justify="right" if numbers else "left")

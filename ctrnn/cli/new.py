@@ -28,7 +28,8 @@ a = 0.7
 b = 0.8
 s = 12.5
 
-[[inputs]]                       # one table a channel; kinds: constant, sampled, pulse, step, sine, noise, csv, sum, product
+[[inputs]]                       # one table a channel. Kinds: constant, sampled, pulse, step, sine,
+                                 # noise, csv, and sum and product of `terms`
 kind = "pulse"
 onset = 10.0
 width = 30.0
@@ -40,18 +41,20 @@ amplitude = 0.5
 # columns = { v = "potential" }  # state = column; or a list of columns when there is a read-out
 
 [problem]
-r0 = { v = -1.2, u = -0.62 }     # or one number, a list, "data" (the first row), { seed = 1, sd = 0.5 }
+r0 = { v = -1.2, u = -0.62 }     # or a number, a list, "data" (its first row),
+                                 # { seed = 1, sd = 0.5 }
 t_span = [0.0, 60.0]
 
 [objective]                      # Σ_k a_k ℓ(o(t_k), y_k); without `at` it is ∫ a(t) ℓ(o, y) dt
-loss = "squared_error"           # ½‖o − y‖²; or "cross_entropy", or an expression in the states such as "v**2"
-target = { kind = "constant", values = [1.0] }   # or "data", numbers, a list of signals (one a channel)
+loss = "squared_error"           # ½‖o − y‖²; "cross_entropy"; or an expression, "v**2"
+target = { kind = "constant", values = 1.0 }     # or "data", numbers, a list of signals
 at = { start = 20.0, stop = 40.0, step = 2.0 }   # or "data", or a list of times
 weight = 1.0                     # a number, one for each time, or a signal
 readout = ["v"]                  # the observed states; or { size = 2, seed = 1 } for o = V r + c
 
 [solver]
-name = "tsit5"                   # euler, midpoint, heun, rk4, bs32, dopri5, tsit5, dop853, "scipy:LSODA", …
+name = "tsit5"                   # euler, midpoint, heun, rk4, bs3, dopri5, dop853,
+                                 # "scipy:LSODA", "torchdiffeq:dopri5", …
 rtol = 1e-8
 atol = 1e-10
 # dt = 0.01                      # fixed steps
@@ -59,10 +62,19 @@ atol = 1e-10
 # points = 501                   # rows of the saved solution
 
 [gradient]
-method = "rtrl"                  # rtrl, adjoint, auto, rflo, autograd, complex-step, central-difference
+method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint-backsolve,
+                                 # adjoint-interpolate, rflo, autograd, complex-step,
+                                 # central-difference
 
 [compare]                        # the first method is the reference
-methods = ["complex-step", "rtrl", "adjoint", { name = "rtrl", mode = "continuous" }, { name = "adjoint", mode = "backsolve" }]
+methods = [
+  "complex-step",
+  "rtrl",
+  "adjoint",
+  { name = "rtrl", block = 7 },
+  "rtrl-continuous",
+  "adjoint-backsolve",
+]
 
 [fit]
 optimizer = "L-BFGS-B"           # or "BFGS", "adam"
@@ -75,8 +87,9 @@ max_iterations = 50
 [equilibrium]                    # at rest under the input at t0
 guess = [-1.2, -0.6]
 
-# [figures]                      # all that apply, if left out; or some of: trajectory, phase-portrait,
-# show = ["trajectory"]          # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum
+# [figures]                      # all that apply, if left out; or some of: trajectory,
+# show = ["trajectory"]          # phase-portrait, gradient-agreement, leak-only, read-out, fit,
+                                 # fit-history, spectrum
 
 # A network in place of equations:
 #   [field]
@@ -86,7 +99,7 @@ guess = [-1.2, -0.6]
 #   activation = "tanh"
 #   gain = 1.2
 #   seed = 0
-#   form = "state"               # −r + W φ(r) + U x + b; "rate": −r + φ(W r + U x + b); both over tau
+#   form = "state"               # (−r + W φ(r) + U x + b)/tau; "rate": φ outside
 #   [field.parameters]           # W, U, b as lists of lists, where they are not to be random
 """
 

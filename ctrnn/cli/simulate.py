@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ctrnn.cli.job import Job, experiment_command
 
 
@@ -12,11 +10,9 @@ def simulate(job: Job) -> None:
     import ctrnn
 
     experiment = job.experiment
-    problem, spec = experiment.problem, experiment.spec.solver
-    with experiment.at("solver", solver=("solver", "name")):
-        save_at = np.linspace(*problem.t_span, spec.points)
-        options = experiment.solver | {"max_steps": spec.max_steps}
-        run = ctrnn.simulate(problem, save_at=save_at, **options)
+    problem = experiment.problem
+    with experiment.solving():
+        run = ctrnn.simulate(problem, save_at=experiment.grid, **experiment.limited_solver)
     job.results["run"] = run
     run.to_csv(job.path("trajectory.csv"))
     run.to_npz(job.path("trajectory.npz"))

@@ -59,11 +59,11 @@ class Experiment:
         import ctrnn
 
         spec = self.spec.field
+        if isinstance(spec, s.EquationsField):
+            keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
+            with self.at("field", **keys):  # the library calls the equation of r "dr/dt"
+                return ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
         with self.at("field"):
-            if isinstance(spec, s.EquationsField):
-                return ctrnn.Equations(
-                    spec.equations, parameters=spec.parameters, inputs=tuple(spec.inputs)
-                )
             options = spec.model_dump(exclude={"kind", "parameters"})
             for key in ("mask", "dale", "tau"):
                 if isinstance(options[key], list):
@@ -77,6 +77,14 @@ class Experiment:
                     for k, v in spec.parameters.items()
                 }
                 return network.with_parameters(**arrays)
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        """(t0, t1)."""
+        t0, t1 = self.spec.problem.t_span
+        if not t1 > t0:
+            raise self.fault(("problem", "t_span"), allowed="[t0, t1] with t1 > t0")
+        return t0, t1
 
     @cached_property
     def data(self) -> Table | None:
@@ -102,12 +110,17 @@ class Experiment:
         with self.at("data", path=("data", "file")):
             sampled = inputs.from_csv(self.file(spec.file), spec.time, picked)
         t, y = sampled.times, sampled.values
-        t0, t1 = self.spec.problem.t_span
+        t0, t1 = self.t_span
         inside = (t >= t0) & (t <= t1)
         if not inside.any():
             allowed = f"a span that meets the data's, {t[0]:g} to {t[-1]:g}"
             raise self.fault(("problem", "t_span"), allowed=allowed)
         return Table(t[inside], y[inside], names)
+
+    @property
+    def data_are_states(self) -> bool:
+        """Whether the data's columns are values of states."""
+        return self.spec.data is not None and isinstance(self.spec.data.columns, dict)
 
     @cached_property
     def r0(self) -> NDArray[np.float64]:
@@ -139,7 +152,7 @@ class Experiment:
         import ctrnn
 
         loss = objective(self)
-        r0, t_span = self.r0, tuple(self.spec.problem.t_span)
+        r0, t_span = self.r0, self.t_span
         with self.at("problem", x=("inputs",), inputs=("inputs",)):
             problem = ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x)
         if loss is None:
@@ -147,11 +160,30 @@ class Experiment:
         with self.at("objective"):
             return ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x, objective=loss)
 
+    def solving(self, section: str = "solver", **keys: KeyPath) -> Any:
+        """Like :meth:`at`, for calls that take the arguments of a solver."""
+        solver: dict[str, KeyPath] = {
+            argument: ("solver", "name" if argument == "solver" else argument)
+            for argument in self.limited_solver
+        }
+        return self.at(section, **solver, **keys)
+
     @property
     def solver(self) -> dict[str, Any]:
-        """Keyword arguments of every solve; ``max_steps`` is for ``simulate`` alone."""
+        """Keyword arguments of every solve."""
         spec = self.spec.solver
         return {"solver": spec.name, "rtol": spec.rtol, "atol": spec.atol, "dt": spec.dt}
+
+    @property
+    def limited_solver(self) -> dict[str, Any]:
+        """The same with ``max_steps``, which only single solves take."""
+        return self.solver | {"max_steps": self.spec.solver.max_steps}
+
+    @property
+    def grid(self) -> NDArray[np.float64]:
+        """The times at which the solution is saved and drawn."""
+        t0, t1 = self.problem.t_span
+        return np.linspace(t0, t1, self.spec.solver.points)
 
     @property
     def guess(self) -> NDArray[np.float64]:
@@ -178,10 +210,12 @@ class Experiment:
             )
         return self.data
 
-    def require(self, section: str) -> None:
-        """A fault unless the file has the table ``section``."""
-        if getattr(self.spec, section) is None:
+    def require(self, section: str) -> Any:
+        """The table ``section``; a fault where the file has none."""
+        spec = getattr(self.spec, section)
+        if spec is None:
             raise self.fault((section,), allowed=f"a table [{section}], for this command")
+        return spec
 
     def by_state(self, values: dict[str, float], path: KeyPath) -> NDArray[np.float64]:
         """A table by state name as a vector (n,)."""

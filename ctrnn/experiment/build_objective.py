@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.experiment.build_signals import signal
+from ctrnn.experiment.load import nearest
 from ctrnn.experiment.locate import KeyPath
-from ctrnn.experiment.schema import Data, Grid, ObjectiveSpec, ReadoutSpec
+from ctrnn.experiment.schema import Grid, ObjectiveSpec, ReadoutSpec
 from ctrnn.experiment.values import Section
 
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ def objective(e: Experiment) -> Any:
     spec = e.spec.objective
     if spec is None:
         return None
+    from ctrnn.objective import NAMED
+
+    if spec.target is not None and spec.loss not in NAMED:
+        allowed = f"{', '.join(NAMED)}; an expression in the states takes no target"
+        raise e.fault(("objective", "loss"), allowed=allowed, hint=nearest(spec.loss, NAMED))
     at = _times(e, spec)
     weight = (
         signal(e, spec.weight, ("objective", "weight"))
@@ -61,12 +68,19 @@ def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) 
     if target != "data":
         return target
     table = e.table(("objective", "target"))
+    states = _states(spec)
+    if states is not None:
+        for state in states:
+            if state not in table.names:
+                allowed = "states that [data] has a column for: " + ", ".join(table.names)
+                raise e.fault(("objective", "readout"), given=state, allowed=allowed)
+        table = replace(table, y=table.y[:, [table.names.index(state) for state in states]])
     if at is None:
         from ctrnn import inputs
 
         return inputs.Sampled(table.t, table.y, kind="linear")
-    rows = np.searchsorted(table.t, at)
-    if np.any(rows == len(table.t)) or np.any(table.t[np.minimum(rows, len(table.t) - 1)] != at):
+    rows = np.minimum(np.searchsorted(table.t, at), len(table.t) - 1)
+    if np.any(table.t[rows] != at):
         raise e.fault(("objective", "at"), allowed='"data", or times that are in the data')
     return table.y[rows]
 
@@ -84,15 +98,22 @@ def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
             V = np.array(e.rectangular(readout.V, (*path, "V")))
         else:
             generator = np.random.default_rng(readout.seed)
-            V = generator.normal(0.0, e.field.n**-0.5, (readout.size, e.field.n))
+            V = generator.normal(0.0, e.field.n**-0.5, (readout.size or 0, e.field.n))
         with e.at(*path):
             return Readout(
                 V,
                 np.zeros(len(V)) if readout.c is None else readout.c,
                 activation=readout.activation,
             )
-    states = isinstance(e.spec.data, Data) and isinstance(e.spec.data.columns, dict)
-    if readout is None and spec.target == "data" and states:
+    if readout is None and spec.target == "data" and e.data_are_states:
+        # the data may have columns for some of the states only
         observed = e.table(("objective", "target")).names
         return None if observed == tuple(e.field.state_names) else list(observed)
     return readout
+
+
+def _states(spec: ObjectiveSpec) -> list[str] | None:
+    """The states that the file names as read-out."""
+    if isinstance(spec.readout, str):
+        return [spec.readout]
+    return spec.readout if isinstance(spec.readout, list) else None

@@ -32,5 +32,5 @@ def signal(e: Experiment, spec: Any, path: KeyPath) -> Any:
         if isinstance(spec, CsvSignal):
             return inputs.from_csv(e.file(spec.file), spec.time, spec.columns, spec.interpolation)
         if isinstance(spec, NoiseSignal):
-            options["t_span"] = tuple(e.spec.problem.t_span)
+            options["t_span"] = e.t_span
         return getattr(inputs, spec.kind.capitalize())(**options)

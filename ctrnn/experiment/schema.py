@@ -182,19 +182,27 @@ class SolverSpec(Section):
     points: Annotated[int, Field(ge=2)] = 501
 
 
-class MethodTable(Section):
-    """A gradient method with its options: {name = "rtrl", block = 1}."""
-
-    name: Literal[
-        "auto", "rtrl", "adjoint", "rflo", "autograd", "complex-step", "central-difference"
-    ]
-    block: Count | None = None
-    mode: Literal["discrete", "continuous", "backsolve", "interpolate"] | None = None
-
-
 MethodName = Literal[
-    "auto", "rtrl", "adjoint", "rflo", "autograd", "complex-step", "central-difference"
+    "auto",
+    "rtrl",
+    "rtrl-continuous",
+    "adjoint",
+    "adjoint-backsolve",
+    "adjoint-interpolate",
+    "rflo",
+    "autograd",
+    "complex-step",
+    "central-difference",
 ]
+
+
+class MethodTable(Section):
+    """RTRL by blocks of steps: {name = "rtrl", block = 7}."""
+
+    name: Literal["rtrl"]
+    block: Count
+
+
 Method = Annotated[
     Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape
 ]

@@ -10,7 +10,7 @@ Targets and weights of an objective are signals of the same kind.
 
 from ctrnn.inputs.base import Constant, Input, as_input, stack
 from ctrnn.inputs.functions import Function, Sine
-from ctrnn.inputs.piecewise import Noise, Pulse, Sampled, Step
+from ctrnn.inputs.piecewise import Noise, Polynomials, Pulse, Sampled, Step
 from ctrnn.inputs.program import Program, evaluate_program
 from ctrnn.inputs.table import from_csv
 from ctrnn.inputs.times import merge_times
@@ -20,6 +20,7 @@ __all__ = [
     "Function",
     "Input",
     "Noise",
+    "Polynomials",
     "Program",
     "Pulse",
     "Sampled",

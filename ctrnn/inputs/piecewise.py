@@ -60,6 +60,18 @@ class _Piecewise(Input):
         return moved
 
 
+class Polynomials(_Piecewise):
+    """A signal given by its pieces: piece j is Σ_d coefficients[j, d] (t − starts[j])^d, from starts[j] on.
+
+    starts (J,), increasing; coefficients (J, degree + 1, size). It has no breaks: the pieces are meant to fit together, as
+    those of a solver's dense output do.
+    """
+
+    def __init__(self, starts: Array, coefficients: Array) -> None:
+        super().__init__(starts[1:], coefficients, np.empty(0))
+        self._origins = starts
+
+
 class Sampled(_Piecewise):
     """Data in time: values y_k at times t_k, held, or joined by lines or a cubic spline.
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import ConvergenceError, SolverError, UnknownNameError
+from ctrnn.errors import ConvergenceError, SolverError, UnknownNameError, UsageError
 from ctrnn.learning.transforms import Coordinates
 
 Array = NDArray[np.float64]
@@ -74,20 +74,25 @@ class Loss:
         """(l, dl/dtheta), or None where there is no finite solution."""
         if np.array_equal(theta, self.theta):  # optimisers ask for the start again
             return self.least, self.slope
-        try:
-            l, slope = (
-                self.evaluate(theta)
-                if np.all(np.isfinite(self.coordinates.w(theta)))
-                else (np.inf, theta)
-            )
-        except SolverError:
-            l, slope = np.inf, theta
-        if not (np.isfinite(l) and np.all(np.isfinite(slope))):
+        found = self._attempt(theta)
+        if found is None or not (np.isfinite(found[0]) and np.all(np.isfinite(found[1]))):
             self.rejected += 1
             return None
-        if l < self.least:
-            self.theta, self.least, self.slope = theta.copy(), l, slope
-        return l, slope
+        if found[0] < self.least:
+            self.theta, (self.least, self.slope) = theta.copy(), found
+        return found
+
+    def _attempt(self, theta: Array) -> tuple[float, Array] | None:
+        if not np.all(np.isfinite(self.coordinates.w(theta))):
+            return None  # exp theta is beyond float64
+        try:
+            return self.evaluate(theta)
+        except SolverError:
+            return None
+        except UsageError as error:
+            if error.argument == "gradient":  # not finite, with a finite solution
+                return None
+            raise
 
     @property
     def at_rest(self) -> bool:

@@ -157,5 +157,5 @@ def _readout(problem: Any) -> dict[str, Array]:
     """V (p, n) and c (p,) of a trained read-out; empty where there is none."""
     if not problem.objective.readout_size:
         return {}
-    readout = problem.objective.objective.readout
+    readout = problem.objective.readout
     return {"V": np.asarray(readout.V, float), "c": np.asarray(readout.c, float)}

@@ -15,6 +15,27 @@ NAMES = ("RK23", "RK45", "DOP853", "LSODA", "BDF", "Radau")
 IMPLICIT = ("LSODA", "BDF", "Radau")
 
 
+def named(settings: Settings) -> str:
+    """The method of "scipy:METHOD", in SciPy's spelling; raises UnknownNameError, and UsageError for a fixed step."""
+    asked = settings.solver.partition(":")[2]
+    method = next((name for name in NAMES if name.lower() == asked.lower()), None)
+    if method is None:
+        raise UnknownNameError("solver", settings.solver, [f"scipy:{name}" for name in NAMES])
+    if settings.dt is not None:
+        raise UsageError("dt", given=settings.dt, allowed="None: SciPy's solvers choose their steps")
+    return method
+
+
+def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
+    """Tolerances, and our Jacobian where the method takes one."""
+    options: dict[str, Any] = {"rtol": max(float(np.min(settings.rtol)), 3e-14), "atol": settings.atol}
+    if method in IMPLICIT and rate.has_jacobian:
+        options["jac"] = rate.jacobian
+    if method == "LSODA" and settings.min_step:
+        options["min_step"] = settings.min_step
+    return options
+
+
 def solve_with_scipy(
     bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
 ) -> Solution:
@@ -23,19 +44,10 @@ def solve_with_scipy(
 
     from scipy.integrate import solve_ivp
 
-    asked = settings.solver.partition(":")[2]
-    method = next((name for name in NAMES if name.lower() == asked.lower()), None)
-    if method is None:
-        raise UnknownNameError("solver", settings.solver, [f"scipy:{name}" for name in NAMES])
-    if settings.dt is not None:
-        raise UsageError("dt", given=settings.dt, allowed="None: SciPy's solvers choose their steps")
+    method = named(settings)
 
     def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array, int]:
-        options: dict[str, Any] = {"rtol": max(float(np.min(settings.rtol)), 3e-14), "atol": settings.atol}
-        if method in IMPLICIT and rate.has_jacobian:
-            options["jac"] = rate.jacobian
-        if method == "LSODA" and settings.min_step:
-            options["min_step"] = settings.min_step
+        options = options_for(method, settings, rate)
         with warnings.catch_warnings():
             # LSODA reports a failure as a warning too; the status says the same
             warnings.simplefilter("ignore", UserWarning)
