@@ -36,7 +36,7 @@ def hare_lynx() -> dict:
     after = ctrnn.simulate(fitted.problem, save_at=t, **options)
     rest = ctrnn.find_equilibrium(fitted.problem.field, experiment.guess)
     comparison = ctrnn.compare_gradients(
-        start, methods=gradient_methods(experiment, "compare"), **options
+        start, methods=gradient_methods(experiment.spec, "compare"), **options
     )
     print(comparison)
     years = {"time_label": "year"}
@@ -50,12 +50,11 @@ def hare_lynx() -> dict:
         ),
         "gradient-agreement": plotting.gradient_agreement(comparison),
     }
-    if hasattr(ctrnn, "sensitivities"):
-        s = ctrnn.sensitivities(fitted.problem, save_at=t, **options)
-        field = fitted.problem.field
-        figures["sensitivities"] = plotting.sensitivities(
-            s.t, s.p, field.labels, names=field.state_names, **years
-        )
+    s = ctrnn.sensitivities(fitted.problem, save_at=t, **options)
+    field = fitted.problem.field
+    figures["sensitivities"] = plotting.sensitivities(
+        s.t, s.p, field.labels, names=field.state_names, **years
+    )
     return figures
 
 
@@ -70,7 +69,7 @@ def limit_cycle() -> dict:
         return t, r @ readout["V"].T + readout["c"]
 
     fits = {}
-    for method in gradient_methods(experiment, "fit"):
+    for method in gradient_methods(experiment.spec, "fit"):
         fits[str(method)] = ctrnn.learning.fit(
             problem,
             optimizer=spec.optimizer,
@@ -89,8 +88,8 @@ def limit_cycle() -> dict:
     units = ctrnn.simulate(first.problem, save_at=t, **options)
     rest = ctrnn.find_equilibrium(first.problem.field, units.r[-1])
     return {
-        "target": plotting.limit_cycle(target, runs),
-        "units": units.plot(),
+        "target": plotting.limit_cycle(target, runs, time_label="t / tau"),
+        "units": units.plot(time_label="t / tau"),
         "fit-history": plotting.fit_history(first),
         "spectrum": plotting.spectrum(rest.eigenvalues),
     }
@@ -120,7 +119,7 @@ def scalar() -> dict:
 
     p_exact, p_leak = sensitivities("w"), sensitivities("0")
     comparison = ctrnn.compare_gradients(
-        problem, methods=gradient_methods(experiment, "compare"), **options
+        problem, methods=gradient_methods(experiment.spec, "compare"), **options
     )
     print(comparison)
     return {

@@ -16,7 +16,8 @@ T = np.linspace(0.0, 6.0, 40)
 RUN = Trajectory(T, np.stack([np.cos(T), np.sin(T)], axis=1), ("x", "y"))
 SHARE = np.stack([T, T**2], axis=1)
 ROWS = [
-    SimpleNamespace(method="central difference", digits=None, time=1e-2),
+    SimpleNamespace(method="central difference", digits=np.inf, time=1e-2, is_reference=True),
+    SimpleNamespace(method="backsolve", digits=np.nan, time=np.nan, failure="diverged"),
     SimpleNamespace(method="rtrl", digits=13.5, time=1e-3),
     SimpleNamespace(method="adjoint", digits=np.inf, time=2e-3),
 ]
@@ -100,12 +101,12 @@ def test_nullclines_lie_where_the_rates_vanish():
         np.testing.assert_allclose(vertices[:, column], 0.0, atol=1e-12)
 
 
-def test_a_stable_equilibrium_is_filled_and_another_is_not():
+def test_an_attracting_equilibrium_is_filled_and_another_is_not():
     rests = [SimpleNamespace(r=np.zeros(2), stable=s) for s in (True, False, False)]
     axes = plotting.phase_portrait(RUN, equilibrium=rests).axes[0]
     assert [line.get_markerfacecolor() for line in axes.lines[-3:]] == ["#000000", "white", "white"]
     labels = axes.get_legend_handles_labels()[1]
-    assert labels.count("equilibrium, not stable") == 1
+    assert labels.count("equilibrium, not attracting") == 1
 
 
 def test_agreement_puts_each_method_at_its_digits():
@@ -113,10 +114,11 @@ def test_agreement_puts_each_method_at_its_digits():
     dots = dict(
         zip([t.get_text() for t in left.get_yticklabels()], left.lines[0].get_xdata(), strict=True)
     )
-    assert np.isnan(dots["central difference"])  # no digits: the reference
+    assert np.isnan(dots["central difference"]) and np.isnan(dots["backsolve"])
+    assert [text.get_text() for text in left.texts] == ["reference", "failed"]
     assert dots["rtrl"] == 13.5
     assert dots["adjoint"] == 16.0  # exact agreement, as far as float64 can tell
-    np.testing.assert_array_equal(right.lines[0].get_xdata(), [1e-2, 1e-3, 2e-3])
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), [1e-2, np.nan, 1e-3, 2e-3])
 
 
 def test_leak_only_shows_the_part_that_it_lacks():

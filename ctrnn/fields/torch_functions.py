@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-_BY_NAME = {"abs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_BY_NAME = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 
 
 def _torch() -> Any:
@@ -39,7 +39,22 @@ def _elementwise(name: str) -> Callable[[Any], Any]:
 exp, log, sin, cos, tan = map(_elementwise, ("exp", "log", "sin", "cos", "tan"))
 asin, acos, atan = map(_elementwise, ("asin", "acos", "atan"))
 sinh, cosh, tanh, sqrt, erf = map(_elementwise, ("sinh", "cosh", "tanh", "sqrt", "erf"))
-abs, sign, sigmoid, logical_not = map(_elementwise, ("abs", "sign", "sigmoid", "logical_not"))
+sigmoid, logical_not = map(_elementwise, ("sigmoid", "logical_not"))
+
+
+def _real_only(name: str) -> Callable[[Any], Any]:
+    """abs and sign exist for complex tensors, but not as analytic functions: a complex step through them would be wrong."""
+
+    def apply(z: Any) -> Any:
+        z = tensor(z)
+        if z.is_complex():
+            raise TypeError(f"{name} is not analytic")
+        return getattr(_torch(), name)(z)
+
+    return apply
+
+
+abs, sign = map(_real_only, ("abs", "sign"))
 
 
 def softplus(z: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.problem import Problem, Settings
+from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
 
@@ -148,4 +149,12 @@ def gradient(
     if not isinstance(problem, Problem):
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
     problem.needs_objective("a gradient")
-    return method_named(method, problem, settings).compute(problem, settings)
+    return compute(method_named(method, problem, settings), problem, settings)
+
+
+def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
+    """Run a method with the threads that suit it."""
+    if not problem.field.kernel.blas:
+        return method.compute(problem, settings)
+    with one_blas_thread():
+        return method.compute(problem, settings)

@@ -85,6 +85,15 @@ def _partials(ctx, r_, w_, x_):
     return Gz, Gu, Gth, hz
 
 
+@njit(cache=True, nogil=True)
+def _axpys(W, rows, columns, k, out):
+    """out += k W, for one row k; W row by row, so that memory is read in order."""
+    for i in range(rows):
+        g = k[i]
+        for j in range(columns):
+            out[j] += g * W[i, j]
+
+
 @cfunc(SIGNATURES[F], cache=True)
 def field(ctx_, t, r_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
@@ -114,10 +123,7 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
                     Kc[p, i, k] += g * K[a, i, k]
     back = np.zeros((n, q))
     if q == 1:
-        for i in range(B * n):
-            g = Kc.reshape(B * n)[i]
-            for j in range(n):
-                back[j, 0] += g * W[i, j]
+        _axpys(W, B * n, n, Kc.reshape(B * n), back.reshape(n))
     else:
         gemm(ctx[DGEMM], True, False, n, q, B * n, w_, sources, at(Kc), q, 0.0, at(back), q)
     for b in range(A):

@@ -56,9 +56,9 @@ class Coordinates:
 
         parts: list[tuple[str, list[str], Array]] = []  # (name, labels, values)
         low, high = (field.unflatten(bound) for bound in field.bounds)
-        labels = field.unflatten(np.arange(field.m))
+        places, labels = field.unflatten(np.arange(field.m)), field.labels
         for name in self.names:
-            here = [field.labels[i] for i in np.ravel(labels[name]).astype(int)]
+            here = [labels[i] for i in np.ravel(places[name])]
             parts.append((name, here, np.ravel(field.parameters[name])))
         if r0:
             parts.append(("r0", [f"r0[{s}]" for s in field.state_names], np.asarray(problem.r0)))

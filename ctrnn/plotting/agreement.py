@@ -15,9 +15,9 @@ from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, styled
 def gradient_agreement(comparison: Any) -> Figure:
     """Digits of agreement with the reference, and the time, of each method in a comparison.
 
-    comparison  what :func:`ctrnn.compare_gradients` returns: its rows (or any rows) with
-                ``method``, ``digits`` and ``time`` in seconds. A method with no digits, because
-                it is the reference or because it failed, has no dot.
+    comparison  what :func:`ctrnn.compare_gradients` returns, or any rows with ``method``,
+                ``digits`` and ``time`` (seconds). The reference, and a method that failed, have no
+                dot but a word.
 
     >>> from types import SimpleNamespace as row
     >>> figure = gradient_agreement([row(method="rtrl", digits=13.1, time=1e-3)])
@@ -29,8 +29,9 @@ def gradient_agreement(comparison: Any) -> Figure:
         raise UsageError("comparison", given="no rows", allowed="one method or more")
     n = len(rows)
     y = np.arange(n)[::-1]  # the first method on top
-    digits = np.array([_number(row.digits) for row in rows])
-    seconds = np.array([_number(row.time) for row in rows])
+    words = {k: word for k, row in enumerate(rows) if (word := _word(row))}
+    digits = np.array([np.nan if k in words else row.digits for k, row in enumerate(rows)], float)
+    seconds = np.array([row.time or np.nan for row in rows], float)
     figure, (left, right) = frame(1, 2, height=0.9 + 0.27 * n, sharey=True, width_ratios=(3, 2))
     # Exact agreement has no finite number of digits; float64 cannot show more than 16.
     digits = np.minimum(digits, 16.0)
@@ -39,8 +40,8 @@ def gradient_agreement(comparison: Any) -> Figure:
     left.set_xticks(range(0, 17, 2))
     left.set(xlim=(0, 16.3), ylim=(-0.6, n - 0.4), xlabel="digits of agreement")
     left.set_yticks(y, [str(row.method) for row in rows])
-    for k in np.flatnonzero(np.isnan(digits)):
-        left.annotate("no digits", (0.3, y[k]), va="center", fontsize=8, color=GREY)
+    for k, word in words.items():
+        left.annotate(word, (0.3, y[k]), va="center", fontsize=8, color="#555555")
     right.plot(seconds, y, "D", color=ORANGE, ms=5)
     right.set(xlabel="time (s)", xscale="log")
     right.margins(x=0.12)
@@ -51,5 +52,10 @@ def gradient_agreement(comparison: Any) -> Figure:
     return figure
 
 
-def _number(value: Any) -> float:
-    return np.nan if value is None else float(value)
+def _word(row: Any) -> str:
+    """What stands in place of digits, if they are missing."""
+    if getattr(row, "is_reference", False):
+        return "reference"
+    if getattr(row, "failure", ""):
+        return "failed"
+    return "" if row.digits is not None and not np.isnan(row.digits) else "no digits"

@@ -74,5 +74,5 @@ def fit_history(history: Any, *, label: str = "loss") -> Figure:
     if np.nanmin(loss) > 0:
         axes.set_yscale("log")
     axes.set(xlabel="iteration", ylabel=label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     return figure

@@ -42,7 +42,7 @@ def phase_portrait(
 
     field        if it has two states (with more, a plane cannot show it): its stream lines and its
                  nullclines, where one of the rates is zero, at the run's first time and input ``x``
-    equilibrium  one, or several: a full dot where stable, an open one where not
+    equilibrium  one, or several: a full dot where asymptotically stable, else an open one
     data         (K, 2) points, in the order of ``states``
 
     Raises :class:`~ctrnn.errors.UsageError` for data of another shape, and
@@ -74,7 +74,7 @@ def phase_portrait(
     if len(points):
         axes.plot(*points.T, "o", color=ORANGE, label="data", zorder=4)
     for e in rests:
-        fill, word = (BLACK, "stable") if e.stable else ("white", "not stable")
+        fill, word = (BLACK, "attracting") if e.stable else ("white", "not attracting")
         label = f"equilibrium, {word}"
         known = axes.get_legend_handles_labels()[1]
         style: dict[str, Any] = {
@@ -130,8 +130,8 @@ def limit_cycle(
     """A target of two components and what trained networks make of it, in the plane and in time.
 
     target  a trajectory, or (t (T,), y (T, q)) with q >= 2; the first two components are drawn
-    runs    the same for each method, by its name; later ones are dashed and thinner, so that
-            curves that lie on each other are all seen
+    runs    the same for each method, by its name; later ones are dashed, so that curves that
+            lie on each other are all seen
 
     >>> t = np.linspace(0, 6, 50)
     >>> circle = (t, np.stack([np.cos(t), np.sin(t)], axis=1))

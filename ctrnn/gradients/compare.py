@@ -1,0 +1,155 @@
+"""All gradients of one problem in one table: do they agree, and what do they cost?"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import CtrnnError
+from ctrnn.fields.base import Array
+from ctrnn.gradients.autograd import Autograd
+from ctrnn.gradients.differences import CentralDifference, ComplexStep
+from ctrnn.gradients.gradient import Gradient, compute, method_named
+from ctrnn.problem import Problem, Settings
+
+#: methods whose memory lies in torch, which does not tell
+_UNSEEN = (Autograd, ComplexStep)
+
+DEFAULT = ("rtrl", "adjoint", "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate", "autograd", "complex-step")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown)."""
+
+    method: str
+    gradient: Gradient | None
+    digits: float
+    time: float
+    memory: int | None
+    is_reference: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """The table. Iterate over it, or take a row by its method's name."""
+
+    rows: tuple[Row, ...]
+    reference: str
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, method: str) -> Row:
+        return next(row for row in self.rows if row.method == method)
+
+    def __repr__(self) -> str:
+        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'time':>11}{'memory':>11}{'F evals':>10}"
+        lines = [head, "-" * len(head)]
+        for row in self.rows:
+            if row.gradient is None:
+                lines.append(f"{row.method:<24}{row.failure}")
+                continue
+            digits = "ref." if row.is_reference else f"{row.digits:.1f}"
+            memory = "–" if row.memory is None else _bytes(row.memory)
+            lines.append(f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_time(row.time):>11}{memory:>11}"
+                         f"{row.gradient.stats.evaluations:>10}")  # fmt: skip
+        lines.append(f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0], each entry times its parameter; "
+                     f"reference: {self.reference}")  # fmt: skip
+        return "\n".join(lines)
+
+
+def compare_gradients(
+    problem: Problem,
+    methods: Iterable[Any] = DEFAULT,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    reference: Any = None,
+) -> Comparison:
+    """Compute the gradient by each method and compare with a reference.
+
+    reference : a method; None takes the complex step through the same steps, or central differences where the field is not
+        analytic. Each method runs twice: once for its memory (and to compile), once for its time.
+
+    Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table.
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps)
+    objective = problem.needs_objective("a comparison of gradients")
+    assert objective is not None
+    chosen = [method_named(m, problem, settings) for m in methods]
+    judge, name = _reference(problem, settings, reference)
+    scale = np.concatenate([problem.field.vector, problem.r0])
+    scale = np.where(scale == 0, 1.0, np.abs(scale))
+    rows = [_row(method, problem, settings, judge, scale, method.name == name) for method in chosen]
+    if name not in [method.name for method in chosen]:
+        rows.append(_row(method_named(_named(name), problem, settings), problem, settings, judge, scale, True))
+    return Comparison(tuple(rows), name)
+
+
+def _named(name: str) -> str:
+    return {"complex step": "complex-step", "central differences": "central-difference"}.get(name, name)
+
+
+def _reference(problem: Problem, settings: Settings, wanted: Any) -> tuple[Gradient, str]:
+    if wanted is not None:
+        method = method_named(wanted, problem, settings)
+        return method.compute(problem, settings), method.name
+    if settings.library:
+        # no steps of our own to replay: an independent solution, much tighter
+        settings = Settings("dop853", 1e-12, 1e-13)
+    try:
+        return ComplexStep().compute(problem, settings), ComplexStep().name
+    except CtrnnError:
+        return CentralDifference().compute(problem, settings), CentralDifference().name
+
+
+def _row(method: Any, problem: Problem, settings: Settings, judge: Gradient, scale: Array, is_reference: bool) -> Row:
+    try:
+        tracemalloc.start()
+        try:
+            compute(method, problem, settings)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        began = time.perf_counter()
+        found = compute(method, problem, settings)
+        taken = time.perf_counter() - began
+    except CtrnnError as error:
+        return Row(method.name, None, np.nan, np.nan, None, failure=str(error))
+    memory = None if isinstance(method, _UNSEEN) else peak
+    return Row(method.name, found, agreement(found, judge, scale), taken, memory, is_reference)
+
+
+def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
+    """Digits to which two gradients agree, at most 16; each entry counts with its parameter's size."""
+    one, two = (scale * np.concatenate([g.vector, g.r0]) for g in (a, b))
+    size = float(np.linalg.norm(two))
+    off = float(np.linalg.norm(one - two))
+    if off == 0.0:
+        return 16.0
+    if size == 0.0:
+        return 0.0
+    return float(np.clip(-np.log10(off / size), 0.0, 16.0))
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

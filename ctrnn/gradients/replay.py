@@ -1,0 +1,87 @@
+"""The recorded steps taken again in torch: the same tableau, the same t, h and x, another arithmetic.
+
+An independent route to every gradient: F comes from the same formula, but its derivatives from torch's autograd or from
+complex numbers, and not from the compiled pullback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.fields.base import Array
+from ctrnn.gradients.losses import Losses
+from ctrnn.kernels.stepper import Record
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import Integration, tableau_of
+from ctrnn.trajectory import Stats
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A forward run and what its losses ask of the states.
+
+    loss, l_r0 (n,), readout : the loss, its part at t0, the read-out's gradient
+    jumps (C, n), sources (C, s, n) : ∂l/∂r⁺ of each step and ∂l/∂r_i of each stage (quadrature weights included), or empty
+    """
+
+    record: Record
+    a: Array
+    b: Array
+    loss: float
+    l_r0: Array
+    readout: Array
+    jumps: Array
+    sources: Array
+    stats: Stats
+
+
+def recorded(problem: Problem, settings: Settings, caller: str) -> Steps:
+    """Run forward with our own solver and keep every step."""
+    tableau = tableau_of(settings, caller)
+    s, n = tableau.stages, problem.field.n
+    a, b = tableau.a[:s, :s], tableau.b[:s]
+    run = Integration(problem.bind(), problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label=caller)
+    losses = Losses(problem, b)
+    loss, l_r0, readout = losses.start()
+    records, jumps, sources = [], [], []
+    for record in run.blocks():
+        part = losses.block(record)
+        loss, readout = loss + part.loss, readout + part.readout
+        records.append(record)
+        jumps.append(part.jumps if part.jumps.size else np.zeros((record.h.size, n)))
+        sources.append(part.sources * (record.h[:, None] * b)[:, :, None] if part.sources.size else part.sources)
+    whole = Record(*(np.concatenate(parts) for parts in zip(*records, strict=True)))
+    return Steps(whole, a, b, loss, l_r0, readout, np.concatenate(jumps), np.concatenate(sources), run.stats)
+
+
+def replay(steps: Steps, function: Any, w: dict[str, Any], r: Any) -> tuple[list[Any], list[Any]]:
+    """Take the steps again from r with the torch function F(t, r, w, x): states r⁺ of each step, and stages r_i."""
+    import torch
+
+    record, s = steps.record, len(steps.b)
+    x = torch.from_numpy(record.stage_x).to(r.dtype)
+    states, stages = [], []
+    for m in range(record.h.size):
+        h = float(record.h[m])
+        k: list[Any] = []
+        for i in range(s):
+            ri = r
+            for j in range(i):
+                if steps.a[i, j] != 0.0:
+                    ri = ri + (h * float(steps.a[i, j])) * k[j]
+            stages.append(ri)
+            k.append(function(float(record.stage_t[m, i]), ri, w, x[m, i]))
+        for i in range(s):
+            if steps.b[i] != 0.0:
+                r = r + (h * float(steps.b[i])) * k[i]
+        states.append(r)
+    return states, stages
+
+
+def field_inputs(problem: Problem) -> Any:
+    """The field's torch function, reading its own channels of x only."""
+    function, nx = problem.field.torch_function(), problem.field.input_size
+    return lambda t, r, w, x: function(t, r, w, x[..., :nx])
