@@ -95,6 +95,10 @@ class TooManyStepsError(SolverError):
     """``max_steps`` was reached before the end of the time span."""
 
 
+class NotFiniteError(CtrnnError, ArithmeticError):
+    """A loss or a gradient that is infinite or NaN, on a solution that is finite."""
+
+
 class ConvergenceError(CtrnnError, RuntimeError):
     """An iteration that did not reach its tolerance."""
 

@@ -66,6 +66,46 @@ def _gradient_agreement(job: Job) -> Drawn:
         yield "gradient-agreement", plotting.gradient_agreement(job.results["comparison"])
 
 
+def _leak_only(job: Job) -> Drawn:
+    """Sensitivities of a single unit, exact and without the path through its recurrent weight."""
+    import ctrnn
+    from ctrnn import plotting
+
+    problem = job.experiment.problem
+    methods = job.experiment.spec.compare.methods if job.experiment.spec.compare else []
+    if "comparison" not in job.results or problem.field.n != 1 or "rflo" not in methods:
+        return
+    options = {"save_at": job.experiment.grid, **job.experiment.solver}
+    exact = ctrnn.sensitivities(problem, **options)
+    leak = ctrnn.sensitivities(problem, leak_only=True, **options)
+    p = exact.p[:, 0], leak.p[:, 0]
+    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p, exact.labels)
+
+
+def _read_out(job: Job) -> Drawn:
+    """The outputs o = V r + c of the trained networks against their target."""
+    from ctrnn import inputs, plotting
+
+    fits = job.results.get("fits", {})
+    outputs = {name: _output(job, one.problem) for name, one in fits.items()}
+    problem = job.experiment.problem
+    target = problem.objective.objective.target if fits else None
+    if not fits or None in outputs.values() or not isinstance(target, inputs.Input):
+        return
+    if target.size == 2:
+        t = job.experiment.grid
+        yield "read-out", plotting.limit_cycle((t, target(t)), outputs)
+
+
+def _output(job: Job, problem: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Times and outputs of a problem with a read-out."""
+    readout = problem.objective.objective.readout
+    if not hasattr(readout, "V"):
+        return None
+    run = _solve(job, problem)
+    return run.t, readout(run.r)
+
+
 def _fit(job: Job) -> Drawn:
     from ctrnn import plotting
 
@@ -119,6 +159,8 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "trajectory": _trajectory,
     "phase-portrait": _phase_portrait,
     "gradient-agreement": _gradient_agreement,
+    "leak-only": _leak_only,
+    "read-out": _read_out,
     "fit": _fit,
     "fit-history": _fit_history,
     "spectrum": _spectrum,

@@ -38,6 +38,7 @@ def fit(job: Job) -> None:
     for k, (name, one) in enumerate(fits.items()):
         field = one.problem.field
         arrays = {f"parameters.{key}": value for key, value in field.parameters.items()}
+        arrays |= {f"readout.{key}": value for key, value in (one.readout or {}).items()}
         save_npz(
             job.path("fit.npz" if k == 0 else f"fit-{k + 1}.npz"),
             r0=one.problem.r0,
@@ -73,7 +74,7 @@ def _print(job: Job, name: str, one: Any) -> None:
     squares = job.summary["fit"][name].get("sum_of_squared_errors")
     if squares is not None:
         title += f", sum of squared errors {squares:.6f}"
-    title += f"; {one.message}"
+    title += f"\n{one.message}"
     if after.field.m <= SHOWN:
         labels = [*after.field.labels, *(f"{s} at t0" for s in after.field.state_names)]
         old = np.concatenate([before.field.vector, before.r0])
@@ -84,6 +85,7 @@ def _print(job: Job, name: str, one: Any) -> None:
         rows = [
             (key, float(np.linalg.norm(before.field.parameters[key])), float(np.linalg.norm(value)))
             for key, value in after.field.parameters.items()
+            if value.size
         ]
         job.table(title, ("", "norm at the start", "norm fitted"), rows)
 

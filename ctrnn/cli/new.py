@@ -66,7 +66,7 @@ method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint
                                  # adjoint-interpolate, rflo, autograd, complex-step,
                                  # central-difference
 
-[compare]                        # the first method is the reference
+[compare]                        # reference = "autograd" in place of the complex step
 methods = [
   "complex-step",
   "rtrl",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ctrnn.cli.compare import compare
 from ctrnn.cli.equilibrium import equilibrium
 from ctrnn.cli.fit import fit
@@ -20,6 +22,26 @@ def run(job: Job) -> None:
     for step in (gradient, compare, fit, equilibrium):
         if getattr(spec, step.__name__) is not None:
             step(job)
+    job.table(f"summary of {job.experiment.name}", ("step", "result"), list(_summary(job)))
+
+
+def _summary(job: Job) -> Iterator[tuple[str, str]]:
+    """One line a step."""
+    results = job.results
+    yield "simulate", str(results["run"].stats)
+    if "gradient" in results:
+        yield "gradient", f"loss {results['gradient'].loss:.8g} by {results['gradient'].method}"
+    if "comparison" in results:
+        rows = [row for row in results["comparison"] if not row.is_reference]
+        done = [f"{row.method} {row.digits:.1f}" for row in rows if row.gradient is not None]
+        yield "compare", "digits: " + "; ".join(done)
+    for name, one in results.get("fits", {}).items():
+        squares = job.summary["fit"][name].get("sum_of_squared_errors")
+        text = f"loss {one.initial_loss:.8g} → {one.loss:.8g}"
+        yield f"fit by {name}", text if squares is None else f"{text}; SSE {squares:.6f}"
+    if "equilibrium" in results:
+        eq = results["equilibrium"]
+        yield "equilibrium", f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"
 
 
 command = experiment_command("run")(run)

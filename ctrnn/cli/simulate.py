@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ctrnn.cli.job import Job, experiment_command
 
+SHOWN = 6  # states in the printed table
+
 
 def simulate(job: Job) -> None:
     """Solve dr/dt = F(t, r, w, x) and save r(t) as CSV and NPZ."""
@@ -20,10 +22,12 @@ def simulate(job: Job) -> None:
     job.summary["simulate"] = {"t": run.t[-1], "r": final, "stats": vars(run.stats)}
     shown = [
         (name, *(float(v) for v in (r[0], r[-1], r.min(), r.max())))
-        for name, r in list(zip(run.names, run.r.T, strict=True))[:12]
+        for name, r in list(zip(run.names, run.r.T, strict=True))[:SHOWN]
     ]
     t0, t1 = run.t[0], run.t[-1]
     title = f"simulation: {run.stats}"
+    if len(run.names) > SHOWN:
+        title += f"; the first {SHOWN} of {len(run.names)} states"
     job.table(title, ("state", f"t = {t0:g}", f"t = {t1:g}", "least", "greatest"), shown)
 
 

@@ -20,27 +20,21 @@ if TYPE_CHECKING:
 
 def objective(e: Experiment) -> Any:
     """The :class:`ctrnn.Objective` of [objective], or None."""
-    import ctrnn
-
     spec = e.spec.objective
     if spec is None:
         return None
-    from ctrnn.objective import NAMED
+    from ctrnn.objective import NAMED, Objective
 
     if spec.target is not None and spec.loss not in NAMED:
         allowed = f"{', '.join(NAMED)}; an expression in the states takes no target"
         raise e.fault(("objective", "loss"), allowed=allowed, hint=nearest(spec.loss, NAMED))
     at = _times(e, spec)
-    weight = (
-        signal(e, spec.weight, ("objective", "weight"))
-        if isinstance(spec.weight, Section)
-        else spec.weight
-    )
-    if isinstance(weight, list):
-        weight = np.array(weight)
+    weight: Any = spec.weight
+    if isinstance(weight, Section):
+        weight = signal(e, weight, ("objective", "weight"))
     target, readout = _target(e, spec, at), _readout(e, spec)
     with e.at("objective"):
-        return ctrnn.Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
+        return Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
 
 
 def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:

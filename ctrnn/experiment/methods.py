@@ -8,17 +8,17 @@ from ctrnn.experiment.schema import ExperimentSpec, GradientSpec, MethodTable
 
 
 def gradient_methods(spec: ExperimentSpec, section: str) -> list[Any]:
-    """The methods that [gradient], [compare] or [fit] names; [fit] may leave it to [gradient].
-
-    A name stays a name; a table becomes a :class:`ctrnn.RTRL`.
-    """
+    """The methods that [gradient], [compare] or [fit] names; [fit] may leave it to [gradient]."""
     listed = getattr(getattr(spec, section), "methods", None)
     if listed is None:
         listed = [(spec.gradient or GradientSpec()).method]
-    return [_rtrl(method) if isinstance(method, MethodTable) else method for method in listed]
+    return [gradient_method(method) for method in listed]
 
 
-def _rtrl(spec: MethodTable) -> Any:
+def gradient_method(method: str | MethodTable | None) -> Any:
+    """A name as it is, a table as a :class:`ctrnn.RTRL`."""
+    if not isinstance(method, MethodTable):
+        return method
     import ctrnn
 
-    return ctrnn.RTRL(block=spec.block)
+    return ctrnn.RTRL(block=method.block)

@@ -214,7 +214,10 @@ class GradientSpec(Section):
 
 
 class CompareSpec(Section):
+    """The methods, and what they are compared with: the complex step, if nothing else is said."""
+
     methods: Methods
+    reference: Method | None = None
 
 
 Transform = Literal["log", "none"]

@@ -8,12 +8,13 @@ A method is an object with ``compute(problem, settings) -> Gradient``; each is o
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.problem import Problem, Settings
 from ctrnn.threads import one_blas_thread
@@ -40,11 +41,12 @@ class Gradient:
     readout: dict[str, Array] | None
     stats: Stats
     method: str
-    labels: tuple[str, ...] = ()
+    #: names the entries of the vector; made when asked for, as there may be millions
+    labels: Callable[[], list[str]] = list
 
     def __repr__(self) -> str:
         lines = [f"Gradient by {self.method}: loss = {self.loss:.10g}"]
-        shown = list(zip(self.labels, self.vector, strict=True))[:8]
+        shown = list(zip(self.labels(), self.vector, strict=True))[:8] if self.vector.size <= 1000 else []
         lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in shown]
         if self.vector.size > len(shown):
             lines.append(f"  ... and {self.vector.size - len(shown)} more")
@@ -67,11 +69,11 @@ def result(
     """Put a gradient together, and refuse one that is not finite."""
     objective = problem.needs_objective(method)
     if not (np.isfinite(loss) and np.isfinite(vector).all() and np.isfinite(r0).all() and np.isfinite(readout).all()):
-        raise UsageError("gradient", given="a loss or gradient that is infinite or NaN",
-                         allowed="finite numbers", hint="look at the loss near the solution: log or division of 0?")  # fmt: skip
+        raise NotFiniteError("the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
+                             "objective near the solution; it may take a logarithm or divide by 0 there")  # fmt: skip
     named = objective.unflatten_readout(readout) if objective.readout_size else None
     f = problem.field
-    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, tuple(f.labels))
+    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, lambda: f.labels)
 
 
 #: name -> (module, class, arguments)

@@ -151,8 +151,17 @@ def integers(address, shape):
 
 @njit(inline="always")
 def at(array):
-    """The address of an array's first element."""
+    """The address of an array's first element.
+
+    An address keeps nothing alive: Numba frees a local array after its last use as an array. Where an address is taken of an
+    array that was made in the same function, say ``alive(array)`` after the last call that reads it.
+    """
     return array.ctypes.data
+
+
+@njit
+def alive(*arrays):
+    """A last use of arrays whose addresses were passed on."""
 
 
 @intrinsic

@@ -22,7 +22,7 @@ from numba import cfunc, njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE, COLUMNS, DGEMM, EXTRA, F, JACOBIAN, LEAK, SCRATCH, SIGNATURES, VJP, X_STRIDE,
-    at, call_elementwise, call_partials, doubles, gemm, integers,
+    alive, at, call_elementwise, call_partials, doubles, gemm, integers,
 )  # fmt: skip
 
 # ctx entries of a network
@@ -126,6 +126,7 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
         _axpys(W, B * n, n, Kc.reshape(B * n), back.reshape(n))
     else:
         gemm(ctx[DGEMM], True, False, n, q, B * n, w_, sources, at(Kc), q, 0.0, at(back), q)
+    alive(Kc, back)
     for b in range(A):
         for i in range(n):
             g = hz[b, i]
@@ -171,6 +172,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                 ctx[DGEMM], True, False, q, sources, S, at(Kc) + 8 * i * q, B * n * q,
                 at(s), sources, 1.0, G_ + 8 * i * q * columns, columns,
             )  # fmt: skip
+    alive(Kc, s)
 
 
 @cfunc(SIGNATURES[JACOBIAN], cache=True)

@@ -3,7 +3,7 @@
 from numba import njit
 
 from ctrnn.kernels import abi
-from ctrnn.kernels.abi import at, call_accumulate, call_f, call_vjp
+from ctrnn.kernels.abi import alive, at, call_accumulate, call_f, call_vjp
 
 
 @njit(cache=True)
@@ -30,3 +30,4 @@ def accumulate(system, t, r, x, K, G):
         system.table[abi.ACCUMULATE], at(system.ctx), 1, K.shape[1], at(from_t), at(r), at(system.w),
         at(x), at(K), at(G),
     )  # fmt: skip
+    alive(from_t)

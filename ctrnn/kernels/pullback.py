@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import ACCUMULATE, VJP, at, call_accumulate, call_vjp
+from ctrnn.kernels.abi import ACCUMULATE, VJP, alive, at, call_accumulate, call_vjp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -66,3 +66,4 @@ def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K
         system.table[ACCUMULATE], at(system.ctx), C * s, q, at(stage_t), at(stage_r), at(system.w),
         at(stage_x), at(K), at(G),
     )  # fmt: skip
+    alive(R)

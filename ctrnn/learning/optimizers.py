@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import ConvergenceError, SolverError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError, UsageError
 from ctrnn.learning.transforms import Coordinates
 
 Array = NDArray[np.float64]
@@ -87,12 +87,8 @@ class Loss:
             return None  # exp theta is beyond float64
         try:
             return self.evaluate(theta)
-        except SolverError:
+        except (SolverError, NotFiniteError):
             return None
-        except UsageError as error:
-            if error.argument == "gradient":  # not finite, with a finite solution
-                return None
-            raise
 
     @property
     def at_rest(self) -> bool:
