@@ -78,9 +78,7 @@ class SolverError(CtrnnError, RuntimeError):
 
     def __init__(self, reason: str, *, t: float, r: Any, h: float, hint: str) -> None:
         self.reason, self.t, self.r, self.h, self.hint = reason, t, np.asarray(r), h, hint
-        super().__init__(
-            f"{reason}; last good t = {t:.10g}, step h = {h:.3g}, state r = {_short(self.r)}. Try: {hint}"
-        )
+        super().__init__(f"{reason}; last good t = {t:.10g}, step h = {h:.3g}, state r = {_short(self.r)}. Try: {hint}")
 
 
 class StepUnderflowError(SolverError):

@@ -1,6 +1,6 @@
 """What is asked: a field, where it starts, how long it runs, what drives it, and what its run is worth.
 
-    dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
+dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ class Problem:
                 times = self.objective.times
                 if times[0] < t0 or times[-1] > t1:
                     outside = times[0] if times[0] < t0 else times[-1]
-                    raise UsageError("objective.at", given=float(outside), allowed=f"times from {t0:g} to {t1:g} (t_span)")
-            else:
+                    raise UsageError(
+                        "objective.at", given=float(outside), allowed=f"times from {t0:g} to {t1:g} (t_span)"
+                    )
+            elif self.objective.signals is not None:
                 _covered("objective.target or weight", self.objective.signals, t0, t1)
                 breaks.append(self.objective.signals.breaks)
         every = merge_times([t0, t1], times, *breaks)
@@ -91,7 +93,7 @@ class Problem:
 
     def replace(self, **changes: Any) -> Problem:
         """A copy with other field, r0, t_span, x or objective."""
-        every = {"field": self.field, "r0": self.r0, "t_span": self.t_span, "x": self._x, "objective": self._objective}
+        every: dict[str, Any] = {"field": self.field, "r0": self.r0, "t_span": self.t_span, "x": self._x, "objective": self._objective}
         unknown = set(changes) - set(every)
         if unknown:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
@@ -100,7 +102,7 @@ class Problem:
     @property
     def signals(self) -> Input:
         """The input's channels; for an integral objective, its targets and its weight behind them."""
-        if self.objective is None or self.objective.times is not None:
+        if self.objective is None or self.objective.signals is None:
             return self.x
         extra = self.objective.signals.aligned(self._every)
         return stack(self.x, extra) if self.x.size else extra
@@ -112,8 +114,12 @@ class Problem:
 
     def needs_objective(self, caller: str) -> BoundObjective:
         if self.objective is None:
-            raise UsageError("problem", given="a problem without objective", allowed=f"one with an objective, for {caller}",
-                             hint="Problem(..., objective=ctrnn.Objective(...))")  # fmt: skip
+            raise UsageError(
+                "problem",
+                given="a problem without objective",
+                allowed=f"one with an objective, for {caller}",
+                hint="Problem(..., objective=ctrnn.Objective(...))",
+            )
         return self.objective
 
 
@@ -144,8 +150,12 @@ def _input(field: Field, x: Any) -> Input:
         return Constant(np.zeros(field.input_size))
     signal = as_input(x)
     if signal.size != field.input_size:
-        raise UsageError("x", given=f"{signal.size} channels", allowed=f"{field.input_size} (the field's inputs)",
-                         hint="ctrnn.inputs.stack(...) puts signals side by side")  # fmt: skip
+        raise UsageError(
+            "x",
+            given=f"{signal.size} channels",
+            allowed=f"{field.input_size} (the field's inputs)",
+            hint="ctrnn.inputs.stack(...) puts signals side by side",
+        )
     return signal
 
 
@@ -153,7 +163,9 @@ def _covered(name: str, signal: Input, t0: float, t1: float) -> None:
     low, high = signal.span
     slack = 1e-9 * (t1 - t0)
     if low > t0 + slack or high < t1 - slack:
-        raise UsageError(name, given=f"data from {low:g} to {high:g}", allowed=f"data that cover {t0:g} to {t1:g} (t_span)")
+        raise UsageError(
+            name, given=f"data from {low:g} to {high:g}", allowed=f"data that cover {t0:g} to {t1:g} (t_span)"
+        )
 
 
 @dataclass(frozen=True)
@@ -180,7 +192,7 @@ class Settings:
                 raise UsageError(name, given=getattr(self, name), allowed="positive numbers")
         if not (np.any(np.asarray(self.rtol) > 0) or np.any(np.asarray(self.atol) > 0)):
             raise UsageError("rtol, atol", given=(self.rtol, self.atol), allowed="at least one of them positive")
-        if self.dt is not None and not (np.isscalar(self.dt) and np.isfinite(self.dt) and self.dt > 0):
+        if self.dt is not None and not checked_array("dt", self.dt, ()) > 0:
             raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
         if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
             raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
@@ -189,5 +201,5 @@ class Settings:
 
     @property
     def library(self) -> str:
-        """"" for our own tableaus, else the library that solves."""
+        """ "" for our own tableaus, else the library that solves."""
         return self.solver.partition(":")[0].lower() if ":" in self.solver else ""

@@ -6,6 +6,7 @@ The lines expected here are found by looking for a text in the file, not by the 
 from __future__ import annotations
 
 import tomllib
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from ctrnn.errors import ExperimentError, UsageError
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.examples import example_names
 from ctrnn.experiment.locate import dotted, lines_of
+from ctrnn.experiment.schema import MethodName
+from ctrnn.gradients.gradient import METHODS
 
 BASE = """\
 [field]
@@ -353,6 +356,10 @@ def test_a_fault_that_the_library_finds_is_told_at_its_line_and_key(load, what):
 def test_shipped_experiments_are_right(name):
     spec = Experiment(name).spec
     assert spec.title and spec.shows
+
+
+def test_the_methods_of_the_file_are_those_of_the_library():
+    assert {*get_args(MethodName)} == {*METHODS, "auto"}
 
 
 def test_the_template_is_right(load):

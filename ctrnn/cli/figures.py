@@ -73,13 +73,16 @@ def _leak_only(job: Job) -> Drawn:
 
     problem = job.experiment.problem
     methods = job.experiment.spec.compare.methods if job.experiment.spec.compare else []
-    if "comparison" not in job.results or problem.field.n != 1 or "rflo" not in methods:
+    one_unit = "W" in problem.field.parameters and problem.field.n == 1
+    if "comparison" not in job.results or not one_unit or "rflo" not in methods:
         return
     options = {"save_at": job.experiment.grid, **job.experiment.solver}
     exact = ctrnn.sensitivities(problem, **options)
     leak = ctrnn.sensitivities(problem, leak_only=True, **options)
-    p = exact.p[:, 0], leak.p[:, 0]
-    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p, exact.labels)
+    # the recurrent weight w and the bias b, the pair of the scalar example
+    w_and_b = [exact.labels.index("W[0,0]"), exact.labels.index("b[0]")]
+    p = exact.p[:, 0, w_and_b], leak.p[:, 0, w_and_b]
+    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p)
 
 
 def _read_out(job: Job) -> Drawn:

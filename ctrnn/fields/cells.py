@@ -74,7 +74,7 @@ class Cell:
             lines += ["for i in range(n):"]
             inner = [f"{k} = {k.split('_')[0]}[{k.split('_')[1]}, i]" for k in sorted(used)]
             inner += codegen.assignments(targets, values, "numba", numba)
-            decorator = f"@cfunc(types.void({', '.join(['types.int64'] * len(signature.split(',')))}), cache=True, error_model=\"numpy\")"
+            decorator = f'@cfunc(types.void({", ".join(["types.int64"] * len(signature.split(",")))}), cache=True, error_model="numpy")'
             name = signature.split(",")[0]
             arguments = ", ".join(["n", *[a.strip() for a in signature.split(",")[1:]]])
             return codegen.function(f"def {name}({arguments})", lines + codegen.indented(inner), decorator)

@@ -114,7 +114,23 @@ def printer(target: str) -> Any:
             return f"T.logical_not({self._print(e.args[0])})"
 
     torch_printer = TorchPrinter({"fully_qualified_modules": True})
-    for known in ("exp log sin cos tan asin acos atan sinh cosh tanh sqrt erf sigmoid softplus").split():
+    for known in [
+        "exp",
+        "log",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "sqrt",
+        "erf",
+        "sigmoid",
+        "softplus",
+    ]:
         setattr(TorchPrinter, f"_print_{known}", TorchPrinter._print_Function)
     return torch_printer
 

@@ -31,8 +31,10 @@ class Equations(Field):
     Raises ExpressionError for a text that is not a formula in those names (with the column), UsageError for names that
     collide and for values that are not finite numbers.
 
-    >>> field = Equations({"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"},
-    ...                   parameters={"a": 0.55, "b": 0.028, "c": 0.80, "d": 0.024})
+    >>> field = Equations(
+    ...     {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"},
+    ...     parameters={"a": 0.55, "b": 0.028, "c": 0.80, "d": 0.024},
+    ... )
     >>> field(0.0, [30.0, 4.0])
     array([13.14, -0.32])
     >>> field.jacobian(0.0, [30.0, 4.0])
@@ -78,7 +80,11 @@ class Equations(Field):
         """F as SymPy expressions, in the order of the states."""
         from ctrnn.fields.expressions import check_names, parse
 
-        for what, names in (("state", self.state_names), ("parameter", self.parameter_names), ("input", self.input_names)):
+        for what, names in (
+            ("state", self.state_names),
+            ("parameter", self.parameter_names),
+            ("input", self.input_names),
+        ):
             check_names(names, what)
         symbols = self.symbols()
         return [parse(text, symbols, where=f"d{name}/dt") for name, text in self.equations.items()]

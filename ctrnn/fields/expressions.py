@@ -235,9 +235,7 @@ def check_names(names: Iterable[str], what: str) -> None:
     for name in names:
         argument = f"{what} name"
         if not isinstance(name, str) or not name.isidentifier():
-            raise UsageError(
-                argument, given=name, allowed="letters, digits and _, not starting with a digit"
-            )
+            raise UsageError(argument, given=name, allowed="letters, digits and _, not starting with a digit")
         if keyword.iskeyword(name):
             raise UsageError(argument, given=name, allowed="no Python word", hint=_instead_of(name))
         if name in FUNCTIONS:
@@ -266,9 +264,7 @@ class _Reader:
         if not isinstance(text, str):
             raise UsageError(where, given=text, allowed="a formula as text")
         if len(text) > MAX_LENGTH:
-            raise UsageError(
-                where, given=text, allowed=f"a formula of at most {MAX_LENGTH} characters"
-            )
+            raise UsageError(where, given=text, allowed=f"a formula of at most {MAX_LENGTH} characters")
         self.symbols, self.where = symbols, where
         self.text = "".join(" " if c.isspace() else c for c in text)  # a formula may span lines
         self.start = len(self.text) - len(self.text.lstrip())
@@ -305,14 +301,10 @@ class _Reader:
         if reason.startswith(("invalid decimal literal", "invalid imaginary literal")):
             return self.error("a number runs into a name", place, hint="write a product as 2*x")
         if equals := re.search(r"(?<![<>=!])=(?!=)", self.text):
-            return self.error(
-                "'=' has no place in a formula", equals.start(), hint="the right-hand side"
-            )
+            return self.error("'=' has no place in a formula", equals.start(), hint="the right-hand side")
         return self.error(reason, place)
 
-    def error(
-        self, problem: str, place: ast.AST | int, *, allowed: str = "", hint: str = ""
-    ) -> ExpressionError:
+    def error(self, problem: str, place: ast.AST | int, *, allowed: str = "", hint: str = "") -> ExpressionError:
         """The error with its column and a caret under it; ``place``: a node or a 0-based index."""
         if isinstance(place, ast.AST):
             place = self._column(place)
@@ -401,9 +393,7 @@ class _Reader:
         hint = "** for a power" if isinstance(node.op, ast.BitXor) else ""
         raise self.operator_error(node.left, node.right, hint=hint)
 
-    def operator_error(
-        self, left: ast.expr, right: ast.expr, *, allowed: str = "", hint: str = ""
-    ) -> ExpressionError:
+    def operator_error(self, left: ast.expr, right: ast.expr, *, allowed: str = "", hint: str = "") -> ExpressionError:
         """An operator between two operands; ast does not say where it stands."""
         after = self._column(left, end=True)
         sign = re.search(r"[^\s()]+", self.text[after : self._column(right)])
@@ -434,9 +424,7 @@ class _Reader:
         if exponent.is_number:
             size = self.value(exponent, node.right)
             if abs(size) > MAX_EXPONENT:
-                raise self.error(
-                    "an exponent too large", node.right, allowed=f"up to {MAX_EXPONENT}"
-                )
+                raise self.error("an exponent too large", node.right, allowed=f"up to {MAX_EXPONENT}")
             self.bounded(base, size, node)
         if base.is_number and not exponent.is_number and self.value(base, node.left) <= 0:
             raise self.error("a variable power of a number that is not positive", node)

@@ -7,7 +7,7 @@ The compiled code cannot tell the difference, so every solver and every gradient
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,9 @@ class TorchField(Field):
     Raises UsageError for a function that does not return n finite numbers.
 
     >>> import torch
-    >>> field = TorchField(lambda t, r, w, x: -r + torch.tanh(w["A"] @ r), n=2, parameters={"A": [[0.0, 1.0], [-1.0, 0.0]]})
+    >>> field = TorchField(
+    ...     lambda t, r, w, x: -r + torch.tanh(w["A"] @ r), n=2, parameters={"A": [[0.0, 1.0], [-1.0, 0.0]]}
+    ... )
     >>> field.jacobian(0.0, [0.0, 0.0])
     array([[-1.,  1.],
            [-1., -1.]])
@@ -62,9 +64,7 @@ class TorchField(Field):
             parameters = {k: p.detach().double().numpy() for k, p in function.named_parameters()}
             function = _module_call(function, bool(inputs))
         self._function = function
-        self.parameters = {
-            str(k): checked_array(f"parameter {k!r}", v) for k, v in (parameters or {}).items()
-        }
+        self.parameters = {str(k): checked_array(f"parameter {k!r}", v) for k, v in (parameters or {}).items()}
         self._raised: list[BaseException] = []
         self._probe()
 
@@ -117,8 +117,6 @@ class TorchField(Field):
 
     @cached_property
     def kernel(self) -> Kernel:
-        import ctypes
-
         import torch
 
         from ctrnn.kernels import abi
@@ -154,28 +152,31 @@ class TorchField(Field):
             with torch.no_grad():
                 view(out, n)[:] = rate(t, tensor(r, n), tensor(w, m), tensor(x, nx)).numpy()
 
+        def at_weights(t: float, r: Any, x: Any, w: Any) -> Any:
+            return rate(t, r, w, x)
+
         def vjp(ctx: int, t: float, r: int, w: int, x: int, q: int, K: int, R: int) -> None:
             w_, x_ = tensor(w, m), tensor(x, nx)
-            _, back = torch.func.vjp(lambda r: rate(t, r, w_, x_), tensor(r, n))
-            (rows,) = torch.func.vmap(back)(tensor(K, n, q).T)
+            pull: Any = torch.func.vjp(lambda r: rate(t, r, w_, x_), tensor(r, n))
+            (rows,) = torch.func.vmap(pull[1])(tensor(K, n, q).T)
             view(R, n, q)[:] = rows.detach().numpy().T
 
         def accumulate(ctx: int, S: int, q: int, t: int, r: int, w: int, x: int, K: int, G: int) -> None:
             if m == 0:
                 return
             ts, rs, Ks, w_ = view(t, S), tensor(r, S, n), tensor(K, S, n, q), tensor(w, m)
-            stride = int(np.frombuffer((ctypes.c_int64 * abi.EXTRA).from_address(ctx), dtype=np.int64)[abi.X_STRIDE])
+            stride = int(abi.view_ctx(ctx)[abi.X_STRIDE])
             for s in range(S):
                 x_ = tensor(x + 8 * s * stride, nx)
-                _, back = torch.func.vjp(lambda w, s=s, x_=x_: rate(ts[s], rs[s], w, x_), w_)  # type: ignore[misc]
-                (rows,) = torch.func.vmap(back)(Ks[s].T)
+                pull: Any = torch.func.vjp(partial(at_weights, float(ts[s]), rs[s], x_), w_)
+                (rows,) = torch.func.vmap(pull[1])(Ks[s].T)
                 view(G, 1, q, m)[0] += rows.detach().numpy()
 
         def jacobian(ctx: int, t: float, r: int, w: int, x: int, J: int) -> None:
             w_, x_ = tensor(w, m), tensor(x, nx)
             view(J, n, n)[:] = torch.func.jacrev(lambda r: rate(t, r, w_, x_))(tensor(r, n)).detach().numpy()
 
-        bodies = [
+        bodies: list[tuple[int, Any, Any]] = [
             (abi.F, field, lambda *a: view(a[-1], n)),
             (abi.VJP, vjp, lambda *a: view(a[-1], n, a[-3])),
             (abi.ACCUMULATE, accumulate, lambda *a: view(a[-1], a[2], m)),

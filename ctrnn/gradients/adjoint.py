@@ -50,7 +50,16 @@ class Adjoint:
         tableau = tableau_of(settings, self.name)
         bound, n, s = problem.bind(), problem.field.n, tableau.stages
         a, b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
-        run = Integration(bound, problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label="adjoint")
+        run = Integration(
+            bound,
+            problem.r0,
+            problem.t_span[0],
+            problem.stops,
+            problem.is_break,
+            settings,
+            keep="stages",
+            label="adjoint",
+        )
         losses = Losses(problem, b)
         loss, g0, g_o = losses.start()
         taken = []
@@ -64,8 +73,20 @@ class Adjoint:
         pulled = 0
         for record, part in reversed(taken):
             K = np.empty((record.h.size, s, n, 1))
-            pullback(bound.system, a, b, record.h, record.stage_t, record.stage_r, record.stage_x,
-                     part.jumps, part.sources, lam, K, G)  # fmt: skip
+            pullback(
+                bound.system,
+                a,
+                b,
+                record.h,
+                record.stage_t,
+                record.stage_r,
+                record.stage_x,
+                part.jumps,
+                part.sources,
+                lam,
+                K,
+                G,
+            )
             bound.raise_pending()
             pulled += record.h.size * s
         stats = replace(run.stats, wall_time=time.perf_counter() - began) + Stats(jacobians=pulled)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,12 @@ class Autograd:
         leaves = [*w.values(), r0]
         if keep:
             rows = [torch.from_numpy(seeds[k]) for k in keep]
-            got = torch.autograd.grad([outputs[k] for k in keep], leaves, rows, allow_unused=True)
+            got: tuple[Any, ...] = torch.autograd.grad([outputs[k] for k in keep], leaves, rows, allow_unused=True)
         else:
             got = (None,) * len(leaves)
-        parts = [np.zeros(leaf.numel()) if g is None else g.numpy().ravel() for g, leaf in zip(got, leaves, strict=True)]
+        parts = [
+            np.zeros(leaf.numel()) if g is None else g.numpy().ravel() for g, leaf in zip(got, leaves, strict=True)
+        ]
         vector = np.concatenate([np.empty(0), *parts[:-1]])
         stats = replace(steps.stats, wall_time=time.perf_counter() - began)
         return result(problem, self.name, steps.loss, vector, parts[-1] + steps.l_r0, steps.readout, stats)

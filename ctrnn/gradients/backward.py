@@ -33,11 +33,17 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     wanted = np.unique(np.append(observed, t1))
     if interpolate:
         if settings.library == "torchdiffeq":
-            raise UsageError("solver", given=settings.solver, allowed="a solver with dense output, for mode='interpolate'",
-                             hint="mode='backsolve', or one of our own or SciPy's solvers")  # fmt: skip
+            raise UsageError(
+                "solver",
+                given=settings.solver,
+                allowed="a solver with dense output, for mode='interpolate'",
+                hint="mode='backsolve', or one of our own or SciPy's solvers",
+            )
         r_of_t, states, stats = dense_solution(ahead.bound, ahead.start(), problem, settings, wanted)
     else:
-        found = solve(ahead.bound, ahead.start(), t0, problem.stops, problem.is_break, settings, wanted, label=f"{name}, forward")
+        found = solve(
+            ahead.bound, ahead.start(), t0, problem.stops, problem.is_break, settings, wanted, label=f"{name}, forward"
+        )
         states, stats = found.r, found.stats
     at_end = states[-1]
 
@@ -51,16 +57,39 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     size = n + kernel.groups * kernel.columns
     if interpolate:
         signals = stack(problem.signals, r_of_t) if problem.signals.size else r_of_t
-        bound = augmented_bound(ahead.base, augmented.backward, size, problem.field.input_size, abi.JACOBIAN, ahead.loss,
-                                True, objective.readout_size, signals.program(), signals.size, r_is_input=True)  # fmt: skip
+        bound = augmented_bound(
+            ahead.base,
+            augmented.backward,
+            size,
+            problem.field.input_size,
+            abi.JACOBIAN,
+            ahead.loss,
+            True,
+            objective.readout_size,
+            signals.program(),
+            signals.size,
+            r_is_input=True,
+        )
         y = np.zeros(size)
     else:
-        bound = augmented_bound(ahead.base, augmented.backward, n + size, problem.field.input_size, abi.JACOBIAN, ahead.loss,
-                                True, objective.readout_size)  # fmt: skip
+        bound = augmented_bound(
+            ahead.base,
+            augmented.backward,
+            n + size,
+            problem.field.input_size,
+            abi.JACOBIAN,
+            ahead.loss,
+            True,
+            objective.readout_size,
+        )
         y = np.concatenate([at_end[:n], np.zeros(size)])
     lam = 0 if interpolate else n
 
-    settings = settings if settings.library else replace(settings, rtol=float(np.min(settings.rtol)), atol=float(np.min(settings.atol)))
+    settings = (
+        settings
+        if settings.library
+        else replace(settings, rtol=float(np.min(settings.rtol)), atol=float(np.min(settings.atol)))
+    )
     groups = (0, n, size) if interpolate else (0, n, 2 * n, n + size)
     # from one observation to the one before it, down to t0
     step = None
@@ -68,7 +97,9 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     for start, end in zip(marks[:-1], marks[1:], strict=True):
         y[lam : lam + n] += _jump(observed, jumps, start)
         stops, is_break = _between(problem, start, end)
-        found = solve(bound, y, start, stops, is_break, settings, np.array([end]), groups, step, label=f"{name}, backward")
+        found = solve(
+            bound, y, start, stops, is_break, settings, np.array([end]), groups, step, label=f"{name}, backward"
+        )
         y, step = found.r[-1].copy(), found.step
         stats = stats + replace(found.stats, jacobians=found.stats.evaluations)
     y[lam : lam + n] += _jump(observed, jumps, t0)
@@ -86,5 +117,3 @@ def _between(problem: Problem, start: float, end: float) -> tuple[Array, Array]:
     """The problem's stops from start down to end < start, and whether F jumps at them."""
     inside = (problem.stops < start) & (problem.stops > end)
     return np.append(problem.stops[inside][::-1], end), np.append(problem.is_break[inside][::-1], True)
-
-

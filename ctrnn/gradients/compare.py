@@ -61,10 +61,14 @@ class Comparison:
                 continue
             digits = "ref." if row.is_reference else f"{row.digits:.1f}"
             memory = "–" if row.memory is None else _bytes(row.memory)
-            lines.append(f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_time(row.time):>11}{memory:>11}"
-                         f"{row.gradient.stats.evaluations:>10}")  # fmt: skip
-        lines.append(f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0], each entry times its parameter; "
-                     f"reference: {self.reference}")  # fmt: skip
+            lines.append(
+                f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_time(row.time):>11}{memory:>11}"
+                f"{row.gradient.stats.evaluations:>10}"
+            )
+        lines.append(
+            f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0], each entry times its parameter; "
+            f"reference: {self.reference}"
+        )
         return "\n".join(lines)
 
 

@@ -64,9 +64,15 @@ class ComplexStep:
             directions = torch.eye(m + n, dtype=torch.complex128)
             total = torch.func.vmap(moved, chunk_size=256)(directions).numpy()
         except (RuntimeError, TypeError) as error:
-            raise UsageError("method", given="complex-step", allowed="a field of analytic functions",
-                             hint=f"method='central-difference' (torch says: {str(error).splitlines()[0]})") from error  # fmt: skip
-        stats = replace(steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=time.perf_counter() - began)
+            raise UsageError(
+                "method",
+                given="complex-step",
+                allowed="a field of analytic functions",
+                hint=f"method='central-difference' (torch says: {str(error).splitlines()[0]})",
+            ) from error
+        stats = replace(
+            steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=time.perf_counter() - began
+        )
         return result(problem, self.name, steps.loss, total[:m], total[m:] + steps.l_r0, steps.readout, stats)
 
 

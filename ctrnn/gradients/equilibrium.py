@@ -95,9 +95,7 @@ def equilibrium_gradient(
     F, J = field(t, r, x), field.jacobian(t, r, x)
     # written so that a NaN in F or J is refused too
     if not (np.abs(F) <= REST_TOLERANCE * rest_scale(J, r)).all():
-        raise NotAtRestError(
-            float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters"
-        )
+        raise NotAtRestError(float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters")
     try:
         solved = right_divide(np.eye(field.n) if dl_dr is None else dl_dr, J, inverse)
     except NotHurwitzError as error:

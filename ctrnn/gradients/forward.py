@@ -30,8 +30,12 @@ class ForwardSystem:
         self.base, self.kernel = base, base.kernel
         slot = abi.LEAK if leak_only else abi.JACOBIAN
         if not base.system.table[slot]:
-            raise UsageError("method", given="RFLO", allowed="a network: only there is the leak a part of its own",
-                             hint="ctrnn.RateNetwork(1, inputs=1, activation='linear') is the scalar example")  # fmt: skip
+            raise UsageError(
+                "method",
+                given="RFLO",
+                allowed="a network: only there is the leak a part of its own",
+                hint="ctrnn.RateNetwork(1, inputs=1, activation='linear') is the scalar example",
+            )
         g, c, n = base.kernel.groups, base.kernel.columns, self.n
         objective = problem.objective
         self.loss = LossRate(problem) if objective is not None and objective.times is None else None
@@ -40,7 +44,14 @@ class ForwardSystem:
         if self.loss is not None:
             self.sizes |= {"l": 1, "g": g * c * with_p, "g0": n * with_p, "g_o": readout}
         self.bound: Bound = augmented_bound(
-            base, augmented.forward, sum(self.sizes.values()), problem.field.input_size, slot, self.loss, with_p, readout
+            base,
+            augmented.forward,
+            sum(self.sizes.values()),
+            problem.field.input_size,
+            slot,
+            self.loss,
+            with_p,
+            readout,
         )
 
     def start(self) -> Array:
@@ -80,11 +91,16 @@ class ForwardSystem:
             if self.with_p:
                 w = np.append(np.abs(self.problem.field.vector), 0.0)[self.kernel.index]
                 scale = np.where(w > 0, w, 1.0).reshape(self.kernel.groups, 1, self.kernel.columns)
-                self.part(atol, "P")[...] = (rest_atol / np.broadcast_to(scale, (self.kernel.groups, n, self.kernel.columns))).ravel()
+                self.part(atol, "P")[...] = (
+                    rest_atol / np.broadcast_to(scale, (self.kernel.groups, n, self.kernel.columns))
+                ).ravel()
         elif settings.library:
             raise UsageError("error_control", given=error_control, allowed="'all', on another library's solver")
-        return replace(settings, rtol=rtol if settings.library == "" else settings.rtol,
-                       atol=atol if settings.library != "torchdiffeq" else settings.atol), (0, n, N)  # fmt: skip
+        return replace(
+            settings,
+            rtol=rtol if settings.library == "" else settings.rtol,
+            atol=atol if settings.library != "torchdiffeq" else settings.atol,
+        ), (0, n, N)
 
 
 def forward_gradient(
@@ -98,8 +114,17 @@ def forward_gradient(
     settings, groups = system.tolerances(settings, error_control)
     integral = objective.times is None
     save_at = problem.stops[-1:] if integral else problem.observed
-    found = solve(system.bound, system.start(), problem.t_span[0], problem.stops, problem.is_break, settings, save_at,
-                  groups, label=name)  # fmt: skip
+    found = solve(
+        system.bound,
+        system.start(),
+        problem.t_span[0],
+        problem.stops,
+        problem.is_break,
+        settings,
+        save_at,
+        groups,
+        label=name,
+    )
     y = found.r
     if integral:
         loss, g_o = float(system.part(y, "l")[-1, 0]), system.part(y, "g_o")[-1]

@@ -69,8 +69,10 @@ def result(
     """Put a gradient together, and refuse one that is not finite."""
     objective = problem.needs_objective(method)
     if not (np.isfinite(loss) and np.isfinite(vector).all() and np.isfinite(r0).all() and np.isfinite(readout).all()):
-        raise NotFiniteError("the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
-                             "objective near the solution; it may take a logarithm or divide by 0 there")  # fmt: skip
+        raise NotFiniteError(
+            "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
+            "objective near the solution; it may take a logarithm or divide by 0 there"
+        )
     named = objective.unflatten_readout(readout) if objective.readout_size else None
     f = problem.field
     return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, lambda: f.labels)
@@ -88,7 +90,12 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "complex-step": ("differences", "ComplexStep", {}),
     "central-difference": ("differences", "CentralDifference", {}),
 }
-_ALSO = {"bptt": "adjoint", "continuous-rtrl": "rtrl-continuous", "backsolve": "adjoint-backsolve", "interpolate": "adjoint-interpolate"}
+_ALSO = {
+    "bptt": "adjoint",
+    "continuous-rtrl": "rtrl-continuous",
+    "backsolve": "adjoint-backsolve",
+    "interpolate": "adjoint-interpolate",
+}
 
 
 def method_named(method: Any, problem: Problem, settings: Settings) -> Method:

@@ -43,7 +43,16 @@ def recorded(problem: Problem, settings: Settings, caller: str) -> Steps:
     tableau = tableau_of(settings, caller)
     s, n = tableau.stages, problem.field.n
     a, b = tableau.a[:s, :s], tableau.b[:s]
-    run = Integration(problem.bind(), problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label=caller)
+    run = Integration(
+        problem.bind(),
+        problem.r0,
+        problem.t_span[0],
+        problem.stops,
+        problem.is_break,
+        settings,
+        keep="stages",
+        label=caller,
+    )
     losses = Losses(problem, b)
     loss, l_r0, readout = losses.start()
     records, jumps, sources = [], [], []

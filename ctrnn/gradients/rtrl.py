@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import forward_gradient
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
@@ -77,7 +76,9 @@ class RTRL:
         groups, columns = bound.kernel.groups, bound.kernel.columns
         a, b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
         block = self.block or default_block(n, groups * columns, s)
-        run = Integration(bound, problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label="RTRL")
+        run = Integration(
+            bound, problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label="RTRL"
+        )
         losses = Losses(problem, b)
         loss, g0, g_o = losses.start()
         g = np.zeros((groups, columns))
@@ -92,8 +93,20 @@ class RTRL:
                 K = np.empty((steps, s, n, n + 1))
             rows = np.eye(n, n + 1)
             C = np.zeros((groups, n + 1, columns))
-            pullback(bound.system, a, b, record.h, record.stage_t, record.stage_r, record.stage_x,
-                     part.jumps, part.sources, rows, K[:steps], C)  # fmt: skip
+            pullback(
+                bound.system,
+                a,
+                b,
+                record.h,
+                record.stage_t,
+                record.stage_r,
+                record.stage_x,
+                part.jumps,
+                part.sources,
+                rows,
+                K[:steps],
+                C,
+            )
             bound.raise_pending()
             phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
             g += lam @ P + C[:, n]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ctrnn.errors import UnknownNameError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
@@ -64,10 +62,23 @@ def sensitivities(
     problem = problem.replace(objective=None)
     system = ForwardSystem(problem, leak_only=leak_only)
     settings, groups = system.tolerances(settings, error_control)
-    found = solve(system.bound, system.start(), problem.t_span[0], problem.stops, problem.is_break, settings, saved, groups,
-                  label="sensitivities")  # fmt: skip
+    found = solve(
+        system.bound,
+        system.start(),
+        problem.t_span[0],
+        problem.stops,
+        problem.is_break,
+        settings,
+        saved,
+        groups,
+        label="sensitivities",
+    )
     n = problem.field.n
     return Sensitivities(
-        found.t, found.r[:, :n].copy(), system.p(found.r), system.part(found.r, "S").reshape(-1, n, n).copy(),
-        tuple(problem.field.labels), found.stats,
-    )  # fmt: skip
+        found.t,
+        found.r[:, :n].copy(),
+        system.p(found.r),
+        system.part(found.r, "S").reshape(-1, n, n).copy(),
+        tuple(problem.field.labels),
+        found.stats,
+    )

@@ -46,7 +46,7 @@ SIGNATURES = {
     JACOBIAN: types.void(_i, _d, _i, _i, _i, _i),
     LEAK: types.void(_i, _d, _i, _i, _i, _i),
 }
-_CTYPES = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
+_CTYPES: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
 
 
 class System(NamedTuple):
@@ -76,7 +76,12 @@ def view(address: int, *shape: int) -> np.ndarray:
     size = int(np.prod(shape))
     if size == 0:
         return np.empty(shape)
-    return np.frombuffer((ctypes.c_double * size).from_address(address), dtype=np.float64).reshape(shape)
+    return np.ctypeslib.as_array((ctypes.c_double * size).from_address(address)).reshape(shape)
+
+
+def view_ctx(address: int) -> np.ndarray:
+    """The common entries of a ctx at an address, likewise."""
+    return np.ctypeslib.as_array((ctypes.c_int64 * EXTRA).from_address(address))
 
 
 def _call(signature: Any) -> Any:
@@ -168,9 +173,7 @@ def alive(*arrays):
 def _dgemm(typingctx, address, transa, transb, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc):
     """BLAS dgemm (Fortran order) at an address; every argument by reference, integers of 32 bits."""
     i32, i8, f64 = ir.IntType(32), ir.IntType(8), ir.DoubleType()
-    signature = types.void(
-        _i, types.boolean, types.boolean, _i, _i, _i, _d, _i, _i, _i, _i, _d, _i, _i
-    )
+    signature = types.void(_i, types.boolean, types.boolean, _i, _i, _i, _d, _i, _i, _i, _i, _d, _i, _i)
 
     def codegen(context, builder, _signature, arguments):
         def slot(kind, value):

@@ -16,12 +16,27 @@ The loss is reached through an address too, loss(size, r, s, out): s are the tar
 field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
 """
 
-import numpy as np
 from numba import cfunc, njit
 
 from ctrnn.kernels.abi import (
-    ACCUMULATE, COLUMNS, DGEMM, EXTRA, F, GROUPS, JACOBIAN, SIGNATURES, VJP, X_STRIDE,
-    at, call_accumulate, call_elementwise, call_f, call_vjp, doubles, gemm, integers,
+    ACCUMULATE,
+    COLUMNS,
+    DGEMM,
+    EXTRA,
+    GROUPS,
+    JACOBIAN,
+    SIGNATURES,
+    VJP,
+    X_STRIDE,
+    F,
+    at,
+    call_accumulate,
+    call_elementwise,
+    call_f,
+    call_vjp,
+    doubles,
+    gemm,
+    integers,
 )  # fmt: skip
 
 # ctx of an augmented field: that of the base field is at BASE, its table at TABLE

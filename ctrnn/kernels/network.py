@@ -21,8 +21,24 @@ import numpy as np
 from numba import cfunc, njit
 
 from ctrnn.kernels.abi import (
-    ACCUMULATE, COLUMNS, DGEMM, EXTRA, F, JACOBIAN, LEAK, SCRATCH, SIGNATURES, VJP, X_STRIDE,
-    alive, at, call_elementwise, call_partials, doubles, gemm, integers,
+    ACCUMULATE,
+    COLUMNS,
+    DGEMM,
+    EXTRA,
+    JACOBIAN,
+    LEAK,
+    SCRATCH,
+    SIGNATURES,
+    VJP,
+    X_STRIDE,
+    F,
+    alive,
+    at,
+    call_elementwise,
+    call_partials,
+    doubles,
+    gemm,
+    integers,
 )  # fmt: skip
 
 # ctx entries of a network

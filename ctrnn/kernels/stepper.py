@@ -28,7 +28,9 @@ DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, BAD_START = range(6)
 # clock: float64 state of the integration
 T, H, ERR_BEFORE, START, CLOCK_SIZE = 0, 1, 2, 3, 4
 # count: int64 state of the integration
-STEPS, REJECTED, EVALUATIONS, NEXT_STOP, GRID, HAVE_K1, STIFF, STIFF_HITS, NONSTIFF, SAVED, RECORDED, COUNT_SIZE = range(12)
+STEPS, REJECTED, EVALUATIONS, NEXT_STOP, GRID, HAVE_K1, STIFF, STIFF_HITS, NONSTIFF, SAVED, RECORDED, COUNT_SIZE = (
+    range(12)
+)
 
 
 class Method(NamedTuple):
@@ -159,9 +161,7 @@ def _finite(r):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(
-    system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r
-):
+def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r):
     """Step until the record is full, the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError
 from ctrnn.learning.transforms import Coordinates
 
 Array = NDArray[np.float64]

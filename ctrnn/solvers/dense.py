@@ -42,7 +42,9 @@ def dense_solution(
     return Polynomials(np.concatenate(starts), np.concatenate(coefficients)), run.saved, run.stats
 
 
-def _with_scipy(bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array) -> tuple[Polynomials, Array, Stats]:
+def _with_scipy(
+    bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array
+) -> tuple[Polynomials, Array, Stats]:
     import time
     import warnings
 
@@ -67,8 +69,13 @@ def _with_scipy(bound: Bound, r0: Array, problem: Problem, settings: Settings, s
             options: dict[str, Any] = options_for(method, settings, rate)
             found = solve_ivp(rate, (a, b), r, method=method, dense_output=True, **options)
         if found.status < 0:
-            raise StepUnderflowError(f"scipy:{method}: {found.message}", t=float(found.t[-1]), r=found.y[:, -1], h=0.0,
-                                     hint="another solver, larger tolerances or a shorter t_span")  # fmt: skip
+            raise StepUnderflowError(
+                f"scipy:{method}: {found.message}",
+                t=float(found.t[-1]),
+                r=found.y[:, -1],
+                h=0.0,
+                hint="another solver, larger tolerances or a shorter t_span",
+            )
         inside = save_at[(save_at > a) & (save_at <= b)]
         saved.append(found.sol(inside).T if inside.size else np.empty((0, r.size)))
         h = np.diff(found.t)

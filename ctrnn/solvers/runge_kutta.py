@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from ctrnn.trajectory import Stats
 BLOCK = 4096
 
 
-@lru_cache(maxsize=None)
+@cache
 def method(name: str) -> Method:
     """A tableau in the form of the compiled stepper."""
     tableau = tableaus.get(name)
@@ -67,8 +67,12 @@ class Integration:
     ) -> None:
         tableau = tableaus.get(settings.solver)
         if settings.dt is None and not tableau.embedded_orders:
-            raise UsageError("dt", given=None, allowed=f"a step size: {tableau.name} has no error estimate",
-                             hint="dt=..., or an adaptive solver such as 'tsit5'")  # fmt: skip
+            raise UsageError(
+                "dt",
+                given=None,
+                allowed=f"a step size: {tableau.name} has no error estimate",
+                hint="dt=..., or an adaptive solver such as 'tsit5'",
+            )
         self.bound, self.tableau, self.settings, self.keep, self.label = bound, tableau, settings, keep, label
         n, stride = bound.n, bound.x_stride
         self.method = method(settings.solver)
@@ -78,7 +82,13 @@ class Integration:
         atol = np.broadcast_to(np.asarray(settings.atol, dtype=float), (n,)).copy()
         boundaries = np.array(groups or (0, n), dtype=np.int64)
         self.control = Control(
-            rtol, atol, boundaries, float(settings.dt or 0.0), direction, float(settings.min_step), int(settings.max_steps)
+            rtol,
+            atol,
+            boundaries,
+            float(settings.dt or 0.0),
+            direction,
+            float(settings.min_step),
+            int(settings.max_steps),
         )
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
@@ -107,8 +117,9 @@ class Integration:
         h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0])
         self.bound.raise_pending()
         if h < 0.0:
-            raise DivergenceError("the field is not finite at the start", t=t0, r=self.r, h=0.0,
-                                  hint="other parameters or another r0")  # fmt: skip
+            raise DivergenceError(
+                "the field is not finite at the start", t=t0, r=self.r, h=0.0, hint="other parameters or another r0"
+            )
         span = abs(self.stops[-1] - t0)
         h = max(h if first_step is None else first_step, self.settings.min_step)
         self.clock[stepper.H] = min(h, span)
@@ -121,9 +132,14 @@ class Integration:
         stages = C if self.keep in ("stages", "dense") else 0
         dense = C if self.keep == "dense" else 0
         return Record(
-            np.empty(C), np.empty(C), np.empty((C, n)), np.empty((stages, s)), np.empty((stages, s, n)),
-            np.empty((stages, s, stride)), np.empty((dense, total, n)),
-        )  # fmt: skip
+            np.empty(C),
+            np.empty(C),
+            np.empty((C, n)),
+            np.empty((stages, s)),
+            np.empty((stages, s, n)),
+            np.empty((stages, s, stride)),
+            np.empty((dense, total, n)),
+        )
 
     def blocks(self, capacity: int = BLOCK) -> Iterator[Record]:
         """Run, and yield the record of each block of up to ``capacity`` steps; raises SolverError on failure."""
@@ -133,9 +149,22 @@ class Integration:
             while True:
                 began = time.perf_counter()
                 status = stepper.advance(
-                    self.bound.system, self.method, self.control, self.stops, self.is_break, self.clock, self.count,
-                    self.r, self._k, self._y, self._x, self._work, record, self.save_at, self.saved,
-                )  # fmt: skip
+                    self.bound.system,
+                    self.method,
+                    self.control,
+                    self.stops,
+                    self.is_break,
+                    self.clock,
+                    self.count,
+                    self.r,
+                    self._k,
+                    self._y,
+                    self._x,
+                    self._work,
+                    record,
+                    self.save_at,
+                    self.saved,
+                )
                 self.wall_time += time.perf_counter() - began
                 self.bound.raise_pending()
                 if status not in (stepper.DONE, stepper.FULL):
@@ -159,21 +188,34 @@ class Integration:
         c = self.count
         name = self.tableau.name if self.settings.dt is None else f"{self.tableau.name}, dt = {self.settings.dt:g}"
         return Stats(
-            solver=name, steps=int(c[stepper.STEPS]), rejected=int(c[stepper.REJECTED]),
-            evaluations=int(c[stepper.EVALUATIONS]), wall_time=self.wall_time, stiff=bool(c[stepper.STIFF]),
-        )  # fmt: skip
+            solver=name,
+            steps=int(c[stepper.STEPS]),
+            rejected=int(c[stepper.REJECTED]),
+            evaluations=int(c[stepper.EVALUATIONS]),
+            wall_time=self.wall_time,
+            stiff=bool(c[stepper.STIFF]),
+        )
 
     def _failure(self, status: int) -> SolverError:
         stiff = bool(self.count[stepper.STIFF])
-        t, h = float(self.clock[stepper.T]), float(self.clock[stepper.H] if self.settings.dt is None else self.settings.dt)
+        t, h = (
+            float(self.clock[stepper.T]),
+            float(self.clock[stepper.H] if self.settings.dt is None else self.settings.dt),
+        )
         where: dict[str, Any] = {"t": t, "r": self.r.copy(), "h": h}
         if status == stepper.DIVERGED:
-            hint = "a smaller dt, or an adaptive solver" if self.settings.dt else "a shorter t_span: the solution may end here"
+            hint = (
+                "a smaller dt, or an adaptive solver"
+                if self.settings.dt
+                else "a shorter t_span: the solution may end here"
+            )
             return DivergenceError("the solution became infinite or NaN", hint=hint, **where)
         why = "; stiffness suspected: the step is limited by stability, not by accuracy" if stiff else ""
         stiff_hint = "solver='scipy:LSODA', 'scipy:BDF' or 'scipy:Radau'"
         if status == stepper.UNDERFLOW:
-            hint = stiff_hint if stiff else "a larger rtol or atol, or a shorter t_span: the solution may be singular here"
+            hint = (
+                stiff_hint if stiff else "a larger rtol or atol, or a shorter t_span: the solution may be singular here"
+            )
             return StepUnderflowError(f"the step size fell below what moves t{why}", hint=hint, **where)
         hint = stiff_hint if stiff else "a larger max_steps, rtol or atol"
         return TooManyStepsError(f"more than {self.settings.max_steps} steps{why}", hint=hint, **where)
@@ -182,6 +224,10 @@ class Integration:
 def tableau_of(settings: Settings, caller: str) -> Tableau:
     """The tableau behind the settings; a gradient through our own steps needs one."""
     if settings.library:
-        raise UsageError("solver", given=settings.solver, allowed=f"one of {', '.join(tableaus.names())}, for {caller}",
-                         hint='RTRL(mode="continuous") or Adjoint(mode="backsolve"), which take any solver')  # fmt: skip
+        raise UsageError(
+            "solver",
+            given=settings.solver,
+            allowed=f"one of {', '.join(tableaus.names())}, for {caller}",
+            hint='RTRL(mode="continuous") or Adjoint(mode="backsolve"), which take any solver',
+        )
     return tableaus.get(settings.solver)

@@ -53,8 +53,13 @@ def solve_with_scipy(
             warnings.simplefilter("ignore", UserWarning)
             found = solve_ivp(rate, (a, b), r, method=method, dense_output=wanted is not None, **options)
         if found.status < 0:
-            raise StepUnderflowError(f"scipy:{method}: {found.message}", t=float(found.t[-1]), r=found.y[:, -1], h=0.0,
-                                     hint="another solver, larger tolerances or a shorter t_span")  # fmt: skip
+            raise StepUnderflowError(
+                f"scipy:{method}: {found.message}",
+                t=float(found.t[-1]),
+                r=found.y[:, -1],
+                h=0.0,
+                hint="another solver, larger tolerances or a shorter t_span",
+            )
         steps = found.t.size - 1
         if wanted is None:
             return found.t[1:], found.y[:, 1:].T, found.y[:, -1], steps

@@ -136,8 +136,13 @@ def solve_by_pieces(
         wanted = None if save_at is None else save_at[(way * save_at > way * a) & (way * save_at <= way * b)]
         t, found, r, count = piece(rate, a, b, r, wanted)
         if not np.isfinite(r).all() or not np.isfinite(found).all():
-            raise DivergenceError(f"{name}: the solution became infinite or NaN", t=a, r=states[-1][-1] if len(states[-1]) else r0,
-                                  h=abs(b - a), hint="another solver, or a shorter t_span")  # fmt: skip
+            raise DivergenceError(
+                f"{name}: the solution became infinite or NaN",
+                t=a,
+                r=states[-1][-1] if len(states[-1]) else r0,
+                h=abs(b - a),
+                hint="another solver, or a shorter t_span",
+            )
         times.append(t)
         states.append(found)
         steps += count
@@ -178,8 +183,16 @@ def simulate(
     """
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
-    found = solve(problem.bind(), problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, saved,
-                  label="simulate")  # fmt: skip
+    found = solve(
+        problem.bind(),
+        problem.r0,
+        problem.t_span[0],
+        problem.stops,
+        problem.is_break,
+        settings,
+        saved,
+        label="simulate",
+    )
     return Trajectory(found.t, found.r, problem.field.state_names, found.stats)
 
 
@@ -193,5 +206,9 @@ def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
         raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed="increasing times")
     slack = 1e-12 * max(abs(span[0]), abs(span[1]))
     if times[0] < span[0] - slack or times[-1] > span[1] + slack:
-        raise UsageError(name, given=f"times from {times[0]:g} to {times[-1]:g}", allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}")
+        raise UsageError(
+            name,
+            given=f"times from {times[0]:g} to {times[-1]:g}",
+            allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}",
+        )
     return np.clip(times, *span)

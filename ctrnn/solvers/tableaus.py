@@ -330,10 +330,7 @@ _DOP853 = _tableau(
 )
 # fmt: on
 
-_TABLEAUS = {
-    tableau.name: tableau
-    for tableau in (_EULER, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853)
-}
+_TABLEAUS = {tableau.name: tableau for tableau in (_EULER, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853)}
 _ALIASES = {
     "bosh3": "bs3",
     "bs32": "bs3",

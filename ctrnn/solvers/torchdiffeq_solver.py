@@ -51,8 +51,13 @@ def solve_with_torchdiffeq(
                 options=options,
             ).numpy()
         except AssertionError as error:
-            raise StepUnderflowError(f"torchdiffeq:{method}: {error}", t=a, r=r, h=0.0,
-                                     hint="another solver, larger tolerances or a shorter t_span") from error  # fmt: skip
+            raise StepUnderflowError(
+                f"torchdiffeq:{method}: {error}",
+                t=a,
+                r=r,
+                h=0.0,
+                hint="another solver, larger tolerances or a shorter t_span",
+            ) from error
         # np.unique sorted the times: find the wanted ones again
         place = np.searchsorted(times * (1 if b > a else -1), wanted * (1 if b > a else -1))
         return wanted, found[place], found[-1], times.size - 1
