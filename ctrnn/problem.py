@@ -14,7 +14,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
-from ctrnn.inputs.times import align
+from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.objective import BoundObjective, Objective
 
 
@@ -72,11 +72,13 @@ class Problem:
                 _covered("objective.target or weight", self.objective.signals, t0, t1)
                 breaks.append(self.objective.signals.breaks)
         every = merge_times([t0, t1], times, *breaks)
+        for end in (t0, t1):  # times that are the end but for rounding: no step between the two
+            every[abs(every - end) <= RESOLUTION * abs(end)] = end
+        every = np.unique(every)
         #: (K,) times strictly inside t_span, or its end, that a solver steps onto, and whether F jumps there
         self.stops = np.append(every[(every > t0) & (every < t1)], t1)
         jumps = merge_times(np.empty(0), *breaks)
-        near = np.searchsorted(every, jumps, side="right") - 1
-        self.is_break = np.isin(self.stops, every[near[near >= 0]]) if jumps.size else np.zeros(self.stops.size, bool)
+        self.is_break = np.isin(self.stops, align(jumps, every))
         self.x = self._x.aligned(every)
         self._every = every
         #: (K,) the objective's observation times, each on a stop or at t0; empty without
@@ -196,8 +198,22 @@ class Settings:
             raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
         if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
             raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
-        if not (np.isfinite(self.min_step) and self.min_step >= 0):
+        if checked_array("min_step", self.min_step, ()) < 0:
             raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+
+    def tolerances(self, n: int) -> tuple[Array, Array]:
+        """rtol and atol of n components, (n,) each; raises UsageError where that is impossible."""
+        both = []
+        for name in ("rtol", "atol"):
+            value = np.asarray(getattr(self, name), dtype=float)
+            if value.shape not in ((), (n,)):
+                raise UsageError(name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components")
+            both.append(np.broadcast_to(value, (n,)).copy())
+        rtol, atol = both
+        if ((rtol == 0) & (atol == 0)).any():
+            k = int(np.argmax((rtol == 0) & (atol == 0)))
+            raise UsageError("rtol, atol", given=f"both zero for component {k}", allowed="at least one of them positive")
+        return rtol, atol
 
     @property
     def library(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.gradients.gradient import Gradient, result
-from ctrnn.gradients.replay import field_inputs, recorded, replay
+from ctrnn.gradients.replay import field_inputs, recorded, replay, within_mask
 from ctrnn.problem import Problem, Settings
 
 
@@ -45,6 +45,6 @@ class Autograd:
         parts = [
             np.zeros(leaf.numel()) if g is None else g.numpy().ravel() for g, leaf in zip(got, leaves, strict=True)
         ]
-        vector = np.concatenate([np.empty(0), *parts[:-1]])
+        vector = within_mask(problem.field, np.concatenate([np.empty(0), *parts[:-1]]))
         stats = replace(steps.stats, wall_time=time.perf_counter() - began)
         return result(problem, self.name, steps.loss, vector, parts[-1] + steps.l_r0, steps.readout, stats)

@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
-from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.gradient import Gradient, check_finite, result
 from ctrnn.gradients.integral import augmented_bound, loss_at_observations
 from ctrnn.inputs import stack
 from ctrnn.problem import Problem, Settings
@@ -31,6 +31,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     ahead = ForwardSystem(problem, with_p=False)
     observed = problem.observed
     wanted = np.unique(np.append(observed, t1))
+    forward, parts = ahead.tolerances(settings, "all")
     if interpolate:
         if settings.library == "torchdiffeq":
             raise UsageError(
@@ -39,10 +40,18 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
                 allowed="a solver with dense output, for mode='interpolate'",
                 hint="mode='backsolve', or one of our own or SciPy's solvers",
             )
-        r_of_t, states, stats = dense_solution(ahead.bound, ahead.start(), problem, settings, wanted)
+        r_of_t, states, stats = dense_solution(ahead.bound, ahead.start(), problem, forward, wanted)
     else:
         found = solve(
-            ahead.bound, ahead.start(), t0, problem.stops, problem.is_break, settings, wanted, label=f"{name}, forward"
+            ahead.bound,
+            ahead.start(),
+            t0,
+            problem.stops,
+            problem.is_break,
+            forward,
+            wanted,
+            parts,
+            label=f"{name}, forward",
         )
         states, stats = found.r, found.stats
     at_end = states[-1]
@@ -53,6 +62,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     else:
         loss, jumps, g_o = loss_at_observations(problem, states[np.searchsorted(wanted, observed), :n])
 
+    check_finite(loss, jumps)
     kernel = ahead.kernel
     size = n + kernel.groups * kernel.columns
     if interpolate:
@@ -85,11 +95,8 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
         y = np.concatenate([at_end[:n], np.zeros(size)])
     lam = 0 if interpolate else n
 
-    settings = (
-        settings
-        if settings.library
-        else replace(settings, rtol=float(np.min(settings.rtol)), atol=float(np.min(settings.atol)))
-    )
+    # tolerances given for each state say nothing about λ and g: the strictest of them
+    settings = replace(settings, rtol=float(np.min(settings.rtol)), atol=float(np.min(settings.atol)))
     groups = (0, n, size) if interpolate else (0, n, 2 * n, n + size)
     # from one observation to the one before it, down to t0
     step = None

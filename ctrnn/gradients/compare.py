@@ -14,7 +14,7 @@ from ctrnn.errors import CtrnnError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.autograd import Autograd
 from ctrnn.gradients.differences import CentralDifference, ComplexStep
-from ctrnn.gradients.gradient import Gradient, compute, method_named
+from ctrnn.gradients.gradient import Gradient, Method, compute, method_named
 from ctrnn.problem import Problem, Settings
 
 #: methods whose memory lies in torch, which does not tell
@@ -93,30 +93,31 @@ def compare_gradients(
     objective = problem.needs_objective("a comparison of gradients")
     assert objective is not None
     chosen = [method_named(m, problem, settings) for m in methods]
-    judge, name = _reference(problem, settings, reference)
+    judge, its_settings, found = _reference(problem, settings, reference)
+    if judge not in chosen:
+        chosen.append(judge)
     scale = np.concatenate([problem.field.vector, problem.r0])
     scale = np.where(scale == 0, 1.0, np.abs(scale))
-    rows = [_row(method, problem, settings, judge, scale, method.name == name) for method in chosen]
-    if name not in [method.name for method in chosen]:
-        rows.append(_row(method_named(_named(name), problem, settings), problem, settings, judge, scale, True))
-    return Comparison(tuple(rows), name)
+    rows = [
+        _row(method, problem, its_settings if method == judge else settings, found, scale, method == judge)
+        for method in chosen
+    ]
+    through = "" if its_settings is settings else f" through {its_settings.solver} at rtol = {its_settings.rtol:g}"
+    return Comparison(tuple(rows), judge.name + through)
 
 
-def _named(name: str) -> str:
-    return {"complex step": "complex-step", "central differences": "central-difference"}.get(name, name)
-
-
-def _reference(problem: Problem, settings: Settings, wanted: Any) -> tuple[Gradient, str]:
+def _reference(problem: Problem, settings: Settings, wanted: Any) -> tuple[Method, Settings, Gradient]:
+    """The method that judges, how it solves, and its gradient."""
     if wanted is not None:
         method = method_named(wanted, problem, settings)
-        return method.compute(problem, settings), method.name
+        return method, settings, compute(method, problem, settings)
     if settings.library:
         # no steps of our own to replay: an independent solution, much tighter
         settings = Settings("dop853", 1e-12, 1e-13)
     try:
-        return ComplexStep().compute(problem, settings), ComplexStep().name
+        return ComplexStep(), settings, compute(ComplexStep(), problem, settings)
     except CtrnnError:
-        return CentralDifference().compute(problem, settings), CentralDifference().name
+        return CentralDifference(), settings, compute(CentralDifference(), problem, settings)
 
 
 def _row(method: Any, problem: Problem, settings: Settings, judge: Gradient, scale: Array, is_reference: bool) -> Row:

@@ -21,7 +21,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
-from ctrnn.gradients.replay import Steps, field_inputs, recorded, replay
+from ctrnn.gradients.replay import Steps, field_inputs, recorded, replay, within_mask
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 
@@ -73,7 +73,7 @@ class ComplexStep:
         stats = replace(
             steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=time.perf_counter() - began
         )
-        return result(problem, self.name, steps.loss, total[:m], total[m:] + steps.l_r0, steps.readout, stats)
+        return result(problem, self.name, steps.loss, within_mask(problem.field, total[:m]), total[m:] + steps.l_r0, steps.readout, stats)
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,7 @@ class CentralDifference:
             moved[k] += h
             return self._loss(problem, settings, steps, w, moved)
 
-        vector = np.array([_derivative(along_w, k, w[k]) for k in range(field.m)])
-        # a weight outside a mask is not a parameter, though it has a place in the vector
-        vector[~np.isin(np.arange(field.m), field.kernel.index)] = 0.0
+        vector = within_mask(field, np.array([_derivative(along_w, k, w[k]) for k in range(field.m)]))
         g0 = np.array([_derivative(along_r0, k, r0[k]) for k in range(field.n)])
         runs = 1 + 6 * (field.m + field.n)
         stats = replace(steps.stats, evaluations=steps.stats.evaluations * runs, wall_time=time.perf_counter() - began)

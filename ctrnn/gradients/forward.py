@@ -73,7 +73,7 @@ class ForwardSystem:
     def p(self, y: Array) -> Array:
         """dr/dw of states y (T, N), as (T, n, m)."""
         g, c = self.kernel.groups, self.kernel.columns
-        P = self.part(y, "P").reshape(-1, g, self.n, c)
+        P = self.part(y, "P").reshape(len(y), g, self.n, c)
         return np.stack([self.base.rows(P[k]) for k in range(len(P))])
 
     def tolerances(self, settings: Settings, error_control: str) -> tuple[Settings, tuple[int, ...]]:
@@ -131,7 +131,7 @@ def forward_gradient(
         g, g0 = system.part(y, "g")[-1].reshape(kernel.groups, kernel.columns), system.part(y, "g0")[-1]
     else:
         l, l_r, l_o = objective.at_observations(np.ascontiguousarray(y[:, :n]))
-        P = system.part(y, "P").reshape(-1, kernel.groups, n, kernel.columns)
+        P = system.part(y, "P").reshape(len(y), kernel.groups, n, kernel.columns)
         S = system.part(y, "S").reshape(-1, n, n)
         loss, g_o = float(l.sum()), l_o.sum(axis=0)
         g, g0 = np.einsum("tn,tgnc->gc", l_r, P), np.einsum("tn,tnk->k", l_r, S)

@@ -46,10 +46,10 @@ class Gradient:
 
     def __repr__(self) -> str:
         lines = [f"Gradient by {self.method}: loss = {self.loss:.10g}"]
-        shown = list(zip(self.labels(), self.vector, strict=True))[:8] if self.vector.size <= 1000 else []
-        lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in shown]
-        if self.vector.size > len(shown):
-            lines.append(f"  ... and {self.vector.size - len(shown)} more")
+        if self.vector.size <= 8:
+            lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in zip(self.labels(), self.vector, strict=True)]
+        else:
+            lines += [f"  |dl/d{name}| = {np.linalg.norm(value):.6e}, {value.shape}" for name, value in self.parameters.items()]
         lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
         return "\n".join([*lines, f"  {self.stats}"])
 
@@ -63,16 +63,21 @@ class Method(Protocol):
     def compute(self, problem: Problem, settings: Settings) -> Gradient: ...
 
 
+def check_finite(*parts: Array | float) -> None:
+    """Raises NotFiniteError for a loss or a gradient that is infinite or NaN."""
+    if not all(np.isfinite(part).all() for part in parts):
+        raise NotFiniteError(
+            "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
+            "objective near the solution; it may take a logarithm or divide by 0 there"
+        )
+
+
 def result(
     problem: Problem, method: str, loss: float, vector: Array, r0: Array, readout: Array, stats: Stats
 ) -> Gradient:
     """Put a gradient together, and refuse one that is not finite."""
     objective = problem.needs_objective(method)
-    if not (np.isfinite(loss) and np.isfinite(vector).all() and np.isfinite(r0).all() and np.isfinite(readout).all()):
-        raise NotFiniteError(
-            "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
-            "objective near the solution; it may take a logarithm or divide by 0 there"
-        )
+    check_finite(loss, vector, r0, readout)
     named = objective.unflatten_readout(readout) if objective.readout_size else None
     f = problem.field
     return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, lambda: f.labels)

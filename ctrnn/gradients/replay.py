@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.losses import Losses
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
@@ -88,6 +88,13 @@ def replay(steps: Steps, function: Any, w: dict[str, Any], r: Any) -> tuple[list
                 r = r + (h * float(steps.b[i])) * k[i]
         states.append(r)
     return states, stages
+
+
+def within_mask(field: Field, vector: Array) -> Array:
+    """A gradient (m,) with 0 for the weights outside a mask: they have a place in the vector but are no parameters."""
+    held = np.zeros(field.m, dtype=bool)
+    held[field.kernel.index[field.kernel.index >= 0]] = True
+    return np.where(held, vector, 0.0)
 
 
 def field_inputs(problem: Problem) -> Any:

@@ -7,7 +7,7 @@ groups of components where there are several), and the PI controller h ← h · 
 the order of the error estimate plus one (Gustafsson 1991; Hairer, Nørsett & Wanner 1993, II.4 and IV.2).
 Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1).
 
-``advance`` runs until its record is full or the last stop is reached, and can be called again: everything that it has
+``advance`` runs until it has taken a block of steps or the last stop is reached, and can be called again: everything that it has
 to remember is in ``clock``, ``count``, ``r`` and ``k``. It steps onto each stop. An input may jump there, so every x
 inside a step is looked up strictly within the step: from the left at its later end, from the right at its earlier one.
 """
@@ -23,7 +23,7 @@ from ctrnn.kernels.abi import F, at, call_f
 from ctrnn.kernels.signals import evaluate
 
 # What advance returns.
-DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, BAD_START = range(6)
+DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY = range(5)
 
 # clock: float64 state of the integration
 T, H, ERR_BEFORE, START, CLOCK_SIZE = 0, 1, 2, 3, 4
@@ -161,12 +161,15 @@ def _finite(r):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r):
-    """Step until the record is full, the last stop is reached or something fails; returns a status.
+def advance(
+    system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block
+):
+    """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
     r (n,) is the state, in and out; k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
-    survive between calls. save_t (M,) are times whose states go to save_r (M, n).
+    survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for ``block`` steps,
+    or none.
     """
     n = r.size
     s = method.b.size
@@ -175,8 +178,9 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
     capacity = record.t.size
     way = control.direction
     count[RECORDED] = 0
+    full = count[STEPS] + block
     while count[NEXT_STOP] < stops.size:
-        if capacity > 0 and count[RECORDED] == capacity:
+        if count[STEPS] == full:
             return FULL
         if count[STEPS] + count[REJECTED] >= control.max_steps:
             return TOO_MANY
@@ -186,7 +190,8 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
         on_grid = False
         if control.dt > 0.0:
             t_new = clock[START] + way * control.dt * (count[GRID] + 1)
-            slack = 1e-9 * control.dt
+            # a stop that is the grid point but for rounding, also where t is large beside dt
+            slack = max(1e-9 * control.dt, 4.0 * (np.nextafter(abs(stop), np.inf) - abs(stop)))
             on_grid = way * (t_new - stop) <= slack
             if way * (stop - t_new) <= slack:
                 lands = True
@@ -317,10 +322,11 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def first_step(system, control, order, t, r, k1, work, x):
+def first_step(system, control, order, t, r, k1, work, x, limit):
     """The first step size, from the sizes of F and of its change along an Euler step (HNW I, II.4).
 
-    k1 receives F(t, r); returns -1 where that is not finite.
+    F is looked at no farther than ``limit`` from t, where it may jump or end. k1 receives F(t, r); returns -1 where that
+    is not finite.
     """
     n = r.size
     field_at(system, t, t if control.direction > 0.0 else np.nextafter(t, -np.inf), r, work, x, k1)
@@ -335,7 +341,9 @@ def first_step(system, control, order, t, r, k1, work, x):
         if k1[j] != 0.0:
             d1 += (k1[j] / scale) ** 2
     d0, d1 = np.sqrt(d0 / n), np.sqrt(d1 / n)
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+    # d1 is infinite where r = 0 is asked for to a relative tolerance only
+    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 or not np.isfinite(d1) else 0.01 * d0 / d1
+    h0 = min(h0, limit)
     y = np.empty(n)
     k2 = np.empty(n)
     for j in range(n):

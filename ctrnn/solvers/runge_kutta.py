@@ -78,8 +78,7 @@ class Integration:
         self.method = method(settings.solver)
         self.stops, self.is_break = np.ascontiguousarray(stops, dtype=float), np.ascontiguousarray(is_break, dtype=bool)
         direction = 1.0 if self.stops[-1] > t0 else -1.0
-        rtol = np.broadcast_to(np.asarray(settings.rtol, dtype=float), (n,)).copy()
-        atol = np.broadcast_to(np.asarray(settings.atol, dtype=float), (n,)).copy()
+        rtol, atol = settings.tolerances(n)
         boundaries = np.array(groups or (0, n), dtype=np.int64)
         self.control = Control(
             rtol,
@@ -114,15 +113,16 @@ class Integration:
         order = (self.tableau.error_order or 2) - 1
         t0 = self.clock[stepper.START]
         k1 = np.empty(self.bound.n)
-        h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0])
+        ends = self.stops[self.is_break | (self.stops == self.stops[-1])]
+        limit = 0.5 * abs(ends[0] - t0)
+        h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0], limit)
         self.bound.raise_pending()
         if h < 0.0:
             raise DivergenceError(
                 "the field is not finite at the start", t=t0, r=self.r, h=0.0, hint="other parameters or another r0"
             )
-        span = abs(self.stops[-1] - t0)
-        h = max(h if first_step is None else first_step, self.settings.min_step)
-        self.clock[stepper.H] = min(h, span)
+        # Not a step that could not move t, for what F looks like; where that is too long, the step control will say so.
+        self.clock[stepper.H] = max(h if first_step is None else first_step, self.settings.min_step, 100 * np.spacing(abs(t0)))
         self.count[stepper.EVALUATIONS] += 2
         self.wall_time += time.perf_counter() - began
 
@@ -164,6 +164,7 @@ class Integration:
                     record,
                     self.save_at,
                     self.saved,
+                    capacity,
                 )
                 self.wall_time += time.perf_counter() - began
                 self.bound.raise_pending()
@@ -216,7 +217,9 @@ class Integration:
             hint = (
                 stiff_hint if stiff else "a larger rtol or atol, or a shorter t_span: the solution may be singular here"
             )
-            return StepUnderflowError(f"the step size fell below what moves t{why}", hint=hint, **where)
+            least = self.settings.min_step
+            below = f"min_step = {least:g}" if h < least else "what moves t"
+            return StepUnderflowError(f"the step size fell below {below}{why}", hint=hint, **where)
         hint = stiff_hint if stiff else "a larger max_steps, rtol or atol"
         return TooManyStepsError(f"more than {self.settings.max_steps} steps{why}", hint=hint, **where)
 
