@@ -101,6 +101,18 @@ class ConvergenceError(CtrnnError, RuntimeError):
     """An iteration that did not reach its tolerance."""
 
 
+class ReconstructionError(CtrnnError, ArithmeticError):
+    """A state run backwards that does not come back to where it was. Attributes: ``t``, ``relative`` error there."""
+
+    def __init__(self, t: float, relative: float, hint: str) -> None:
+        self.t, self.relative = t, relative
+        super().__init__(f"run backwards, the state at t = {t:.6g} is off by {relative:.2g} (relative). Try: {hint}")
+
+
+class ReconstructionWarning(UserWarning):
+    """A state run backwards has lost digits that the tolerance promised."""
+
+
 class NotHurwitzError(CtrnnError, ArithmeticError):
     """A flow that would grow: some eigenvalue has a real part that is not negative.
 

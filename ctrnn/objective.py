@@ -200,6 +200,11 @@ class BoundObjective:
         self._bind_target()
         self._loss = self._bind_loss()
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the loss is one of NAMED."""
+        return isinstance(self.objective.loss, str) and self.objective.loss in NAMED
+
     def _bind_target(self) -> None:
         """The targets (K, q) and weights (K,) at the times, or both as one signal."""
         y, p = self.objective.target, self.output_size
@@ -257,7 +262,7 @@ class BoundObjective:
         return r if self.selection is None else r[:, self.selection]
 
     def at_observations(self, r: Array, first: int = 0) -> tuple[Array, Array, Array]:
-        """a_k ℓ_k (K,), its ∂/∂r (K, n) and ∂/∂(V, c) (K, readout_size) for r (K, n) at K times.
+        """a_k ℓ_k (K,), its ∂/∂r (K, n) and Σ_k ∂/∂(V, c) (readout_size,) for r (K, n) at K times.
 
         The times are all of them, or K that follow one another from number ``first`` on.
 
@@ -266,25 +271,35 @@ class BoundObjective:
         >>> bound = Objective(target=[3.0], at=2.0, weight=10.0, readout="y").bind(field)
         >>> l, l_r, l_o = bound.at_observations(np.array([[1.0, 2.0]]))
         >>> l, l_r, l_o.shape
-        (array([5.]), array([[  0., -10.]]), (1, 0))
+        (array([5.]), array([[  0., -10.]]), (0,))
         """
         here = slice(first, first + len(r))
-        return self._weighted(r, self.targets[here], self.weights[here])
+        a = self.weights[here]
+        return self._weighted(r, self.targets[here], a, np.ones_like(a))
 
-    def rate(self, r: Array, s: Array) -> tuple[Array, Array, Array]:
-        """a ℓ (T,), its ∂/∂r (T, n) and ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals."""
-        return self._weighted(r, s[:, :-1], s[:, -1])
+    def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
+        """a ℓ (T,), its ∂/∂r (T, n) and Σ_t h_t ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals.
 
-    def _weighted(self, r: Array, y: Array, a: Array) -> tuple[Array, Array, Array]:
+        ``h`` (T,) are the weights of a quadrature, 1 without.
+        """
+        a = s[:, -1]
+        return self._weighted(r, s[:, :-1], a, np.ones_like(a) if h is None else h)
+
+    def _weighted(self, r: Array, y: Array, a: Array, h: Array) -> tuple[Array, Array, Array]:
         if r.shape != (len(a), self.n):
             raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(a), self.n)}")
+        counts = a != 0.0  # a loss that has no weight may be infinite there
+        if not counts.all():
+            l, l_r = np.zeros(len(a)), np.zeros_like(r)
+            l[counts], l_r[counts], l_o = self._weighted(r[counts], y[counts], a[counts], h[counts])
+            return l, l_r, l_o
         if self.readout is None:
             l, l_o = self._loss(self.output(r), y)
             l_r = l_o
             if self.selection is not None:
                 l_r = np.zeros_like(r)
                 l_r[:, self.selection] = l_o
-            return a * l, a[:, None] * l_r, np.empty((len(a), 0))
+            return a * l, a[:, None] * l_r, np.empty(0)
         if self.objective.loss == "cross_entropy":
             log_o = _log_softmax(self.readout.linear(r))
             l = -np.sum(y * log_o, axis=1)
@@ -294,8 +309,9 @@ class BoundObjective:
             l, l_o = self._loss(o, y)
             l_u = self.readout.pullback(o, l_o)
         l_u = a[:, None] * l_u
-        l_V = l_u[:, :, None] * r[:, None, :]
-        return a * l, l_u @ self.readout.V, np.hstack([l_V.reshape(len(a), -1), l_u])
+        # the read-out's gradient is one product over all times, never an outer product a time
+        summed = h[:, None] * l_u
+        return a * l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
 
     def unflatten_readout(self, vector: Array) -> dict[str, Array]:
         """V (p, n) and c (p,) from a flat vector (readout_size,); empty where there is none."""
@@ -401,9 +417,7 @@ class _TorchLoss:
                 raise UsageError("loss", given=given, allowed="a scalar tensor from the callable")
             if not l.requires_grad:
                 hint = "torch operations on o; not numpy, item() or detach()"
-                raise UsageError(
-                    "loss", given=l.item(), allowed="a value that depends on o", hint=hint
-                )
+                raise UsageError("loss", given=l.item(), allowed="a value that depends on o", hint=hint)
             (l_o,) = torch.autograd.grad(l, o)
         return float(l.detach()), l_o.double().numpy()
 

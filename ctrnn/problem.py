@@ -95,7 +95,13 @@ class Problem:
 
     def replace(self, **changes: Any) -> Problem:
         """A copy with other field, r0, t_span, x or objective."""
-        every: dict[str, Any] = {"field": self.field, "r0": self.r0, "t_span": self.t_span, "x": self._x, "objective": self._objective}
+        every: dict[str, Any] = {
+            "field": self.field,
+            "r0": self.r0,
+            "t_span": self.t_span,
+            "x": self._x,
+            "objective": self._objective,
+        }
         unknown = set(changes) - set(every)
         if unknown:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
@@ -207,12 +213,16 @@ class Settings:
         for name in ("rtol", "atol"):
             value = np.asarray(getattr(self, name), dtype=float)
             if value.shape not in ((), (n,)):
-                raise UsageError(name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components")
+                raise UsageError(
+                    name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components"
+                )
             both.append(np.broadcast_to(value, (n,)).copy())
         rtol, atol = both
         if ((rtol == 0) & (atol == 0)).any():
             k = int(np.argmax((rtol == 0) & (atol == 0)))
-            raise UsageError("rtol, atol", given=f"both zero for component {k}", allowed="at least one of them positive")
+            raise UsageError(
+                "rtol, atol", given=f"both zero for component {k}", allowed="at least one of them positive"
+            )
         return rtol, atol
 
     @property

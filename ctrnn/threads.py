@@ -7,6 +7,7 @@ whatever else runs on the machine. Measured on two busy cores: exact RTRL of 128
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 
@@ -19,6 +20,26 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-def one_blas_thread() -> Any:
-    """A context in which BLAS runs on one thread; the former setting comes back at its end."""
-    return _controller().limit(limits=1, user_api="blas")
+class _OneThread:
+    """Limits on the first entry and restores on the last exit, from whichever threads they come."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+                self._limit.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.__exit__(*error)
+
+
+#: a context in which BLAS runs on one thread; the former setting comes back at its end
+one_blas_thread = _OneThread()

@@ -128,13 +128,11 @@ def hare_lynx() -> Problem:
 
 
 def _torch_loss(o, y):
-    return ((o - y) ** 4).sum() + o[0] * o[1] * y[0]
+    return ((o[:2] - y) ** 4).sum() + o[0] * o[1] * y[0]
 
 
 SCENARIOS = (
-    Scenario(
-        "equations-observed", lambda: lotka_volterra(observed_squares(2)), dt=0.11
-    ),
+    Scenario("equations-observed", lambda: lotka_volterra(observed_squares(2)), dt=0.11),
     Scenario("equations-integral", lambda: lotka_volterra(integral_squares(2)), dt=0.11),
     Scenario(
         "driven-partly-observed",
@@ -160,7 +158,7 @@ SCENARIOS = (
     Scenario(
         "rate-network-callable",
         lambda: rate_network(integral_squares(2, loss=_torch_loss, readout=softmax_readout(4))),
-        dt=0.06,
+        dt=0.15,
     ),
     Scenario(
         "relu-network-observed",

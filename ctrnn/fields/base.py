@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -120,7 +120,7 @@ class Field(ABC):
     def with_vector(self, vector: Array) -> Self:
         return self.with_parameters(**self.unflatten(vector))
 
-    def with_parameters(self, **named: Any) -> Self:
+    def with_parameters(self, /, **named: Any) -> Self:
         """A copy with some parameters changed.
 
         Raises UnknownNameError for a name that is no parameter and UsageError for a wrong shape or NaN.
@@ -183,9 +183,9 @@ class Field(ABC):
         """F at one point: r (n,), x (input_size,) -> (n,)."""
         from ctrnn.kernels import point
 
-        bound, r, x = self._at_point(r, x)
+        t, bound, r, x = self._at_point(t, r, x)
         out = np.empty(self.n)
-        point.field(bound.system, float(t), r, x, out)
+        point.field(bound.system, t, r, x, out)
         bound.raise_pending()
         return out
 
@@ -193,9 +193,9 @@ class Field(ABC):
         """J = ∂F/∂r at one point, (n, n)."""
         from ctrnn.kernels import point
 
-        bound, r, x = self._at_point(r, x)
+        t, bound, r, x = self._at_point(t, r, x)
         out = np.empty((self.n, self.n))
-        point.jacobian(bound.system, float(t), r, x, out)
+        point.jacobian(bound.system, t, r, x, out)
         bound.raise_pending()
         return out
 
@@ -203,11 +203,12 @@ class Field(ABC):
         """K J for q rows K (q, n), without forming J; (q, n). One row may come as (n,)."""
         from ctrnn.kernels import point
 
-        bound, r, x = self._at_point(r, x)
-        K = np.asarray(K, dtype=float)
-        columns = np.ascontiguousarray(np.atleast_2d(K).T)
+        t, bound, r, x = self._at_point(t, r, x)
+        K, columns = self._rows(K)
         out = np.empty_like(columns)
-        point.vjp(bound.system, float(t), r, x, columns, out)
+        if not K.size:
+            return np.zeros(K.shape)
+        point.vjp(bound.system, t, r, x, columns, out)
         bound.raise_pending()
         return out.T.reshape(K.shape).copy()
 
@@ -215,11 +216,12 @@ class Field(ABC):
         """K F_w for q rows K (q, n), without forming F_w; (q, m). One row (n,) gives (m,)."""
         from ctrnn.kernels import point
 
-        bound, r, x = self._at_point(r, x)
-        K = np.asarray(K, dtype=float)
-        columns = np.ascontiguousarray(np.atleast_2d(K).T)
+        t, bound, r, x = self._at_point(t, r, x)
+        K, columns = self._rows(K)
+        if not K.size:
+            return np.zeros((*K.shape[:-1], self.m))
         G = np.zeros((bound.kernel.groups, columns.shape[1], bound.kernel.columns))
-        point.accumulate(bound.system, float(t), r, x, columns, G)
+        point.accumulate(bound.system, t, r, x, columns, G)
         bound.raise_pending()
         return bound.rows(G).reshape(K.shape[:-1] + (self.m,))
 
@@ -227,17 +229,29 @@ class Field(ABC):
         """F_w = ∂F/∂w at one point, (n, m)."""
         return self.parameter_vjp(t, r, np.eye(self.n), x)
 
-    def _at_point(self, r: Any, x: Any) -> tuple[Bound, Array, Array]:
+    def _at_point(self, t: Any, r: Any, x: Any) -> tuple[float, Bound, Array, Array]:
+        t = float(checked_array("t", t, ()))
         r = checked_array("r", r, (self.n,))
         if x is None and (self.input_is_optional or self.input_size == 0):
             x = np.zeros(self.input_size)
         if x is None:
             raise UsageError("x", given=None, allowed=f"values of the inputs {', '.join(self.input_names)}")
-        return self._point_bound, r, checked_array("x", np.atleast_1d(x), (self.input_size,))
+        return t, self._point_bound, r, checked_array("x", np.atleast_1d(x), (self.input_size,))
+
+    def _rows(self, K: Any) -> tuple[Array, Array]:
+        """Rows K (q, n) or (n,), checked, and the same as the columns (n, q) that the kernels take."""
+        K = checked_array("K", K)
+        if K.ndim not in (1, 2) or K.shape[-1] != self.n:
+            raise UsageError("K", given=f"shape {K.shape}", allowed=f"shape (q, {self.n}) or ({self.n},)")
+        return K, np.ascontiguousarray(np.atleast_2d(K).T)
 
     @cached_property
     def _point_bound(self) -> Bound:
         return self.bind()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_module", "kernel", "_point_bound")}
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
@@ -254,7 +268,7 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -
     """
     try:
         array = np.array(value, dtype=float, order="C")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(name, given=value, allowed="real numbers") from error
     if shape is not None and array.shape != shape:
         raise UsageError(name, given=f"shape {array.shape}", allowed=f"shape {shape}")
@@ -266,6 +280,8 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -
 
 def checked_names(what: str, names: Any) -> tuple[str, ...]:
     """Names as a tuple without repetitions."""
+    if not isinstance(names, Iterable):
+        raise UsageError(what, given=names, allowed="a list of names")
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():

@@ -7,7 +7,7 @@ is h and G, as text. Its partial derivatives are derived, and everything a netwo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,10 @@ class Cell:
     source: str
     rates: tuple[str, ...]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the mathematics, not the compiled code."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def recipe(self) -> str:
         names = " | ".join(" ".join(part) for part in (self.states, self.preactivations, self.thetas))
         rates = [f"d{z}/dt = {g}" for z, g in zip(self.states, self.rates, strict=True)]
@@ -56,6 +60,7 @@ class Cell:
     def _write(self) -> str:
         import sympy
 
+        from ctrnn.fields.derivatives import derivative
         from ctrnn.fields.expressions import parse
 
         every = self.states + self.preactivations + self.thetas
@@ -81,10 +86,10 @@ class Cell:
 
         A, B, C = len(z), len(u), len(th)
         state, pre, theta = ("z", A), ("u", B), ("th", C)
-        partials = {f"Gz[{a * A + b}, i]": sympy.diff(G[a], z[b]) for a in range(A) for b in range(A)}
-        partials |= {f"Gu[{a * B + b}, i]": sympy.diff(G[a], u[b]) for a in range(A) for b in range(B)}
-        partials |= {f"Gth[{a * C + b}, i]": sympy.diff(G[a], th[b]) for a in range(A) for b in range(C)}
-        partials |= {f"hz[{a}, i]": sympy.diff(h, z[a]) for a in range(A)}
+        partials = {f"Gz[{a * A + b}, i]": derivative(G[a], z[b]) for a in range(A) for b in range(A)}
+        partials |= {f"Gu[{a * B + b}, i]": derivative(G[a], u[b]) for a in range(A) for b in range(B)}
+        partials |= {f"Gth[{a * C + b}, i]": derivative(G[a], th[b]) for a in range(A) for b in range(C)}
+        partials |= {f"hz[{a}, i]": derivative(h, z[a]) for a in range(A)}
         needs_u = any(e.has(*u) for e in partials.values())
 
         source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))

@@ -94,18 +94,19 @@ class Equations(Field):
         return codegen.module(f"Equations\n{self._recipe()}", self._source)
 
     def _recipe(self) -> str:
-        lines = [f"d{name}/dt = {text}" for name, text in self.equations.items()]
+        # a text may span lines; here it must not look like two equations
+        lines = [f"d{name}/dt = {' '.join(text.split())}" for name, text in self.equations.items()]
         return "\n".join([*lines, "w: " + " ".join(self.parameter_names), "x: " + " ".join(self.input_names)])
 
     def _source(self) -> str:
-        import sympy
+        from ctrnn.fields.derivatives import derivative
 
         F = self.expressions()
         symbol = self.symbols()
         r, w, x = ([symbol[k] for k in ks] for ks in (self.state_names, self.parameter_names, self.input_names))
         n, m, nx = len(r), len(w), len(x)
-        J = {(i, j): e for i in range(n) for j in range(n) if (e := sympy.diff(F[i], r[j])) != 0}
-        Fw = {(i, j): e for i in range(n) for j in range(m) if (e := sympy.diff(F[i], w[j])) != 0}
+        J = {(i, j): e for i in range(n) for j in range(n) if (e := derivative(F[i], r[j])) != 0}
+        Fw = {(i, j): e for i in range(n) for j in range(m) if (e := derivative(F[i], w[j])) != 0}
 
         names = {s: f"r[{i}]" for i, s in enumerate(r)} | {s: f"w[{i}]" for i, s in enumerate(w)}
         names |= {s: f"x[{i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}

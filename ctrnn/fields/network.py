@@ -70,12 +70,16 @@ class RateNetwork(Field):
         if form not in ("state", "rate"):
             raise UnknownNameError("form", form, ("state", "rate"))
         gain = float(checked_array("gain", gain, ()))
+        if gain < 0:
+            raise UsageError("gain", given=gain, allowed="a number, at least 0")
+        if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
+            raise UsageError("seed", given=seed, allowed="a whole number, at least 0, or None")
         n, inputs = int(n), int(inputs)
         self.activation, self.form, self.train_tau = activation, form, bool(train_tau)
         self.cell: Cell = rate_cell(activation, form)
         self.state_names = tuple(f"r{i}" for i in range(n))
         self.input_names = tuple(f"x{i}" for i in range(inputs))
-        self.tau = self._checked_tau(tau, n)
+        self._tau = self._checked_tau(tau, n)
         self.mask = None if mask is None else self._checked_mask(mask, n)
         self.dale = None if dale is None else self._checked_dale(dale, n)
         rng = np.random.default_rng(seed)
@@ -88,7 +92,12 @@ class RateNetwork(Field):
         U = rng.normal(0.0, 1.0 / np.sqrt(max(inputs, 1)), (n, inputs))
         self.parameters = {"W": W, "U": U, "b": np.zeros(n)}
         if self.train_tau:
-            self.parameters["tau"] = self.tau
+            self.parameters["tau"] = self._tau
+
+    @property
+    def tau(self) -> Array:
+        """The time constant, () or (n,)."""
+        return self.parameters.get("tau", self._tau)
 
     def __repr__(self) -> str:
         equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"
@@ -181,17 +190,18 @@ class RateNetwork(Field):
     def kernel_vector(self) -> Array:
         p = self.parameters
         extended = np.concatenate([p["W"], p["U"], p["b"][:, None]], axis=1)
-        tau = np.broadcast_to(p.get("tau", self.tau), (self.n,))
+        tau = np.broadcast_to(self.tau, (self.n,))
         return np.concatenate([extended.ravel(), tau])
 
     def torch_function(self) -> Callable[..., Any]:
-        made, tau = self.cell.module, self.tau
+        made, tau, mask = self.cell.module, self.tau, self.mask
 
         def field(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
             """τ dr/dt on tensors, r (..., n); the weights may be given or trained."""
             import torch
 
-            u = made.torch_source([r]) @ w["W"].mT + w["b"]
+            W = w["W"] if mask is None else w["W"] * torch.as_tensor(mask, device=r.device)
+            u = made.torch_source([r]) @ W.mT + w["b"]
             if x is not None and w["U"].shape[-1]:
                 u = u + x @ w["U"].mT
             theta = w["tau"] if "tau" in w else torch.as_tensor(tau, dtype=r.dtype, device=r.device)

@@ -28,7 +28,7 @@ class TorchField(Field):
     inputs : number of input channels
     state_names : n names
 
-    Raises UsageError for a function that does not return n finite numbers.
+    Raises UsageError for a function that does not return a float64 tensor of shape (n,).
 
     >>> import torch
     >>> field = TorchField(
@@ -53,6 +53,8 @@ class TorchField(Field):
             raise UsageError("function", given=function, allowed="a callable (t, r, w, x) or an nn.Module")
         if not isinstance(n, (int, np.integer)) or n < 1:
             raise UsageError("n", given=n, allowed="a whole number of states, at least 1")
+        if not isinstance(inputs, (int, np.integer)) or inputs < 0:
+            raise UsageError("inputs", given=inputs, allowed="a whole number of channels, at least 0")
         names = [f"r{i}" for i in range(n)] if state_names is None else state_names
         self.state_names = checked_names("state_names", names)
         if len(self.state_names) != n:
@@ -81,6 +83,8 @@ class TorchField(Field):
         if not isinstance(out, torch.Tensor) or out.shape != (self.n,):
             shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise UsageError("function", given=f"a value of shape {shape}", allowed=f"a tensor of shape ({self.n},)")
+        if out.dtype != torch.float64:
+            raise UsageError("function", given=f"a tensor of {out.dtype}", allowed="torch.float64, as r, w and x are")
 
     def _tensors(self, vector: Array) -> dict[str, Any]:
         import torch
@@ -90,10 +94,12 @@ class TorchField(Field):
     def torch_function(self) -> Callable[..., Any]:
         import torch
 
-        function, n = self._function, self.n
+        function, n, nx = self._function, self.n, self.input_size
 
         def field(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
             t = torch.as_tensor(t, dtype=r.dtype, device=r.device)
+            if x is None and nx:
+                raise UsageError("x", given=None, allowed=f"a tensor of shape (..., {nx})")
             x = r.new_zeros(0) if x is None else x
             if r.ndim == 1:
                 return function(t, r, w, x)
@@ -111,7 +117,7 @@ class TorchField(Field):
 
     def _raise(self) -> None:
         if self._raised:
-            error = self._raised.pop()
+            error = self._raised[0]  # what came after it may only be its consequence
             self._raised.clear()
             raise error
 

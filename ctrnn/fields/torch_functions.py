@@ -75,7 +75,7 @@ def pow(base: Any, exponent: Any) -> Any:
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     torch = _torch()
-    if isinstance(condition, bool):
+    if not isinstance(condition, torch.Tensor):  # a condition on t alone
         return a if condition else b
     like = next((v for v in (a, b) if isinstance(v, torch.Tensor)), None)
     return torch.where(condition, tensor(a, like), tensor(b, like))

@@ -10,18 +10,15 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ctrnn.errors import UnknownNameError
 from ctrnn.gradients.backward import backward_gradient
+from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import Gradient, result
-from ctrnn.gradients.losses import Losses
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.runge_kutta import Integration, tableau_of
-from ctrnn.trajectory import Stats
 
 
 @dataclass(frozen=True)
@@ -44,50 +41,13 @@ class Adjoint:
         return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
 
     def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
-        from ctrnn.kernels.pullback import pullback
-
-        began = time.perf_counter()
-        tableau = tableau_of(settings, self.name)
-        bound, n, s = problem.bind(), problem.field.n, tableau.stages
-        a, b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
-        run = Integration(
-            bound,
-            problem.r0,
-            problem.t_span[0],
-            problem.stops,
-            problem.is_break,
-            settings,
-            keep="stages",
-            label="adjoint",
-        )
-        losses = Losses(problem, b)
-        loss, g0, g_o = losses.start()
-        taken = []
-        for record in run.blocks():
-            part = losses.block(record)
+        run = DiscreteRun(problem, settings, self.name)
+        loss, g0, g_o = run.losses.start()
+        taken = list(run.blocks())
+        lam = np.zeros((problem.field.n, 1))
+        G = np.zeros((run.bound.kernel.groups, 1, run.bound.kernel.columns))
+        for record, part in reversed(taken):
+            run.pull(record, part, lam, G)
             loss += part.loss
             g_o = g_o + part.readout
-            taken.append((record, part))
-        lam = np.zeros((n, 1))
-        G = np.zeros((bound.kernel.groups, 1, bound.kernel.columns))
-        pulled = 0
-        for record, part in reversed(taken):
-            K = np.empty((record.h.size, s, n, 1))
-            pullback(
-                bound.system,
-                a,
-                b,
-                record.h,
-                record.stage_t,
-                record.stage_r,
-                record.stage_x,
-                part.jumps,
-                part.sources,
-                lam,
-                K,
-                G,
-            )
-            bound.raise_pending()
-            pulled += record.h.size * s
-        stats = replace(run.stats, wall_time=time.perf_counter() - began) + Stats(jacobians=pulled)
-        return result(problem, self.name, loss, bound.rows(G)[0], g0 + lam[:, 0], g_o, stats)
+        return result(problem, self.name, loss, run.bound.rows(G)[0], g0 + lam[:, 0], g_o, run.stats)

@@ -3,7 +3,7 @@
     complex step (Squire & Trapp 1998)     dr/dw_k = Im r(w + iε e_k)/ε,  ε = 1e-100: no subtraction, exact to round-off
     central differences of order 6         dl/dw_k ≈ [64 D(h/2) − 20 D(h) + D(2h)]/45,  D(h) = [l(w_k + h) − l(w_k − h)]/(2h)
 
-The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 max(|w_k|, 0.1): the truncation goes with h⁶, the
+The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for w_k = 0): the truncation goes with h⁶, the
 rounding with 1/h, and a loss may well change its course within a hundredth of a parameter. Both take the recorded steps again
 (same t and h), so they see the same discrete function as the exact methods. They cost one or six solutions for each of m + n
 numbers: for checks, not for training.
@@ -22,6 +22,7 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
 from ctrnn.gradients.replay import Steps, field_inputs, recorded, replay, within_mask
+from ctrnn.gradients.scales import parameter_scales, typical
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 
@@ -73,7 +74,15 @@ class ComplexStep:
         stats = replace(
             steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=time.perf_counter() - began
         )
-        return result(problem, self.name, steps.loss, within_mask(problem.field, total[:m]), total[m:] + steps.l_r0, steps.readout, stats)
+        return result(
+            problem,
+            self.name,
+            steps.loss,
+            within_mask(problem.field, total[:m]),
+            total[m:] + steps.l_r0,
+            steps.readout,
+            stats,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,8 @@ class CentralDifference:
         field = problem.field
         w, r0 = field.vector, problem.r0
 
+        sizes_w, size_r0 = parameter_scales(field), typical(r0)
+
         def along_w(k: int, h: float) -> float:
             moved = w.copy()
             moved[k] += h
@@ -100,11 +111,11 @@ class CentralDifference:
             moved[k] += h
             return self._loss(problem, settings, steps, w, moved)
 
-        vector = within_mask(field, np.array([_derivative(along_w, k, w[k]) for k in range(field.m)]))
-        g0 = np.array([_derivative(along_r0, k, r0[k]) for k in range(field.n)])
+        vector = np.array([_derivative(along_w, k, w[k], sizes_w[k]) for k in range(field.m)])
+        g0 = np.array([_derivative(along_r0, k, r0[k], size_r0) for k in range(field.n)])
         runs = 1 + 6 * (field.m + field.n)
         stats = replace(steps.stats, evaluations=steps.stats.evaluations * runs, wall_time=time.perf_counter() - began)
-        return result(problem, self.name, steps.loss, vector, g0, steps.readout, stats)
+        return result(problem, self.name, steps.loss, within_mask(field, vector), g0, steps.readout, stats)
 
     @staticmethod
     def _loss(problem: Problem, settings: Settings, steps: Steps, w: Array, r0: Array) -> float:
@@ -116,22 +127,11 @@ class CentralDifference:
         fixed = replace(settings, dt=2.0 * (problem.t_span[1] - problem.t_span[0]))
         is_break = np.ones(times.size, dtype=bool)
         run = Integration(bound, r0, problem.t_span[0], times, is_break, fixed, keep="stages")
-        moved = _Moved(problem, r0)
-        losses = Losses(moved, steps.b)  # type: ignore[arg-type]
+        losses = Losses(problem, steps.b, r0)
         loss = losses.start()[0]
         for record in run.blocks():
             loss += losses.block(record).loss
         return loss
-
-
-class _Moved:
-    """A problem that starts elsewhere; nothing is checked or compiled again."""
-
-    def __init__(self, problem: Problem, r0: Array) -> None:
-        self._problem, self.r0 = problem, r0
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._problem, name)
 
 
 def _kernel_vector(problem: Problem, w: Array) -> Array:
@@ -143,8 +143,8 @@ def _kernel_vector(problem: Problem, w: Array) -> Array:
     return moved.kernel_vector()
 
 
-def _derivative(f: Callable[[int, float], float], k: int, value: float) -> float:
-    h = STEP * max(abs(value), 0.1)
+def _derivative(f: Callable[[int, float], float], k: int, value: float, size: float) -> float:
+    h = STEP * (abs(value) or size)
     h = (value + h) - value  # a step that is a difference of two floating-point numbers
     half, one, two = ((f(k, d) - f(k, -d)) / (2.0 * d) for d in (0.5 * h, h, 2.0 * h))
     return float((64.0 * half - 20.0 * one + two) / 45.0)

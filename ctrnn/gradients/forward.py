@@ -11,6 +11,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.integral import LossRate, augmented_bound
+from ctrnn.gradients.scales import integral_scales, parameter_scales, typical
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import solve
 
@@ -21,7 +22,9 @@ class ForwardSystem:
     leak_only : J in dP/dt is replaced by what a unit does to itself directly
     """
 
-    def __init__(self, problem: Problem, with_p: bool = True, leak_only: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, with_p: bool = True, leak_only: bool = False, with_readout: bool = True
+    ) -> None:
         from ctrnn.kernels import abi, augmented
 
         field = problem.field
@@ -39,7 +42,7 @@ class ForwardSystem:
         g, c, n = base.kernel.groups, base.kernel.columns, self.n
         objective = problem.objective
         self.loss = LossRate(problem) if objective is not None and objective.times is None else None
-        readout = 0 if objective is None else objective.readout_size
+        readout = 0 if objective is None or not with_readout else objective.readout_size
         self.sizes = {"r": n, "P": g * n * c * with_p, "S": n * n * with_p}
         if self.loss is not None:
             self.sizes |= {"l": 1, "g": g * c * with_p, "g0": n * with_p, "g_o": readout}
@@ -76,31 +79,47 @@ class ForwardSystem:
         P = self.part(y, "P").reshape(len(y), g, self.n, c)
         return np.stack([self.base.rows(P[k]) for k in range(len(P))])
 
-    def tolerances(self, settings: Settings, error_control: str) -> tuple[Settings, tuple[int, ...]]:
-        """The settings for the augmented state, and the groups of its error norm: the state, and all the rest.
+    def tolerances(self, settings: Settings, error_control: str = "all") -> tuple[Settings, tuple[int, ...]]:
+        """The settings for the augmented state, and the groups of its error norm: r; P and S; l and its gradients.
 
-        A sensitivity has the unit r/w_j: its absolute tolerance is atol/|w_j|, as in CVODES, or atol where w_j = 0.
+        The absolute tolerance of dr/dw_j is atol/|w_j| (as in CVODES) or rtol, whichever is less; that of an integral is a part
+        rtol of its size, and of its gradients that size over the parameter's (ctrnn.gradients.scales).
         """
         n, N = self.n, self.bound.n
-        atol = np.full(N, np.inf)
+        atol = np.full(N, np.finfo(float).max)
         rtol = np.zeros(N)
-        atol[:n], rtol[:n] = settings.atol, settings.rtol
+        rtol[:n], atol[:n] = settings.tolerances(n)
+        inner = n + self.sizes["P"] + self.sizes["S"]
         if error_control == "all":
             rest_atol, rest_rtol = float(np.min(settings.atol)), float(np.min(settings.rtol))
-            atol[n:], rtol[n:] = rest_atol, rest_rtol
+            rtol[n:] = rest_rtol
+            w, r0 = self.column_scales(), typical(self.problem.r0)
             if self.with_p:
-                w = np.append(np.abs(self.problem.field.vector), 0.0)[self.kernel.index]
-                scale = np.where(w > 0, w, 1.0).reshape(self.kernel.groups, 1, self.kernel.columns)
-                self.part(atol, "P")[...] = (
-                    rest_atol / np.broadcast_to(scale, (self.kernel.groups, n, self.kernel.columns))
-                ).ravel()
+                each = np.minimum(rest_atol / w, max(rest_rtol, rest_atol))
+                self.part(atol, "P")[...] = np.broadcast_to(each[:, None], (len(w), n, w.shape[1])).ravel()
+                self.part(atol, "S")[...] = min(rest_atol / r0, max(rest_rtol, rest_atol))
+            if self.loss is not None:
+                size = integral_scales(self.problem, settings)[0]
+                l = max(rest_rtol, rest_atol) * size or rest_atol
+                self.part(atol, "l")[...] = l
+                if self.with_p:
+                    self.part(atol, "g")[...] = (l / w).ravel()
+                    self.part(atol, "g0")[...] = l / r0
         elif settings.library:
             raise UsageError("error_control", given=error_control, allowed="'all', on another library's solver")
-        return replace(
-            settings,
-            rtol=rtol if settings.library == "" else settings.rtol,
-            atol=atol if settings.library != "torchdiffeq" else settings.atol,
-        ), (0, n, N)
+        if settings.library:
+            # their norm is the root mean square over all components, in which the many would dilute the few
+            share = np.sqrt(n / N)
+            rtol, atol = rtol * share, atol * share
+        if settings.library == "torchdiffeq":
+            # it takes one number for all
+            rtol, atol = rtol[rtol > 0].min(), atol.min()
+        return replace(settings, rtol=rtol, atol=atol), (0, n, inner, N)
+
+    def column_scales(self) -> Array:
+        """A typical size of the parameter behind each column, (groups, columns)."""
+        w = np.append(parameter_scales(self.problem.field), 1.0)[self.kernel.index]
+        return w.reshape(self.kernel.groups, self.kernel.columns)
 
 
 def forward_gradient(
@@ -133,7 +152,7 @@ def forward_gradient(
         l, l_r, l_o = objective.at_observations(np.ascontiguousarray(y[:, :n]))
         P = system.part(y, "P").reshape(len(y), kernel.groups, n, kernel.columns)
         S = system.part(y, "S").reshape(-1, n, n)
-        loss, g_o = float(l.sum()), l_o.sum(axis=0)
+        loss, g_o = float(l.sum()), l_o
         g, g0 = np.einsum("tn,tgnc->gc", l_r, P), np.einsum("tn,tnk->k", l_r, S)
     vector = system.base.rows(g[:, None])[0]
     stats = replace(found.stats, jacobians=found.stats.evaluations, wall_time=time.perf_counter() - began)

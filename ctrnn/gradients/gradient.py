@@ -49,7 +49,10 @@ class Gradient:
         if self.vector.size <= 8:
             lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in zip(self.labels(), self.vector, strict=True)]
         else:
-            lines += [f"  |dl/d{name}| = {np.linalg.norm(value):.6e}, {value.shape}" for name, value in self.parameters.items()]
+            lines += [
+                f"  |dl/d{name}| = {np.linalg.norm(value):.6e}, {value.shape}"
+                for name, value in self.parameters.items()
+            ]
         lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
         return "\n".join([*lines, f"  {self.stats}"])
 
@@ -106,6 +109,8 @@ _ALSO = {
 def method_named(method: Any, problem: Problem, settings: Settings) -> Method:
     """The method object behind a name; an object is returned as it is."""
     if not isinstance(method, str):
+        if isinstance(method, type) and hasattr(method, "compute"):
+            method = method()
         if hasattr(method, "compute"):
             return method
         raise UsageError("method", given=method, allowed=f"a name ({', '.join(METHODS)}, auto) or a method object")
@@ -167,8 +172,11 @@ def gradient(
 
 
 def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
-    """Run a method with the threads that suit it."""
-    if not problem.field.kernel.blas:
+    """Run a method on one BLAS thread (ctrnn.threads says why)."""
+    from ctrnn.kernels.augmented import SMALL
+
+    kernel = problem.field.kernel
+    if not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL:
         return method.compute(problem, settings)
-    with one_blas_thread():
+    with one_blas_thread:
         return method.compute(problem, settings)

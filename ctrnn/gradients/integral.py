@@ -7,41 +7,101 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.fields import codegen
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Problem
 
 
 class LossRate:
-    """loss(size, r, s, out): out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)] at one state and one row s of targets and weight.
+    """loss(ctx, r, s, out): out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)] at one state and one row s of targets and weight.
 
-    The objective is evaluated in Python (some 10 µs a call), so that any loss works in any solver; the discrete methods,
-    which evaluate it for a whole block of stages at once, are the fast ones.
+    Named losses and expressions are compiled (ctrnn.kernels.loss, and below); a callable is called, some 100 µs a time.
     """
 
     def __init__(self, problem: Problem) -> None:
-        from ctrnn.kernels.abi import address_of, view
+        from ctrnn.kernels.abi import address_of
 
         objective = problem.needs_objective("an integral")
-        assert objective.signals is not None
-        n, q, readout = problem.field.n, objective.signals.size, objective.readout_size
+        self.objective, self.n = objective, problem.field.n
+        self.readout = objective.readout_size
         self._raised: list[BaseException] = []
+        self.context = 0
+        if objective.is_named:
+            self._function, self._keep = self._named()
+        elif objective.objective.is_expression:
+            self._function, self._keep = expression_rate(objective.objective.loss, objective.state_names), ()
+        else:
+            self._function, self._keep = self._called(), ()
+        self.address = address_of(self._function)
+
+    def _named(self) -> tuple[Any, tuple[Array, ...]]:
+        from ctrnn.kernels import loss
+
+        objective, readout = self.objective, self.objective.readout
+        p = objective.output_size
+        V = np.zeros(0) if readout is None else np.array(readout.V)
+        c = np.zeros(0) if readout is None else np.array(readout.c)
+        places = np.array(range(p) if objective.selection is None else objective.selection, dtype=np.int64)
+        memory, ctx = np.zeros(2 * p), np.zeros(loss.CTX_SIZE, dtype=np.int64)
+        ctx[loss.N], ctx[loss.OUTPUTS] = self.n, p
+        ctx[loss.SELECTION], ctx[loss.MEMORY] = places.ctypes.data, memory.ctypes.data
+        if readout is not None:
+            ctx[loss.V], ctx[loss.C] = V.ctypes.data, c.ctypes.data
+            ctx[loss.SOFTMAX] = readout.activation == "softmax"
+        ctx[loss.CROSS_ENTROPY] = objective.objective.loss == "cross_entropy"
+        self.context = ctx.ctypes.data
+        return loss.named, (V, c, places, memory, ctx)
+
+    def _called(self) -> Any:
+        from ctrnn.kernels.abi import view
+
+        objective, n, size = self.objective, self.n, 1 + self.n + self.readout
+        assert objective.signals is not None
+        q, raised = objective.signals.size, self._raised
 
         def call(_: int, r: int, s: int, out: int, __: int) -> None:
+            if raised:  # the run is lost: get to its end quickly
+                view(out, size)[:] = np.nan
+                return
             try:
                 l, l_r, l_o = objective.rate(view(r, n)[None], view(s, q)[None])
-                view(out, 1 + n + readout)[:] = np.concatenate([l, l_r[0], l_o[0]])
+                view(out, size)[:] = np.concatenate([l, l_r[0], l_o])
             except BaseException as error:  # cannot pass through compiled code
-                self._raised.append(error)
-                view(out, 1 + n + readout)[:] = np.nan
+                raised.append(error)
+                view(out, size)[:] = np.nan
 
-        self._callback = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(call)
-        self.address = address_of(self._callback)
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(call)
 
     def raise_pending(self) -> None:
         if self._raised:
-            error = self._raised.pop()
+            error = self._raised[0]
             self._raised.clear()
             raise error
+
+
+def expression_rate(text: str, states: tuple[str, ...]) -> Any:
+    """The compiled rate of a loss that is an expression in the states."""
+    return codegen.module(f"Loss\n{text}\n{' '.join(states)}", lambda: _expression_source(text, states)).rate
+
+
+def _expression_source(text: str, states: tuple[str, ...]) -> str:
+    import sympy
+
+    from ctrnn.fields.derivatives import derivative
+    from ctrnn.fields.expressions import parse
+
+    symbols = {name: sympy.Symbol(name, real=True) for name in states}
+    l, r = parse(text, symbols, where="loss"), list(symbols.values())
+    names = {s: f"r[{i}]" for i, s in enumerate(r)}
+    entries = [f"l_{i}" for i in range(1 + len(r))]
+    lines = [f"r = doubles(r_, {len(r)})", "a = doubles(s_, 1)[0]", f"out = doubles(out_, {1 + len(r)})"]
+    lines += codegen.assignments(entries, [l, *(derivative(l, s) for s in r)], "numba", names)
+    # where there is no weight, the loss may be infinite
+    lines += [f"out[{i}] = a*{name} if a != 0.0 else 0.0" for i, name in enumerate(entries)]
+    signature = f"types.void({', '.join(['types.int64'] * 5)})"
+    decorator = f'@cfunc({signature}, cache=True, error_model="numpy")'
+    source = codegen.HEADER.format(recipe=f"    loss {text} in {' '.join(states)}")
+    return source + codegen.function("def rate(ctx_, r_, s_, out_, unused)", lines, decorator)
 
 
 def augmented_bound(
@@ -61,14 +121,14 @@ def augmented_bound(
     from ctrnn.kernels import abi, augmented
 
     n, kernel, inner = base.n, base.kernel, base.system
-    memory = np.zeros(augmented.memory_size(n, readout))
+    memory = np.zeros(augmented.memory_size(n, 0 if loss is None else loss.readout))
     x_stride = base.x_stride if channels is None else channels
     ctx = np.zeros(augmented.CTX_SIZE, dtype=np.int64)
     ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS], ctx[abi.X_STRIDE] = size, kernel.groups, kernel.columns, x_stride
     ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas or n * n * kernel.columns > augmented.SMALL else 0
     ctx[augmented.TABLE], ctx[augmented.BASE] = inner.table.ctypes.data, inner.ctx.ctypes.data
     ctx[augmented.STATES], ctx[augmented.INPUTS], ctx[augmented.SLOT] = n, inputs, slot
-    ctx[augmented.LOSS] = 0 if loss is None else loss.address
+    ctx[augmented.LOSS], ctx[augmented.LOSS_CTX] = (0, 0) if loss is None else (loss.address, loss.context)
     ctx[augmented.READOUT], ctx[augmented.WITH_P], ctx[augmented.R_INPUT] = readout, int(with_p), int(r_is_input)
     ctx[augmented.MEMORY] = memory.ctypes.data
     table = np.zeros(abi.SLOTS, dtype=np.int64)
@@ -78,9 +138,3 @@ def augmented_bound(
     # the field's own callbacks are asked first: they say why everything after them is NaN
     raisers = base.raisers + (() if loss is None else (loss.raise_pending,)) + (program.raise_pending,)
     return Bound(system, size, x_stride, kernel, base.m, (memory, program, base, loss, function), raisers)
-
-
-def loss_at_observations(problem: Problem, r: Array) -> tuple[float, Array, Array]:
-    """l, ∂ℓ/∂r (K, n) and dl/d(V, c) from the states at the observations r (K, n)."""
-    l, l_r, l_o = problem.needs_objective("a gradient").at_observations(np.ascontiguousarray(r))
-    return float(l.sum()), l_r, l_o.sum(axis=0)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.losses import Losses
+from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.trajectory import Stats
 
 
@@ -40,30 +39,17 @@ class Steps:
 
 def recorded(problem: Problem, settings: Settings, caller: str) -> Steps:
     """Run forward with our own solver and keep every step."""
-    tableau = tableau_of(settings, caller)
-    s, n = tableau.stages, problem.field.n
-    a, b = tableau.a[:s, :s], tableau.b[:s]
-    run = Integration(
-        problem.bind(),
-        problem.r0,
-        problem.t_span[0],
-        problem.stops,
-        problem.is_break,
-        settings,
-        keep="stages",
-        label=caller,
-    )
-    losses = Losses(problem, b)
-    loss, l_r0, readout = losses.start()
+    run = DiscreteRun(problem, settings, caller)
+    n, b = problem.field.n, run.b
+    loss, l_r0, readout = run.losses.start()
     records, jumps, sources = [], [], []
-    for record in run.blocks():
-        part = losses.block(record)
+    for record, part in run.blocks():
         loss, readout = loss + part.loss, readout + part.readout
         records.append(record)
         jumps.append(part.jumps if part.jumps.size else np.zeros((record.h.size, n)))
         sources.append(part.sources * (record.h[:, None] * b)[:, :, None] if part.sources.size else part.sources)
     whole = Record(*(np.concatenate(parts) for parts in zip(*records, strict=True)))
-    return Steps(whole, a, b, loss, l_r0, readout, np.concatenate(jumps), np.concatenate(sources), run.stats)
+    return Steps(whole, run.a, b, loss, l_r0, readout, np.concatenate(jumps), np.concatenate(sources), run.stats)
 
 
 def replay(steps: Steps, function: Any, w: dict[str, Any], r: Any) -> tuple[list[Any], list[Any]]:

@@ -15,18 +15,15 @@ test (ctrnn.kernels.augmented).
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.forward import forward_gradient
 from ctrnn.gradients.gradient import Gradient, result
-from ctrnn.gradients.losses import Losses
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.runge_kutta import Integration, tableau_of
-from ctrnn.trajectory import Stats
 
 #: bytes that the cotangents of one block may take
 BLOCK_BYTES = 256 * 2**20
@@ -68,46 +65,17 @@ class RTRL:
         return self._discrete(problem, settings)
 
     def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
-        from ctrnn.kernels.pullback import pullback
-
-        began = time.perf_counter()
-        tableau = tableau_of(settings, self.name)
-        bound, n, s = problem.bind(), problem.field.n, tableau.stages
-        groups, columns = bound.kernel.groups, bound.kernel.columns
-        a, b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
-        block = self.block or default_block(n, groups * columns, s)
-        run = Integration(
-            bound, problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, keep="stages", label="RTRL"
-        )
-        losses = Losses(problem, b)
-        loss, g0, g_o = losses.start()
+        run = DiscreteRun(problem, settings, self.name)
+        n = problem.field.n
+        groups, columns = run.bound.kernel.groups, run.bound.kernel.columns
+        loss, g0, g_o = run.losses.start()
         g = np.zeros((groups, columns))
         P = np.zeros((groups, n, columns))  # dr/dw
         S = np.eye(n)  # dr/dr0
-        K = np.empty((0, s, n, n + 1))
-        pulled = 0
-        for record in run.blocks(block):
-            part = losses.block(record)
-            steps = record.h.size
-            if K.shape[0] < steps:
-                K = np.empty((steps, s, n, n + 1))
+        for record, part in run.blocks(self.block or default_block(n, groups * columns, run.s)):
             rows = np.eye(n, n + 1)
             C = np.zeros((groups, n + 1, columns))
-            pullback(
-                bound.system,
-                a,
-                b,
-                record.h,
-                record.stage_t,
-                record.stage_r,
-                record.stage_x,
-                part.jumps,
-                part.sources,
-                rows,
-                K[:steps],
-                C,
-            )
-            bound.raise_pending()
+            run.pull(record, part, rows, C)
             phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
             g += lam @ P + C[:, n]
             g0 += lam @ S
@@ -115,10 +83,7 @@ class RTRL:
             S = phi @ S
             loss += part.loss
             g_o = g_o + part.readout
-            pulled += steps * s
-        vector = bound.rows(g[:, None])[0]
-        stats = replace(run.stats, wall_time=time.perf_counter() - began) + Stats(jacobians=pulled)
-        return result(problem, self.name, loss, vector, g0, g_o, stats)
+        return result(problem, self.name, loss, run.bound.rows(g[:, None])[0], g0, g_o, run.stats)
 
 
 def default_block(n: int, entries: int, s: int) -> int:

@@ -10,6 +10,7 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import checked_times, solve
+from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
 
@@ -48,7 +49,7 @@ def sensitivities(
 
     Raises what ctrnn.simulate raises.
 
-    >>> import ctrnn
+    >>> import ctrnn, numpy as np
     >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}), r0=[1.0], t_span=(0.0, 1.0))
     >>> s = sensitivities(decay, save_at=[0.5, 1.0])
     >>> s.p.shape, bool(abs(s.p[1, 0, 0] + np.exp(-2.0)) < 1e-8)  # dr/dk = -t e^(-kt)
@@ -62,17 +63,18 @@ def sensitivities(
     problem = problem.replace(objective=None)
     system = ForwardSystem(problem, leak_only=leak_only)
     settings, groups = system.tolerances(settings, error_control)
-    found = solve(
-        system.bound,
-        system.start(),
-        problem.t_span[0],
-        problem.stops,
-        problem.is_break,
-        settings,
-        saved,
-        groups,
-        label="sensitivities",
-    )
+    with one_blas_thread:
+        found = solve(
+            system.bound,
+            system.start(),
+            problem.t_span[0],
+            problem.stops,
+            problem.is_break,
+            settings,
+            saved,
+            groups,
+            label="sensitivities",
+        )
     n = problem.field.n
     return Sensitivities(
         found.t,

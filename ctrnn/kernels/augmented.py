@@ -12,7 +12,7 @@ Backward (continuous BPTT, the adjoint), integrated from t1 to t0, y = [r | λ |
     dr/dt = F,   dλ/dt = −λ J − a ∂ℓ/∂r,   dg/dt = −λ F_w
 
 (Pontryagin et al. 1962; Chen et al. 2018.) Flops a call: 2n²(groups·columns) forward, of order n² + n·columns backward.
-The loss is reached through an address too, loss(size, r, s, out): s are the targets and the weight a that travel behind the
+The loss is reached through an address too, loss(ctx, r, s, out): s are the targets and the weight a that travel behind the
 field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
 """
 
@@ -40,8 +40,8 @@ from ctrnn.kernels.abi import (
 )  # fmt: skip
 
 # ctx of an augmented field: that of the base field is at BASE, its table at TABLE
-TABLE, BASE, STATES, INPUTS, SLOT, LOSS, READOUT, WITH_P, R_INPUT, MEMORY = range(EXTRA, EXTRA + 10)
-CTX_SIZE = EXTRA + 10
+TABLE, BASE, STATES, INPUTS, SLOT, LOSS, LOSS_CTX, READOUT, WITH_P, R_INPUT, MEMORY = range(EXTRA, EXTRA + 11)
+CTX_SIZE = EXTRA + 11
 # Below this size of n² columns a plain loop beats the call of a BLAS.
 SMALL = 4096
 
@@ -90,7 +90,7 @@ def forward(ctx_, t, y_, w_, x_, out_):
         out += 8 * (g * n * c + n * n)
     if ctx[LOSS] != 0:
         part = doubles(ctx[MEMORY] + 8 * (2 * n * n + 1), 1 + n + readout)
-        call_elementwise(ctx[LOSS], 0, y_, x_ + 8 * ctx[INPUTS], at(part), 0)
+        call_elementwise(ctx[LOSS], ctx[LOSS_CTX], y_, x_ + 8 * ctx[INPUTS], at(part), 0)
         doubles(out, 1)[0] = part[0]
         out += 8
         if ctx[WITH_P]:
@@ -136,7 +136,7 @@ def backward(ctx_, t, y_, w_, x_, out_):
     call_accumulate(table[ACCUMULATE], base, 1, 1, at(times), r_, w_, x_, at(minus), out + 8 * n)
     if ctx[LOSS] != 0:
         part = doubles(ctx[MEMORY] + 8 * (n + 1), 1 + n + ctx[READOUT])
-        call_elementwise(ctx[LOSS], 0, r_, x_ + 8 * ctx[INPUTS], at(part), 0)
+        call_elementwise(ctx[LOSS], ctx[LOSS_CTX], r_, x_ + 8 * ctx[INPUTS], at(part), 0)
         for i in range(n):
             rate[i] -= part[1 + i]
 

@@ -21,6 +21,14 @@ def softplus(z):
 
 
 @njit(inline="always")
+def power_log(b, p, k):
+    """b^p (log b)^k, with its limit 0 at b = 0 < p."""
+    if b == 0.0 and p > 0.0:
+        return 0.0
+    return b**p * math.log(b) ** k
+
+
+@njit(inline="always")
 def sign(z):
     """−1, 0 or 1."""
     if z > 0.0:

@@ -124,8 +124,9 @@ def _error(control, e, k, r, r_new, h, stages):
             err = abs(h) * five / np.sqrt((five + 0.01 * three) * (high - low))
         else:
             err = abs(h) * np.sqrt(five / (high - low))
-        if not err <= worst:  # NaN counts as worse
-            worst = err
+        if not np.isfinite(err):
+            return err
+        worst = max(worst, err)
     return worst
 
 
@@ -161,9 +162,7 @@ def _finite(r):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(
-    system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block
-):
+def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block):
     """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
@@ -325,7 +324,7 @@ def advance(
 def first_step(system, control, order, t, r, k1, work, x, limit):
     """The first step size, from the sizes of F and of its change along an Euler step (HNW I, II.4).
 
-    F is looked at no farther than ``limit`` from t, where it may jump or end. k1 receives F(t, r); returns -1 where that
+    F is looked at no farther than ``limit`` from t, where it may end. k1 receives F(t, r); returns -1 where that
     is not finite.
     """
     n = r.size
@@ -335,10 +334,10 @@ def first_step(system, control, order, t, r, k1, work, x, limit):
     d0 = 0.0
     d1 = 0.0
     for j in range(n):
-        scale = control.atol[j] + control.rtol[j] * abs(r[j])
+        scale = control.atol[j] + control.rtol[j] * max(abs(r[j]), abs(k1[j]) * 1e-6)
         if r[j] != 0.0:
             d0 += (r[j] / scale) ** 2
-        if k1[j] != 0.0:
+        if k1[j] != 0.0 and scale > 0.0:
             d1 += (k1[j] / scale) ** 2
     d0, d1 = np.sqrt(d0 / n), np.sqrt(d1 / n)
     # d1 is infinite where r = 0 is asked for to a relative tolerance only
@@ -351,8 +350,8 @@ def first_step(system, control, order, t, r, k1, work, x, limit):
     field_at(system, t + control.direction * h0, t + control.direction * h0, y, work, x, k2)
     d2 = 0.0
     for j in range(n):
-        scale = control.atol[j] + control.rtol[j] * abs(r[j])
-        if k2[j] != k1[j]:
+        scale = control.atol[j] + control.rtol[j] * max(abs(r[j]), abs(k1[j]) * 1e-6)
+        if k2[j] != k1[j] and scale > 0.0:
             d2 += ((k2[j] - k1[j]) / scale) ** 2
     d2 = np.sqrt(d2 / n) / h0
     if not np.isfinite(d2):

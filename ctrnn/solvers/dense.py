@@ -7,11 +7,8 @@ the Runge–Kutta methods and agrees with it to its own accuracy for the multist
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ctrnn.errors import StepUnderflowError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.inputs import Polynomials
 from ctrnn.problem import Problem, Settings
@@ -21,13 +18,20 @@ from ctrnn.trajectory import Stats
 
 
 def dense_solution(
-    bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array
+    bound: Bound,
+    r0: Array,
+    problem: Problem,
+    settings: Settings,
+    save_at: Array,
+    groups: tuple[int, ...] | None = None,
 ) -> tuple[Polynomials, Array, Stats]:
     """r(t) of the first n components as an input signal, the states at ``save_at`` (T, N), and the cost."""
     n, t0 = problem.field.n, problem.t_span[0]
     if settings.library == "scipy":
         return _with_scipy(bound, r0, problem, settings, save_at)
-    run = Integration(bound, r0, t0, problem.stops, problem.is_break, settings, save_at, keep="dense", label="forward")
+    run = Integration(
+        bound, r0, t0, problem.stops, problem.is_break, settings, save_at, "dense", groups, label="forward"
+    )
     starts, coefficients = [], []
     begin = np.asarray(r0[:n])
     last = t0
@@ -46,36 +50,21 @@ def _with_scipy(
     bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array
 ) -> tuple[Polynomials, Array, Stats]:
     import time
-    import warnings
 
-    from scipy.integrate import solve_ivp
-
-    from ctrnn.solvers.scipy_solver import named, options_for
+    from ctrnn.solvers.scipy_solver import named, solve_piece
 
     began = time.perf_counter()
     n = problem.field.n
     method = named(settings)
-    rate, r = Rate(bound), np.array(r0)
+    rate, r = Rate(bound, f"scipy:{method}", settings.max_steps), np.array(r0)
     starts: list[Array] = []
     coefficients: list[Array] = []
     saved = [np.tile(r, (int((save_at == problem.t_span[0]).sum()), 1))]
     nodes = 0.5 - 0.5 * np.cos(np.pi * (np.arange(8) + 0.5) / 8)
     inverse = np.linalg.inv(np.vander(nodes, increasing=True))
-    steps = 0
     for a, b in pieces(problem.t_span[0], problem.stops, problem.is_break):
-        rate.piece = (a, b)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            options: dict[str, Any] = options_for(method, settings, rate)
-            found = solve_ivp(rate, (a, b), r, method=method, dense_output=True, **options)
-        if found.status < 0:
-            raise StepUnderflowError(
-                f"scipy:{method}: {found.message}",
-                t=float(found.t[-1]),
-                r=found.y[:, -1],
-                h=0.0,
-                hint="another solver, larger tolerances or a shorter t_span",
-            )
+        rate.start(a, b, r)
+        found = solve_piece(method, settings, rate, a, b, r, dense_output=True)
         inside = save_at[(save_at > a) & (save_at <= b)]
         saved.append(found.sol(inside).T if inside.size else np.empty((0, r.size)))
         h = np.diff(found.t)
@@ -83,6 +72,6 @@ def _with_scipy(
         terms = np.einsum("de,cen->cdn", inverse, at_nodes) * (h[:, None] ** -np.arange(8.0))[:, :, None]
         coefficients.append(terms)
         starts.append(found.t[:-1])
-        r, steps = found.y[:, -1], steps + h.size
-    stats = Stats(f"scipy:{method}", steps, 0, rate.calls, rate.jacobians, time.perf_counter() - began)
+        r = found.y[:, -1]
+    stats = Stats(rate.name, rate.steps, 0, rate.calls, rate.jacobians, time.perf_counter() - began)
     return Polynomials(np.concatenate(starts), np.concatenate(coefficients)), np.concatenate(saved), stats

@@ -25,6 +25,8 @@ from ctrnn.trajectory import Stats
 
 #: steps in a block when nobody asks for another number
 BLOCK = 4096
+#: bytes that the record of a block may take
+BLOCK_BYTES = 64 * 2**20
 
 
 @cache
@@ -113,8 +115,7 @@ class Integration:
         order = (self.tableau.error_order or 2) - 1
         t0 = self.clock[stepper.START]
         k1 = np.empty(self.bound.n)
-        ends = self.stops[self.is_break | (self.stops == self.stops[-1])]
-        limit = 0.5 * abs(ends[0] - t0)
+        limit = abs(self.stops[-1] - t0)
         h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0], limit)
         self.bound.raise_pending()
         if h < 0.0:
@@ -122,7 +123,9 @@ class Integration:
                 "the field is not finite at the start", t=t0, r=self.r, h=0.0, hint="other parameters or another r0"
             )
         # Not a step that could not move t, for what F looks like; where that is too long, the step control will say so.
-        self.clock[stepper.H] = max(h if first_step is None else first_step, self.settings.min_step, 100 * np.spacing(abs(t0)))
+        self.clock[stepper.H] = max(
+            h if first_step is None else first_step, self.settings.min_step, 100 * np.spacing(abs(t0))
+        )
         self.count[stepper.EVALUATIONS] += 2
         self.wall_time += time.perf_counter() - began
 
@@ -141,8 +144,20 @@ class Integration:
             np.empty((dense, total, n)),
         )
 
+    def _affordable(self, capacity: int) -> int:
+        """A block of at most BLOCK_BYTES, and no longer than the run."""
+        n, total = self.bound.n, self.tableau.s_total
+        rows = {"nothing": 0, "steps": 1, "stages": 1 + total, "dense": 1 + 2 * total}[self.keep]
+        if rows:
+            capacity = min(capacity, max(1, BLOCK_BYTES // (8 * n * rows)))
+        if self.settings.dt is not None:
+            steps = abs(self.stops[-1] - self.clock[stepper.START]) / self.settings.dt + self.stops.size + 1
+            capacity = int(min(capacity, max(1.0, steps)))
+        return capacity
+
     def blocks(self, capacity: int = BLOCK) -> Iterator[Record]:
         """Run, and yield the record of each block of up to ``capacity`` steps; raises SolverError on failure."""
+        capacity = self._affordable(capacity)
         record = self._record(capacity)
         start, end = self.clock[stepper.START], self.stops[-1]
         with track(abs(end - start), self.label) as update:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import StepUnderflowError, UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Settings
 from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
@@ -27,8 +27,23 @@ def named(settings: Settings) -> str:
 
 
 def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
-    """Tolerances, and our Jacobian where the method takes one."""
-    options: dict[str, Any] = {"rtol": max(float(np.min(settings.rtol)), 3e-14), "atol": settings.atol}
+    """Tolerances, our Jacobian where the method takes one, and a watch on its steps."""
+    rtol, atol = settings.tolerances(rate.bound.n)
+    options: dict[str, Any] = {"rtol": max(float(np.min(rtol)), 3e-14), "atol": atol}
+
+    still = 0
+
+    def step(t: float, r: Array) -> float:
+        """An event that never happens: SciPy looks at it at the start and after each step."""
+        nonlocal still
+        still = 0 if t != rate.t else still + 1
+        if still == 0:
+            rate.reached(t, r)
+        elif still > 100:  # LSODA would go on for ever with steps that do not move t
+            raise rate.failure("the step size fell below what moves t")
+        return 1.0
+
+    options["events"] = step
     if method in IMPLICIT and rate.has_jacobian:
         options["jac"] = rate.jacobian
     if method == "LSODA" and settings.min_step:
@@ -36,35 +51,34 @@ def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
     return options
 
 
-def solve_with_scipy(
-    bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
-) -> Solution:
-    """scipy.integrate.solve_ivp from one jump to the next, with our Jacobian where the method takes one."""
+def solve_piece(method: str, settings: Settings, rate: Rate, a: float, b: float, r: Array, dense_output: bool) -> Any:
+    """scipy.integrate.solve_ivp from a to b."""
     import warnings
 
     from scipy.integrate import solve_ivp
 
+    with warnings.catch_warnings():
+        # LSODA reports a failure as a warning too; the status says the same
+        warnings.simplefilter("ignore", UserWarning)
+        options = options_for(method, settings, rate)
+        found = solve_ivp(rate, (a, b), r, method=method, dense_output=dense_output, **options)
+    if found.status < 0:
+        raise rate.failure(found.message)
+    return found
+
+
+def solve_with_scipy(
+    bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
+) -> Solution:
+    """scipy.integrate.solve_ivp from one jump to the next, with our Jacobian where the method takes one."""
     method = named(settings)
 
-    def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array, int]:
-        options = options_for(method, settings, rate)
-        with warnings.catch_warnings():
-            # LSODA reports a failure as a warning too; the status says the same
-            warnings.simplefilter("ignore", UserWarning)
-            found = solve_ivp(rate, (a, b), r, method=method, dense_output=wanted is not None, **options)
-        if found.status < 0:
-            raise StepUnderflowError(
-                f"scipy:{method}: {found.message}",
-                t=float(found.t[-1]),
-                r=found.y[:, -1],
-                h=0.0,
-                hint="another solver, larger tolerances or a shorter t_span",
-            )
-        steps = found.t.size - 1
+    def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
+        found = solve_piece(method, settings, rate, a, b, r, wanted is not None)
         if wanted is None:
-            return found.t[1:], found.y[:, 1:].T, found.y[:, -1], steps
+            return found.t[1:], found.y[:, 1:].T, found.y[:, -1]
         states = found.sol(wanted).T if wanted.size else np.empty((0, r.size))
         states[wanted == b] = found.y[:, -1]
-        return wanted, states, found.y[:, -1], steps
+        return wanted, states, found.y[:, -1]
 
-    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"scipy:{method}", piece)
+    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"scipy:{method}", settings.max_steps, piece)

@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import DivergenceError, UnknownNameError, UsageError
+from ctrnn.errors import (
+    DivergenceError,
+    SolverError,
+    StepUnderflowError,
+    TooManyStepsError,
+    UnknownNameError,
+    UsageError,
+)
 from ctrnn.fields.base import Array, Bound, checked_array
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
@@ -61,14 +68,53 @@ def solve(
 
 
 class Rate:
-    """dr/dt as a Python function (t, r) -> (n,) for other libraries, on one piece without jumps; counts its calls."""
+    """dr/dt as a Python function (t, r) -> (n,) for other libraries, on one piece without jumps.
 
-    def __init__(self, bound: Bound) -> None:
+    It counts its calls, and what the library tells of its steps: it has reached ``r`` at ``t`` and is allowed no more than
+    ``max_steps``.
+    """
+
+    def __init__(self, bound: Bound, name: str, max_steps: int) -> None:
         program = bound.keep[1]
         self.bound, self.calls, self.jacobians = bound, 0, 0
+        self.name, self.max_steps, self.steps, self.rejected, self.finite = name, max_steps, 0, 0, True
         self._work = np.zeros(1 if program is None else program.work_size)
         self._x = np.zeros(bound.x_stride)
         self.piece = (-np.inf, np.inf)
+
+    def start(self, a: float, b: float, r: Array) -> None:
+        """A new piece, from r at a to b; raises DivergenceError where F is not finite there (SciPy would never return)."""
+        self.piece = (min(a, b), max(a, b))
+        self.t, self.r, self.h = a, np.array(r), 0.0
+        self(a, r)
+        if not self.finite:
+            raise self.failure("the field is not finite at the start")
+
+    def reached(self, t: float, r: Any) -> None:
+        """A step has led to r at t."""
+        self.h, self.t, self.r = abs(t - self.t), float(t), np.array(r)
+        self.steps += 1
+        self.limit()
+
+    def limit(self) -> None:
+        if self.steps + self.rejected > self.max_steps:
+            raise TooManyStepsError(
+                f"{self.name}: more than {self.max_steps} steps",
+                t=self.t,
+                r=self.r,
+                h=self.h,
+                hint="a larger max_steps, rtol or atol",
+            )
+
+    def failure(self, message: str) -> SolverError:
+        """The library gave up, and said so."""
+        kind = StepUnderflowError if self.finite else DivergenceError
+        hint = (
+            "another solver, larger tolerances or a shorter t_span"
+            if self.finite
+            else "other parameters or a shorter t_span"
+        )
+        return kind(f"{self.name}: {message}", t=self.t, r=self.r, h=self.h, hint=hint)
 
     def __call__(self, t: float, r: Any) -> Array:
         from ctrnn.kernels.stepper import field_at
@@ -78,6 +124,7 @@ class Rate:
         field_at(self.bound.system, float(t), self._lookup(t), r, self._work, self._x, out)
         self.calls += 1
         self.bound.raise_pending()
+        self.finite = bool(np.isfinite(out).all())
         return out
 
     def _lookup(self, t: float) -> float:
@@ -94,6 +141,9 @@ class Rate:
         point.jacobian(system, float(t), np.ascontiguousarray(r, dtype=float), self._x, out)
         self.jacobians += 1
         self.bound.raise_pending()
+        if not np.isfinite(out).all():
+            self.finite = False
+            raise self.failure(f"the Jacobian is not finite at t = {float(t):.10g}")
         return out
 
     @property
@@ -120,33 +170,37 @@ def solve_by_pieces(
     is_break: Array,
     save_at: Array | None,
     name: str,
-    piece: Callable[[Rate, float, float, Array, Array | None], tuple[Array, Array, Array, int]],
+    max_steps: int,
+    piece: Callable[[Rate, float, float, Array, Array | None], tuple[Array, Array, Array]],
 ) -> Solution:
     """Solve piece after piece with a library's solver.
 
-    ``piece(rate, a, b, r, wanted)`` returns times, states (T, n), the state at b, and its number of steps.
+    ``piece(rate, a, b, r, wanted)`` returns times, states (T, n), and the state at b.
     """
     began = time.perf_counter()
-    rate, r, steps = Rate(bound), np.array(r0, dtype=float), 0
+    rate, r = Rate(bound, name, max_steps), np.array(r0, dtype=float)
     way = 1.0 if stops[-1] > t0 else -1.0
     times: list[Array] = [np.array([t0])] if save_at is None else [save_at[save_at == t0]]
     states: list[Array] = [np.tile(r, (times[0].size, 1))]
     for a, b in pieces(t0, stops, is_break):
-        rate.piece = (min(a, b), max(a, b))
+        rate.start(a, b, r)
         wanted = None if save_at is None else save_at[(way * save_at > way * a) & (way * save_at <= way * b)]
-        t, found, r, count = piece(rate, a, b, r, wanted)
-        if not np.isfinite(r).all() or not np.isfinite(found).all():
+        t, found, end = piece(rate, a, b, r, wanted)
+        good = np.isfinite(np.append(found, end[None], axis=0)).all(axis=1)
+        if not good.all():
+            first = int(np.argmin(good))
+            last, before = (a, r) if first == 0 else (t[first - 1], found[first - 1])
             raise DivergenceError(
                 f"{name}: the solution became infinite or NaN",
-                t=a,
-                r=states[-1][-1] if len(states[-1]) else r0,
-                h=abs(b - a),
-                hint="another solver, or a shorter t_span",
+                t=float(last),
+                r=before,
+                h=rate.h,
+                hint="other parameters, another solver, or a shorter t_span",
             )
         times.append(t)
         states.append(found)
-        steps += count
-    stats = Stats(name, steps, 0, rate.calls, rate.jacobians, time.perf_counter() - began)
+        r = end
+    stats = Stats(name, rate.steps, rate.rejected, rate.calls, rate.jacobians, time.perf_counter() - began)
     return Solution(np.concatenate(times), np.concatenate(states), stats)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import StepUnderflowError, UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Settings
 from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
@@ -15,10 +15,35 @@ FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
 
+class _Watched:
+    """dr/dt on tensors, and what torchdiffeq tells of its steps through functions of these names."""
+
+    def __init__(self, rate: Rate, adaptive: bool) -> None:
+        self.rate = rate
+        if adaptive:
+            self.callback_reject_step = self._rejected
+
+    def __call__(self, t: Any, r: Any) -> Any:
+        import torch
+
+        return torch.from_numpy(self.rate(float(t), r.numpy()))
+
+    def callback_step(self, t: Any, r: Any, h: Any) -> None:
+        """About to step from r at t; each step counts here, and is taken back when rejected."""
+        rate = self.rate
+        rate.t, rate.r, rate.h = float(t), r.numpy().copy(), float(h)
+        rate.steps += 1
+        rate.limit()
+
+    def _rejected(self, t: Any, r: Any, h: Any) -> None:
+        self.rate.steps -= 1
+        self.rate.rejected += 1
+
+
 def solve_with_torchdiffeq(
     bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
 ) -> Solution:
-    """torchdiffeq.odeint from one jump to the next. It does not tell its steps: without save_at, 101 times are saved."""
+    """torchdiffeq.odeint from one jump to the next, stepping onto it. Without save_at, 101 times are saved."""
     import torch
     import torchdiffeq
 
@@ -29,37 +54,35 @@ def solve_with_torchdiffeq(
         raise UsageError("dt", given=None, allowed=f"a step size, for torchdiffeq:{method}")
     if method in ADAPTIVE and settings.dt is not None:
         raise UsageError("dt", given=settings.dt, allowed=f"None: torchdiffeq:{method} chooses its steps")
+    rtol, atol = settings.tolerances(bound.n)
     if save_at is None:
         save_at = np.linspace(t0, stops[-1], 101)
 
-    def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array, int]:
+    def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
         assert wanted is not None
-        times = np.unique(np.concatenate([[a, b], wanted]))[:: 1 if b > a else -1]
-        options: dict[str, Any] = {}
+        way = 1 if b > a else -1
+        times = np.unique(np.concatenate([[a, b], wanted]))[::way]
+        options: dict[str, Any]
         if method in FIXED:
-            options = {"step_size": settings.dt}
-        elif settings.min_step:
-            options = {"min_step": settings.min_step}
+            # its own choice between two steps, a line, would lose the method's order
+            options = {"step_size": settings.dt, "interp": "cubic"}
+        else:
+            # onto b, not across it: x(t) need not go on there
+            options = {"step_t": torch.tensor([b], dtype=torch.float64), "min_step": settings.min_step}
         try:
             found = torchdiffeq.odeint(
-                lambda t, y: torch.from_numpy(rate(float(t), y.numpy())),
+                _Watched(rate, method in ADAPTIVE),
                 torch.from_numpy(r.copy()),
                 torch.from_numpy(times.copy()),
                 method=method,
-                rtol=float(np.min(settings.rtol)),
-                atol=float(np.min(settings.atol)),
+                rtol=float(np.min(rtol)),
+                atol=float(np.min(atol)),
                 options=options,
             ).numpy()
         except AssertionError as error:
-            raise StepUnderflowError(
-                f"torchdiffeq:{method}: {error}",
-                t=a,
-                r=r,
-                h=0.0,
-                hint="another solver, larger tolerances or a shorter t_span",
-            ) from error
+            raise rate.failure(str(error)) from error
         # np.unique sorted the times: find the wanted ones again
-        place = np.searchsorted(times * (1 if b > a else -1), wanted * (1 if b > a else -1))
-        return wanted, found[place], found[-1], times.size - 1
+        place = np.searchsorted(way * times, way * wanted)
+        return wanted, found[place], found[-1]
 
-    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"torchdiffeq:{method}", piece)
+    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"torchdiffeq:{method}", settings.max_steps, piece)
