@@ -283,7 +283,7 @@ def test_the_error_falls_with_the_tolerance(method, solver):
         assert errors[2] < 3e2 * wanted and errors[2] < 0.2 * errors[1], errors
 
 
-HALVED = {"euler": 2e-3, "midpoint": 0.01, "heun": 0.01, "rk4": 0.025, "bs3": 0.025, "dopri5": 0.05, "tsit5": 0.05,
+HALVED = {"euler": 4e-4, "midpoint": 0.01, "heun": 0.01, "rk4": 0.025, "bs3": 0.025, "dopri5": 0.05, "tsit5": 0.05,
           "dop853": 0.16}  # fmt: skip
 
 
@@ -641,8 +641,8 @@ def test_the_table_of_hare_and_lynx():
     assert table["complex step"].is_reference
     assert {"RTRL", "adjoint, discrete", "torch autograd"} < {row.method for row in table}
     for row in table:
-        least = 13.0 if row.method in ("RTRL", "adjoint, discrete", "torch autograd", "complex step") else 5.0
-        assert row.digits >= least, row.method
+        least = 13.0 if row.method in ("RTRL", "adjoint, discrete", "torch autograd") else 5.0
+        assert row.is_reference or row.digits >= least, row.method
         assert row.gradient.loss == pytest.approx(table["RTRL"].gradient.loss, rel=1e-6)
         assert row.time > 0.0
         assert (row.memory is None) == (row.method in ("torch autograd", "complex step"))
@@ -677,9 +677,15 @@ def test_the_table_for_another_library():
     """The reference solves by itself, more tightly, and has its row."""
     table = ctrnn.compare_gradients(lv_problem(False), ["adjoint", "rtrl-continuous"], solver="scipy:DOP853")
     assert "scipy:DOP853" in table["adjoint, discrete"].failure
-    assert table["complex step"].is_reference and "dop853" in table.reference
+    assert table["complex step"].is_reference
+    assert table["complex step"].gradient.stats.solver == "dop853"
     assert distance(table["complex step"].gradient, lv_exact(False)) < 1e-10
     assert table["RTRL, continuous"].digits > 6
+
+
+def test_a_reference_that_cannot_is_refused():
+    with pytest.raises(UsageError, match="reference.*network"):
+        ctrnn.compare_gradients(lv_problem(False), ["rtrl"], reference="rflo")
 
 
 @pytest.mark.parametrize("reference", ["adjoint", "rtrl-continuous", ctrnn.RTRL(block=7), ctrnn.Adjoint("backsolve")])
@@ -692,7 +698,7 @@ def test_any_method_may_be_the_reference(reference):
 
 def test_the_table_of_a_masked_network():
     table = ctrnn.compare_gradients(state_network(observed_squares(5)), ["rtrl", "autograd"])
-    assert all(row.digits > 13 for row in table)
+    assert all(row.is_reference or row.digits > 13 for row in table) and len(table) == 3
 
 
 # --- other shapes of the question
@@ -713,6 +719,22 @@ def test_tolerances_for_each_state(solver, integral):
     for method in methods:
         g = gradient(lv_problem(integral), method, solver=solver, rtol=[1e-8, 1e-9], atol=[1e-9, 1e-10])
         assert distance(g, lv_exact(integral)) < 1e-6, method
+
+
+@pytest.mark.parametrize("method", CONTINUOUS)
+def test_a_network_that_starts_from_0(method):
+    """r0 = 0 is no scale for anything: neither for tolerances nor for a state that is run backwards."""
+    problem = state_network(observed_squares(5)).replace(r0=np.zeros(5))
+    assert distance(gradient(problem, method), gradient(problem, "adjoint", **TIGHT)) < 1e-6
+
+
+def test_a_state_that_cannot_be_run_backwards():
+    """dr/dt = −40 r grows by e⁴⁰ in reverse: refused, with what to try; interpolation has no trouble."""
+    problem = Problem(Equations({"r": "-k*r + 1"}, {"k": 40.0}), [1.0], (0.0, 1.0), objective=Objective("r", at=[1.0]))
+    with pytest.raises(ctrnn.errors.ReconstructionError, match="interpolate"):
+        gradient(problem, "adjoint-backsolve")
+    exact = gradient(problem, "adjoint", **TIGHT)
+    assert distance(gradient(problem, "adjoint-interpolate"), exact) < 1e-6
 
 
 def test_hare_and_lynx_of_all_methods():

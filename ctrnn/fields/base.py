@@ -33,6 +33,15 @@ class Kernel:
     blas: bool = False
     keep: tuple[Any, ...] = ()  # objects that own what lies at the addresses
 
+    @cached_property
+    def places(self) -> tuple[Array, Array, Array, Array]:
+        """Entries that have a parameter to themselves and where it lies in the vector; entries that share one, and where."""
+        entries = np.flatnonzero(self.index >= 0)
+        count = np.bincount(self.index[entries], minlength=1)
+        is_alone = count[self.index[entries]] == 1
+        alone, shared = entries[is_alone], entries[~is_alone]
+        return alone, self.index[alone], shared, self.index[shared]
+
 
 @dataclass
 class Bound:
@@ -54,10 +63,13 @@ class Bound:
     def rows(self, G: Array) -> Array:
         """Parameter rows as the kernels keep them, G (groups, q, columns), as a matrix (q, m)."""
         q = G.shape[1]
-        flat = np.zeros((q, self.m + 1))
-        # entries that share a parameter add up; those that belong to none go to the last column
-        np.add.at(flat.T, self.kernel.index, G.transpose(0, 2, 1).reshape(-1, q))
-        return flat[:, : self.m]
+        entries = G.transpose(1, 0, 2).reshape(q, -1)
+        alone, at_alone, shared, at_shared = self.kernel.places
+        flat = np.zeros((q, self.m))
+        flat[:, at_alone] = entries[:, alone]
+        if shared.size:
+            np.add.at(flat.T, at_shared, entries[:, shared].T)
+        return flat
 
 
 class Field(ABC):
@@ -65,7 +77,6 @@ class Field(ABC):
 
     state_names: tuple[str, ...]
     input_names: tuple[str, ...]
-    parameters: dict[str, Array]
     #: whether leaving x out means x = 0 (networks) or is a mistake
     input_is_optional = False
 
@@ -99,6 +110,19 @@ class Field(ABC):
     # -- parameters ------------------------------------------------------------------------------------------------
 
     @property
+    def parameters(self) -> dict[str, Array]:
+        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, named: Mapping[str, Array]) -> None:
+        self._parameters = {}
+        for name, value in named.items():
+            value = np.ascontiguousarray(value).reshape(np.shape(value))
+            value.setflags(write=False)
+            self._parameters[name] = value
+
+    @property
     def vector(self) -> Array:
         """The parameters in one vector (m,), a copy."""
         if not self.parameters:
@@ -126,11 +150,12 @@ class Field(ABC):
         Raises UnknownNameError for a name that is no parameter and UsageError for a wrong shape or NaN.
         """
         changed = copy.copy(self)
-        changed.parameters = dict(self.parameters)
+        values = dict(self.parameters)
         for name, value in named.items():
             if name not in self.parameters:
                 raise UnknownNameError("parameter", name, self.parameters)
-            changed.parameters[name] = self._checked(name, value, self.parameters[name].shape)
+            values[name] = self._checked(name, value, self.parameters[name].shape)
+        changed.parameters = values
         return changed
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:

@@ -90,9 +90,7 @@ class RateNetwork(Field):
         if self.mask is not None:
             W = W * self.mask
         U = rng.normal(0.0, 1.0 / np.sqrt(max(inputs, 1)), (n, inputs))
-        self.parameters = {"W": W, "U": U, "b": np.zeros(n)}
-        if self.train_tau:
-            self.parameters["tau"] = self._tau
+        self.parameters = {"W": W, "U": U, "b": np.zeros(n)} | ({"tau": self._tau} if self.train_tau else {})
 
     @property
     def tau(self) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, Kernel, checked_array, checked_names
 
@@ -67,7 +68,7 @@ class TorchField(Field):
             function = _module_call(function, bool(inputs))
         self._function = function
         self.parameters = {str(k): checked_array(f"parameter {k!r}", v) for k, v in (parameters or {}).items()}
-        self._raised: list[BaseException] = []
+        self._pending = Pending()
         self._probe()
 
     def __repr__(self) -> str:
@@ -113,13 +114,10 @@ class TorchField(Field):
         return self.vector
 
     def raisers(self) -> tuple[Callable[[], None], ...]:
-        return (self._raise,)
+        return (self._pending.raise_pending,)
 
-    def _raise(self) -> None:
-        if self._raised:
-            error = self._raised[0]  # what came after it may only be its consequence
-            self._raised.clear()
-            raise error
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_pending": Pending()}
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -141,18 +139,6 @@ class TorchField(Field):
 
         def rate(t: float, r: Any, w: Any, x: Any) -> Any:
             return f(torch.tensor(t, dtype=torch.float64), r, named(w), x)
-
-        def guarded(body: Callable[..., None], out: Callable[..., Array]) -> Callable[..., None]:
-            """An exception cannot pass through compiled code: keep it, and let the solver stop on NaN."""
-
-            def call(*arguments: Any) -> None:
-                try:
-                    body(*arguments)
-                except BaseException as error:
-                    self._raised.append(error)
-                    out(*arguments)[...] = np.nan
-
-            return call
 
         def field(ctx: int, t: float, r: int, w: int, x: int, out: int) -> None:
             with torch.no_grad():
@@ -188,7 +174,7 @@ class TorchField(Field):
             (abi.ACCUMULATE, accumulate, lambda *a: view(a[-1], a[2], m)),
             (abi.JACOBIAN, jacobian, lambda *a: view(a[-1], n, n)),
         ]
-        functions = [abi.callback(slot, guarded(body, out)) for slot, body, out in bodies]
+        functions = [abi.callback(slot, self._pending.guard(body, out)) for slot, body, out in bodies]
         table = np.array([abi.address_of(c) for c in functions] + [0], dtype=np.int64)
         return Kernel(table, groups=1, columns=m, index=np.arange(m), keep=tuple(functions))
 

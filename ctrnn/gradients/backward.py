@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ctrnn.errors import ReconstructionError, ReconstructionWarning, SolverError, UsageError
+from ctrnn.errors import ReconstructionError, ReconstructionWarning, SolverError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.gradients.gradient import Gradient, result
@@ -40,13 +40,6 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     observed = problem.observed
     wanted = np.unique(np.concatenate([observed, [t0, t1]]))
     if interpolate:
-        if settings.library == "torchdiffeq":
-            raise UsageError(
-                "solver",
-                given=settings.solver,
-                allowed="a solver with dense output, for mode='interpolate'",
-                hint="mode='backsolve', or one of our own or SciPy's solvers",
-            )
         r_of_t, states, stats = dense_solution(ahead.bound, ahead.start(), problem, forward, wanted, groups)
     else:
         r_of_t = None
@@ -134,10 +127,12 @@ class _Backward:
     def run(self, marks: Array, states: Array, jumps: Array) -> None:
         """From the last of the marks to the first; states (K, n) is the forward solution there."""
         observed, n, step = self.problem.observed, self.problem.field.n, None
+        # the state may well be 0 at one of the marks, as networks are at t0
+        size = float(np.max(np.abs(states))) or 1.0
         for k in range(len(marks) - 1, -1, -1):
             if self.first:
                 if k < len(marks) - 1:
-                    self._compare(marks[k], self.y[:n], states[k])
+                    self._compare(marks[k], self.y[:n], states[k], size)
                 self.y[:n] = states[k]
             if jumps.size:
                 self.lam[...] += jumps[observed == marks[k]].sum(axis=0)
@@ -166,11 +161,11 @@ class _Backward:
             self.y, step = found.r[-1].copy(), found.step
             self.stats = self.stats + replace(found.stats, jacobians=found.stats.evaluations)
 
-    def _compare(self, t: float, back: Array, there: Array) -> None:
+    def _compare(self, t: float, back: Array, there: Array, size: float) -> None:
         rtol, atol = self.asked.tolerances(len(there))
         off = np.abs(back - there)
         tolerances = float(np.max(off / np.maximum(atol + rtol * np.abs(there), np.finfo(float).tiny)))
-        relative = float(np.max(off) / max(np.max(np.abs(there)), np.finfo(float).tiny))
+        relative = float(np.max(off)) / size
         if not relative <= LOST:
             raise ReconstructionError(t, relative, INTERPOLATE)
         if tolerances > WARN:

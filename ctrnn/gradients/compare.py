@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import CtrnnError, NotFiniteError
+from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.autograd import Autograd
@@ -108,7 +108,10 @@ def _reference(problem: Problem, settings: Settings, wanted: Any) -> Row:
         # no steps of our own to take again: an independent solution, much tighter
         settings = Settings("dop853", 1e-12, 1e-13)
     if wanted is not None:
-        return _row(method_named(wanted, problem, settings), problem, settings, None)
+        row = _row(method_named(wanted, problem, settings), problem, settings, None)
+        if row.gradient is None:
+            raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
+        return row
     probe = Adjoint().compute(problem, settings)
     work = probe.stats.evaluations * (problem.field.m + problem.field.n)
     # each evaluation of F takes some 20 µs in torch, most of it shared by a batch

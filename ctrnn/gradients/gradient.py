@@ -129,9 +129,7 @@ def _automatic(problem: Problem, settings: Settings) -> str:
     if settings.library == "":
         return "adjoint"
     few = problem.field.n * (problem.field.m + problem.field.n) <= 200
-    if few:
-        return "rtrl-continuous"
-    return "adjoint-interpolate" if settings.library == "scipy" else "adjoint-backsolve"
+    return "rtrl-continuous" if few else "adjoint-interpolate"
 
 
 def gradient(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.callbacks import Pending
 from ctrnn.fields import codegen
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Problem
@@ -24,7 +25,7 @@ class LossRate:
         objective = problem.needs_objective("an integral")
         self.objective, self.n = objective, problem.field.n
         self.readout = objective.readout_size
-        self._raised: list[BaseException] = []
+        self._pending = Pending()
         self.context = 0
         if objective.is_named:
             self._function, self._keep = self._named()
@@ -57,26 +58,17 @@ class LossRate:
 
         objective, n, size = self.objective, self.n, 1 + self.n + self.readout
         assert objective.signals is not None
-        q, raised = objective.signals.size, self._raised
+        q = objective.signals.size
 
-        def call(_: int, r: int, s: int, out: int, __: int) -> None:
-            if raised:  # the run is lost: get to its end quickly
-                view(out, size)[:] = np.nan
-                return
-            try:
-                l, l_r, l_o = objective.rate(view(r, n)[None], view(s, q)[None])
-                view(out, size)[:] = np.concatenate([l, l_r[0], l_o])
-            except BaseException as error:  # cannot pass through compiled code
-                raised.append(error)
-                view(out, size)[:] = np.nan
+        def rate(_: int, r: int, s: int, out: int, __: int) -> None:
+            l, l_r, l_o = objective.rate(view(r, n)[None], view(s, q)[None])
+            view(out, size)[:] = np.concatenate([l, l_r[0], l_o])
 
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(call)
+        guarded = self._pending.guard(rate, lambda _, r, s, out, __: view(out, size))
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(guarded)
 
     def raise_pending(self) -> None:
-        if self._raised:
-            error = self._raised[0]
-            self._raised.clear()
-            raise error
+        self._pending.raise_pending()
 
 
 def expression_rate(text: str, states: tuple[str, ...]) -> Any:

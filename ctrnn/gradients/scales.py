@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctrnn.errors import NotFiniteError
 from ctrnn.fields.base import Array, Field
+from ctrnn.gradients.gradient import check_finite
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import solve
 
@@ -28,7 +30,10 @@ def typical(values: Array) -> float:
 
 
 def integral_scales(problem: Problem, settings: Settings) -> tuple[float, float]:
-    """∫ |aℓ| dt and max |a ∂ℓ/∂r| · (t1 − t0), from a solution without the loss, sampled: sizes, not values."""
+    """∫ |aℓ| dt and max |a ∂ℓ/∂r| · (t1 − t0), from a solution without the loss, sampled: sizes, not values.
+
+    Raises NotFiniteError where the loss is infinite or NaN on the way.
+    """
     objective = problem.needs_objective("an integral")
     t = np.linspace(*problem.t_span, SAMPLES)
     found = solve(
@@ -36,5 +41,12 @@ def integral_scales(problem: Problem, settings: Settings) -> tuple[float, float]
     )
     signals = problem.signals.evaluate(t)[:, problem.field.input_size :]
     l, l_r, _ = objective.rate(np.ascontiguousarray(found.r), signals)
+    if not (np.isfinite(l).all() and np.isfinite(l_r).all()):
+        k = int(np.argmin(np.isfinite(l) & np.isfinite(l_r).all(axis=1)))
+        raise NotFiniteError(
+            f"the loss or its derivative is infinite or NaN at t = {t[k]:.6g}. Try: look at the objective "
+            "near the solution; it may take a logarithm or divide by 0 there"
+        )
+    check_finite(l, l_r)
     span = problem.t_span[1] - problem.t_span[0]
     return float(np.mean(np.abs(l))) * span, float(np.max(np.abs(l_r), initial=0.0)) * span

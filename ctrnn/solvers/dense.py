@@ -1,8 +1,8 @@
 """A solution as a piecewise polynomial r(t), that can drive another system.
 
 Our own tableaus: on the step from t with size h, r(t + θh) = r + h Σ_d θ^(d+1) Σ_i dense_id k_i, exactly their dense output.
-SciPy's: the polynomial of degree 7 through its dense output at 8 Chebyshev points of each step, which is that dense output for
-the Runge–Kutta methods and agrees with it to its own accuracy for the multistep ones.
+SciPy's and torchdiffeq's: the polynomial of degree 7 through their dense output at 8 Chebyshev points of each step, which is that
+dense output for the Runge–Kutta methods and agrees with it to its own accuracy for the multistep ones.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.inputs import Polynomials
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
-from ctrnn.solvers.solve import Rate, pieces
+from ctrnn.solvers.solve import solve
 from ctrnn.trajectory import Stats
+
+NODES = 0.5 - 0.5 * np.cos(np.pi * (np.arange(8) + 0.5) / 8)
 
 
 def dense_solution(
@@ -27,8 +29,8 @@ def dense_solution(
 ) -> tuple[Polynomials, Array, Stats]:
     """r(t) of the first n components as an input signal, the states at ``save_at`` (T, N), and the cost."""
     n, t0 = problem.field.n, problem.t_span[0]
-    if settings.library == "scipy":
-        return _with_scipy(bound, r0, problem, settings, save_at)
+    if settings.library:
+        return _of_library(bound, r0, problem, settings, save_at)
     run = Integration(
         bound, r0, t0, problem.stops, problem.is_break, settings, save_at, "dense", groups, label="forward"
     )
@@ -46,32 +48,21 @@ def dense_solution(
     return Polynomials(np.concatenate(starts), np.concatenate(coefficients)), run.saved, run.stats
 
 
-def _with_scipy(
+def _of_library(
     bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array
 ) -> tuple[Polynomials, Array, Stats]:
-    import time
-
-    from ctrnn.solvers.scipy_solver import named, solve_piece
-
-    began = time.perf_counter()
-    n = problem.field.n
-    method = named(settings)
-    rate, r = Rate(bound, f"scipy:{method}", settings.max_steps), np.array(r0)
-    starts: list[Array] = []
-    coefficients: list[Array] = []
-    saved = [np.tile(r, (int((save_at == problem.t_span[0]).sum()), 1))]
-    nodes = 0.5 - 0.5 * np.cos(np.pi * (np.arange(8) + 0.5) / 8)
-    inverse = np.linalg.inv(np.vander(nodes, increasing=True))
-    for a, b in pieces(problem.t_span[0], problem.stops, problem.is_break):
-        rate.start(a, b, r)
-        found = solve_piece(method, settings, rate, a, b, r, dense_output=True)
-        inside = save_at[(save_at > a) & (save_at <= b)]
-        saved.append(found.sol(inside).T if inside.size else np.empty((0, r.size)))
-        h = np.diff(found.t)
-        at_nodes = found.sol((found.t[:-1, None] + h[:, None] * nodes).ravel())[:n].T.reshape(h.size, 8, n)
-        terms = np.einsum("de,cen->cdn", inverse, at_nodes) * (h[:, None] ** -np.arange(8.0))[:, :, None]
-        coefficients.append(terms)
-        starts.append(found.t[:-1])
-        r = found.y[:, -1]
-    stats = Stats(rate.name, rate.steps, 0, rate.calls, rate.jacobians, time.perf_counter() - began)
-    return Polynomials(np.concatenate(starts), np.concatenate(coefficients)), np.concatenate(saved), stats
+    """Solved twice: once to learn the library's steps, and once more for its dense output inside each of them."""
+    n, t0 = problem.field.n, problem.t_span[0]
+    steps = solve(bound, r0, t0, problem.stops, problem.is_break, settings)
+    starts, h = steps.t[:-1], np.diff(steps.t)
+    at = starts[:, None] + h[:, None] * NODES
+    every = np.unique(np.concatenate([at.ravel(), save_at]))
+    found = solve(bound, r0, t0, problem.stops, problem.is_break, settings, every)
+    at_nodes = found.r[np.searchsorted(every, at), :n]
+    terms = np.einsum("de,cen->cdn", np.linalg.inv(np.vander(NODES, increasing=True)), at_nodes)
+    powers = h[:, None] ** -np.arange(float(NODES.size))
+    return (
+        Polynomials(starts, terms * powers[:, :, None]),
+        found.r[np.searchsorted(every, save_at)],
+        steps.stats + found.stats,
+    )

@@ -222,7 +222,7 @@ def simulate(
         with dt), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
     rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
     dt : fixed step, in the unit of t
-    save_at : times (T,) inside t_span, increasing; None saves every step (for torchdiffeq: 101 times)
+    save_at : times (T,) inside t_span, increasing; None saves every step
     max_steps, min_step : limits
 
     Steps land on the jumps of the input and on the objective's observation times. Returns a Trajectory: t (T,), r (T, n).

@@ -20,6 +20,7 @@ class _Watched:
 
     def __init__(self, rate: Rate, adaptive: bool) -> None:
         self.rate = rate
+        self.begun: dict[float, Array] = {}  # where steps began; a rejected one begins again at the same time
         if adaptive:
             self.callback_reject_step = self._rejected
 
@@ -32,6 +33,7 @@ class _Watched:
         """About to step from r at t; each step counts here, and is taken back when rejected."""
         rate = self.rate
         rate.t, rate.r, rate.h = float(t), r.numpy().copy(), float(h)
+        self.begun[rate.t] = rate.r
         rate.steps += 1
         rate.limit()
 
@@ -43,7 +45,7 @@ class _Watched:
 def solve_with_torchdiffeq(
     bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
 ) -> Solution:
-    """torchdiffeq.odeint from one jump to the next, stepping onto it. Without save_at, 101 times are saved."""
+    """torchdiffeq.odeint from one jump to the next, stepping onto it; states at save_at, or at every step."""
     import torch
     import torchdiffeq
 
@@ -55,13 +57,11 @@ def solve_with_torchdiffeq(
     if method in ADAPTIVE and settings.dt is not None:
         raise UsageError("dt", given=settings.dt, allowed=f"None: torchdiffeq:{method} chooses its steps")
     rtol, atol = settings.tolerances(bound.n)
-    if save_at is None:
-        save_at = np.linspace(t0, stops[-1], 101)
 
     def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
-        assert wanted is not None
         way = 1 if b > a else -1
-        times = np.unique(np.concatenate([[a, b], wanted]))[::way]
+        times = np.unique(np.concatenate([[a, b], [] if wanted is None else wanted]))[::way]
+        watched = _Watched(rate, method in ADAPTIVE)
         options: dict[str, Any]
         if method in FIXED:
             # its own choice between two steps, a line, would lose the method's order
@@ -71,7 +71,7 @@ def solve_with_torchdiffeq(
             options = {"step_t": torch.tensor([b], dtype=torch.float64), "min_step": settings.min_step}
         try:
             found = torchdiffeq.odeint(
-                _Watched(rate, method in ADAPTIVE),
+                watched,
                 torch.from_numpy(r.copy()),
                 torch.from_numpy(times.copy()),
                 method=method,
@@ -81,6 +81,10 @@ def solve_with_torchdiffeq(
             ).numpy()
         except AssertionError as error:
             raise rate.failure(str(error)) from error
+        if wanted is None:
+            begun = list(watched.begun)[1:]
+            states = np.array([watched.begun[t] for t in begun] + [found[-1]])
+            return np.array([*begun, b]), states, found[-1]
         # np.unique sorted the times: find the wanted ones again
         place = np.searchsorted(way * times, way * wanted)
         return wanted, found[place], found[-1]

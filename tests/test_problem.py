@@ -1,0 +1,236 @@
+"""What a problem makes of its parts: the stops of a run, the state it starts from, and what it refuses."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from ctrnn import Equations, Objective, Problem, RateNetwork, inputs, simulate
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.inputs import merge_times
+from ctrnn.problem import Settings
+
+
+@cache
+def prey():
+    return Equations({"prey": "a*prey - prey*pred", "pred": "prey*pred - pred"}, parameters={"a": 1.0})
+
+
+@cache
+def driven():
+    return Equations({"r": "-r + x*y"}, inputs=("x", "y"))
+
+
+def make(field=None, r0=(1.0, 2.0), t_span=(0.0, 1.0), x=None, objective=None):
+    return Problem(field or prey(), r0=r0, t_span=t_span, x=x, objective=objective)
+
+
+def stack(x, y=1.0):
+    return inputs.stack(x, y)
+
+
+# ---- the start, and the span -----------------------------------------------------------------------------------------
+
+
+def test_r0_by_place_and_by_name():
+    np.testing.assert_array_equal(make(r0=[1, 2]).r0, [1.0, 2.0])
+    np.testing.assert_array_equal(make(r0={"pred": 2, "prey": 1}).r0, [1.0, 2.0])
+    given = np.array([1.0, 2.0])
+    problem = make(r0=given)
+    given[0] = 9.0
+    np.testing.assert_array_equal(problem.r0, [1.0, 2.0])
+    assert problem.r0.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"r0": [1.0]}, UsageError, r"r0: got 'shape \(1,\)'; allowed: shape \(2,\)"),
+        ({"r0": 1.0}, UsageError, r"r0: got 'shape \(\)'"),
+        ({"r0": [[1.0, 2.0]]}, UsageError, r"r0: got 'shape \(1, 2\)'"),
+        ({"r0": [1.0, np.nan]}, UsageError, r"r0.*finite numbers.*entry \(1,\): nan"),
+        ({"r0": [1.0, np.inf]}, UsageError, "r0.*finite numbers"),
+        ({"r0": ["a", "b"]}, UsageError, "r0.*real numbers"),
+        ({"r0": [1j, 2.0]}, UsageError, "r0.*real numbers"),
+        ({"r0": {"prey": 1.0}}, UsageError, "r0.*pred has none"),
+        ({"r0": {"prey": 1.0, "pred": 2.0, "pray": 3.0}}, UnknownNameError, "did you mean 'prey'"),
+        ({"t_span": (1.0, 0.0)}, UsageError, r"t_span: got \(1.0, 0.0\); allowed: \(t0, t1\) with t1 > t0"),
+        ({"t_span": (1.0, 1.0)}, UsageError, "t_span"),
+        ({"t_span": (0.0, np.inf)}, UsageError, "t_span.*finite"),
+        ({"t_span": (np.nan, 1.0)}, UsageError, "t_span.*finite"),
+        ({"t_span": (0.0, 1.0, 2.0)}, UsageError, r"t_span: got 'shape \(3,\)'"),
+        ({"t_span": 1.0}, UsageError, "t_span"),
+        ({"t_span": ("0", "x")}, UsageError, "t_span"),
+        ({"field": "a*prey"}, UsageError, "field: got 'a\\*prey'; allowed: a field"),
+        ({"objective": "squared_error"}, UsageError, "objective: got 'squared_error'; allowed: a ctrnn.Objective"),
+        ({"x": 1.0}, UsageError, "x: got '1 channels'; allowed: 0"),
+        ({"x": "pulse"}, UsageError, "input: got 'pulse'"),
+    ],
+)
+def test_what_is_refused(changes, kind, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        make(**changes)
+    assert type(caught.value) is kind
+    assert caught.value.exit_code == 2
+
+
+# ---- the input ---------------------------------------------------------------------------------------------------
+
+
+def test_equations_need_their_inputs_and_networks_do_not():
+    with pytest.raises(UsageError, match="x: got None; allowed: a signal with channels x, y"):
+        make(driven(), r0=[0.0])
+    network = RateNetwork(3, inputs=2, seed=0)
+    silent = make(network, r0=[0.1, 0.2, 0.3])
+    zero = silent.replace(x=[0.0, 0.0])
+    np.testing.assert_array_equal(simulate(silent).r, simulate(zero).r)
+
+
+@pytest.mark.parametrize("x", [1.0, [1.0, 2.0, 3.0], lambda t: t, inputs.Step(0.5)])
+def test_the_number_of_channels_must_fit(x):
+    with pytest.raises(UsageError, match=r"channels'; allowed: 2 \(the field's inputs\). Try: ctrnn.inputs.stack"):
+        make(driven(), r0=[0.0], x=x)
+
+
+def test_data_must_cover_the_span():
+    data = inputs.Sampled([0.2, 0.5, 1.5], [1.0, 2.0, 3.0], kind="linear")
+    with pytest.raises(UsageError, match="x: got 'data from 0.2 to 1.5'; allowed: data that cover 0 to 1"):
+        make(driven(), r0=[0.0], x=stack(data))
+    with pytest.raises(UsageError, match="data that cover 0.5 to 2"):
+        make(driven(), r0=[0.0], x=stack(data), t_span=(0.5, 2.0))
+    make(driven(), r0=[0.0], x=stack(data), t_span=(0.2, 1.5))
+    # what is held goes on, and an end may be the data's but for rounding
+    make(driven(), r0=[0.0], x=stack(inputs.Sampled([0.2, 0.5], [1.0, 2.0])), t_span=(0.2, 9.0))
+    make(driven(), r0=[0.0], x=stack(inputs.Sampled([0.1, 0.3], [1.0, 2.0], kind="linear")), t_span=(0.1, 0.1 + 0.2))
+
+
+# ---- the stops ---------------------------------------------------------------------------------------------------
+
+
+def stops(problem):
+    assert problem.stops.shape == problem.is_break.shape
+    return [(float(t), bool(b)) for t, b in zip(problem.stops, problem.is_break, strict=True)]
+
+
+def test_stops_are_jumps_observations_and_the_end():
+    x = stack(inputs.Pulse(0.25, 0.25), inputs.Step(0.75))
+    assert stops(make(driven(), r0=[0.0], x=x)) == [(0.25, True), (0.5, True), (0.75, True), (1.0, False)]
+    observed = make(driven(), r0=[0.0], x=x, objective=Objective(target=np.zeros((4, 1)), at=[0.0, 0.3, 0.5, 1.0]))
+    assert stops(observed) == [(0.25, True), (0.3, False), (0.5, True), (0.75, True), (1.0, False)]
+    np.testing.assert_array_equal(observed.observed, [0.0, 0.3, 0.5, 1.0])
+    assert stops(make()) == [(1.0, False)]
+
+
+def test_the_breaks_of_targets_and_weights_are_stops_of_an_integral():
+    objective = Objective(target=inputs.Step(0.4), weight=inputs.Pulse(0.2, 0.3))
+    problem = make(driven(), r0=[0.0], x=stack(inputs.Step(0.4)), objective=objective)
+    assert stops(problem) == [(0.2, True), (0.4, True), (0.5, True), (1.0, False)]
+    assert problem.signals.size == 4
+    np.testing.assert_array_equal(problem.signals(0.45), [1.0, 1.0, 1.0, 1.0])
+    assert problem.bind().x_stride == 4
+
+
+@pytest.mark.parametrize(
+    ("breaks", "expected"),
+    [
+        ([0.0], [(1.0, False)]),  # at t0: from the start
+        ([1.0], [(1.0, True)]),  # at t1: the last stop
+        ([-0.5, 1.5], [(1.0, False)]),  # outside
+        ([0.3, 0.1 + 0.2], [(0.3, True), (1.0, False)]),  # one time but for rounding
+        ([1.0 - 2e-16], [(1.0, True)]),  # the end but for rounding, from below
+        ([1.0 + 3e-16], [(1.0, True)]),  # and from above
+        ([0.5, 0.5 + 1e-12], [(0.5, True), (0.5 + 1e-12, True), (1.0, False)]),  # two times, though close
+    ],
+)
+def test_stops_at_the_edges(breaks, expected):
+    x = sum((inputs.Step(t, 2.0) for t in breaks), start=inputs.Constant(0.0))
+    problem = make(driven(), r0=[0.0], x=stack(x))
+    assert stops(problem) == expected
+    # the input's own jumps are on the stops, to the last bit
+    inside = problem.x.breaks[(problem.x.breaks > 0) & (problem.x.breaks <= 1)]
+    assert set(inside) <= set(problem.stops)
+
+
+@pytest.mark.parametrize("t0", [0.0, 1900.0, -7.3, 1.7e9])
+def test_observations_and_jumps_that_are_one_time(t0):
+    """Jumps and observations computed along different ways fall on one stop, a jump of the field."""
+    times = t0 + 0.1 * np.arange(1, 10)
+    jumps = np.array([t0 + 0.1 + 0.1 + 0.1, t0 + 0.7])
+    x = sum((inputs.Step(t) for t in jumps), start=inputs.Constant(0.0))
+    problem = make(
+        driven(), r0=[0.0], t_span=(t0, t0 + 1.0), x=stack(x), objective=Objective(target=np.zeros((9, 1)), at=times)
+    )
+    assert problem.stops.size == 10 and problem.is_break.sum() == 2
+    assert set(problem.observed) <= set(problem.stops)
+    assert np.diff(problem.stops).min() > 0.09
+    np.testing.assert_allclose(problem.observed, times, rtol=1e-14)
+
+
+def test_stops_keep_their_distance_at_the_start():
+    for jump in (1900.0, np.nextafter(1900.0, 0.0), np.nextafter(1900.0, 9e9)):
+        problem = make(driven(), r0=[0.0], t_span=(1900.0, 1920.0), x=stack(inputs.Step(jump, 3.0)))
+        assert stops(problem) == [(1920.0, False)]
+        assert problem.x(1900.0)[0] == 3.0
+    assert merge_times([1900.0], [np.nextafter(1900.0, 0.0)]).size == 1
+
+
+def test_an_observation_outside_the_span():
+    for at in ([-0.1, 0.5], [0.5, 1.1]):
+        with pytest.raises(UsageError, match=r"objective.at: got .*; allowed: times from 0 to 1 \(t_span\)") as caught:
+            make(objective=Objective(target=np.zeros((2, 2)), at=at))
+        assert caught.value.given in at
+    target = inputs.Sampled([0.0, 0.5], [[0.0, 0.0], [1.0, 1.0]], kind="linear")
+    with pytest.raises(UsageError, match="objective.target or weight: got 'data from 0 to 0.5'"):
+        make(objective=Objective(target=target))
+
+
+# ---- copies ------------------------------------------------------------------------------------------------------
+
+
+def test_replace():
+    problem = make(objective=Objective(target=np.zeros((1, 2)), at=[0.5]))
+    other = problem.replace(t_span=(0.25, 2.0), r0=[3.0, 4.0])
+    assert other.t_span == (0.25, 2.0) and problem.t_span == (0.0, 1.0)
+    np.testing.assert_array_equal(other.r0, [3.0, 4.0])
+    np.testing.assert_array_equal(problem.r0, [1.0, 2.0])
+    assert stops(other) == [(0.5, False), (2.0, False)]
+    assert problem.replace(objective=None).objective is None
+    assert problem.replace(field=prey().with_parameters(a=2.0)).field.parameters["a"] == 2.0
+    with pytest.raises(UsageError, match="objective.at"):
+        problem.replace(t_span=(0.6, 1.0))
+    with pytest.raises(UnknownNameError, match="did you mean 't_span'"):
+        problem.replace(t_spam=(0.0, 1.0))
+
+
+def test_needs_objective():
+    with pytest.raises(UsageError, match="with an objective, for the gradient"):
+        make().needs_objective("the gradient")
+    problem = make(objective=Objective(target=np.zeros((1, 2)), at=[0.5]))
+    assert problem.needs_objective("the gradient") is problem.objective
+
+
+def test_it_says_what_it_is():
+    assert repr(make()) == "Problem(2 states, 1 parameter, 0 inputs, t from 0 to 1, no objective)"
+    text = repr(make(driven(), r0=[0.0], x=[1.0, 2.0], objective=Objective(target=np.zeros((1, 1)), at=[0.5])))
+    assert text.startswith("Problem(1 state, 0 parameters, 2 inputs, t from 0 to 1, ") and "no objective" not in text
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------
+
+
+def test_tolerances_of_components():
+    rtol, atol = Settings(rtol=1e-6, atol=[1e-8, 0.0]).tolerances(2)
+    np.testing.assert_array_equal(rtol, [1e-6, 1e-6])
+    np.testing.assert_array_equal(atol, [1e-8, 0.0])
+    with pytest.raises(UsageError, match="atol: got .*one for each of 3"):
+        Settings(atol=[1e-8, 0.0]).tolerances(3)
+    with pytest.raises(UsageError, match="both zero for component 1"):
+        Settings(rtol=[1e-6, 0.0], atol=0.0).tolerances(2)
+
+
+def test_the_library_of_a_solver():
+    assert Settings("tsit5").library == ""
+    assert Settings("scipy:LSODA").library == Settings("SciPy:LSODA").library == "scipy"
+    assert Settings("torchdiffeq:rk4", dt=0.1).library == "torchdiffeq"
