@@ -288,9 +288,7 @@ def _flow_condition(A: np.ndarray, tol: float, step: float | None) -> tuple[Cond
         raise NotHurwitzError(max(abscissa, 0.0), "A", FLOW_HINT)
     bound = _step_bound(eigenvalues)
     if step is not None and not 0 < step < bound:
-        raise UsageError(
-            "step", given=step, allowed=f"above 0 and below min 2|Re λ|/|λ|² = {bound:.6g}"
-        )
+        raise UsageError("step", given=step, allowed=f"above 0 and below min 2|Re λ|/|λ|² = {bound:.6g}")
     h = best_step(eigenvalues) if step is None else float(step)
     contraction = float(np.abs(1.0 + h * eigenvalues).max())
     predicted = _predicted(contraction, tol)
@@ -329,9 +327,7 @@ def _run_flow(
 # --- LU, the reference ---------------------------------------------------------------------------
 
 
-def _lu(
-    a: np.ndarray, A: np.ndarray
-) -> tuple[np.ndarray, list[tuple[int, float]], Condition, float]:
+def _lu(a: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, list[tuple[int, float]], Condition, float]:
     """V = a A⁻¹ from A = P L U, refined once; its history, condition and ‖A⁻¹‖₂."""
     from scipy.linalg.lapack import dgetrs
 

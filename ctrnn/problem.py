@@ -5,9 +5,9 @@ dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,39 @@ from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.objective import BoundObjective, Objective
+
+
+class Course(NamedTuple):
+    """The way of a solver: from ``start`` over the ``stops`` (K,), in the direction of time, the last of which is the end.
+
+    It steps onto each of them; at those that ``is_break`` (K,) marks, F jumps.
+    """
+
+    start: float
+    stops: Array
+    is_break: Array
+
+    @property
+    def end(self) -> float:
+        return float(self.stops[-1])
+
+    @property
+    def way(self) -> float:
+        """1 forwards in time, −1 backwards."""
+        return 1.0 if self.end > self.start else -1.0
+
+    def back(self, start: float, end: float) -> Course:
+        """The part from ``start`` down to ``end`` < start."""
+        inside = (self.stops < start) & (self.stops > end)
+        return Course(start, np.append(self.stops[inside][::-1], end), np.append(self.is_break[inside][::-1], True))
+
+    def pieces(self) -> Iterator[tuple[float, float]]:
+        """The intervals between the breaks, in the direction of time."""
+        start = self.start
+        for stop, breaks in zip(self.stops, self.is_break, strict=True):
+            if breaks or stop == self.stops[-1]:
+                yield start, float(stop)
+                start = float(stop)
 
 
 class Problem:
@@ -63,6 +96,7 @@ class Problem:
         if self.objective is not None:
             if self.objective.times is not None:
                 times = self.objective.times
+                times = align(times, np.array([t0, t1]))
                 if times[0] < t0 or times[-1] > t1:
                     outside = times[0] if times[0] < t0 else times[-1]
                     raise UsageError(
@@ -75,10 +109,10 @@ class Problem:
         for end in (t0, t1):  # times that are the end but for rounding: no step between the two
             every[abs(every - end) <= RESOLUTION * abs(end)] = end
         every = np.unique(every)
-        #: (K,) times strictly inside t_span, or its end, that a solver steps onto, and whether F jumps there
-        self.stops = np.append(every[(every > t0) & (every < t1)], t1)
+        stops = np.append(every[(every > t0) & (every < t1)], t1)
         jumps = merge_times(np.empty(0), *breaks)
-        self.is_break = np.isin(self.stops, align(jumps, every))
+        #: where a solver goes: from t0 to t1, onto each observation and each jump of F
+        self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
         self.x = self._x.aligned(every)
         self._every = every
         #: (K,) the objective's observation times, each on a stop or at t0; empty without

@@ -157,9 +157,7 @@ class Trajectory:
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             rows = csv.writer(f, lineterminator="\n")
             rows.writerow(("t", *self.names))
-            rows.writerows(
-                [repr(float(v)) for v in (t, *r)] for t, r in zip(self.t, self.r, strict=True)
-            )
+            rows.writerows([repr(float(v)) for v in (t, *r)] for t, r in zip(self.t, self.r, strict=True))
 
     def to_npz(self, path: str | os.PathLike[str]) -> None:
         """Arrays t (T,), r (T, n) and names (n,), to be read by ``numpy.load``.

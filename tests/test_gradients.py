@@ -267,10 +267,6 @@ def test_tight_tolerances_reach_the_exact_gradient(integral):
 @pytest.mark.parametrize("solver", ["bs3", "dopri5", "tsit5", "dop853", "scipy:DOP853", "scipy:RK45", "scipy:LSODA",
                                     "scipy:Radau", "torchdiffeq:dopri5"])  # fmt: skip
 def test_the_error_falls_with_the_tolerance(method, solver):
-    if method == "adjoint-interpolate" and solver.startswith("torchdiffeq"):
-        with pytest.raises(UsageError, match="dense output"):
-            gradient(lv_problem(False), method, solver=solver)
-        return
     wanted = 1e-9 if solver in ("bs3", "scipy:Radau") else 1e-10
     for integral in (False, True):
         errors = [
@@ -337,8 +333,7 @@ def test_a_jump_that_is_not_told_costs_all():
 def test_jumps_with_adaptive_steps(solver):
     problem = state_network(observed_squares(5))
     exact = gradient(problem, "adjoint", **TIGHT)
-    methods = CONTINUOUS[:2] if solver.startswith("torch") else CONTINUOUS
-    for method in methods:
+    for method in CONTINUOUS:
         assert distance(gradient(problem, method, solver=solver, rtol=1e-9, atol=1e-11), exact) < 1e-7, method
 
 
@@ -715,8 +710,7 @@ def test_a_field_without_parameters(method):
 @pytest.mark.parametrize("solver", ["tsit5", "scipy:DOP853", "scipy:LSODA", "torchdiffeq:dopri5"])
 @pytest.mark.parametrize("integral", [False, True], ids=["observed", "integral"])
 def test_tolerances_for_each_state(solver, integral):
-    methods = [m for m in CONTINUOUS if not (m == "adjoint-interpolate" and "torch" in solver)]
-    for method in methods:
+    for method in CONTINUOUS:
         g = gradient(lv_problem(integral), method, solver=solver, rtol=[1e-8, 1e-9], atol=[1e-9, 1e-10])
         assert distance(g, lv_exact(integral)) < 1e-6, method
 
@@ -753,7 +747,7 @@ def test_auto():
     large = rate_network(observed_squares(4))
     large = large.replace(field=RateNetwork(12, inputs=2), r0=np.zeros(12), objective=observed_squares(12))
     assert gradient(large, solver="scipy:DOP853").method == "adjoint, interpolate"
-    assert gradient(large, solver="torchdiffeq:dopri5").method == "adjoint, backsolve"
+    assert gradient(large, solver="torchdiffeq:dopri5").method == "adjoint, interpolate"
 
 
 def test_a_gradient_prints_its_entries():

@@ -110,8 +110,8 @@ def test_data_must_cover_the_span():
 
 
 def stops(problem):
-    assert problem.stops.shape == problem.is_break.shape
-    return [(float(t), bool(b)) for t, b in zip(problem.stops, problem.is_break, strict=True)]
+    assert problem.course.stops.shape == problem.course.is_break.shape
+    return [(float(t), bool(b)) for t, b in zip(problem.course.stops, problem.course.is_break, strict=True)]
 
 
 def test_stops_are_jumps_observations_and_the_end():
@@ -150,7 +150,7 @@ def test_stops_at_the_edges(breaks, expected):
     assert stops(problem) == expected
     # the input's own jumps are on the stops, to the last bit
     inside = problem.x.breaks[(problem.x.breaks > 0) & (problem.x.breaks <= 1)]
-    assert set(inside) <= set(problem.stops)
+    assert set(inside) <= set(problem.course.stops)
 
 
 @pytest.mark.parametrize("t0", [0.0, 1900.0, -7.3, 1.7e9])
@@ -162,9 +162,9 @@ def test_observations_and_jumps_that_are_one_time(t0):
     problem = make(
         driven(), r0=[0.0], t_span=(t0, t0 + 1.0), x=stack(x), objective=Objective(target=np.zeros((9, 1)), at=times)
     )
-    assert problem.stops.size == 10 and problem.is_break.sum() == 2
-    assert set(problem.observed) <= set(problem.stops)
-    assert np.diff(problem.stops).min() > 0.09
+    assert problem.course.stops.size == 10 and problem.course.is_break.sum() == 2
+    assert set(problem.observed) <= set(problem.course.stops)
+    assert np.diff(problem.course.stops).min() > 0.09
     np.testing.assert_allclose(problem.observed, times, rtol=1e-14)
 
 

@@ -14,9 +14,7 @@ from ctrnn.files import atomic_path
 
 @click.command("examples")
 @click.argument("name", required=False)
-@click.option(
-    "--copy", type=click.Path(path_type=Path), help="Copy it and its data to this folder."
-)
+@click.option("--copy", type=click.Path(path_type=Path), help="Copy it and its data to this folder.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def command(name: str | None, copy: Path | None, force: bool) -> None:
     """List the shipped experiments; print the one called NAME, or copy it with its data."""
@@ -38,9 +36,7 @@ def command(name: str | None, copy: Path | None, force: bool) -> None:
     targets = [copy / file.name for file in files]
     for target in targets:
         if target.exists() and not force:
-            raise UsageError(
-                "--copy", given=str(target), allowed="a new file", hint="--force to write over it"
-            )
+            raise UsageError("--copy", given=str(target), allowed="a new file", hint="--force to write over it")
     copy.mkdir(parents=True, exist_ok=True)
     for file, target in zip(files, targets, strict=True):
         with atomic_path(target) as temporary:

@@ -44,11 +44,7 @@ def gradient(job: Job) -> None:
         rows += [(f"{name} at t0", float(r), float(d)) for name, r, d in states]
         columns = ("", "value", "dl/d·")
     else:
-        rows = [
-            (k, float(np.linalg.norm(field.parameters[k])), norms[k])
-            for k in norms
-            if g.parameters[k].size
-        ]
+        rows = [(k, float(np.linalg.norm(field.parameters[k])), norms[k]) for k in norms if g.parameters[k].size]
         rows += [("r0", float(np.linalg.norm(problem.r0)), float(np.linalg.norm(g.r0)))]
         columns = ("", "norm", "norm of dl/d·")
     job.table(f"gradient by {g.method}: loss {g.loss:.10g}", columns, rows)

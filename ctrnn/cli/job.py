@@ -31,9 +31,7 @@ class Job:
     ``fits``, ``equilibrium``), ``summary`` the numbers of ``summary.json``.
     """
 
-    def __init__(
-        self, name: str, overrides: Sequence[str], out: Path | None, figures: bool, quiet: bool
-    ) -> None:
+    def __init__(self, name: str, overrides: Sequence[str], out: Path | None, figures: bool, quiet: bool) -> None:
         self.experiment = Experiment(name, overrides)
         self.overrides = list(overrides)
         self.out = out or Path("results") / self.experiment.name

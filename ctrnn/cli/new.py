@@ -110,9 +110,7 @@ guess = [-1.2, -0.6]
 def command(file: Path, force: bool) -> None:
     """Write a commented template of an experiment to FILE."""
     if file.exists() and not force:
-        raise UsageError(
-            "FILE", given=str(file), allowed="a new file", hint="--force to write over it"
-        )
+        raise UsageError("FILE", given=str(file), allowed="a new file", hint="--force to write over it")
     with atomic_path(file) as temporary:
         temporary.write_text(TEMPLATE, encoding="utf-8")
     click.echo(f"{file} (next: ctrnn run {file})")

@@ -72,10 +72,7 @@ class Experiment:
             if not spec.parameters:
                 return network
             with self.at("field", "parameters"):
-                arrays = {
-                    k: self.rectangular(v, ("field", "parameters", k))
-                    for k, v in spec.parameters.items()
-                }
+                arrays = {k: self.rectangular(v, ("field", "parameters", k)) for k, v in spec.parameters.items()}
                 return network.with_parameters(**arrays)
 
     @property
@@ -100,9 +97,7 @@ class Experiment:
             for key in columns:
                 if key not in known:
                     path: KeyPath = ("data", "columns", key)
-                    raise self.fault(
-                        path, given=key, allowed=", ".join(known), hint=nearest(key, known)
-                    )
+                    raise self.fault(path, given=key, allowed=", ".join(known), hint=nearest(key, known))
             columns = {state: columns[state] for state in known if state in columns}
             names, picked = tuple(columns), list(columns.values())
         else:
@@ -163,8 +158,7 @@ class Experiment:
     def solving(self, section: str = "solver", **keys: KeyPath) -> Any:
         """Like :meth:`at`, for calls that take the arguments of a solver."""
         solver: dict[str, KeyPath] = {
-            argument: ("solver", "name" if argument == "solver" else argument)
-            for argument in self.limited_solver
+            argument: ("solver", "name" if argument == "solver" else argument) for argument in self.limited_solver
         }
         return self.at(section, **solver, **keys)
 
@@ -222,9 +216,7 @@ class Experiment:
         names = self.field.state_names
         for key in values:
             if key not in names:
-                raise self.fault(
-                    (*path, key), given=key, allowed=", ".join(names), hint=nearest(key, names)
-                )
+                raise self.fault((*path, key), given=key, allowed=", ".join(names), hint=nearest(key, names))
         for name in names:
             if name not in values:
                 raise self.fault((*path, name), allowed="a number for every state")
@@ -244,9 +236,7 @@ class Experiment:
         beside, shipped = self.source.path.parent / name, examples_folder() / name
         return shipped if not beside.exists() and shipped.exists() else beside
 
-    def fault(
-        self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None
-    ) -> LocatedError:
+    def fault(self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None) -> LocatedError:
         """An error at a key of this file."""
         return self.source.fault(path, allowed=allowed, hint=hint, given=given)
 

@@ -43,9 +43,7 @@ class Source:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise LocatedError(
-                self.name, None, "", given=error.reason, allowed="a UTF-8 text file"
-            ) from error
+            raise LocatedError(self.name, None, "", given=error.reason, allowed="a UTF-8 text file") from error
         self.tree = self._parse(text)
         self.lines = lines_of(text)
         for item in overrides:
@@ -94,15 +92,11 @@ class Source:
             if isinstance(branch, list):
                 if not (str(part).isdigit() and int(part) < len(branch)):
                     allowed = f"an index from 0 to {len(branch) - 1}"
-                    raise LocatedError(
-                        "--set", None, dotted(path[: k + 1]), given=part, allowed=allowed
-                    )
+                    raise LocatedError("--set", None, dotted(path[: k + 1]), given=part, allowed=allowed)
                 part = int(part)
             elif not isinstance(branch, dict):
                 key = dotted(path[:k])
-                raise LocatedError(
-                    "--set", None, key, given=branch, allowed=f"a table, to set {part!r} in it"
-                )
+                raise LocatedError("--set", None, key, given=branch, allowed=f"a table, to set {part!r} in it")
             real += (part,)
             if k == len(path) - 1:
                 branch[part] = value
@@ -126,20 +120,14 @@ class Source:
                 return Nothing()
         return node
 
-    def fault(
-        self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None
-    ) -> LocatedError:
+    def fault(self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None) -> LocatedError:
         """An error at the line of a key, or of the table it lacks in, or at its ``--set``."""
         given = self.given(path) if given is None else given
         words: dict[str, Any] = {"given": given, "allowed": allowed, "hint": hint}
         for override, item in reversed(self.overridden.items()):
-            if path[: len(override)] == override or (
-                path not in self.lines and override[: len(path)] == path
-            ):
+            if path[: len(override)] == override or (path not in self.lines and override[: len(path)] == path):
                 return LocatedError(f"--set {item}", None, dotted(path), **words)
-        line = next(
-            (self.lines[path[:k]] for k in range(len(path), 0, -1) if path[:k] in self.lines), 1
-        )
+        line = next((self.lines[path[:k]] for k in range(len(path), 0, -1) if path[:k] in self.lines), 1)
         return LocatedError(self.name, line, dotted(path), **words)
 
 
@@ -183,9 +171,7 @@ def _fault(source: Source, details: Any) -> LocatedError:
         return source.fault(path, allowed=" or ".join(_SHAPES[option] for option in options))
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"])
-        return source.fault(
-            path, allowed=", ".join(options), hint=nearest(source.given(path), options)
-        )
+        return source.fault(path, allowed=", ".join(options), hint=nearest(source.given(path), options))
     words = _WORDS.get(kind)
     return source.fault(path, allowed=words.format(**context) if words else details["msg"])
 

@@ -44,9 +44,7 @@ class LocatedError(ExperimentError):
         self.file, self.line, self.key = where, line, key
         self.others: list[LocatedError] = []
         place = where if line is None else f"{where}:{line}"
-        super().__init__(
-            f"{place}: {key}" if key else place, given=given, allowed=allowed, hint=hint
-        )
+        super().__init__(f"{place}: {key}" if key else place, given=given, allowed=allowed, hint=hint)
 
     def because(self, error: UsageError) -> LocatedError:
         """This place, with the message of the library's own error."""
@@ -62,12 +60,7 @@ def dotted(path: KeyPath) -> str:
     """A key path as one writes it after ``--set``: ``inputs.0.onset``."""
     bare = re.compile(r"[A-Za-z0-9_-]+")
     return ".".join(
-        p
-        if isinstance(p, str) and bare.fullmatch(p)
-        else str(p)
-        if isinstance(p, int)
-        else f'"{p}"'
-        for p in path
+        p if isinstance(p, str) and bare.fullmatch(p) else str(p) if isinstance(p, int) else f'"{p}"' for p in path
     )
 
 

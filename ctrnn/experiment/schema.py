@@ -34,9 +34,7 @@ class EquationsField(Section):
 
 
 Values = Annotated[
-    Annotated[Number, Tag("<number>")]
-    | Annotated[Numbers, Tag("<list>")]
-    | Annotated[Matrix, Tag("<matrix>")],
+    Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")],
     ByShape,
 ]
 
@@ -47,9 +45,7 @@ class RateNetworkField(Section):
     kind: Literal["rate_network"]
     n: Count
     inputs: Annotated[int, Field(ge=0)] = 0
-    tau: Annotated[
-        Annotated[Positive, Tag("<number>")] | Annotated[list[Positive], Tag("<list>")], ByShape
-    ] = 1.0
+    tau: Annotated[Annotated[Positive, Tag("<number>")] | Annotated[list[Positive], Tag("<list>")], ByShape] = 1.0
     activation: str = "tanh"
     gain: NotNegative = 1.0
     seed: int | None = None
@@ -61,8 +57,7 @@ class RateNetworkField(Section):
 
 
 FieldSpec = Annotated[
-    Annotated[EquationsField, Tag("<equations>")]
-    | Annotated[RateNetworkField, Tag("<rate_network>")],
+    Annotated[EquationsField, Tag("<equations>")] | Annotated[RateNetworkField, Tag("<rate_network>")],
     ByKind,
 ]
 
@@ -98,9 +93,7 @@ class ProblemSpec(Section):
         | Annotated[Numbers, Tag("<list>")]
         | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")]
         | Annotated[RandomState, Tag("<seed>")],
-        Discriminator(
-            lambda v: "<seed>" if isinstance(v, dict) and set(v) <= {"seed", "sd"} else shape(v)
-        ),
+        Discriminator(lambda v: "<seed>" if isinstance(v, dict) and set(v) <= {"seed", "sd"} else shape(v)),
     ] = 0.0
 
 
@@ -113,9 +106,7 @@ class Grid(Section):
 
 
 Times = Annotated[
-    Annotated[Literal["data"], Tag("<text>")]
-    | Annotated[Numbers, Tag("<list>")]
-    | Annotated[Grid, Tag("<table>")],
+    Annotated[Literal["data"], Tag("<text>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Grid, Tag("<table>")],
     ByShape,
 ]
 
@@ -142,21 +133,13 @@ class ObjectiveSpec(Section):
             | Annotated[Matrix, Tag("<matrix>")]
             | Annotated[Signal, Tag("<table>")]
             | Annotated[list[Signal], Field(min_length=1), Tag("<signals>")],
-            Discriminator(
-                lambda v: (
-                    "<signals>"
-                    if isinstance(v, list) and v and isinstance(v[0], dict)
-                    else shape(v)
-                )
-            ),
+            Discriminator(lambda v: "<signals>" if isinstance(v, list) and v and isinstance(v[0], dict) else shape(v)),
         ]
         | None
     ) = None
     at: Times | None = None
     weight: Annotated[
-        Annotated[Number, Tag("<number>")]
-        | Annotated[Numbers, Tag("<list>")]
-        | Annotated[Signal, Tag("<table>")],
+        Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Signal, Tag("<table>")],
         ByShape,
     ] = 1.0
     readout: (
@@ -203,9 +186,7 @@ class MethodTable(Section):
     block: Count
 
 
-Method = Annotated[
-    Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape
-]
+Method = Annotated[Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape]
 Methods = Annotated[list[Method], Field(min_length=1)]
 
 
@@ -243,8 +224,7 @@ class EquilibriumSpec(Section):
 
     guess: (
         Annotated[
-            Annotated[Numbers, Tag("<list>")]
-            | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")],
+            Annotated[Numbers, Tag("<list>")] | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")],
             ByShape,
         ]
         | None
@@ -278,8 +258,7 @@ class ExperimentSpec(Section):
     problem: ProblemSpec
     inputs: (
         Annotated[
-            Annotated[Signal, Tag("<table>")]
-            | Annotated[list[Signal], Field(min_length=1), Tag("<list>")],
+            Annotated[Signal, Tag("<table>")] | Annotated[list[Signal], Field(min_length=1), Tag("<list>")],
             ByShape,
         ]
         | None

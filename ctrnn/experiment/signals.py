@@ -18,9 +18,7 @@ from ctrnn.experiment.values import (
     Section,
 )
 
-Channels = Annotated[
-    Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape
-]
+Channels = Annotated[Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape]
 Interpolation = Literal["hold", "linear", "cubic"]
 
 
@@ -32,9 +30,7 @@ class ConstantSignal(Section):
 class SampledSignal(Section):
     kind: Literal["sampled"]
     times: Numbers
-    values: Annotated[
-        Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")], ByShape
-    ]
+    values: Annotated[Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")], ByShape]
     interpolation: Interpolation = "hold"
 
 

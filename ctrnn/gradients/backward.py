@@ -16,7 +16,7 @@ import numpy as np
 from ctrnn.errors import ReconstructionError, ReconstructionWarning, SolverError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
-from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.gradient import Gradient, check_finite, result
 from ctrnn.gradients.integral import augmented_bound
 from ctrnn.gradients.scales import integral_scales
 from ctrnn.inputs import Input, stack
@@ -46,9 +46,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
         found = solve(
             ahead.bound,
             ahead.start(),
-            t0,
-            problem.stops,
-            problem.is_break,
+            problem.course,
             forward,
             wanted,
             groups,
@@ -63,6 +61,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
         l, jumps, g_o = objective.at_observations(np.ascontiguousarray(states[np.searchsorted(wanted, observed), :n]))
         loss, size = float(l.sum()), float(np.max(np.abs(jumps), initial=0.0))
 
+    check_finite(loss, jumps)
     back = _Backward(problem, settings, ahead, r_of_t, size or 1.0, name)
     back.run(wanted, states[:, :n], jumps)
     stats = replace(stats + back.stats, wall_time=time.perf_counter() - began)
@@ -138,14 +137,11 @@ class _Backward:
                 self.lam[...] += jumps[observed == marks[k]].sum(axis=0)
             if k == 0:
                 return
-            stops, is_break = _between(self.problem, marks[k], marks[k - 1])
             try:
                 found = solve(
                     self.bound,
                     self.y,
-                    marks[k],
-                    stops,
-                    is_break,
+                    self.problem.course.back(marks[k], marks[k - 1]),
                     self.settings,
                     marks[k - 1 : k],
                     self.groups,
@@ -168,16 +164,10 @@ class _Backward:
         relative = float(np.max(off)) / size
         if not relative <= LOST:
             raise ReconstructionError(t, relative, INTERPOLATE)
-        if tolerances > WARN:
+        if tolerances > WARN and self.asked.dt is None:  # a fixed step was not chosen by the tolerances
             warnings.warn(
                 f"{self.name}: run backwards, the state at t = {t:.6g} is off by {relative:.1g} (relative), {tolerances:.0f} times "
                 f"the tolerance, and the gradient with it. Try: {INTERPOLATE}",
                 ReconstructionWarning,
                 stacklevel=5,
             )
-
-
-def _between(problem: Problem, start: float, end: float) -> tuple[Array, Array]:
-    """The problem's stops from start down to end < start, and whether F jumps at them."""
-    inside = (problem.stops < start) & (problem.stops > end)
-    return np.append(problem.stops[inside][::-1], end), np.append(problem.is_break[inside][::-1], True)

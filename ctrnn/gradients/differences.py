@@ -23,7 +23,7 @@ from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
 from ctrnn.gradients.replay import Steps, field_inputs, recorded, replay, within_mask
 from ctrnn.gradients.scales import parameter_scales, typical
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 
 EPSILON = 1e-100
@@ -125,8 +125,8 @@ class CentralDifference:
         system = bound.system._replace(w=_kernel_vector(problem, w))
         bound = replace(bound, system=system)
         fixed = replace(settings, dt=2.0 * (problem.t_span[1] - problem.t_span[0]))
-        is_break = np.ones(times.size, dtype=bool)
-        run = Integration(bound, r0, problem.t_span[0], times, is_break, fixed, keep="stages")
+        course = Course(problem.t_span[0], times, np.ones(times.size, dtype=bool))
+        run = Integration(bound, r0, course, fixed, keep="stages")
         losses = Losses(problem, steps.b, r0)
         loss = losses.start()[0]
         for record in run.blocks():

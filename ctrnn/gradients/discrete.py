@@ -44,9 +44,7 @@ class DiscreteRun:
         self._run = Integration(
             bound,
             start,
-            problem.t_span[0],
-            problem.stops,
-            problem.is_break,
+            problem.course,
             settings,
             keep="stages",
             groups=groups,

@@ -132,13 +132,11 @@ def forward_gradient(
     n, kernel = problem.field.n, system.kernel
     settings, groups = system.tolerances(settings, error_control)
     integral = objective.times is None
-    save_at = problem.stops[-1:] if integral else problem.observed
+    save_at = problem.course.stops[-1:] if integral else problem.observed
     found = solve(
         system.bound,
         system.start(),
-        problem.t_span[0],
-        problem.stops,
-        problem.is_break,
+        problem.course,
         settings,
         save_at,
         groups,

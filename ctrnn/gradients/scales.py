@@ -36,9 +36,7 @@ def integral_scales(problem: Problem, settings: Settings) -> tuple[float, float]
     """
     objective = problem.needs_objective("an integral")
     t = np.linspace(*problem.t_span, SAMPLES)
-    found = solve(
-        problem.bind(), problem.r0, problem.t_span[0], problem.stops, problem.is_break, settings, t, label="scale"
-    )
+    found = solve(problem.bind(), problem.r0, problem.course, settings, t, label="scale")
     signals = problem.signals.evaluate(t)[:, problem.field.input_size :]
     l, l_r, _ = objective.rate(np.ascontiguousarray(found.r), signals)
     if not (np.isfinite(l).all() and np.isfinite(l_r).all()):

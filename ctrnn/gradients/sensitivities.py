@@ -67,9 +67,7 @@ def sensitivities(
         found = solve(
             system.bound,
             system.start(),
-            problem.t_span[0],
-            problem.stops,
-            problem.is_break,
+            problem.course,
             settings,
             saved,
             groups,

@@ -50,17 +50,13 @@ class Input(ABC):
         Raises UsageError for times that are not finite numbers.
         """
         times = finite("t", t, (0, 1), "a time or an array of times (T,)")
-        return (
-            self._values(times, times) if times.ndim else self._values(times[None], times[None])[0]
-        )
+        return self._values(times, times) if times.ndim else self._values(times[None], times[None])[0]
 
     def evaluate(self, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
         """x at t (T,): (T, size), from the piece that x has at lookup (T,), by default at t.
 
         >>> from ctrnn.inputs import Step
-        >>> Step(2.0).evaluate(
-        ...     [2.0, 2.0], lookup=[np.nextafter(2.0, 0.0), 2.0]
-        ... ).ravel()  # left, right limit
+        >>> Step(2.0).evaluate([2.0, 2.0], lookup=[np.nextafter(2.0, 0.0), 2.0]).ravel()  # left, right limit
         array([0., 1.])
 
         Raises UsageError for times that are not finite numbers, and for t and lookup of different
@@ -122,9 +118,7 @@ class Constant(Input):
     breaks = np.empty(0)
 
     def __init__(self, values: ArrayLike) -> None:
-        self.values = np.atleast_1d(
-            finite("values", values, (0, 1), "a number or an array (size,)")
-        )
+        self.values = np.atleast_1d(finite("values", values, (0, 1), "a number or an array (size,)"))
         self.size = self.values.size
 
     def _values(self, t: Array, lookup: Array) -> Array:
@@ -215,9 +209,7 @@ class Stack(_Combined):
         self.size = sum(part.size for part in parts)
 
     def _values(self, t: Array, lookup: Array) -> Array:
-        return np.concatenate(
-            [np.empty((t.size, 0)), *(part._values(t, lookup) for part in self.parts)], axis=1
-        )
+        return np.concatenate([np.empty((t.size, 0)), *(part._values(t, lookup) for part in self.parts)], axis=1)
 
     def emit(self, builder: Builder) -> None:
         for part in self.parts:
@@ -252,9 +244,7 @@ def as_input(value: Any) -> Input:
         from ctrnn.inputs.functions import Function
 
         return Function(value)
-    array = finite(
-        "input", value, (0, 1, 2), "an Input, a number, an array (size,), a callable of t, or None"
-    )
+    array = finite("input", value, (0, 1, 2), "an Input, a number, an array (size,), a callable of t, or None")
     if array.ndim == 2:
         raise UsageError(
             "input", given=array, allowed="an array (size,), constant in time",

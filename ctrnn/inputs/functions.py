@@ -37,15 +37,11 @@ class Sine(Input):
     ) -> None:
         given = {"frequency": frequency, "amplitude": amplitude, "phase": phase, "offset": offset}
         allowed = "a number or an array (size,)"
-        arrays = {
-            name: np.atleast_1d(finite(name, v, (0, 1), allowed)) for name, v in given.items()
-        }
+        arrays = {name: np.atleast_1d(finite(name, v, (0, 1), allowed)) for name, v in given.items()}
         sizes = {a.size for a in arrays.values()} - {1}
         if len(sizes) > 1:
             shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
-            raise UsageError(
-                "Sine", given=shapes, allowed="numbers and arrays of one common shape (size,)"
-            )
+            raise UsageError("Sine", given=shapes, allowed="numbers and arrays of one common shape (size,)")
         self.size = sizes.pop() if sizes else 1
         self.frequency, self.amplitude, self.phase, self.offset = (
             np.broadcast_to(a, (self.size,)) for a in arrays.values()
@@ -82,9 +78,7 @@ class Function(Input):
     array([3., 9.])
     """
 
-    def __init__(
-        self, function: Callable[[float], Any], size: int = 1, breaks: ArrayLike = ()
-    ) -> None:
+    def __init__(self, function: Callable[[float], Any], size: int = 1, breaks: ArrayLike = ()) -> None:
         if not callable(function):
             raise UsageError("function", given=function, allowed="a callable of one time t")
         self.function, self.size = function, whole("size", size, 1)

@@ -95,9 +95,7 @@ class Sampled(_Piecewise):
         y = finite("values", values, (1, 2), "an array (K,) or (K, size), a row for each time")
         least = 1 if kind == "hold" else 2
         if t.size < least:
-            raise UsageError(
-                "times", given=t.size, allowed=f'at least {least} samples for kind="{kind}"'
-            )
+            raise UsageError("times", given=t.size, allowed=f'at least {least} samples for kind="{kind}"')
         if y.shape[0] != t.size:
             raise UsageError("values", given=y, allowed=f"{t.size} rows, one for each time")
         self.times, self.values, self.kind = t, y, kind
@@ -137,9 +135,7 @@ class Noise(Sampled):
     Noise(20 samples of 1 channel, t = 0 ... 9.5, kind='hold')
     """
 
-    def __init__(
-        self, t_span: ArrayLike, dt: float, sd: float, seed: int, size: int = 1, kind: str = "hold"
-    ) -> None:
+    def __init__(self, t_span: ArrayLike, dt: float, sd: float, seed: int, size: int = 1, kind: str = "hold") -> None:
         ends = increasing("t_span", t_span)
         if ends.size != 2:
             raise UsageError("t_span", given=ends, allowed="two times, (start, end)")
@@ -153,9 +149,7 @@ class Noise(Sampled):
         steps = int(np.ceil((end - start) / dt * (1 - 1e-12)))
         count = steps if kind == "hold" else steps + 1
         times = start + dt * np.arange(count)
-        super().__init__(
-            times, sd * np.random.default_rng(seed).standard_normal((count, size)), kind
-        )
+        super().__init__(times, sd * np.random.default_rng(seed).standard_normal((count, size)), kind)
         self._span = (start, end)
 
     @property

@@ -25,11 +25,9 @@ def merge_times(*times: ArrayLike) -> Array:
     array([0.3, 1. , 2. ])
     """
     union = np.unique(np.concatenate([np.empty(0), *(np.ravel(t) for t in times)]))
-    merged: list[float] = []
-    for t in union.tolist():
-        if not merged or t - merged[-1] > RESOLUTION * abs(t):
-            merged.append(t)
-    return np.array(merged)
+    if not union.size:
+        return union
+    return union[np.concatenate([[True], np.diff(union) > RESOLUTION * np.abs(union[1:])])]
 
 
 def align(knots: Array, times: Array) -> Array:

@@ -1,1 +1,5 @@
 """Compiled hot loops, and only those: numba source that the readable modules hand plain arrays to."""
+
+from ctrnn.kernels import stamp
+
+stamp.check()

@@ -84,9 +84,7 @@ class Fit:
         rows = [(name, was[name], now[name]) for name in now if now[name].size]
         if len(self.r0) <= 6:
             names = self.problem.field.state_names
-            rows += [
-                (f"r0[{s}]", a, b) for s, a, b in zip(names, self.start.r0, self.r0, strict=True)
-            ]
+            rows += [(f"r0[{s}]", a, b) for s, a, b in zip(names, self.start.r0, self.r0, strict=True)]
         if self.readout is not None:
             old = self.start.objective.readout
             rows += [(f"readout {k}", getattr(old, k), v) for k, v in self.readout.items()]
@@ -154,9 +152,7 @@ def fit(
     name = known_optimizer(optimizer)
     if getattr(problem, "objective", None) is None:
         hint = "Problem(..., objective=Objective(...))"
-        raise UsageError(
-            "problem", given="no objective", allowed="one with an objective", hint=hint
-        )
+        raise UsageError("problem", given="no objective", allowed="one with an objective", hint=hint)
     if isinstance(max_iterations, bool) or not max_iterations == int(max_iterations) > 0:
         raise UsageError("max_iterations", given=max_iterations, allowed="a positive whole number")
     if not 0 < learning_rate < np.inf:
@@ -165,9 +161,7 @@ def fit(
     bounded = bool(np.any(np.isfinite(coordinates.lower) | np.isfinite(coordinates.upper)))
     if bounded and not SCIPY.get(name, True):
         can = [other for other, knows in SCIPY.items() if knows]
-        raise UsageError(
-            "optimizer", given=name, allowed="one that keeps the field's bounds: " + ", ".join(can)
-        )
+        raise UsageError("optimizer", given=name, allowed="one that keeps the field's bounds: " + ", ".join(can))
     options = {"method": method, "solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
     loss = Loss(coordinates, options)
     loss.begin()

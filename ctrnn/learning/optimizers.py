@@ -52,14 +52,8 @@ class Loss:
         """The start, where a failure is an error."""
         l, slope = self.evaluate(self.theta)
         if not (np.isfinite(l) and np.all(np.isfinite(slope))):
-            what = (
-                f"the loss at the start is {l}"
-                if not np.isfinite(l)
-                else "its gradient is not finite"
-            )
-            raise ConvergenceError(
-                f"fit cannot begin: {what}. Try: another start, or another objective"
-            )
+            what = f"the loss at the start is {l}" if not np.isfinite(l) else "its gradient is not finite"
+            raise ConvergenceError(f"fit cannot begin: {what}. Try: another start, or another objective")
         self.initial, self.initial_slope = l, slope
         self.least, self.slope = l, slope
 
@@ -208,7 +202,5 @@ def _torch_optimizers() -> dict[str, Any]:
     return {
         name.lower(): cls
         for name, cls in sorted(vars(torch.optim).items())
-        if isinstance(cls, type)
-        and issubclass(cls, torch.optim.Optimizer)
-        and name.lower() not in _NOT_TORCH
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name.lower() not in _NOT_TORCH
     }

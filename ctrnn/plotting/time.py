@@ -38,9 +38,7 @@ def trajectory(
     if data is not None:
         times, values = np.asarray(data[0], float), np.asarray(data[1], float)
         if values.shape != (len(times), len(columns)):
-            allowed = (
-                f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
-            )
+            allowed = f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
     figure, (axes,) = frame()
     axes.set_xlabel(time_label)

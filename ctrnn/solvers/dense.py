@@ -31,9 +31,7 @@ def dense_solution(
     n, t0 = problem.field.n, problem.t_span[0]
     if settings.library:
         return _of_library(bound, r0, problem, settings, save_at)
-    run = Integration(
-        bound, r0, t0, problem.stops, problem.is_break, settings, save_at, "dense", groups, label="forward"
-    )
+    run = Integration(bound, r0, problem.course, settings, save_at, "dense", groups, label="forward")
     starts, coefficients = [], []
     begin = np.asarray(r0[:n])
     last = t0
@@ -52,12 +50,12 @@ def _of_library(
     bound: Bound, r0: Array, problem: Problem, settings: Settings, save_at: Array
 ) -> tuple[Polynomials, Array, Stats]:
     """Solved twice: once to learn the library's steps, and once more for its dense output inside each of them."""
-    n, t0 = problem.field.n, problem.t_span[0]
-    steps = solve(bound, r0, t0, problem.stops, problem.is_break, settings)
+    n = problem.field.n
+    steps = solve(bound, r0, problem.course, settings)
     starts, h = steps.t[:-1], np.diff(steps.t)
     at = starts[:, None] + h[:, None] * NODES
     every = np.unique(np.concatenate([at.ravel(), save_at]))
-    found = solve(bound, r0, t0, problem.stops, problem.is_break, settings, every)
+    found = solve(bound, r0, problem.course, settings, every)
     at_nodes = found.r[np.searchsorted(every, at), :n]
     terms = np.einsum("de,cen->cdn", np.linalg.inv(np.vander(NODES, increasing=True)), at_nodes)
     powers = h[:, None] ** -np.arange(float(NODES.size))

@@ -17,7 +17,7 @@ from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooMa
 from ctrnn.fields.base import Array, Bound
 from ctrnn.kernels import stepper
 from ctrnn.kernels.stepper import Control, Method, Record
-from ctrnn.problem import Settings
+from ctrnn.problem import Course, Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
@@ -46,7 +46,7 @@ def method(name: str) -> Method:
 
 
 class Integration:
-    """One run of the stepper, from t0 to the last of ``stops`` (which lie in the direction of time).
+    """One run of the stepper along a course.
 
     keep : "nothing"; "steps" (t, h and r of each step); "stages" (also each stage's t, r and x, for the pullback);
         "dense" (also k, for the dense output)
@@ -57,9 +57,7 @@ class Integration:
         self,
         bound: Bound,
         r0: Array,
-        t0: float,
-        stops: Array,
-        is_break: Array,
+        course: Course,
         settings: Settings,
         save_at: Array | None = None,
         keep: str = "nothing",
@@ -78,8 +76,9 @@ class Integration:
         self.bound, self.tableau, self.settings, self.keep, self.label = bound, tableau, settings, keep, label
         n, stride = bound.n, bound.x_stride
         self.method = method(settings.solver)
-        self.stops, self.is_break = np.ascontiguousarray(stops, dtype=float), np.ascontiguousarray(is_break, dtype=bool)
-        direction = 1.0 if self.stops[-1] > t0 else -1.0
+        t0 = course.start
+        self.stops = np.ascontiguousarray(course.stops, dtype=float)
+        self.is_break = np.ascontiguousarray(course.is_break, dtype=bool)
         rtol, atol = settings.tolerances(n)
         boundaries = np.array(groups or (0, n), dtype=np.int64)
         self.control = Control(
@@ -87,7 +86,7 @@ class Integration:
             atol,
             boundaries,
             float(settings.dt or 0.0),
-            direction,
+            course.way,
             float(settings.min_step),
             int(settings.max_steps),
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
-from ctrnn.problem import Settings
+from ctrnn.problem import Course, Settings
 from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
 
 NAMES = ("RK23", "RK45", "DOP853", "LSODA", "BDF", "Radau")
@@ -67,9 +67,7 @@ def solve_piece(method: str, settings: Settings, rate: Rate, a: float, b: float,
     return found
 
 
-def solve_with_scipy(
-    bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
-) -> Solution:
+def solve_with_scipy(bound: Bound, r0: Array, course: Course, settings: Settings, save_at: Array | None) -> Solution:
     """scipy.integrate.solve_ivp from one jump to the next, with our Jacobian where the method takes one."""
     method = named(settings)
 
@@ -81,4 +79,4 @@ def solve_with_scipy(
         states[wanted == b] = found.y[:, -1]
         return wanted, states, found.y[:, -1]
 
-    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"scipy:{method}", settings.max_steps, piece)
+    return solve_by_pieces(bound, r0, course, save_at, f"scipy:{method}", settings.max_steps, piece)

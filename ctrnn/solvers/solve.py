@@ -6,7 +6,7 @@ All of them step onto the stops at which F jumps, and look the input up strictly
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ctrnn.errors import (
     UsageError,
 )
 from ctrnn.fields.base import Array, Bound, checked_array
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.trajectory import Stats, Trajectory
 
@@ -39,24 +39,22 @@ class Solution:
 def solve(
     bound: Bound,
     r0: Array,
-    t0: float,
-    stops: Array,
-    is_break: Array,
+    course: Course,
     settings: Settings,
     save_at: Array | None = None,
     groups: tuple[int, ...] | None = None,
     first_step: float | None = None,
     label: str = "solve",
 ) -> Solution:
-    """Solve from t0 over the stops to the last of them; states at ``save_at``, or at every step where that is None."""
+    """Solve along a course; states at ``save_at``, or at every step where that is None."""
     if settings.library == "":
         keep = "steps" if save_at is None else "nothing"
-        run = Integration(bound, r0, t0, stops, is_break, settings, save_at, keep, groups, first_step, label)
+        run = Integration(bound, r0, course, settings, save_at, keep, groups, first_step, label)
         if save_at is not None:
             run.run()
             return Solution(save_at, run.saved, run.stats, float(run.clock[1]))
         records = list(run.blocks())
-        times = np.concatenate([[t0]] + [record.t for record in records])
+        times = np.concatenate([[course.start]] + [record.t for record in records])
         return Solution(times, np.concatenate([[r0]] + [record.r for record in records]), run.stats)
     if settings.library == "scipy":
         from ctrnn.solvers.scipy_solver import solve_with_scipy as library
@@ -64,7 +62,7 @@ def solve(
         from ctrnn.solvers.torchdiffeq_solver import solve_with_torchdiffeq as library
     else:
         raise UnknownNameError("solver", settings.solver, ("a tableau's name", "scipy:NAME", "torchdiffeq:NAME"))
-    return library(bound, r0, t0, stops, is_break, settings, save_at)
+    return library(bound, r0, course, settings, save_at)
 
 
 class Rate:
@@ -153,21 +151,10 @@ class Rate:
         return bool(self.bound.system.table[JACOBIAN])
 
 
-def pieces(t0: float, stops: Array, is_break: Array) -> Iterator[tuple[float, float]]:
-    """The intervals between the breaks, in the direction of time."""
-    start = t0
-    for stop, breaks in zip(stops, is_break, strict=True):
-        if breaks or stop == stops[-1]:
-            yield start, float(stop)
-            start = float(stop)
-
-
 def solve_by_pieces(
     bound: Bound,
     r0: Array,
-    t0: float,
-    stops: Array,
-    is_break: Array,
+    course: Course,
     save_at: Array | None,
     name: str,
     max_steps: int,
@@ -179,10 +166,10 @@ def solve_by_pieces(
     """
     began = time.perf_counter()
     rate, r = Rate(bound, name, max_steps), np.array(r0, dtype=float)
-    way = 1.0 if stops[-1] > t0 else -1.0
+    t0, way = course.start, course.way
     times: list[Array] = [np.array([t0])] if save_at is None else [save_at[save_at == t0]]
     states: list[Array] = [np.tile(r, (times[0].size, 1))]
-    for a, b in pieces(t0, stops, is_break):
+    for a, b in course.pieces():
         rate.start(a, b, r)
         wanted = None if save_at is None else save_at[(way * save_at > way * a) & (way * save_at <= way * b)]
         t, found, end = piece(rate, a, b, r, wanted)
@@ -240,9 +227,7 @@ def simulate(
     found = solve(
         problem.bind(),
         problem.r0,
-        problem.t_span[0],
-        problem.stops,
-        problem.is_break,
+        problem.course,
         settings,
         saved,
         label="simulate",

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
-from ctrnn.problem import Settings
+from ctrnn.problem import Course, Settings
 from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
 
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
@@ -43,7 +43,7 @@ class _Watched:
 
 
 def solve_with_torchdiffeq(
-    bound: Bound, r0: Array, t0: float, stops: Array, is_break: Array, settings: Settings, save_at: Array | None
+    bound: Bound, r0: Array, course: Course, settings: Settings, save_at: Array | None
 ) -> Solution:
     """torchdiffeq.odeint from one jump to the next, stepping onto it; states at save_at, or at every step."""
     import torch
@@ -89,4 +89,4 @@ def solve_with_torchdiffeq(
         place = np.searchsorted(way * times, way * wanted)
         return wanted, found[place], found[-1]
 
-    return solve_by_pieces(bound, r0, t0, stops, is_break, save_at, f"torchdiffeq:{method}", settings.max_steps, piece)
+    return solve_by_pieces(bound, r0, course, save_at, f"torchdiffeq:{method}", settings.max_steps, piece)
