@@ -124,7 +124,7 @@ class Objective:
             raise UsageError("target", given=None, allowed=f"what {self.loss} compares with")
         if self.is_expression and self.target is not None:
             raise UsageError(
-                "target", given=self.target, allowed="None for a loss that is an expression",
+                "target", given=self.target, allowed=f"None for a loss that is an expression, as {self.loss!r} is taken for",
                 hint=f"a loss among {', '.join(NAMED)}, or write the numbers into the expression",
             )  # fmt: skip
         if self.is_expression and self.readout is not None:

@@ -57,7 +57,7 @@ class Problem:
     Parameters
     ----------
     field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
-    r0 : (n,) numbers, or a table state name -> number
+    r0 : (n,) numbers, a table state name -> number, or one number for all states
     t_span : (t0, t1), t1 > t0
     x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
         then run with x = 0, equations that name inputs raise UsageError
@@ -82,7 +82,7 @@ class Problem:
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
         self.field = field
-        self.r0 = _initial_state(field, r0)
+        self.r0 = state_of(field, r0)
         self.t_span = _span(t_span)
         t0, t1 = self.t_span
         if objective is not None and not isinstance(objective, Objective):
@@ -165,16 +165,24 @@ class Problem:
         return self.objective
 
 
-def _initial_state(field: Field, r0: Any) -> Array:
+def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
+    """A state of the field, (n,), from numbers, a table state name -> number, or one number for all.
+
+    Raises UsageError, and UnknownNameError for a state that does not exist.
+    """
+    if r0 is None:
+        raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
     if isinstance(r0, Mapping):
         for name in r0:
             if name not in field.state_names:
-                raise UnknownNameError("r0", name, field.state_names)
+                raise UnknownNameError(argument, name, field.state_names)
         missing = [name for name in field.state_names if name not in r0]
         if missing:
-            raise UsageError("r0", given=dict(r0), allowed=f"a value for each state; {missing[0]} has none")
+            raise UsageError(argument, given=dict(r0), allowed=f"a value for each state; {missing[0]} has none")
         r0 = [r0[name] for name in field.state_names]
-    return checked_array("r0", r0, (field.n,))
+    if np.ndim(r0) == 0:
+        r0 = np.full(field.n, checked_array(argument, r0, ()))
+    return checked_array(argument, r0, (field.n,))
 
 
 def _span(t_span: Any) -> tuple[float, float]:

@@ -48,7 +48,6 @@ def test_r0_by_place_and_by_name():
     ("changes", "kind", "message"),
     [
         ({"r0": [1.0]}, UsageError, r"r0: got 'shape \(1,\)'; allowed: shape \(2,\)"),
-        ({"r0": 1.0}, UsageError, r"r0: got 'shape \(\)'"),
         ({"r0": [[1.0, 2.0]]}, UsageError, r"r0: got 'shape \(1, 2\)'"),
         ({"r0": [1.0, np.nan]}, UsageError, r"r0.*finite numbers.*entry \(1,\): nan"),
         ({"r0": [1.0, np.inf]}, UsageError, "r0.*finite numbers"),
@@ -234,3 +233,8 @@ def test_the_library_of_a_solver():
     assert Settings("tsit5").library == ""
     assert Settings("scipy:LSODA").library == Settings("SciPy:LSODA").library == "scipy"
     assert Settings("torchdiffeq:rk4", dt=0.1).library == "torchdiffeq"
+
+
+def test_r0_may_be_one_number_for_all():
+    field = Equations({"x": "-x", "y": "-y"})
+    assert Problem(field, 0.5, (0.0, 1.0)).r0.tolist() == [0.5, 0.5]

@@ -36,6 +36,7 @@ import numpy as np
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field
 from ctrnn.gradients.equilibrium import rest_scale
+from ctrnn.problem import state_of
 
 __all__ = ["Equilibrium", "classify", "find_equilibrium"]
 
@@ -112,9 +113,7 @@ def find_equilibrium(
         raise UnknownNameError("method", method, METHODS)
     if not tol > 0:
         raise UsageError("tol", given=tol, allowed="a positive number")
-    r0 = np.array(r0, dtype=np.float64)
-    if r0.shape != (field.n,):
-        raise UsageError("r0", given=r0.shape, allowed=f"a state of shape ({field.n},)")
+    r0 = state_of(field, r0)
     if callable(x):
         x = x(t)
     x = None if x is None else np.atleast_1d(np.asarray(x, dtype=np.float64))

@@ -80,7 +80,14 @@ class TorchField(Field):
 
         r = torch.zeros(self.n, dtype=torch.float64)
         x = torch.zeros(self.input_size, dtype=torch.float64)
-        out = self._function(torch.tensor(0.0, dtype=torch.float64), r, self._tensors(self.vector), x)
+        try:
+            out = self._function(torch.tensor(0.0, dtype=torch.float64), r, self._tensors(self.vector), x)
+        except (TypeError, RuntimeError, IndexError) as error:
+            raise UsageError(
+                "function",
+                given=f"{type(error).__name__}: {error}",
+                allowed=f"a callable (t, r, w, x), or a module (t, r{', x' if self.input_size else ''}), with r of shape ({self.n},)",
+            ) from error
         if not isinstance(out, torch.Tensor) or out.shape != (self.n,):
             shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise UsageError("function", given=f"a value of shape {shape}", allowed=f"a tensor of shape ({self.n},)")

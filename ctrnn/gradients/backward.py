@@ -64,6 +64,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     check_finite(loss, jumps)
     back = _Backward(problem, settings, ahead, r_of_t, size or 1.0, name)
     back.run(wanted, states[:, :n], jumps)
+    back.warn()
     stats = replace(stats + back.stats, wall_time=time.perf_counter() - began)
     return result(problem, name, loss, back.gradient(), back.lam.copy(), g_o, stats)
 
@@ -113,6 +114,7 @@ class _Backward:
         self.settings = replace(settings, rtol=rtol, atol=atol)
         self.groups = tuple(dict.fromkeys((0, self.first, self.first + n, N)))
         self.stats = Stats()
+        self.lost = (0.0, 0.0, 0.0)  # tolerances, relative error and time of the worst reconstruction
 
     @property
     def lam(self) -> Array:
@@ -165,9 +167,15 @@ class _Backward:
         if not relative <= LOST:
             raise ReconstructionError(t, relative, INTERPOLATE)
         if tolerances > WARN and self.asked.dt is None:  # a fixed step was not chosen by the tolerances
+            self.lost = max(self.lost, (tolerances, relative, t))
+
+    def warn(self) -> None:
+        """Say, once, how far the state was off where it was off most."""
+        tolerances, relative, t = self.lost
+        if tolerances:
             warnings.warn(
                 f"{self.name}: run backwards, the state at t = {t:.6g} is off by {relative:.1g} (relative), {tolerances:.0f} times "
                 f"the tolerance, and the gradient with it. Try: {INTERPOLATE}",
                 ReconstructionWarning,
-                stacklevel=5,
+                stacklevel=6,
             )

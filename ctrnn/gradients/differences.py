@@ -1,4 +1,4 @@
-"""Gradients by perturbation: independent of every derivative in the toolkit, and the judge of them all.
+"""Gradients by perturbation: independent of every derivative of a field, and the judge of them all.
 
     complex step (Squire & Trapp 1998)     dr/dw_k = Im r(w + iε e_k)/ε,  ε = 1e-100: no subtraction, exact to round-off
     central differences of order 6         dl/dw_k ≈ [64 D(h/2) − 20 D(h) + D(2h)]/45,  D(h) = [l(w_k + h) − l(w_k − h)]/(2h)
@@ -6,7 +6,7 @@
 The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for w_k = 0): the truncation goes with h⁶, the
 rounding with 1/h, and a loss may well change its course within a hundredth of a parameter. Both take the recorded steps again
 (same t and h), so they see the same discrete function as the exact methods. They cost one or six solutions for each of m + n
-numbers: for checks, not for training.
+numbers: for checks, not for training. The complex step takes ∂ℓ/∂r, and both take the read-out's gradient, from the objective.
 """
 
 from __future__ import annotations

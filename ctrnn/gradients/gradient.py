@@ -16,6 +16,7 @@ import numpy as np
 
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array
+from ctrnn.fields.torch_field import TorchField
 from ctrnn.problem import Problem, Settings
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -127,7 +128,8 @@ def _automatic(problem: Problem, settings: Settings) -> str:
     """The discrete adjoint costs least wherever there are steps of our own; other solvers get a continuous method:
     forward sensitivities while they are few, else the adjoint that does not run the state backwards."""
     if settings.library == "":
-        return "adjoint"
+        # each call into a torch field costs more than torch's own graph of it
+        return "autograd" if isinstance(problem.field, TorchField) else "adjoint"
     few = problem.field.n * (problem.field.m + problem.field.n) <= 200
     return "rtrl-continuous" if few else "adjoint-interpolate"
 

@@ -19,7 +19,7 @@ from ctrnn.problem import Problem, Settings
 
 @dataclass(frozen=True)
 class RFLO:
-    """Leak-only sensitivities, an approximation; for networks, on any solver."""
+    """Leak-only sensitivities, an approximation; for networks, on any solver. dl/dr0 and dr/dr0 are leak-only too."""
 
     @property
     def name(self) -> str:

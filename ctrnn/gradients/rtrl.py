@@ -31,7 +31,11 @@ BLOCK_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class RTRL:
-    """Forward sensitivities.
+    """Real-time recurrent learning: dr/dw carried forward, memory constant in the number of steps.
+
+    For long runs, for a gradient that is wanted while the run goes on, and for few parameters. For one loss at the end of a run that
+    fits into memory, ctrnn.Adjoint costs less. The discrete mode is exact for the steps taken, whatever the block; the continuous
+    one is a solution of the sensitivity equation to the tolerance, on any solver, SciPy's stiff ones among them.
 
     block : steps in a block, of the discrete mode; None chooses from n and m
     mode : "discrete" (through the solver's own steps) or "continuous" (an ODE of its own)

@@ -127,6 +127,9 @@ def get(name: str) -> Tableau:
     key = name.lower() if isinstance(name, str) else ""
     key = _ALIASES.get(key, key)
     if key not in _TABLEAUS:
+        scipy = {"lsoda": "LSODA", "bdf": "BDF", "radau": "Radau"}
+        if key in scipy:
+            raise UnknownNameError("solver", name, names(), hint=f"solver='scipy:{scipy[key]}'")
         raise UnknownNameError("solver", name, names())
     return _TABLEAUS[key]
 
