@@ -35,26 +35,18 @@ def hare_lynx() -> dict:
     before = ctrnn.simulate(start, save_at=t, **options)
     after = ctrnn.simulate(fitted.problem, save_at=t, **options)
     rest = ctrnn.find_equilibrium(fitted.problem.field, experiment.guess)
-    comparison = ctrnn.compare_gradients(
-        start, methods=gradient_methods(experiment.spec, "compare"), **options
-    )
+    comparison = ctrnn.compare_gradients(start, methods=gradient_methods(experiment.spec, "compare"), **options)
     print(comparison)
     years = {"time_label": "year"}
     figures = {
-        "fit": plotting.fit(
-            data.t, data.y, before, after, data.names, value_label="thousand pelts", **years
-        ),
+        "fit": plotting.fit(data.t, data.y, before, after, data.names, value_label="thousand pelts", **years),
         "fit-history": plotting.fit_history(fitted),
-        "phase-portrait": plotting.phase_portrait(
-            after, field=fitted.problem.field, equilibrium=rest, data=data.y
-        ),
+        "phase-portrait": plotting.phase_portrait(after, field=fitted.problem.field, equilibrium=rest, data=data.y),
         "gradient-agreement": plotting.gradient_agreement(comparison),
     }
     s = ctrnn.sensitivities(fitted.problem, save_at=t, **options)
     field = fitted.problem.field
-    figures["sensitivities"] = plotting.sensitivities(
-        s.t, s.p, field.labels, names=field.state_names, **years
-    )
+    figures["sensitivities"] = plotting.sensitivities(s.t, s.p, field.labels, names=field.state_names, **years)
     return figures
 
 
@@ -118,9 +110,7 @@ def scalar() -> dict:
         return ctrnn.simulate(beside, save_at=t, **options).r[:, 1:]
 
     p_exact, p_leak = sensitivities("w"), sensitivities("0")
-    comparison = ctrnn.compare_gradients(
-        problem, methods=gradient_methods(experiment.spec, "compare"), **options
-    )
+    comparison = ctrnn.compare_gradients(problem, methods=gradient_methods(experiment.spec, "compare"), **options)
     print(comparison)
     return {
         "exact-versus-leak-only": plotting.exact_versus_leak_only(t, p_exact, p_leak),

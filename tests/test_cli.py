@@ -188,9 +188,7 @@ def test_hare_lynx_is_fitted_from_the_rough_start(ctrnn):
     summary = json.loads(Path("results/hare-lynx/summary.json").read_text(encoding="utf-8"))
     fitted = summary["fit"]["rtrl"]
     assert fitted["sum_of_squared_errors"] == pytest.approx(594.745, abs=1e-3)
-    assert fitted["parameters"] == pytest.approx(
-        {"a": 0.4812, "b": 0.02483, "c": 0.9260, "d": 0.02753}, rel=3e-4
-    )
+    assert fitted["parameters"] == pytest.approx({"a": 0.4812, "b": 0.02483, "c": 0.9260, "d": 0.02753}, rel=3e-4)
     assert fitted["r0"] == pytest.approx([34.915, 3.862], rel=1e-4)
 
 
@@ -198,9 +196,7 @@ def test_scalar_shows_where_the_leak_only_gradient_parts(ctrnn):
     for w, least, most in ((0.5, 0.0, 1.0), (0.01, 1.0, 3.0)):
         override = f"field.parameters.W=[[{w}]]"
         assert ctrnn("compare", "scalar", "-q", "--no-figures", "--set", override)[0] == 0
-        rows = json.loads(Path("results/scalar/summary.json").read_text(encoding="utf-8"))[
-            "compare"
-        ]
+        rows = json.loads(Path("results/scalar/summary.json").read_text(encoding="utf-8"))["compare"]
         assert rows["adjoint, discrete"]["digits"] > 12
         assert least < rows["RFLO (leak only)"]["digits"] < most
 

@@ -50,17 +50,13 @@ def grown(inner):
     pair = st.tuples(inner, inner)
     condition = st.tuples(leaves, st.sampled_from(["<", "<=", ">", ">="]), leaves).map(" ".join)
     return st.one_of(
-        st.tuples(inner, st.sampled_from([" + ", " - ", " * ", " / ", "*", "-", "/"]), inner).map(
-            "".join
-        ),
+        st.tuples(inner, st.sampled_from([" + ", " - ", " * ", " / ", "*", "-", "/"]), inner).map("".join),
         st.tuples(inner, st.sampled_from(["**2", " ** -1", "**3"])).map("".join),
         inner.map(lambda a: f"({a})"),
         inner.map(lambda a: f"-{a}"),
         st.tuples(smooth, inner).map(lambda p: f"{p[0]}({p[1]})"),
         st.tuples(corner, inner).map(lambda p: f"{p[0]}({p[1]})"),
-        st.tuples(st.sampled_from(["max", "min"]), pair).map(
-            lambda p: f"{p[0]}({p[1][0]}, {p[1][1]})"
-        ),
+        st.tuples(st.sampled_from(["max", "min"]), pair).map(lambda p: f"{p[0]}({p[1][0]}, {p[1][1]})"),
         st.tuples(pair, condition).map(lambda p: f"({p[0][0]} if {p[1]} else {p[0][1]})"),
     )
 

@@ -89,9 +89,7 @@ def test_adam_descends(fitted):
 
 def test_history_starts_at_the_start_and_the_callback_hears_the_rest():
     told = []
-    found = fit(
-        hare_lynx(), transform="log", max_iterations=5, callback=lambda k, l: told.append((k, l))
-    )
+    found = fit(hare_lynx(), transform="log", max_iterations=5, callback=lambda k, l: told.append((k, l)))
     assert found.history[0] == found.initial_loss
     assert told == list(enumerate(found.history))[1:]
     assert found.iterations == 5 and not found.converged
@@ -236,9 +234,7 @@ def loses_its_gradient():
         ("sgd", "none"),
     ],
 )
-def test_trial_points_without_solution_are_steps_rejected(
-    monkeypatch, failure, optimizer, transform
-):
+def test_trial_points_without_solution_are_steps_rejected(monkeypatch, failure, optimizer, transform):
     calls = walled(monkeypatch, failure)
     found = fit(decay(k=0.7), optimizer=optimizer, transform=transform, learning_rate=0.03)
     assert float(found.parameters["k"]) == pytest.approx(2.0, abs=1e-6)

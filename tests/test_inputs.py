@@ -39,9 +39,7 @@ def both(x, t, lookup=None):
     """x by numpy, having checked that compiled code says the same, to 13 digits."""
     t = np.asarray(t, dtype=float)
     expected = x.evaluate(t, lookup)
-    np.testing.assert_allclose(
-        evaluate_program(x.program(), t, lookup), expected, rtol=1e-13, atol=1e-13
-    )
+    np.testing.assert_allclose(evaluate_program(x.program(), t, lookup), expected, rtol=1e-13, atol=1e-13)
     assert expected.shape == (t.size, x.size)
     return expected
 
@@ -65,18 +63,14 @@ def test_constant():
 def test_sine():
     x = Sine(frequency=[0.5, 3.0], amplitude=[2.0, 1.0], phase=0.3, offset=-1.0)
     t = np.linspace(-2, 5, 50)
-    expected = np.stack(
-        [-1 + 2 * np.sin(2 * np.pi * 0.5 * t + 0.3), -1 + np.sin(2 * np.pi * 3 * t + 0.3)], axis=1
-    )
+    expected = np.stack([-1 + 2 * np.sin(2 * np.pi * 0.5 * t + 0.3), -1 + np.sin(2 * np.pi * 3 * t + 0.3)], axis=1)
     np.testing.assert_allclose(both(x, t), expected, rtol=0, atol=1e-13)
     assert Sine(1.0).size == 1
 
 
 def test_hold_is_right_continuous_and_breaks_only_where_it_changes():
     x = Sampled([0.0, 1.0, 2.0, 4.0], [5.0, 5.0, 7.0, -1.0])
-    np.testing.assert_array_equal(
-        both(x, [-3.0, 0.0, 1.5, 2.0, 3.9, 4.0, 99.0]).ravel(), [5, 5, 5, 7, 7, -1, -1]
-    )
+    np.testing.assert_array_equal(both(x, [-3.0, 0.0, 1.5, 2.0, 3.9, 4.0, 99.0]).ravel(), [5, 5, 5, 7, 7, -1, -1])
     np.testing.assert_array_equal(x.breaks, [2.0, 4.0])
     np.testing.assert_array_equal(left_and_right(x, 2.0).ravel(), [5, 7])
     assert x.span == (0.0, np.inf)
@@ -120,9 +114,7 @@ def test_cubic_reproduces_a_cubic():
     polynomial = np.polynomial.Polynomial([1.0, -2.0, 0.5, 0.25])
     x = Sampled(times, np.stack([polynomial(times), -polynomial(times)], axis=1), kind="cubic")
     t = np.linspace(-1, 4, 101)
-    np.testing.assert_allclose(
-        both(x, t), np.stack([polynomial(t), -polynomial(t)], 1), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(both(x, t), np.stack([polynomial(t), -polynomial(t)], 1), rtol=0, atol=1e-12)
     np.testing.assert_allclose(both(x, [-9.0, 9.0])[:, 0], polynomial(times[[0, -1]]), atol=1e-12)
     np.testing.assert_array_equal(x.breaks, [-1, 4])
     assert x.span == (-1.0, 4.0)
@@ -144,9 +136,7 @@ def test_cubic_is_twice_differentiable_at_its_samples():
         np.testing.assert_allclose(left[:3], right[:3], rtol=0, atol=1e-11)
         assert abs(left[0] - y) < 1e-12
     for t in times[[1, -2]]:  # not-a-knot: the third derivative agrees too
-        np.testing.assert_allclose(
-            derivatives(t, before(t, 0.0))[3], derivatives(t, t)[3], atol=1e-9
-        )
+        np.testing.assert_allclose(derivatives(t, before(t, 0.0))[3], derivatives(t, t)[3], atol=1e-9)
     t = times[3]
     assert abs(derivatives(t, before(t, 0.0))[3] - derivatives(t, t)[3]) > 1e-3
 
@@ -558,9 +548,7 @@ def table(tmp_path):
 def test_from_csv(table, encoding, newline):
     path = table(TABLE.replace("\n", newline), encoding)
     x = from_csv(path, time="year", columns=["lynx", "hare"], kind="linear")
-    np.testing.assert_allclose(
-        both(x, [1900, 1900.5, 1902]), [[4, 30], [5.05, 38.6], [9.8, 70.2]], rtol=1e-12
-    )
+    np.testing.assert_allclose(both(x, [1900, 1900.5, 1902]), [[4, 30], [5.05, 38.6], [9.8, 70.2]], rtol=1e-12)
     one = from_csv(str(path), time="year", columns="hare")
     np.testing.assert_array_equal(one([1900.5, 1901]).ravel(), [30, 47.2])
     np.testing.assert_array_equal(one.breaks, [1901, 1902])
@@ -613,10 +601,7 @@ def test_new_signals_compile_nothing():
 
 
 def test_importing_inputs_draws_in_nothing_heavy():
-    code = (
-        "import sys, ctrnn.inputs; "
-        "print([m for m in ('numba', 'scipy', 'torch', 'sympy') if m in sys.modules])"
-    )
+    code = "import sys, ctrnn.inputs; print([m for m in ('numba', 'scipy', 'torch', 'sympy') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 

@@ -194,9 +194,7 @@ def test_the_flow_refuses_a_matrix_that_is_not_hurwitz_with_its_abscissa():
     with pytest.raises(NotHurwitzError, match='"lu"') as caught:
         right_divide(np.ones(3), A)
     assert caught.value.abscissa == pytest.approx(0.25, rel=1e-12)
-    np.testing.assert_allclose(
-        right_divide(np.ones(3), A, "lu").value, exact(np.ones(3), A), rtol=1e-12
-    )
+    np.testing.assert_allclose(right_divide(np.ones(3), A, "lu").value, exact(np.ones(3), A), rtol=1e-12)
     for seed in range(10):  # a centre: Re λ is zero, and rounds to ±1e-17
         with pytest.raises(NotHurwitzError):
             right_divide(np.ones(4), normal([1j, 3j], seed))

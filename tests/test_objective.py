@@ -41,9 +41,7 @@ def branching(o, y):
     return (o - y).abs().sum() if o[0].item() > 0 else ((o - y) ** 2).sum() * y[0]
 
 
-EXPRESSION = (
-    "prey**2 + pred*sigmoid(E) - max(prey, pred)*softplus(y3) + (erf(E) if y3 < 0.1 else 1)"
-)
+EXPRESSION = "prey**2 + pred*sigmoid(E) - max(prey, pred)*softplus(y3) + (erf(E) if y3 < 0.1 else 1)"
 OBJECTIVES = {
     "squared error": {"target": RNG.normal(size=(K, N))},
     "squared error of one state": {"target": RNG.normal(size=K), "readout": "pred"},
@@ -267,9 +265,7 @@ def test_functions_of_time_as_target_and_weight():
 
 
 def test_a_callable_takes_a_target_of_another_size():
-    labels = Objective(
-        lambda o, y: -o.log_softmax(0)[y[0].long()], target=[0, 3, 1, 2, 0], at=TIMES
-    )
+    labels = Objective(lambda o, y: -o.log_softmax(0)[y[0].long()], target=[0, 3, 1, 2, 0], at=TIMES)
     l, _, _ = labels.bind(FIELD).at_observations(R)
     reference = np.log(np.exp(R).sum(1)) - R[np.arange(K), [0, 3, 1, 2, 0]]
     np.testing.assert_allclose(l, reference, rtol=1e-13)
@@ -278,9 +274,7 @@ def test_a_callable_takes_a_target_of_another_size():
 def test_readout():
     np.testing.assert_allclose(LINEAR(R[0]), V @ R[0] + C, rtol=1e-14)
     np.testing.assert_allclose(SOFTMAX(R).sum(axis=1), 1.0, rtol=1e-14)
-    np.testing.assert_allclose(
-        np.log(SOFTMAX(R) / SOFTMAX(R)[:, :1]), (LINEAR(R).T - LINEAR(R)[:, 0]).T
-    )
+    np.testing.assert_allclose(np.log(SOFTMAX(R) / SOFTMAX(R)[:, :1]), (LINEAR(R).T - LINEAR(R)[:, 0]).T)
     bound = made("squared error, linear").bind(FIELD)
     assert bound.readout_size == P * N + P
     parts = bound.unflatten_readout(np.append(V.ravel(), C))

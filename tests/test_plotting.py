@@ -111,9 +111,7 @@ def test_an_attracting_equilibrium_is_filled_and_another_is_not():
 
 def test_agreement_puts_each_method_at_its_digits():
     left, right = plotting.gradient_agreement(SimpleNamespace(rows=ROWS)).axes
-    dots = dict(
-        zip([t.get_text() for t in left.get_yticklabels()], left.lines[0].get_xdata(), strict=True)
-    )
+    dots = dict(zip([t.get_text() for t in left.get_yticklabels()], left.lines[0].get_xdata(), strict=True))
     assert np.isnan(dots["central difference"]) and np.isnan(dots["backsolve"])
     assert [text.get_text() for text in left.texts] == ["reference", "failed"]
     assert dots["rtrl"] == 13.5

@@ -303,8 +303,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
         ("euler", "<Tableau euler: order 1, 1 stage, dense output of order 1>"),
         (
             "dop853",
-            "<Tableau dop853: order 8(5,3), 12 stages + FSAL, "
-            "dense output of order 7 (3 more stages)>",
+            "<Tableau dop853: order 8(5,3), 12 stages + FSAL, dense output of order 7 (3 more stages)>",
         ),
     ],
 )

@@ -76,7 +76,9 @@ def main() -> None:
         printed(NEW, "0.5", folder=folder)
         rows = {
             "ctrnn --help": median(seconds([ctrnn, "--help"], folder) for _ in range(5)),
-            "python -c 'import ctrnn'": median(seconds([sys.executable, "-c", "import ctrnn"], folder) for _ in range(5)),
+            "python -c 'import ctrnn'": median(
+                seconds([sys.executable, "-c", "import ctrnn"], folder) for _ in range(5)
+            ),
             "ctrnn run hare-lynx, until it integrates": median(printed(START, folder=folder)[0] for _ in range(3)),
             "new equations, from text to the first gradient": median(
                 printed(NEW, str(time.time() % 1 + 1), folder=folder)[0] for _ in range(3)

@@ -119,7 +119,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds")
     arguments = parser.parse_args()
     peak = gemm_rate()
-    table = Table(title=f"200 RK4 steps and their gradient; peak {peak / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    table = Table(
+        title=f"200 RK4 steps and their gradient; peak {peak / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads"
+    )
     for column in ("n", "program", "median", "ratio to ctrnn adjoint", "of peak"):
         table.add_column(column, justify="left" if column == "program" else "right")
     for n in arguments.n:
