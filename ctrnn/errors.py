@@ -43,12 +43,8 @@ class UnknownNameError(UsageError):
     """A name (of a solver, method, state, parameter, column, ...) that does not exist."""
 
     def __init__(self, argument: str, given: Any, known: Any, hint: str = "") -> None:
-        from difflib import get_close_matches
-
         known = [str(k) for k in known]
-        close = get_close_matches(str(given), known, n=1)
-        if close and not hint:
-            hint = f"did you mean {close[0]!r}?"
+        hint = hint or nearest(given, known)
         super().__init__(argument, given=given, allowed=", ".join(known) or "none", hint=hint)
         self.known = known
 
@@ -91,6 +87,10 @@ class DivergenceError(SolverError):
 
 class TooManyStepsError(SolverError):
     """``max_steps`` was reached before the end of the time span."""
+
+
+class ConvergenceOfStageError(SolverError):
+    """Newton's method failed in an implicit stage."""
 
 
 class NotFiniteError(CtrnnError, ArithmeticError):
@@ -138,6 +138,23 @@ class NotAtRestError(CtrnnError, ArithmeticError):
     def __init__(self, residual: float, what: str, hint: str) -> None:
         self.residual = residual
         super().__init__(f"{what} is not at rest: the largest |F| there is {residual:.3g}. Try: {hint}")
+
+
+def nearest(given: Any, known: Any) -> str:
+    """The question whether the nearest of the known names was meant; empty where none is near.
+
+    >>> nearest("tsit6", ["rk4", "tsit5"]), nearest("N", ["n"])
+    ("did you mean 'tsit5'?", "did you mean 'n'?")
+    >>> nearest("i", ["pi"]), nearest("scipy:foo", ["scipy:BDF"])
+    ('', '')
+    """
+    from difflib import get_close_matches
+
+    text, names = str(given), [str(k) for k in known]
+    close = [name for name in names if name.lower() == text.lower()]
+    if not close and len(text) > 2:  # of two letters, half are always alike
+        close = get_close_matches(text, names, n=1, cutoff=0.75)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _short(value: Any) -> str:

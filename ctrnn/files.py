@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctrnn.errors import UsageError
@@ -31,7 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> [(file.name, file.read_text()) for file in folder.iterdir()]
     [('a.txt', 'whole')]
 
-    Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+    Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist, and OSError with the name of
+    ``path`` where nothing can be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -45,5 +46,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.filename == str(temporary):  # a name that means nothing to anybody
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

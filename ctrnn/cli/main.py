@@ -1,73 +1,12 @@
-"""The group ``ctrnn``: a command's module is loaded when it is called, so that help is quick."""
+"""The entry of the command line: errors and Ctrl-C become a message and an exit code.
+
+Nothing is imported before :func:`run` is on guard, so that a Ctrl-C while modules load is caught too.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
-from difflib import get_close_matches
-from importlib import import_module
-
-import click
-
-from ctrnn import __version__
-from ctrnn.errors import CtrnnError
-
-COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command is called `command`
-    "run": "Everything that an experiment file asks for.",
-    "simulate": "The solution r(t), as CSV and NPZ.",
-    "gradient": "The gradient of the objective.",
-    "compare": "Gradient methods side by side: agreement, time, memory.",
-    "fit": "Parameters that make the objective least.",
-    "equilibrium": "A rest point, its eigenvalues and stability.",
-    "examples": "List, print or copy the shipped experiments.",
-    "new": "Write a commented template of an experiment file.",
-}
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return import_module(f"ctrnn.cli.{name}").command if name in COMMANDS else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            ctx.fail(f"no command {args[0]!r}; allowed: {', '.join(COMMANDS)}.{hint}")
-        return super().resolve_command(ctx, args)
-
-
-def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        click.echo(f"ctrnn {__version__}")
-        ctx.exit()
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    callback=_version,
-    expose_value=False,
-    is_eager=True,
-    help="Show the version.",
-)
-def group() -> None:
-    """Solve, differentiate and fit dr/dt = F(t, r, w, x), one experiment file at a time.
-
-    Start with `ctrnn run hare-lynx`. Exit codes: 0 done, 1 the numbers went wrong, 2 the call or
-    the file is wrong. CTRNN_DEBUG=1 shows the traceback of an error.
-    """
+from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,6 +17,21 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; its exit code. An error becomes a message on standard error."""
     try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str] | None) -> int:
+    import os
+
+    import click
+
+    from ctrnn.cli.group import group
+    from ctrnn.errors import CtrnnError
+
+    try:
         status = group.main(args=arguments, prog_name="ctrnn", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as error:
@@ -85,11 +39,21 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
-        return 130
+    except click.Abort:  # what click makes of Ctrl-C
+        raise KeyboardInterrupt from None
     except (CtrnnError, OSError) as error:
         if os.environ.get("CTRNN_DEBUG"):
             raise
-        click.echo(f"error: {error}", err=True)
+        from ctrnn.experiment.relocate import in_file_words
+
+        click.echo(f"error: {in_file_words(str(error))}", err=True)
         return getattr(error, "exit_code", 1)
+
+
+def __getattr__(name: str) -> Any:
+    """``group`` and ``COMMANDS``, loaded when they are asked for."""
+    if name not in ("group", "COMMANDS"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ctrnn.cli import group
+
+    return getattr(group, name)

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UsageError, nearest
 from ctrnn.experiment import schema as s
 from ctrnn.experiment.build_objective import objective
 from ctrnn.experiment.build_signals import signal
 from ctrnn.experiment.examples import examples_folder
-from ctrnn.experiment.load import Source, check, find, nearest
+from ctrnn.experiment.load import Source, check, find
 from ctrnn.experiment.locate import KeyPath, LocatedError
+from ctrnn.experiment.relocate import blamed, relocated
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ class Experiment:
     """
 
     def __init__(self, experiment: str | Path, overrides: Sequence[str] = ()) -> None:
-        path = find(experiment)
-        self.name = path.stem
+        self.path = path = find(experiment)
+        self.name, self.overrides = path.stem, list(overrides)
         self.source = Source(path, overrides)
-        self.spec = check(self.source)
+        try:
+            self.spec = check(self.source)
+        except LocatedError as error:
+            raise blamed(error, overrides, lambda some: check(Source(path, some))) from None
 
     # --- the parts ---
 
@@ -62,7 +66,9 @@ class Experiment:
         if isinstance(spec, s.EquationsField):
             keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
             with self.at("field", **keys):  # the library calls the equation of r "dr/dt"
-                return ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
+                field = ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
+            self._used(spec)
+            return field
         with self.at("field"):
             options = spec.model_dump(exclude={"kind", "parameters"})
             for key in ("mask", "dale", "tau"):
@@ -174,6 +180,28 @@ class Experiment:
         return self.solver | {"max_steps": self.spec.solver.max_steps}
 
     @property
+    def fit_options(self) -> dict[str, Any]:
+        """Keyword arguments of a fit, but for its gradient method."""
+        spec = self.require("fit")
+        names = ("parameters", "r0", "transform", "optimizer", "max_iterations", "learning_rate")
+        return {name: getattr(spec, name) for name in names} | self.solver
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs o that the objective compares with its target."""
+        bound = self.problem.objective
+        if bound is None or not bound.is_named:
+            return ()
+        if bound.selection is not None:
+            return tuple(self.field.state_names[i] for i in bound.selection)
+        if bound.readout is None:
+            return tuple(self.field.state_names)
+        from_data = self.spec.objective is not None and self.spec.objective.target == "data"
+        if from_data and self.data is not None and len(self.data.names) == bound.output_size:
+            return self.data.names
+        return tuple(f"o{i}" for i in range(bound.output_size))
+
+    @property
     def grid(self) -> NDArray[np.float64]:
         """The times at which the solution is saved and drawn."""
         t0, t1 = self.problem.t_span
@@ -182,17 +210,40 @@ class Experiment:
     @property
     def guess(self) -> NDArray[np.float64]:
         """Where the search for an equilibrium starts (n,)."""
-        guess = self.spec.equilibrium.guess if self.spec.equilibrium else None
+        guess, n = self.spec.equilibrium.guess if self.spec.equilibrium else None, self.field.n
         if guess is None:
             return self.r0
         path: KeyPath = ("equilibrium", "guess")
         if isinstance(guess, dict):
             return self.by_state(guess, path)
-        if len(guess) != self.field.n:
-            raise self.fault(path, allowed=f"{self.field.n} numbers, one for each state")
-        return np.array(guess)
+        if isinstance(guess, list) and len(guess) != n:
+            raise self.fault(path, allowed=f"{n} numbers, one for each state")
+        return np.broadcast_to(np.array(guess, float), n).copy()
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """The time t and the input x (nx,) that an equilibrium is one at; x is None without inputs."""
+        spec, problem = self.spec.equilibrium or s.EquilibriumSpec(), self.problem
+        t, size = problem.t_span[0] if spec.t is None else spec.t, problem.field.input_size
+        if spec.x is None:
+            return {"t": t, "x": problem.x(t) if size else None}
+        x = np.atleast_1d(np.array(spec.x, float))
+        if len(x) != size:
+            names = f" ({', '.join(problem.field.input_names[:8])})" if size else ""
+            raise self.fault(("equilibrium", "x"), allowed=f"{size} numbers, one for each input{names}")
+        return {"t": t, "x": x}
 
     # --- helpers ---
+
+    def _used(self, spec: s.EquationsField) -> None:
+        """A fault for a parameter that occurs in no equation: most often a slip of the pen."""
+        used = {name for text in spec.equations.values() for name in re.findall(r"[^\W\d]\w*", text)}
+        for name in spec.parameters:
+            if name not in used:
+                others = [other for other in spec.parameters if other in used]
+                near = nearest(name, others) or next((f"did you mean {k!r}?" for k in others if k in name), "")
+                allowed = f"a parameter of the equations: {', '.join(others) or 'none'}"
+                raise self.fault(("field", "parameters", name), given=name, allowed=allowed, hint=near)
 
     def table(self, path: KeyPath) -> Table:
         """The data; a fault at ``path`` where the file has none."""
@@ -204,11 +255,11 @@ class Experiment:
             )
         return self.data
 
-    def require(self, section: str) -> Any:
+    def require(self, section: str, why: str = "for this command") -> Any:
         """The table ``section``; a fault where the file has none."""
         spec = getattr(self.spec, section)
         if spec is None:
-            raise self.fault((section,), allowed=f"a table [{section}], for this command")
+            raise self.fault((section,), allowed=f"a table [{section}], {why}")
         return spec
 
     def by_state(self, values: dict[str, float], path: KeyPath) -> NDArray[np.float64]:
@@ -242,21 +293,10 @@ class Experiment:
 
     @contextmanager
     def at(self, *section: str | int, **keys: KeyPath) -> Iterator[None]:
-        """Raise a UsageError from the block again as a fault of this table, or of the key it names.
-
-        ``keys``: where the library's argument of that name stands in the file.
-        """
+        """Raise a UsageError from the block again as a fault of this table; see :func:`relocated`."""
         try:
             yield
         except LocatedError:
             raise
         except UsageError as error:
-            path: KeyPath = section
-            for word in re.findall(r"\w+", error.argument):  # "parameter 'a'": narrow down to a
-                k = len(path)
-                inside = [p for p in self.source.paths() if p[:k] == path and p[-1] == word]
-                if word in keys:
-                    path = keys[word]
-                elif inside:
-                    path = min(inside, key=len)
-            raise self.fault(path, allowed=error.allowed, hint=error.hint).because(error) from error
+            raise relocated(self.source, section, keys, error) from error

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrnn.errors import nearest
 from ctrnn.experiment.build_signals import signal
-from ctrnn.experiment.load import nearest
 from ctrnn.experiment.locate import KeyPath
 from ctrnn.experiment.schema import Grid, ObjectiveSpec, ReadoutSpec
 from ctrnn.experiment.values import Section
@@ -26,8 +26,12 @@ def objective(e: Experiment) -> Any:
     from ctrnn.objective import NAMED, Objective
 
     if spec.target is not None and spec.loss not in NAMED:
-        allowed = f"{', '.join(NAMED)}; an expression in the states takes no target"
-        raise e.fault(("objective", "loss"), allowed=allowed, hint=nearest(spec.loss, NAMED))
+        meant = nearest(spec.loss, NAMED)
+        if meant:
+            allowed = f"{', '.join(NAMED)}, or, without target, an expression in the states"
+            raise e.fault(("objective", "loss"), allowed=allowed, hint=meant)
+        allowed = f"no target: the loss {spec.loss!r} is an expression"
+        raise e.fault(("objective", "target"), allowed=allowed, hint=f"remove target, or loss = {' or '.join(NAMED)}")
     at = _times(e, spec)
     weight: Any = spec.weight
     if isinstance(weight, Section):

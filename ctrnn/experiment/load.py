@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ctrnn.errors import UnknownNameError
+from ctrnn.errors import UnknownNameError, nearest
 from ctrnn.experiment.examples import example_names, examples_folder
 from ctrnn.experiment.locate import KeyPath, LocatedError, Nothing, dotted, lines_of
 from ctrnn.experiment.schema import ExperimentSpec
+from ctrnn.experiment.signals import INTERPOLATIONS
 
 
 def find(experiment: str | Path) -> Path:
@@ -58,15 +58,10 @@ class Source:
             lines = text.splitlines()
             line = int(found[1]) if found else max(len(lines), 1)
             column = f"column {found[2]}" if found else "end of file"
-            given = lines[line - 1].strip() if line <= len(lines) else ""
-            raise LocatedError(
-                self.name,
-                line,
-                column,
-                given=given,
-                allowed="TOML",
-                hint=message.split(" (at ")[0].lower(),
-            ) from error
+            reason = message.split(" (at ")[0].lower()
+            here = lines[line - 1].strip() if line <= len(lines) else ""
+            shown = f", in {here!r}" if here else ""
+            raise LocatedError(self.name, line, column).saying(f"not valid TOML: {reason}{shown}") from error
 
     def _override(self, item: str) -> None:
         """Lay ``path.to.key=value`` over the tree; the value is TOML, or else plain text."""
@@ -161,11 +156,9 @@ def _fault(source: Source, details: Any) -> LocatedError:
         options = [o.strip("' ").strip("<>") for o in context["expected_tags"].split(", ")]
         value = source.given(path)
         if context["discriminator"] == "kind_of()" and isinstance(value, dict):
-            return source.fault(
-                (*path, "kind"),
-                allowed=", ".join(options),
-                hint=nearest(value.get("kind"), options),
-            )
+            kind = value.get("kind")
+            hint = f'interpolation = "{kind}"; kind names the signal' if kind in INTERPOLATIONS else nearest(kind, options)
+            return source.fault((*path, "kind"), allowed=", ".join(options), hint=hint)
         if context["discriminator"] == "kind_of()":
             return source.fault(path, allowed="a table with kind = " + ", ".join(options))
         return source.fault(path, allowed=" or ".join(_SHAPES[option] for option in options))
@@ -174,11 +167,6 @@ def _fault(source: Source, details: Any) -> LocatedError:
         return source.fault(path, allowed=", ".join(options), hint=nearest(source.given(path), options))
     words = _WORDS.get(kind)
     return source.fault(path, allowed=words.format(**context) if words else details["msg"])
-
-
-def nearest(given: Any, known: Sequence[str]) -> str:
-    close = get_close_matches(str(given), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
 
 
 _SHAPES = {

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from typing import Any
 
-from ctrnn.errors import ExperimentError, UsageError
+from ctrnn.errors import ExperimentError
 
 KeyPath = tuple[str | int, ...]
 
@@ -41,16 +41,27 @@ class LocatedError(ExperimentError):
         allowed: str = "",
         hint: str = "",
     ) -> None:
-        self.file, self.line, self.key = where, line, key
         self.others: list[LocatedError] = []
-        place = where if line is None else f"{where}:{line}"
-        super().__init__(f"{place}: {key}" if key else place, given=given, allowed=allowed, hint=hint)
+        self._place(where, line, key)
+        super().__init__(self.place, given=given, allowed=allowed, hint=hint)
 
-    def because(self, error: UsageError) -> LocatedError:
-        """This place, with the message of the library's own error."""
-        place = str(self.args[0]).partition(": got ")[0]
-        self.args = (f"{place}: {error}",)
+    def saying(self, message: str) -> LocatedError:
+        """This place, with another message."""
+        self.args = (f"{self.place}: {message}",)
         return self
+
+    def blaming(self, where: str) -> LocatedError:
+        """This message, and those of ``others``, said of another place than a line of the file."""
+        for one in (self, *self.others):
+            message = str(one.args[0]).removeprefix(f"{one.place}: ")
+            one._place(where, None, one.key)
+            one.args = (f"{one.place}: {message}",)
+        return self
+
+    def _place(self, where: str, line: int | None, key: str) -> None:
+        self.file, self.line, self.key = where, line, key
+        place = where if line is None else f"{where}:{line}"
+        self.place = f"{place}: {key}" if key else place
 
     def __str__(self) -> str:
         return "\n".join([str(self.args[0]), *map(str, self.others)])

@@ -220,15 +220,19 @@ class FitSpec(Section):
 
 
 class EquilibriumSpec(Section):
-    """Where to start looking for F(r) = 0: the problem's r0 unless a guess is given."""
+    """F(t, r, w, x) = 0 with t and x held: by default t0, and the input x(t) then; the search starts at the guess, or r0."""
 
     guess: (
         Annotated[
-            Annotated[Numbers, Tag("<list>")] | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")],
+            Annotated[Number, Tag("<number>")]
+            | Annotated[Numbers, Tag("<list>")]
+            | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")],
             ByShape,
         ]
         | None
     ) = None
+    x: Annotated[Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape] | None = None
+    t: Number | None = None
 
 
 FigureName = Literal[
@@ -244,9 +248,16 @@ FigureName = Literal[
 
 
 class FiguresSpec(Section):
-    """Which pictures to draw: all that the rest of the file gives rise to, unless listed."""
+    """Which pictures to draw (all that the rest of the file gives rise to, unless listed), and what stands at their axes.
+
+    time and loss are labels of axes, labels those of states, inputs and outputs by their names; time_unit is for rates.
+    """
 
     show: list[FigureName] | None = None
+    time: str | None = None
+    time_unit: str | None = None
+    loss: str = "loss"
+    labels: dict[str, str] = {}
 
 
 class ExperimentSpec(Section):

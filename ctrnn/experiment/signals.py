@@ -1,8 +1,12 @@
-"""Signals in an experiment file: inputs, targets and weights are tables with a ``kind``."""
+"""Signals in an experiment file: inputs, targets and weights are tables with a ``kind``.
+
+``kind`` is the name of the signal in :mod:`ctrnn.inputs`, in lower case (csv: ``from_csv``), the other keys are its
+arguments; only the argument ``kind`` of sampled values is the key ``interpolation`` here, and ``path`` is ``file``.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Tag
 
@@ -20,6 +24,7 @@ from ctrnn.experiment.values import (
 
 Channels = Annotated[Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape]
 Interpolation = Literal["hold", "linear", "cubic"]
+INTERPOLATIONS = get_args(Interpolation)
 
 
 class ConstantSignal(Section):

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.gradients.gradient import check_finite
@@ -77,10 +78,11 @@ class DiscreteRun:
         if self._K.size < steps * self.s * n * q:
             self._K = np.empty(steps * self.s * n * q)
         K = self._K[: steps * self.s * n * q].reshape(steps, self.s, n, q)
-        pullback(
+        solved = pullback(
             self.bound.system,
             self.a,
             self.b,
+            self._run.newton.lapack,
             record.h,
             record.stage_t,
             record.stage_r,
@@ -92,6 +94,10 @@ class DiscreteRun:
             G,
         )
         self.bound.raise_pending()
+        if not solved:
+            raise SingularJacobianError(
+                np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
+            )
         self._pulled += steps * self.s
 
     @property

@@ -125,6 +125,8 @@ def augmented_bound(
     ctx[augmented.MEMORY] = memory.ctypes.data
     table = np.zeros(abi.SLOTS, dtype=np.int64)
     table[abi.F] = function.address
+    if function is augmented.forward and not with_p and inner.table[abi.JACOBIAN]:
+        table[abi.JACOBIAN] = augmented.forward_jacobian.address
     program = base.keep[1] if program is None else program
     system = abi.System(table, ctx, inner.w, program.code, program.data)
     # the field's own callbacks are asked first: they say why everything after them is NaN

@@ -38,6 +38,7 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )  # fmt: skip
+from ctrnn.kernels.abi import N as N_ALL
 
 # ctx of an augmented field: that of the base field is at BASE, its table at TABLE
 TABLE, BASE, STATES, INPUTS, SLOT, LOSS, LOSS_CTX, READOUT, WITH_P, R_INPUT, MEMORY = range(EXTRA, EXTRA + 11)
@@ -109,6 +110,28 @@ def forward(ctx_, t, y_, w_, x_, out_):
         last = doubles(out, readout)
         for k in range(readout):
             last[k] = part[1 + n + k]
+
+
+@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
+def forward_jacobian(ctx_, t, y_, w_, x_, J_):
+    """J of [r | l | g_o], the forward system without P and S, for implicit solvers: ∂F/∂r and, below it, a ∂ℓ/∂r.
+
+    The rows of g_o are left 0: nothing depends on g_o, so Newton's method is right there one iteration after r is.
+    """
+    ctx = integers(ctx_, CTX_SIZE)
+    table, n, N = integers(ctx[TABLE], JACOBIAN + 2), ctx[STATES], ctx[N_ALL]
+    J = doubles(J_, (N, N))
+    inner = doubles(ctx[MEMORY], (n, n))
+    call_f(table[JACOBIAN], ctx[BASE], t, y_, w_, x_, at(inner))
+    J[:] = 0.0
+    for i in range(n):
+        for j in range(n):
+            J[i, j] = inner[i, j]
+    if ctx[LOSS] != 0:
+        part = doubles(ctx[MEMORY] + 8 * (2 * n * n + 1), 1 + n + ctx[READOUT])
+        call_elementwise(ctx[LOSS], ctx[LOSS_CTX], y_, x_ + 8 * ctx[INPUTS], at(part), 0)
+        for j in range(n):
+            J[n, j] = part[1 + j]
 
 
 @cfunc(SIGNATURES[F], cache=True, error_model="numpy")

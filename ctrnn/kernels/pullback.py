@@ -2,12 +2,13 @@
 
 Let Λ hold q cotangents on r⁺. A step r⁺ = r + h Σ b_i k_i, k_i = F(r_i), r_i = r + h Σ a_ij k_j is transposed by
 
-    for i = s … 1:   K̄_i = h b_i Λ + h Σ_{j>i} a_ji R̄_j        R̄_i = K̄_i J_i
+    for i = s … 1:   K̄_i (I − h a_ii J_i) = h b_i Λ + h Σ_{j>i} a_ji R̄_j        R̄_i = K̄_i J_i
     Λ ← Λ + Σ_i R̄_i                    parameter rows Ḡ ← Ḡ + Σ_i K̄_i F_w,i
 
 (reverse differentiation of the step; Hager 2000, Sanz-Serna 2016). The last of the q cotangents may carry a loss:
 a jump ∂ℓ/∂r at the end of a step, and for ∫ ℓ dt the source h b_i ∂ℓ/∂r at each stage, which is the step's own
-quadrature of the integral, so the gradient is that of the number that was computed, to round-off.
+quadrature of the integral, so the gradient is that of the number that was computed, to round-off. An implicit stage's cotangent is solved
+for with its own J_i, at its own r_i: exact where Newton's method has converged, whatever J it used. Returns False where such a matrix is singular.
 
 Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages is
 kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
@@ -19,14 +20,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import ACCUMULATE, VJP, alive, at, call_accumulate, call_vjp
+from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP, alive, at, call_accumulate, call_f, call_vjp
+from ctrnn.kernels.linalg import factor, solve_transposed
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, G):
+def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, G):
     """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place.
 
-    a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
+    a (s, s), b (s,); lapack as in ctrnn.kernels.linalg, for implicit stages; h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
     jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
     K (C, s, n, q) is working space; G (groups, q, columns) receives the parameter part, added to what is there.
     """
@@ -35,6 +37,9 @@ def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K
     size = n * q
     lam = rows.reshape(size)  # flat views: one loop over all cotangents, which the compiler can vectorise
     R = np.zeros((s, size))
+    implicit = a[s - 1, s - 1] != 0.0
+    M = np.empty((n, n) if implicit else (0, 0))
+    pivots = np.empty(n if implicit else 0, dtype=np.int32)
     for m in range(C - 1, -1, -1):
         if jumps.shape[0] > 0:
             for j in range(n):
@@ -50,6 +55,22 @@ def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K
                     Rl = R[l]
                     for j in range(size):
                         Ki[j] += w * Rl[j]
+            if a[i, i] != 0.0:
+                if sources.shape[0] > 0:
+                    w = h[m] * a[i, i] * h[m] * b[i]
+                    for j in range(n):
+                        Ki[j * q + q - 1] += w * sources[m, i, j]
+                call_f(
+                    system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
+                    at(stage_x[m, i]), at(M),
+                )  # fmt: skip
+                for j in range(n):
+                    for p in range(n):
+                        M[j, p] *= -h[m] * a[i, i]
+                    M[j, j] += 1.0
+                if not factor(lapack, M, pivots):
+                    return False
+                solve_transposed(lapack, M, pivots, K[m, i])
             call_vjp(
                 system.table[VJP], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
                 at(stage_x[m, i]), q, at(Ki), at(Ri),
@@ -66,4 +87,5 @@ def pullback(system, a, b, h, stage_t, stage_r, stage_x, jumps, sources, rows, K
         system.table[ACCUMULATE], at(system.ctx), C * s, q, at(stage_t), at(stage_r), at(system.w),
         at(stage_x), at(K), at(G),
     )  # fmt: skip
-    alive(R)
+    alive(R, M)
+    return True

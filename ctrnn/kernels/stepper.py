@@ -5,7 +5,7 @@
 Error and step size: with e = b − b̂, err = ‖h Σ e_i k_i / (atol + rtol max(|r|, |r⁺|))‖ (root mean square; the largest over
 groups of components where there are several), and the PI controller h ← h · 0.9 · err^(−0.7/q) err_before^(0.4/q), with q
 the order of the error estimate plus one (Gustafsson 1991; Hairer, Nørsett & Wanner 1993, II.4 and IV.2).
-Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1).
+Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1). Where a_ii ≠ 0 the stage is implicit and Newton's (ctrnn.kernels.implicit).
 
 ``advance`` runs until it has taken a block of steps or the last stop is reached, and can be called again: everything that it has
 to remember is in ``clock``, ``count``, ``r`` and ``k``. It steps onto each stop. An input may jump there, so every x
@@ -20,10 +20,11 @@ import numpy as np
 from numba import njit
 
 from ctrnn.kernels.abi import F, at, call_f
+from ctrnn.kernels.implicit import CONVERGED, FRESH, forget, newton_stage, prepare
 from ctrnn.kernels.signals import evaluate
 
 # What advance returns.
-DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY = range(5)
+DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, STUCK = range(6)
 
 # clock: float64 state of the integration
 T, H, ERR_BEFORE, START, CLOCK_SIZE = 0, 1, 2, 3, 4
@@ -44,6 +45,7 @@ class Method(NamedTuple):
     fsal: bool
     exponent: float  # 1/q
     stages: int  # the stages that enter r⁺, and so the record
+    gamma: float  # a_ii of the implicit stages, 0 where all are explicit
 
 
 class Control(NamedTuple):
@@ -78,8 +80,8 @@ def field_at(system, t, lookup, r, work, x, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _stage(system, method, i, t, h, t_new, r, k, y, x, work):
-    """k[i] = F at stage i; y and x receive the stage's state and input."""
+def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, known, delta):
+    """k[i] = F at stage i; y and x receive the stage's state and input. Returns the stage's time and Newton's status."""
     n = r.size
     for j in range(n):
         y[j] = r[j]
@@ -92,8 +94,86 @@ def _stage(system, method, i, t, h, t_new, r, k, y, x, work):
     ti = t_new if c == 1.0 else (t if c == 0.0 else t + c * h)
     low, high = min(t, t_new), max(t, t_new)
     lookup = min(max(ti, low), np.nextafter(high, low))
-    field_at(system, ti, lookup, y, work, x, k[i])
-    return ti
+    if method.a[i, i] == 0.0:
+        field_at(system, ti, lookup, y, work, x, k[i])
+        return ti, CONVERGED
+    evaluate(system.code, system.data, ti, lookup, work, x)
+    hg = h * method.a[i, i]
+    for j in range(n):
+        known[j] = y[j]
+        y[j] += hg * k[i - 1, j]  # the guess: k_i as the stage before
+    return ti, newton_stage(system, newton, control, ti, hg, known, y, k[i], delta, x)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, work, known, delta, stage_t):
+    """All stages of a step, and its end r⁺ in ``known`` (n,); stage_t (s,) or (0,) receives their times. Returns Newton's status."""
+    n, s = r.size, method.b.size
+    first = 0
+    if count[HAVE_K1] == 1:
+        first = 1
+        for j in range(n):
+            y[0, j] = r[j]
+    if stage_t.size > 0:
+        stage_t[0] = t
+    for i in range(first, s):
+        if i == 1 and method.gamma > 0.0:
+            status = prepare(system, newton, t, r, x[0], h * method.gamma)
+            if status != CONVERGED:
+                return status
+        ti, status = _stage(system, method, newton, control, i, t, h, t_new, r, k, y[i], x[i], work, known, delta)
+        if i < stage_t.size:
+            stage_t[i] = ti
+        if method.a[i, i] == 0.0:
+            count[EVALUATIONS] += 1
+        elif status != CONVERGED:
+            return status
+        if i == 0:
+            count[HAVE_K1] = 1
+    for j in range(n):
+        known[j] = y[s - 1, j] if method.fsal else r[j]
+    if not method.fsal:
+        for i in range(s):
+            w = h * method.b[i]
+            if w != 0.0:
+                for j in range(n):
+                    known[j] += w * k[i, j]
+    return CONVERGED
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r):
+    """States at the wanted times up to t_new, by the dense output."""
+    while count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) <= 0.0:
+        m = count[SAVED]
+        if save_t[m] == t_new:
+            save_r[m] = r_new
+        else:
+            theta = (save_t[m] - t) / h
+            save_r[m] = r
+            for i in range(method.c.size):
+                w = 0.0
+                for d in range(method.dense.shape[1] - 1, -1, -1):
+                    w = (w + method.dense[i, d]) * theta
+                for j in range(r.size):
+                    save_r[m, j] += h * w * k[i, j]
+        count[SAVED] += 1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _keep(method, record, m, h, t_new, r_new, k, y, x):
+    """Row m of the record; the stages' times are there already."""
+    record.t[m] = t_new
+    record.h[m] = h
+    record.r[m] = r_new
+    if record.stage_r.size > 0:
+        for i in range(method.stages):
+            record.stage_r[m, i] = y[i]
+    if record.stage_x.size > 0:
+        for i in range(method.stages):
+            record.stage_x[m, i] = x[i]
+    if record.k.size > 0:
+        record.k[m] = k
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -162,19 +242,22 @@ def _finite(r):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block):
+def advance(
+    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block
+):
     """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
-    r (n,) is the state, in and out; k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
+    r (n,) is the state, in and out; newton, k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
     survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for ``block`` steps,
     or none.
     """
     n = r.size
     s = method.b.size
     S = method.c.size
-    r_new = np.empty(n)
+    r_new, delta = np.empty(n), np.empty((n, 1))
     capacity = record.t.size
+    no_times = np.empty(0)
     way = control.direction
     count[RECORDED] = 0
     full = count[STEPS] + block
@@ -187,6 +270,7 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
         stop = stops[count[NEXT_STOP]]
         lands = False
         on_grid = False
+        smallest = max(control.min_step, 8.0 * (np.nextafter(abs(t), np.inf) - abs(t)))
         if control.dt > 0.0:
             t_new = clock[START] + way * control.dt * (count[GRID] + 1)
             # a stop that is the grid point but for rounding, also where t is large beside dt
@@ -199,36 +283,24 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
             h = clock[H]
             lands = way * (stop - t) <= h * (1.0 + 1e-9)
             t_new = stop if lands else t + way * h
-            smallest = max(control.min_step, 8.0 * (np.nextafter(abs(t), np.inf) - abs(t)))
             if abs(t_new - t) < smallest and not (lands and h >= smallest):
                 return UNDERFLOW
         h = t_new - t
+        stage_t = record.stage_t[count[RECORDED]] if capacity > 0 and record.stage_t.size > 0 else no_times
+        status = _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, work, r_new, delta, stage_t)
 
-        first = 0
-        if count[HAVE_K1] == 1:
-            first = 1
-            for j in range(n):
-                y[0, j] = r[j]
-        for i in range(first, s):
-            record_t = _stage(system, method, i, t, h, t_new, r, k, y[i], x[i], work)
-            if capacity > 0 and record.stage_t.size > 0 and i < method.stages:
-                record.stage_t[count[RECORDED], i] = record_t
-        count[EVALUATIONS] += s - first
-        if capacity > 0 and record.stage_t.size > 0:
-            record.stage_t[count[RECORDED], 0] = t
-        count[HAVE_K1] = 1
-        if method.fsal:
-            for j in range(n):
-                r_new[j] = y[s - 1, j]
-        else:
-            for j in range(n):
-                r_new[j] = r[j]
-            for i in range(s):
-                w = h * method.b[i]
-                if w != 0.0:
-                    for j in range(n):
-                        r_new[j] += w * k[i, j]
-
+        if status != CONVERGED:
+            count[REJECTED] += 1
+            if newton.state[FRESH] == 0.0:
+                forget(newton)  # the same step with a J of its own
+            elif control.dt > 0.0:
+                return DIVERGED if not _finite(y[s - 1]) else STUCK
+            else:
+                forget(newton)
+                clock[H] = 0.25 * abs(h)
+                if clock[H] < smallest:
+                    return UNDERFLOW
+            continue
         if control.dt > 0.0:
             if not _finite(r_new):
                 return DIVERGED
@@ -237,7 +309,6 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
             if not np.isfinite(err) or not _finite(r_new):
                 count[REJECTED] += 1
                 clock[H] = 0.1 * abs(h)
-                smallest = max(control.min_step, 8.0 * (np.nextafter(abs(t), np.inf) - abs(t)))
                 if clock[H] < smallest:
                     return DIVERGED
                 continue
@@ -247,70 +318,36 @@ def advance(system, method, control, stops, is_break, clock, count, r, k, y, x, 
                 continue
             floor = max(err, 1e-10)
             factor = 0.9 * floor ** (-0.7 * method.exponent) * clock[ERR_BEFORE] ** (0.4 * method.exponent)
+            if method.gamma > 0.0 and 1.0 <= factor <= 1.2:
+                factor = 1.0  # not worth a new factorisation
             proposal = abs(h) * min(10.0, max(0.2, factor))
             # A step cut short by a stop says little about the step size that would have been right.
             clock[H] = max(proposal, clock[H]) if lands and factor >= 1.0 else proposal
             clock[ERR_BEFORE] = max(err, 1e-4)
-            _stiffness(method, count, k, y, h)
+            if method.gamma == 0.0:
+                _stiffness(method, count, k, y, h)
 
-        # dense output
         if count[SAVED] < save_t.size or record.k.size > 0:
-            wanted = record.k.size > 0
-            if count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) < 0.0:
-                wanted = True
-            if wanted:
+            within = count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) < 0.0
+            if record.k.size > 0 or within:
                 for i in range(s, S):
                     # the row of y and x behind the stages, so that those stay as they were
-                    _stage(system, method, i, t, h, t_new, r, k, y[s], x[s], work)
+                    _stage(system, method, newton, control, i, t, h, t_new, r, k, y[s], x[s], work, delta[:, 0], delta)
                 count[EVALUATIONS] += S - s
-            while count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) <= 0.0:
-                m = count[SAVED]
-                if save_t[m] == t_new:
-                    for j in range(n):
-                        save_r[m, j] = r_new[j]
-                else:
-                    theta = (save_t[m] - t) / h
-                    for j in range(n):
-                        save_r[m, j] = r[j]
-                    for i in range(S):
-                        w = 0.0
-                        for d in range(method.dense.shape[1] - 1, -1, -1):
-                            w = (w + method.dense[i, d]) * theta
-                        for j in range(n):
-                            save_r[m, j] += h * w * k[i, j]
-                count[SAVED] += 1
-
+            _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r)
         if capacity > 0:
-            m = count[RECORDED]
-            record.t[m] = t_new
-            record.h[m] = h
-            for j in range(n):
-                record.r[m, j] = r_new[j]
-            if record.stage_r.size > 0:
-                for i in range(method.stages):
-                    for j in range(n):
-                        record.stage_r[m, i, j] = y[i, j]
-            if record.stage_x.size > 0:
-                for i in range(method.stages):
-                    for j in range(x.shape[1]):
-                        record.stage_x[m, i, j] = x[i, j]
-            if record.k.size > 0:
-                for i in range(S):
-                    for j in range(n):
-                        record.k[m, i, j] = k[i, j]
+            _keep(method, record, count[RECORDED], h, t_new, r_new, k, y, x)
             count[RECORDED] += 1
 
         count[STEPS] += 1
         clock[T] = t_new
-        for j in range(n):
-            r[j] = r_new[j]
+        r[:] = r_new
+        newton.state[FRESH] = 0.0
         if on_grid:
             count[GRID] += 1
         if method.fsal:
-            for j in range(n):
-                k[0, j] = k[s - 1, j]
-            for j in range(x.shape[1]):
-                x[0, j] = x[s - 1, j]
+            k[0] = k[s - 1]
+            x[0] = x[s - 1]
         else:
             count[HAVE_K1] = 0
         if lands:

@@ -13,9 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooManyStepsError, UsageError
+from ctrnn.errors import (
+    ConvergenceOfStageError,
+    DivergenceError,
+    SolverError,
+    StepUnderflowError,
+    TooManyStepsError,
+    UsageError,
+)
 from ctrnn.fields.base import Array, Bound
-from ctrnn.kernels import stepper
+from ctrnn.kernels import implicit, stepper
+from ctrnn.kernels.linalg import SMALL, lapack_addresses
 from ctrnn.kernels.stepper import Control, Method, Record
 from ctrnn.problem import Course, Settings
 from ctrnn.progress import track
@@ -42,7 +50,29 @@ def method(name: str) -> Method:
     e = np.ascontiguousarray(tableau.e[::-1]).reshape(-1, s)
     exponent = 1.0 / (tableau.error_order or 1)
     dense = np.ascontiguousarray(tableau.dense)
-    return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages)
+    return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages, tableau.gamma)
+
+
+def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:
+    """What Newton needs for the implicit stages of a tableau; raises UsageError for a system without a Jacobian."""
+    from ctrnn.kernels.abi import JACOBIAN
+
+    n = bound.n if tableau.gamma else 0
+    if n and not bound.system.table[JACOBIAN]:
+        raise UsageError(
+            "solver",
+            given=tableau.name,
+            allowed="an explicit solver, or one of scipy's stiff ones, for a continuous gradient",
+            hint="method='rtrl' or 'adjoint', which are exact for the implicit steps",
+        )
+    return implicit.Newton(
+        np.zeros((n, n)),
+        np.zeros((n, n)),
+        np.zeros(n, dtype=np.int32),
+        lapack_addresses() if n > SMALL else np.zeros(2, dtype=np.int64),
+        np.zeros(implicit.STATE_SIZE),
+        np.zeros(implicit.COST_SIZE, dtype=np.int64),
+    )
 
 
 class Integration:
@@ -93,6 +123,7 @@ class Integration:
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
         self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 1, n)), np.zeros((s + 1, stride))
+        self.newton = newton_for(bound, tableau)
         program = bound.keep[1]
         self._work = np.zeros(1 if program is None else program.work_size)
         self.clock = np.zeros(stepper.CLOCK_SIZE)
@@ -165,6 +196,7 @@ class Integration:
                 status = stepper.advance(
                     self.bound.system,
                     self.method,
+                    self.newton,
                     self.control,
                     self.stops,
                     self.is_break,
@@ -206,7 +238,8 @@ class Integration:
             solver=name,
             steps=int(c[stepper.STEPS]),
             rejected=int(c[stepper.REJECTED]),
-            evaluations=int(c[stepper.EVALUATIONS]),
+            evaluations=int(c[stepper.EVALUATIONS] + self.newton.cost[implicit.ITERATIONS]),
+            jacobians=int(self.newton.cost[implicit.JACOBIANS]),
             wall_time=self.wall_time,
             stiff=bool(c[stepper.STIFF]),
         )
@@ -225,8 +258,11 @@ class Integration:
                 else "a shorter t_span: the solution may end here"
             )
             return DivergenceError("the solution became infinite or NaN", hint=hint, **where)
+        if status == stepper.STUCK:
+            hint = "a smaller dt, or adaptive steps (no dt)"
+            return ConvergenceOfStageError("Newton's method does not converge in a stage", hint=hint, **where)
         why = "; stiffness suspected: the step is limited by stability, not by accuracy" if stiff else ""
-        stiff_hint = "solver='scipy:LSODA', 'scipy:BDF' or 'scipy:Radau'"
+        stiff_hint = "a stiff solver: 'kencarp4', 'kvaerno5' or 'scipy:LSODA'"
         if status == stepper.UNDERFLOW:
             hint = (
                 stiff_hint if stiff else "a larger rtol or atol, or a shorter t_span: the solution may be singular here"

@@ -36,7 +36,8 @@ from ctrnn.solvers import dop853
 class Tableau:
     """The coefficients of one Runge–Kutta method, float64 and C-contiguous.
 
-    ``a`` (s, s), ``b`` (s,), ``c`` (s,): the step. ``a`` is strictly lower triangular.
+    ``a`` (s, s), ``b`` (s,), ``c`` (s,): the step. ``a`` is strictly lower triangular for the explicit methods; for the singly diagonally
+    implicit ones a_ii = γ but in the first stage, which is explicit.
 
     ``e`` (n_est, s): error weights b − b̂, one row for each embedded solution b̂, none where there
     is no such; ``embedded_orders`` their orders. One row gives the estimate d = h Σ_i e_i k_i.
@@ -79,7 +80,12 @@ class Tableau:
     @property
     def stages(self) -> int:
         """Stages that enter r⁺, which a gradient pulls back through: ``s`` less the FSAL stage."""
-        return self.s - 1 if self.fsal else self.s
+        return self.s - 1 if self.fsal and self.b[-1] == 0.0 else self.s
+
+    @property
+    def gamma(self) -> float:
+        """γ of a singly diagonally implicit method, 0 of an explicit one."""
+        return float(self.a[-1, -1])
 
     @property
     def embedded_order(self) -> int | None:
@@ -138,7 +144,7 @@ def names() -> tuple[str, ...]:
     """The methods that :func:`get` knows, by rising order.
 
     >>> names()
-    ('euler', 'midpoint', 'heun', 'rk4', 'bs3', 'dopri5', 'tsit5', 'dop853')
+    ('euler', 'midpoint', 'heun', 'rk4', 'bs3', 'dopri5', 'tsit5', 'dop853', 'kencarp4', 'kvaerno5')
     """
     return tuple(_TABLEAUS)
 
@@ -154,7 +160,7 @@ def _lower(rows: Sequence[Row], shape: tuple[int, int], first: int) -> np.ndarra
     return matrix
 
 
-def _hermite(b: Row, corrections: Sequence[Row] = ()) -> np.ndarray:
+def _hermite(b: Row, corrections: Sequence[Row] = (), s: int | None = None) -> np.ndarray:
     """b(θ) of the cubic Hermite interpolant, with corrections that vanish twice at both ends.
 
     With u picking k_1, v picking the FSAL stage k_s and D_0, D_1, … the rows of ``corrections``,
@@ -163,12 +169,12 @@ def _hermite(b: Row, corrections: Sequence[Row] = ()) -> np.ndarray:
                + θ²(1 − θ)² [D_0 + θ D_1 + θ(1 − θ) D_2 + θ²(1 − θ) D_3]
 
     (HNW, II.6; the nested form of their codes dopri5.f and dop853.f, written out).
-    ``b`` has s - 1 entries, a row of ``corrections`` s_total. Returns ``dense`` (s_total, degree).
+    ``b`` has s - 1 entries (s are given for an implicit last stage), a row of ``corrections`` s_total. Returns ``dense`` (s_total, degree).
     """
-    s, n = len(b) + 1, len(corrections)
+    s, n = s or len(b) + 1, len(corrections)
     s_total = len(corrections[0]) if n else s
     weights = np.zeros((3 + n, s_total))
-    weights[0, : s - 1], weights[1, 0], weights[2, s - 1] = b, 1.0, 1.0
+    weights[0, : len(b)], weights[1, 0], weights[2, s - 1] = b, 1.0, 1.0
     if n:
         weights[3:] = corrections
     basis = np.array(  # the seven polynomials above: coefficients of θ, θ², …, θ⁷
@@ -331,9 +337,51 @@ _DOP853 = _tableau(
     dense=_hermite(dop853.A[-1], dop853.D), a_dense=dop853.A_DENSE, c_dense=dop853.C_DENSE,
     e=[dop853.E3, dop853.E5], embedded_orders=(3, 5),
 )
+
+_KENCARP4_B = [82889/524892, 0, 15625/83664, 69875/102672, -2260/8211, 1/4]
+_KENCARP4 = _tableau(
+    "kencarp4",
+    "C. A. Kennedy, M. H. Carpenter, Additive Runge-Kutta schemes for convection-diffusion-reaction equations, Appl. Numer. Math. 44, "
+    "2003: the implicit part of ARK4(3)6L[2]SA, an L-stable ESDIRK pair; dense output: the cubic Hermite interpolant",
+    order=4, dense_order=3,
+    a=[
+        [1/4, 1/4],
+        [8611/62500, -1743/31250, 1/4],
+        [5012029/34652500, -654441/2922500, 174375/388108, 1/4],
+        [15267082809/155376265600, -71443401/120774400, 730878875/902184768, 2285395/8070912, 1/4],
+        _KENCARP4_B,
+    ],
+    c=[0, 1/2, 83/250, 31/50, 17/20, 1],
+    dense=_hermite(_KENCARP4_B, s=6),
+    e=[[31666707/9881966720, 0, -256875/105007616, -2768025/128864768, 169839/3864644, -5247/225920]],
+    embedded_orders=(3,),
+)
+
+_KVAERNO5_6 = [0.13855640231268224, 0, -0.04245337201752043, 0.02446657898003141, 0.61943039072480676, 0.26]
+_KVAERNO5_B = [0.13659751177640291, 0, -0.05496908796538376, -0.04118626728321046, 0.62993304899016403, 0.06962479448202728, 0.26]
+_KVAERNO5 = _tableau(
+    "kvaerno5",
+    "A. Kvaerno, Singly diagonally implicit Runge-Kutta methods with an explicit first stage, BIT 44, 2004: method 5/4b, both of whose "
+    "solutions are stiffly accurate; dense output: the cubic Hermite interpolant",
+    order=5, dense_order=3,
+    a=[
+        [0.26, 0.26],
+        [0.13, 0.84033320996790809, 0.26],
+        [0.22371961478320505, 0.47675532319799699, -0.06470895363112615, 0.26],
+        [0.16648564323248321, 0.1045001884159172, 0.03631482272098715, -0.13090704451073998, 0.26],
+        _KVAERNO5_6,
+        _KVAERNO5_B,
+    ],
+    c=[0, 0.52, 1.23033320996790809, 0.89576598435007591, 0.43639360985864756, 1, 1],
+    dense=_hermite(_KVAERNO5_B, s=7),
+    e=[[b - a for a, b in zip([*_KVAERNO5_6, 0], _KVAERNO5_B, strict=True)]], embedded_orders=(4,),
+)
 # fmt: on
 
-_TABLEAUS = {tableau.name: tableau for tableau in (_EULER, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853)}
+_TABLEAUS = {
+    tableau.name: tableau
+    for tableau in (_EULER, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853, _KENCARP4, _KVAERNO5)
+}
 _ALIASES = {
     "bosh3": "bs3",
     "bs32": "bs3",

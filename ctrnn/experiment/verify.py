@@ -1,0 +1,114 @@
+"""All that some steps will use, built and tried before the first of them begins.
+
+Names, shapes and formulas are checked where the parts are built. What a solver, a gradient or a fit refuses, they refuse
+on a thousandth of the time span too: so they are tried there, against a target of zeros.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import CtrnnError, UsageError, nearest
+from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.drawable import lacking, steps_of
+from ctrnn.experiment.locate import LocatedError
+from ctrnn.experiment.methods import gradient_methods
+from ctrnn.experiment.relocate import blamed
+
+SHARE = 1e-3  # of the time span
+
+
+def verify(e: Experiment, steps: Collection[str]) -> None:
+    """Check the experiment for these steps: simulate, gradient, compare, fit, equilibrium.
+
+    Raises LocatedError at the key that is wrong, or at the ``--set`` without which the file is right.
+    """
+    try:
+        _verify(e, steps)
+    except LocatedError as error:
+        raise blamed(error, e.overrides, lambda some: _verify(Experiment(e.path, some), steps)) from None
+
+
+def _verify(e: Experiment, steps: Collection[str]) -> None:
+    for step in ("gradient", "compare", "fit"):
+        if step in steps:
+            if step != "gradient":
+                e.require(step)
+            e.require("objective", "for the gradient" if step == "gradient" else f"for the step {step}")
+    _ = e.problem
+    _solver(e)
+    if "gradient" in steps:
+        _gradient(e)
+    if "fit" in steps:
+        _fit(e)
+    if "equilibrium" in steps:
+        _ = e.guess, e.held
+    _figures(e)
+
+
+def _solver(e: Experiment) -> None:
+    import ctrnn
+
+    short = _short(e)
+    with e.solving():
+        _try(ctrnn.simulate, short, save_at=list(short.t_span), **e.limited_solver)
+
+
+def _gradient(e: Experiment) -> None:
+    import ctrnn
+
+    (method,) = gradient_methods(e.spec, "gradient")
+    if method != "central-difference":  # it takes any solver and field, and its time
+        with e.solving(method=("gradient", "method")):
+            _try(ctrnn.gradient, _short(e), method=method, **e.limited_solver)
+
+
+def _fit(e: Experiment) -> None:
+    from ctrnn import learning
+
+    options, short = e.fit_options, _short(e) if e.spec.objective else None
+    for method in gradient_methods(e.spec, "fit"):
+        with e.solving("fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")):
+            _try(learning.fit, short, method=method, **options | {"max_iterations": 1})
+
+
+def _figures(e: Experiment) -> None:
+    """Pictures that the file lists and cannot have, and labels of nothing."""
+    for k, kind in enumerate(e.spec.figures.show or []):
+        lacks = lacking(e, kind, steps_of(e.spec))
+        if lacks:
+            raise e.fault(("figures", "show", k), allowed=f"this with {lacks}")
+    known = [*e.field.state_names, *e.field.input_names, *e.output_names]
+    for name in e.spec.figures.labels:
+        if name not in known:
+            allowed = ", ".join(dict.fromkeys(known[:12]))
+            raise e.fault(("figures", "labels", name), given=name, allowed=allowed, hint=nearest(name, known))
+
+
+def _short(e: Experiment) -> Any:
+    """The problem over the first thousandth of its time, with the same outputs at the end of it."""
+    import ctrnn
+
+    t0, t1 = e.t_span
+    end = t0 + SHARE * (t1 - t0)
+    bound, objective = e.problem.objective, None
+    if bound is not None:
+        zeros = np.zeros((1, bound.output_size))
+        objective = ctrnn.Objective(target=zeros, at=[end], readout=bound.objective.readout)
+    return e.problem.replace(t_span=(t0, end), objective=objective)
+
+
+def _try(call: Any, *arguments: Any, **options: Any) -> None:
+    """Call; numbers that go wrong are for the real run to tell."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call(*arguments, **options)
+        except UsageError:
+            raise
+        except CtrnnError:
+            pass
