@@ -20,6 +20,7 @@ _WHERE = {
     "Readout": "ctrnn.objective",
     "Trajectory": "ctrnn.trajectory",
     "Stats": "ctrnn.trajectory",
+    "Trials": "ctrnn.trials",
     "simulate": "ctrnn.solvers.solve",
     "gradient": "ctrnn.gradients.gradient",
     "Gradient": "ctrnn.gradients.gradient",

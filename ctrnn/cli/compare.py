@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rich.table import Table
+
 from ctrnn.cli.job import Job, experiment_command
 from ctrnn.experiment.methods import gradient_method, gradient_methods
+from ctrnn.experiment.relocate import in_file_words
+
+#: The columns that go first where the terminal is narrow, and their order.
+SPARE = ("memory", "F evals", "time", "loss")
+UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def compare(job: Job) -> None:
@@ -11,10 +20,10 @@ def compare(job: Job) -> None:
     import ctrnn
 
     experiment = job.experiment
-    experiment.require("objective")
     reference = gradient_method(experiment.require("compare").reference)
     problem, methods = experiment.problem, gradient_methods(experiment.spec, "compare")
-    with experiment.solving(method=("compare", "methods")):
+    keys = {"method": ("compare", "methods"), "reference": ("compare", "reference")}
+    with experiment.solving(**keys):
         options = experiment.limited_solver | {"reference": reference}
         comparison = ctrnn.compare_gradients(problem, methods=methods, **options)
     job.results["comparison"] = comparison
@@ -31,8 +40,63 @@ def compare(job: Job) -> None:
         }
         for row in comparison
     }
-    job.console.print(str(comparison), markup=False)
+    _print(job, comparison)
+
+
+def _print(job: Job, comparison: Any) -> None:
+    columns = ["method", "loss", "digits", "time", "memory", "F evals"]
+    for spare in ("", *SPARE):
+        columns = [column for column in columns if column != spare]
+        table = _table(comparison, columns)
+        if job.console.measure(table).maximum <= job.console.width:
+            break
+    job.console.print(table)
+    for row in comparison:
+        if row.gradient is None:
+            job.console.print(f"{row.method}: {in_file_words(row.failure)}", markup=False)
+    job.console.print(
+        "digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0], each entry times its parameter; "
+        f"reference: {comparison.reference}",
+        markup=False,
+    )
     job.console.print()
+
+
+def _table(comparison: Any, columns: list[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=column != "method")
+    for row in comparison:
+        table.add_row(*(_cell(row, column) for column in columns))
+    return table
+
+
+def _cell(row: Any, column: str) -> str:
+    if column == "method":
+        return str(row.method)
+    if row.gradient is None:
+        return "failed" if column == "digits" else ""
+    if column == "loss":
+        return f"{row.gradient.loss:.10g}"
+    if column == "digits":
+        return "ref." if row.is_reference else f"{row.digits:.1f}"
+    if column == "time":
+        return f"{row.time:.3g} s" if row.time >= 1 else f"{row.time * 1e3:.3g} ms"
+    if column == "memory":
+        return "–" if row.memory is None else _bytes(row.memory)
+    return str(row.gradient.stats.evaluations)
+
+
+def _bytes(count: int) -> str:
+    """A count of bytes in the unit that reads best.
+
+    >>> _bytes(61_000), _bytes(12)
+    ('61 kB', '12 B')
+    """
+    for unit, size in UNITS:
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
 
 
 command = experiment_command("compare")(compare)

@@ -12,21 +12,26 @@ def equilibrium(job: Job) -> None:
     experiment = job.experiment
     fits = job.results.get("fits")
     problem = next(iter(fits.values())).problem if fits else experiment.problem
-    x = problem.x(problem.t_span[0]) if problem.field.input_size else None
+    held = experiment.held
     with experiment.at("equilibrium", r0=("equilibrium", "guess")):
-        eq = ctrnn.find_equilibrium(problem.field, experiment.guess, x=x)
+        eq = ctrnn.find_equilibrium(problem.field, experiment.guess, **held)
     job.results["equilibrium"] = eq
     save_npz(job.path("equilibrium.npz"), r=eq.r, jacobian=eq.jacobian, eigenvalues=eq.eigenvalues)
     names = problem.field.state_names
     job.summary["equilibrium"] = {
         "of": "the fitted field" if fits else "the field",
+        **held,
         "r": dict(zip(names, eq.r, strict=True)) if len(names) <= 12 else eq.r,
         "residual": eq.residual,
         "eigenvalues": eq.eigenvalues,
         "kind": eq.kind,
         "stable": eq.stable,
     }
-    job.console.print(f"{job.summary['equilibrium']['of']}: {eq}", markup=False)
+    title = job.summary["equilibrium"]["of"]
+    if held["x"] is not None and len(held["x"]) <= 6:
+        inputs = zip(problem.field.input_names, held["x"], strict=True)
+        title += f" under {', '.join(f'{name} = {x:.6g}' for name, x in inputs)}"
+    job.console.print(f"{title}: {eq}", markup=False)
     job.console.print()
 
 

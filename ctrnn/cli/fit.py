@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 import numpy as np
 
-from ctrnn.cli.gradient import SHOWN
+from ctrnn.cli.gradient import entries, is_few, quantities, readout_of
 from ctrnn.cli.job import Job, experiment_command, save_npz
 from ctrnn.experiment.methods import gradient_methods
+from ctrnn.files import atomic_path
+from ctrnn.trajectory import Trajectory
+
+#: What SciPy's optimisers say at their end, and what it means.
+PLAIN = {
+    "relative reduction of f": "converged: the loss falls no further",
+    "norm of projected gradient": "converged: the gradient is zero to its tolerance",
+    "optimization terminated successfully": "converged",
+    "local minimum reached": "converged: the gradient is zero to its tolerance",
+    "converged (|f_n-f_(n-1)|": "converged: the loss falls no further",
+    "converged (|x_n-x_(n-1)|": "converged: the parameters move no further",
+    "`gtol` termination": "converged: the gradient is zero to its tolerance",
+    "`xtol` termination": "converged: the steps have become as small as their tolerance",
+    "reached limit": "stopped at the limit of iterations or gradients (fit.max_iterations)",
+    "exceeds limit": "stopped at the limit of iterations or gradients (fit.max_iterations)",
+    "maximum number of": "stopped at the limit of iterations (fit.max_iterations)",
+    "max. number of": "stopped at the limit of gradients (fit.max_iterations)",
+    "iteration limit": "stopped at the limit of iterations (fit.max_iterations)",
+    "precision loss": "stopped: rounding hides any further descent",
+    "abnormal": "stopped: no step along the descent lowers the loss",
+    "linear search failed": "stopped: no step along the descent lowers the loss",
+    "positive directional derivative": "stopped: no step along the descent lowers the loss",
+}
 
 
 def fit(job: Job) -> None:
@@ -16,54 +40,68 @@ def fit(job: Job) -> None:
     from ctrnn import learning
 
     experiment = job.experiment
-    experiment.require("objective")
-    problem, spec = experiment.problem, experiment.require("fit")
     fits: dict[str, Any] = {}
     for method in gradient_methods(experiment.spec, "fit"):
         with experiment.solving("fit", learning_rate=("fit", "learning_rate")):
-            one = learning.fit(
-                problem,
-                parameters=spec.parameters,
-                r0=spec.r0,
-                transform=spec.transform,
-                optimizer=spec.optimizer,
-                method=method,
-                max_iterations=spec.max_iterations,
-                learning_rate=spec.learning_rate,
-                **experiment.solver,
-            )
-        fits[str(method)] = one
-    job.results["fits"] = fits
+            name = str(getattr(method, "name", method))
+            fits[name] = learning.fit(experiment.problem, method=method, **experiment.fit_options)
+    job.results["fits"], job.results["fitted"] = fits, {}
     job.summary["fit"] = {name: _summary(job, one) for name, one in fits.items()}
     for k, (name, one) in enumerate(fits.items()):
-        field = one.problem.field
-        arrays = {f"parameters.{key}": value for key, value in field.parameters.items()}
-        arrays |= {f"readout.{key}": value for key, value in (one.readout or {}).items()}
-        save_npz(
-            job.path("fit.npz" if k == 0 else f"fit-{k + 1}.npz"),
-            r0=one.problem.r0,
-            history=np.asarray(one.history),
-            **arrays,
-        )
+        _save(job, name, one, "" if k == 0 else f"-{k + 1}")
         _print(job, name, one)
     if len(fits) > 1:
         _apart(job, fits)
 
 
+def plain_words(message: str) -> str:
+    """An optimiser's last words, in plain ones.
+
+    >>> plain_words("Convergence: relative reduction of f <= factr*epsmch")
+    'converged: the loss falls no further'
+    """
+    first, *others = message.split(";")
+    found = next((words for raw, words in PLAIN.items() if raw in first.lower()), first)
+    return ";".join([found, *others])
+
+
+def _save(job: Job, name: str, one: Any, number: str) -> None:
+    """Parameters and solution, as CSV and NPZ."""
+    import ctrnn
+
+    e, problem = job.experiment, one.problem
+    arrays = {f"parameters.{key}": value for key, value in problem.field.parameters.items()}
+    arrays |= {f"readout.{key}": value for key, value in readout_of(problem).items()}
+    save_npz(job.path(f"fit{number}.npz"), r0=problem.r0, history=np.asarray(one.history), **arrays)
+    with atomic_path(job.path(f"fit{number}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+        rows = csv.writer(f, lineterminator="\n")
+        rows.writerow(("parameter", "start", "fitted"))
+        for (label, start), (_, fitted) in zip(entries(e.problem), entries(problem), strict=True):
+            rows.writerow((label, repr(start), repr(fitted)))
+    with e.solving():
+        run = ctrnn.simulate(problem, save_at=e.grid, **e.limited_solver)
+    job.results["fitted"][name] = run
+    run.to_csv(job.path(f"fitted-trajectory{number}.csv"))
+    if readout_of(problem):
+        output = Trajectory(run.t, problem.objective.output(run.r), e.output_names)
+        output.to_csv(job.path(f"fitted-output{number}.csv"))
+
+
 def _summary(job: Job, one: Any) -> dict[str, Any]:
-    few = one.problem.field.m <= SHOWN
     numbers = {
         "initial_loss": one.initial_loss,
         "loss": one.loss,
         "iterations": one.iterations,
         "converged": one.converged,
-        "message": one.message,
+        "message": plain_words(one.message),
     }
     spec = job.experiment.require("objective")
     if spec.loss == "squared_error" and spec.at is not None and spec.weight == 1.0:
         numbers["sum_of_squared_errors"] = 2 * one.loss
-    if few:
+    if is_few(one.problem):
         numbers |= {"parameters": one.problem.field.parameters, "r0": one.problem.r0}
+        if readout_of(one.problem):
+            numbers["readout"] = readout_of(one.problem)
     return numbers
 
 
@@ -74,18 +112,17 @@ def _print(job: Job, name: str, one: Any) -> None:
     squares = job.summary["fit"][name].get("sum_of_squared_errors")
     if squares is not None:
         title += f", sum of squared errors {squares:.6f}"
-    title += f"\n{one.message}"
-    if after.field.m <= SHOWN:
-        labels = [*after.field.labels, *(f"{s} at t0" for s in after.field.state_names)]
-        old = np.concatenate([before.field.vector, before.r0])
-        new = np.concatenate([after.field.vector, after.r0])
-        rows = [(a, float(b), float(c)) for a, b, c in zip(labels, old, new, strict=True)]
+    title += f"\n{plain_words(one.message)}"
+    rows: list[tuple[str, float, float]]
+    if is_few(after):
+        rows = [(label, a, b) for (label, a), (_, b) in zip(entries(before), entries(after), strict=True)]
         job.table(title, ("", "start", "fitted"), rows)
     else:
+        start = quantities(before)
         rows = [
-            (key, float(np.linalg.norm(before.field.parameters[key])), float(np.linalg.norm(value)))
-            for key, value in after.field.parameters.items()
-            if value.size
+            (key, float(np.linalg.norm(start[key])), float(np.linalg.norm(value)))
+            for key, value in quantities(after).items()
+            if np.size(value)
         ]
         job.table(title, ("", "norm at the start", "norm fitted"), rows)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,52 +16,52 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrnn import progress
-from ctrnn.errors import UsageError
+from ctrnn.cli.folder import UNFINISHED, Folder
 from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.drawable import steps_of
+from ctrnn.experiment.verify import verify
 from ctrnn.files import atomic_path
 
-OUT = "Folder of the results; results/NAME by default."
+OUT = "Folder of the results; results/NAME by default. Those of a run before, there, are replaced."
 SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
+PIPED = 140  # columns, where no terminal and no COLUMNS says
 
 
 class Job:
     """One call of a command: the experiment, what was computed so far, and where it goes.
 
-    ``results`` holds the library's objects by step (``run``, ``gradient``, ``comparison``,
-    ``fits``, ``equilibrium``), ``summary`` the numbers of ``summary.json``.
+    ``steps`` are those that the command takes. ``results`` holds the library's objects by step (``run``, ``gradient``,
+    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``), ``summary`` the numbers of ``summary.json``.
     """
 
-    def __init__(self, name: str, overrides: Sequence[str], out: Path | None, figures: bool, quiet: bool) -> None:
-        self.experiment = Experiment(name, overrides)
-        self.overrides = list(overrides)
-        self.out = out or Path("results") / self.experiment.name
+    def __init__(
+        self, command: str, name: str, overrides: Sequence[str], out: Path | None, figures: bool, quiet: bool
+    ) -> None:
+        self.command, self.experiment = command, Experiment(name, overrides)
+        self.steps = steps_of(self.experiment.spec) if command == "run" else [command]
+        self.folder = Folder(out or Path("results") / self.experiment.name)
         self.draw, self.quiet = figures, quiet
         self.results: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
-        self.files: list[Path] = []
         # a table that goes into a file or a pipe is not to be folded at 80 columns
-        width = None if sys.stdout.isatty() else 140
+        width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
         self.console = Console(width=width, quiet=quiet, highlight=False)
 
     def start(self) -> None:
-        """Make the folder; an old summary goes, so that a stopped job never looks whole."""
-        if self.out.exists() and not self.out.is_dir():
-            allowed = "a folder, or a name that is free"
-            raise UsageError("--out", given=str(self.out), allowed=allowed)
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "summary.json").unlink(missing_ok=True)
+        """Check all that the steps will use, then clear the folder of the results."""
+        verify(self.experiment, self.steps)
+        source = self.experiment.source
+        about = {"experiment": self.experiment.name, "file": source.name, "overrides": self.experiment.overrides}
+        self.folder.begin({**about, "command": self.command})
 
     def path(self, name: str) -> Path:
         """A file of the results, noted for the list at the end."""
-        path = self.out / name
-        if path not in self.files:
-            self.files.append(path)
-        return path
+        return self.folder.file(name)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print a table; numbers to the right."""
         self.console.print(title, markup=False)
-        table = Table(box=None, padding=(0, 2, 0, 0))
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for k, column in enumerate(columns):
             numbers = any(isinstance(row[k], int | float) for row in rows)
             table.add_column(column, justify="right" if numbers else "left")
@@ -76,20 +76,17 @@ class Job:
             from ctrnn.cli.figures import draw
 
             draw(self)
-        path = self.path("summary.json")
-        content = {
-            "experiment": self.experiment.name,
-            "file": self.experiment.source.name,
-            "overrides": self.overrides,
-            **self.summary,
-            "files": [file.name for file in self.files],
-        }
-        with atomic_path(path) as temporary:
-            text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        self.folder.finish(plain(self.summary))
         if not self.quiet:
-            for file in self.files:
+            for file in self.folder.files:
                 click.echo(str(file))
+
+    def broken_off(self) -> None:
+        """Say what is there of a run that did not come to its end."""
+        there = [file.name for file in self.folder.files if file.exists()]
+        if there:
+            what = f"of the steps before: {', '.join(there)}"
+            click.echo(f"not finished; in {self.folder.path} are the files {what} (and {UNFINISHED})", err=True)
 
 
 def save_npz(path: Path, **arrays: Any) -> None:
@@ -132,11 +129,14 @@ def experiment_command(name: str) -> Callable[[Callable[[Job], None]], click.Com
             quiet: bool,
         ) -> None:
             progress.enable(not quiet)
-            job = Job(experiment, overrides, out, not no_figures, quiet)
-            job.summary["command"] = name
+            job = Job(name, experiment, overrides, out, not no_figures, quiet)
             job.start()
-            step(job)
-            job.finish()
+            try:
+                step(job)
+                job.finish()
+            except BaseException:  # Ctrl-C too
+                job.broken_off()
+                raise
 
         return command
 

@@ -11,6 +11,8 @@ from ctrnn.cli.gradient import gradient
 from ctrnn.cli.job import Job, experiment_command
 from ctrnn.cli.simulate import simulate
 
+STEPS = {step.__name__: step for step in (simulate, gradient, compare, fit, equilibrium)}
+
 
 def run(job: Job) -> None:
     """Simulate, then what the file has a table for: gradient, compare, fit, equilibrium."""
@@ -18,10 +20,8 @@ def run(job: Job) -> None:
     if spec.title:
         job.console.print(spec.title, markup=False)
         job.console.print()
-    simulate(job)
-    for step in (gradient, compare, fit, equilibrium):
-        if getattr(spec, step.__name__) is not None:
-            step(job)
+    for name in job.steps:
+        STEPS[name](job)
     job.table(f"summary of {job.experiment.name}", ("step", "result"), list(_summary(job)))
 
 
@@ -33,12 +33,14 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
         yield "gradient", f"loss {results['gradient'].loss:.8g} by {results['gradient'].method}"
     if "comparison" in results:
         rows = [row for row in results["comparison"] if not row.is_reference]
-        done = [f"{row.method} {row.digits:.1f}" for row in rows if row.gradient is not None]
-        yield "compare", "digits: " + "; ".join(done)
+        text = "digits: " + "; ".join(f"{row.method} {row.digits:.1f}" for row in rows if row.gradient is not None)
+        failed = [row.method for row in rows if row.gradient is None]
+        yield "compare", f"{text}. Failed: {'; '.join(failed)}" if failed else text
     for name, one in results.get("fits", {}).items():
         squares = job.summary["fit"][name].get("sum_of_squared_errors")
         text = f"loss {one.initial_loss:.8g} → {one.loss:.8g}"
-        yield f"fit by {name}", text if squares is None else f"{text}; SSE {squares:.6f}"
+        text += "" if squares is None else f"; SSE {squares:.6f}"
+        yield f"fit by {name}", text if one.converged else f"{text}; not converged"
     if "equilibrium" in results:
         eq = results["equilibrium"]
         yield "equilibrium", f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"

@@ -20,6 +20,7 @@ from ctrnn.fields.torch_field import TorchField
 from ctrnn.problem import Problem, Settings
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
+from ctrnn.trials import Trials
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,7 +136,7 @@ def _automatic(problem: Problem, settings: Settings) -> str:
 
 
 def gradient(
-    problem: Problem,
+    problem: Problem | Trials,
     method: Any = "auto",
     solver: str = "tsit5",
     rtol: Any = 1e-8,
@@ -144,7 +145,7 @@ def gradient(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> Gradient:
-    """The loss of a problem and its gradient.
+    """The loss of a problem and its gradient; of ctrnn.Trials, the sums over the trials.
 
     method : "auto", "rtrl", "adjoint" (both exact for the steps taken, any block size), "rtrl-continuous",
         "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo" (leak-only approximation),
@@ -165,6 +166,10 @@ def gradient(
     True
     """
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import trials_gradient
+
+        return trials_gradient(problem, method, settings)
     if not isinstance(problem, Problem):
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
     problem.needs_objective("a gradient")

@@ -17,7 +17,7 @@ def gradient_agreement(comparison: Any) -> Figure:
 
     comparison  what :func:`ctrnn.compare_gradients` returns, or any rows with ``method``,
                 ``digits`` and ``time`` (seconds). The reference, and a method that failed, have no
-                dot but a word.
+                dot but a word; one that only approximates has both.
 
     >>> from types import SimpleNamespace as row
     >>> figure = gradient_agreement([row(method="rtrl", digits=13.1, time=1e-3)])
@@ -31,17 +31,21 @@ def gradient_agreement(comparison: Any) -> Figure:
     y = np.arange(n)[::-1]  # the first method on top
     words = {k: word for k, row in enumerate(rows) if (word := _word(row))}
     digits = np.array([np.nan if k in words else row.digits for k, row in enumerate(rows)], float)
+    approximate = [k for k, row in enumerate(rows) if k not in words and "leak only" in str(row.method)]
     seconds = np.array([row.time or np.nan for row in rows], float)
     figure, (left, right) = frame(1, 2, height=0.9 + 0.27 * n, sharey=True, width_ratios=(3, 2))
     # Exact agreement has no finite number of digits; float64 cannot show more than 16.
     digits = np.minimum(digits, 16.0)
+    left.axvline(0.0, color=GREY, lw=0.8)
     left.hlines(y, 0, np.where(np.isnan(digits), 0, digits), color=GREY, lw=0.8)
-    left.plot(digits, y, "o", color=BLUE, ms=6, clip_on=False, zorder=3)
+    left.plot(digits, y, "o", color=BLUE, ms=6, zorder=3)
     left.set_xticks(range(0, 17, 2))
-    left.set(xlim=(0, 16.3), ylim=(-0.6, n - 0.4), xlabel="digits of agreement")
+    left.set(xlim=(-0.7, 16.5), ylim=(-0.6, n - 0.4), xlabel="digits of agreement")
     left.set_yticks(y, [str(row.method) for row in rows])
     for k, word in words.items():
         left.annotate(word, (0.3, y[k]), va="center", fontsize=8, color="#555555")
+    for k in approximate:
+        left.annotate("an approximation", (digits[k] + 0.5, y[k]), va="center", fontsize=8, color="#555555")
     right.plot(seconds, y, "D", color=ORANGE, ms=5)
     right.set(xlabel="time (s)", xscale="log")
     right.margins(x=0.12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ def fit(
     names: Sequence[str | int] | None = None,
     *,
     time_label: str = "t",
-    value_label: str = "",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """The data (K,), (K, p) with the solution before and after a fit, a panel for each state.
 
-    names        the p states that were observed, all states of ``after`` by default
-    value_label  the unit of the values, set after each name
+    names   the p states that were observed, all states of ``after`` by default
+    labels  what stands for a state's name at its axis, "prey" -> "hare pelts (thousands)"
 
     Raises :class:`~ctrnn.errors.UsageError` when the data and the names do not fit together.
 
@@ -48,8 +48,8 @@ def fit(
             axes[i].plot(before.t, before[name], "--", color=GREY, label="before the fit")
         axes[i].plot(after.t, after[name], color=BLUE, label="fitted")
         axes[i].plot(t, r[:, i], "o", color=ORANGE, label="data", zorder=3)
-        title = after.names[after.index(name)]
-        axes[i].set_ylabel(f"{title} ({value_label})" if value_label else title)
+        state = after.names[after.index(name)]
+        axes[i].set_ylabel((labels or {}).get(state, state))
     axes[-1].set_xlabel(time_label)
     legend_above(figure, axes[0])
     return figure

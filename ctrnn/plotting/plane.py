@@ -37,6 +37,8 @@ def phase_portrait(
     data: ArrayLike | None = None,
     states: tuple[str | int, str | int] = (0, 1),
     x: ArrayLike | None = None,
+    label: str = "solution",
+    labels: Mapping[str, str] | None = None,
 ) -> Figure:
     """One state of a run against another.
 
@@ -44,6 +46,8 @@ def phase_portrait(
                  nullclines, where one of the rates is zero, at the run's first time and input ``x``
     equilibrium  one, or several: a full dot where asymptotically stable, else an open one
     data         (K, 2) points, in the order of ``states``
+    label        what the run is, in the legend: "fitted"
+    labels       what stands for a state's name at its axis, "prey" -> "hare pelts (thousands)"
 
     Raises :class:`~ctrnn.errors.UsageError` for data of another shape, and
     :class:`~ctrnn.errors.UnknownNameError` for a state that is not there.
@@ -69,8 +73,9 @@ def phase_portrait(
     figure, (axes,) = frame(height=4.6, width=5.4)
     if field is not None and field.n == 2:
         _vector_field(axes, field, float(run.t[0]), x, (i, j), low, high)
-    axes.plot(*solution.T, color=BLUE, label="solution", zorder=3)
-    axes.plot(*solution[0], "s", color=BLUE, label="start", zorder=4)
+    axes.plot(*solution.T, color=BLUE, label=label, zorder=3)
+    # open, and larger than the dot of an equilibrium: where both are at one place, both are seen
+    axes.plot(*solution[0], "s", mec=BLUE, mfc="none", mew=1.6, ms=10, label="start", zorder=6)
     if len(points):
         axes.plot(*points.T, "o", color=ORANGE, label="data", zorder=4)
     for e in rests:
@@ -84,7 +89,8 @@ def phase_portrait(
             "label": "_" if label in known else label,
         }
         axes.plot(*np.asarray(e.r)[[i, j]], "o", zorder=5, **style)
-    axes.set(xlabel=run.names[i], ylabel=run.names[j])
+    at = [(labels or {}).get(run.names[k], run.names[k]) for k in (i, j)]
+    axes.set(xlabel=at[0], ylabel=at[1])
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     legend_above(figure, axes)
     return figure
@@ -110,13 +116,17 @@ def _vector_field(
             r[i], r[j] = a[column], b[row]
             dr = np.asarray(field(t, r, x))
             F[:, row, column] = dr[i], dr[j]
+    under = ""  # with an input, the nullclines are those of one of its values
+    if x is not None and np.size(x):
+        named = zip(field.input_names, np.ravel(np.asarray(x, float)), strict=True)
+        under = " at " + ", ".join(f"{name} = {value:.4g}" for name, value in named)
     axes.grid(False)
     axes.streamplot(a, b, F[0], F[1], color="#BBBBBB", linewidth=0.6, arrowsize=0.7, density=1.1)
     for k, (colour, style) in enumerate(((GREEN, "--"), (PINK, "-."))):
         axes.contour(a, b, F[k], levels=[0.0], colors=[colour], linestyles=[style], linewidths=1.2)
-        name = field.state_names[states[k]]
         # A contour has no entry in a legend: an empty line stands in for it.
-        axes.plot([], [], style, color=colour, lw=1.2, label=f"d {name}/dt = 0")
+        name = field.state_names[states[k]]
+        axes.plot([], [], style, color=colour, lw=1.2, label=f"d {name}/dt = 0{under}")
 
 
 @styled
@@ -167,11 +177,12 @@ def limit_cycle(
 
 
 @styled
-def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None) -> Figure:
+def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None, time_unit: str = "") -> Figure:
     """Eigenvalues in the complex plane; those right of the imaginary axis grow.
 
     step_bound  a step h of Euler's method: the disc |1 + h z| < 1 in which its steps shrink is
                 drawn too, so that one sees which eigenvalue bounds the step
+    time_unit   the eigenvalues are rates, per this
 
     Raises :class:`~ctrnn.errors.UsageError` for a step that is not positive.
 
@@ -198,7 +209,8 @@ def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None) -> Figu
             "label": f"|1 + h z| = 1, h = {step_bound:.4g}",
         }
         axes.add_patch(Circle((-1 / step_bound, 0.0), 1 / step_bound, **style))
-    axes.set(xlabel="real part", ylabel="imaginary part")
+    per = f" (1/{time_unit})" if time_unit else ""
+    axes.set(xlabel=f"real part{per}", ylabel=f"imaginary part{per}")
     axes.margins(0.1)
     axes.set_aspect("equal", adjustable="datalim")
     legend_above(figure, axes)

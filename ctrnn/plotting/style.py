@@ -8,7 +8,8 @@ drawing needs no display and leaves no state behind; the style holds inside :fun
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +78,16 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+
+
+def shared_unit(labels: Sequence[str]) -> str:
+    """The unit in brackets that all labels end on; empty where they do not.
+
+    >>> shared_unit(["hare (thousands)", "lynx (thousands)"]), shared_unit(["v (mV)", "u"])
+    ('thousands', '')
+    """
+    units = {found[1] if (found := re.search(r"\(([^()]+)\)$", label)) else "" for label in labels}
+    return units.pop() if len(units) == 1 else ""
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.plotting.style import BLUE, COLOURS, ORANGE, frame, legend_above, styled
+from ctrnn.plotting.style import BLACK, BLUE, COLOURS, ORANGE, frame, legend_above, shared_unit, styled
 from ctrnn.trajectory import Trajectory
 
 
@@ -19,13 +21,20 @@ def trajectory(
     *,
     states: Sequence[str | int] | None = None,
     data: tuple[ArrayLike, ArrayLike] | None = None,
+    x: Any = None,
+    input_names: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
     time_label: str = "t",
-    value_label: str = "r",
+    value_label: str | None = None,
+    title: str = "",
 ) -> Figure:
     """The states of a run against time; more than seven states at once are drawn as a map.
 
-    states  names or numbers of the states to draw, all by default
-    data    (times (K,), values (K, len(states))): drawn as points in the colours of their states
+    states       names or numbers of the states to draw, all by default
+    data         (times (K,), values (K, len(states))): drawn as points in the colours of their states
+    x            the input signal, drawn in a panel of its own below, its channels called input_names
+    labels       what stands for a state's or an input's name, "prey" -> "hare pelts (thousands)"
+    value_label  at the axis of the states: by default the unit that all their labels end on, else "r"
 
     >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("x", "y"))
     >>> len(trajectory(run).axes[0].lines)
@@ -34,14 +43,23 @@ def trajectory(
     if states is not None and len(states) == 0:
         raise UsageError("states", given=states, allowed="one state or more")
     which = [run.index(s) for s in (run.names if states is None else states)]
-    names, columns = [run.names[i] for i in which], [run.r[:, i] for i in which]
+    labels = labels or {}
+    names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
+    value_label = (shared_unit(names) or "r") if value_label is None else value_label
     if data is not None:
         times, values = np.asarray(data[0], float), np.asarray(data[1], float)
         if values.shape != (len(times), len(columns)):
             allowed = f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
-    figure, (axes,) = frame()
-    axes.set_xlabel(time_label)
+    has_input = x is not None and x.size > 0
+    panels: dict[str, Any] = {"sharex": True, "height_ratios": (3, 1)} if has_input else {}
+    figure, every = frame(2 if has_input else 1, height=1.9 if has_input else 2.6, **panels)
+    axes = every[0]
+    every[-1].set_xlabel(time_label)
+    axes.set_title(title, loc="left")
+    if has_input:
+        given = list(input_names) or [f"x{i}" for i in range(x.size)]
+        _input(every[1], x, float(run.t[0]), float(run.t[-1]), [labels.get(name, name) for name in given])
     if len(columns) > len(COLOURS):
         scale = max(float(np.max(np.abs(columns))), np.finfo(float).tiny)
         mesh = axes.pcolormesh(
@@ -59,6 +77,21 @@ def trajectory(
     axes.set_ylabel(value_label)
     legend_above(figure, axes)
     return figure
+
+
+def _input(axes: Axes, x: Any, t0: float, t1: float, names: Sequence[str]) -> None:
+    """An input from t0 to t1, with its jumps upright; of many channels the first ones."""
+    breaks = x.breaks[(x.breaks > t0) & (x.breaks <= t1)]
+    # at a jump the input has its later value: the earlier one is just before it
+    t = np.sort(np.concatenate([np.linspace(t0, t1, 501), breaks, np.nextafter(breaks, -np.inf)]))
+    values = x(t)
+    shown = min(x.size, len(COLOURS))
+    for i in range(shown):
+        axes.plot(t, values[:, i], color=BLACK if x.size == 1 else COLOURS[i], lw=1.0, label=names[i])
+    axes.set_ylabel(names[0] if x.size == 1 else "x")
+    if x.size > 1:
+        title = None if shown == x.size else f"{shown} of {x.size}"
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=title)
 
 
 @styled

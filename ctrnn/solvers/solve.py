@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ctrnn.fields.base import Array, Bound, checked_array
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.trajectory import Stats, Trajectory
+from ctrnn.trials import Trials, each_trial
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,16 @@ def solve_by_pieces(
     return Solution(np.concatenate(times), np.concatenate(states), stats)
 
 
+@overload
+def simulate(problem: Problem, *arguments: Any, **options: Any) -> Trajectory: ...
+
+
+@overload
+def simulate(problem: Trials, *arguments: Any, **options: Any) -> list[Trajectory]: ...
+
+
 def simulate(
-    problem: Problem,
+    problem: Problem | Trials,
     solver: str = "tsit5",
     rtol: Any = 1e-8,
     atol: Any = 1e-10,
@@ -200,8 +209,8 @@ def simulate(
     save_at: Any = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
-) -> Trajectory:
-    """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span.
+) -> Trajectory | list[Trajectory]:
+    """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span; of ctrnn.Trials, a list with the solution of each.
 
     Parameters
     ----------
@@ -222,6 +231,9 @@ def simulate(
     >>> simulate(decay, save_at=[0.5, 1.0]).r.ravel() - np.exp([-1.0, -2.0]) < 1e-8
     array([ True,  True])
     """
+    if isinstance(problem, Trials):
+        options = (solver, rtol, atol, dt, save_at, max_steps, min_step)
+        return each_trial(problem, lambda trial: simulate(trial, *options), "simulate")
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     found = solve(

@@ -1,0 +1,85 @@
+"""The folder of the results: it holds one run, whole, or says of itself that it does not.
+
+While a run goes on, ``unfinished.json`` names the files that it has written; ``summary.json``, which names them too, comes
+last and takes its place. The next run into the folder deletes the files that either names, and no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ctrnn.errors import UsageError
+from ctrnn.files import atomic_path
+
+SUMMARY, UNFINISHED = "summary.json", "unfinished.json"
+
+
+class Folder:
+    """The results of one run. ``files``: what it has written, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: list[Path] = []
+
+    def begin(self, about: dict[str, Any]) -> None:
+        """Make the folder, and empty it of the run before; ``about`` says what runs.
+
+        Raises: UsageError where nothing can be written.
+        """
+        self.about = about
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError("--out", given=str(self.path), allowed="a folder, or a name that is free")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._note()  # before anything goes: it shows whether files can be written at all
+            for name in (SUMMARY, UNFINISHED):
+                for old in named_in(self.path / name):
+                    (self.path / old).unlink(missing_ok=True)
+            (self.path / SUMMARY).unlink(missing_ok=True)
+            self._note()
+        except OSError as error:
+            allowed = f"a folder that files can be written to ({error.strerror or error})"
+            raise UsageError("--out", given=str(self.path), allowed=allowed) from error
+
+    def file(self, name: str) -> Path:
+        """A file of the results, noted as such before it is written."""
+        path = self.path / name
+        if path not in self.files:
+            self.files.append(path)
+            self._note()
+        return path
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary: the run is whole."""
+        path = self.path / SUMMARY
+        write_json(path, {**self.about, **summary, "files": [*(file.name for file in self.files), SUMMARY]})
+        self.files.append(path)
+        (self.path / UNFINISHED).unlink(missing_ok=True)
+
+    def _note(self) -> None:
+        before = named_in(self.path / UNFINISHED) if not self.files else []
+        names = [*before, *(file.name for file in self.files)]
+        write_json(self.path / UNFINISHED, {**self.about, "files": list(dict.fromkeys(names))})
+
+
+def named_in(path: Path) -> list[str]:
+    """The files beside ``path`` that it names as its run's; none where it is no summary of ours."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    names: Sequence[Any] = content.get("files") if isinstance(content, dict) else []
+    if not isinstance(names, list) or "experiment" not in content:
+        return []
+    here = [name for name in names if isinstance(name, str) and name == Path(name).name and name not in ("", "..")]
+    return [name for name in here if (path.parent / name).is_file() and name not in (SUMMARY, UNFINISHED)]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON text, whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
