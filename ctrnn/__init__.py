@@ -26,15 +26,23 @@ _WHERE = {
     "Gradient": "ctrnn.gradients.gradient",
     "RTRL": "ctrnn.gradients.rtrl",
     "Adjoint": "ctrnn.gradients.adjoint",
+    "TruncatedBPTT": "ctrnn.gradients.truncated",
+    "RTRLStream": "ctrnn.gradients.stream",
     "RFLO": "ctrnn.gradients.online",
     "Autograd": "ctrnn.gradients.autograd",
     "ComplexStep": "ctrnn.gradients.differences",
     "CentralDifference": "ctrnn.gradients.differences",
     "sensitivities": "ctrnn.gradients.sensitivities",
     "compare_gradients": "ctrnn.gradients.compare",
+    "hessian": "ctrnn.gradients.second",
+    "hessian_vector_product": "ctrnn.gradients.second",
+    "gauss_newton": "ctrnn.gradients.second",
+    "equilibrium_hessian": "ctrnn.gradients.equilibrium_second",
     "find_equilibrium": "ctrnn.analysis.equilibria",
     "equilibrium_gradient": "ctrnn.gradients.equilibrium",
     "fit": "ctrnn.learning.fit",
+    "as_module": "ctrnn.learning.torch_module",
+    "odeint": "ctrnn.learning.odeint",
 }
 _MODULES = ("analysis", "errors", "fields", "gradients", "inputs", "inverse", "learning", "plotting", "solvers")
 

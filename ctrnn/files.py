@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ctrnn.errors import UsageError
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "writing"]
 
 
 @contextmanager
@@ -53,3 +53,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(argument: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """What the system refuses in the block, said of the argument that named this file or folder.
+
+    Raises :class:`~ctrnn.errors.UsageError` in place of OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        allowed = f"a place that can be written to ({error.strerror or error})"
+        raise UsageError(argument, given=str(path), allowed=allowed) from error

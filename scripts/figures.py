@@ -37,16 +37,26 @@ def hare_lynx() -> dict:
     rest = ctrnn.find_equilibrium(fitted.problem.field, experiment.guess)
     comparison = ctrnn.compare_gradients(start, methods=gradient_methods(experiment.spec, "compare"), **options)
     print(comparison)
-    years = {"time_label": "year"}
+    axes = experiment.spec.figures
+    words = {"time_label": axes.time, "labels": axes.labels}
     figures = {
-        "fit": plotting.fit(data.t, data.y, before, after, data.names, value_label="thousand pelts", **years),
-        "fit-history": plotting.fit_history(fitted),
-        "phase-portrait": plotting.phase_portrait(after, field=fitted.problem.field, equilibrium=rest, data=data.y),
+        "fit": plotting.fit(data.t, data.y, before, after, data.names, **words),
+        "fit-history": plotting.fit_history(fitted, label=axes.loss),
+        "phase-portrait": plotting.phase_portrait(
+            after,
+            field=fitted.problem.field,
+            equilibrium=rest,
+            data=data.y,
+            label="solution, fitted",
+            labels=axes.labels,
+        ),
         "gradient-agreement": plotting.gradient_agreement(comparison),
     }
     s = ctrnn.sensitivities(fitted.problem, save_at=t, **options)
     field = fitted.problem.field
-    figures["sensitivities"] = plotting.sensitivities(s.t, s.p, field.labels, names=field.state_names, **years)
+    figures["sensitivities"] = plotting.sensitivities(
+        s.t, s.p, field.labels, names=field.state_names, time_label=axes.time
+    )
     return figures
 
 
@@ -79,11 +89,13 @@ def limit_cycle() -> dict:
     first = next(iter(fits.values()))
     units = ctrnn.simulate(first.problem, save_at=t, **options)
     rest = ctrnn.find_equilibrium(first.problem.field, units.r[-1])
+    axes = experiment.spec.figures
+    outputs = tuple(axes.labels[name] for name in experiment.output_names)
     return {
-        "target": plotting.limit_cycle(target, runs, time_label="t / tau"),
-        "units": units.plot(time_label="t / tau"),
-        "fit-history": plotting.fit_history(first),
-        "spectrum": plotting.spectrum(rest.eigenvalues),
+        "target": plotting.limit_cycle(target, runs, names=outputs, time_label=axes.time),
+        "units": units.plot(time_label=axes.time, title="all 32 units, fitted"),
+        "fit-history": plotting.fit_history(first, label=axes.loss),
+        "spectrum": plotting.spectrum(rest.eigenvalues, time_unit="tau"),
     }
 
 
@@ -113,7 +125,9 @@ def scalar() -> dict:
     comparison = ctrnn.compare_gradients(problem, methods=gradient_methods(experiment.spec, "compare"), **options)
     print(comparison)
     return {
-        "exact-versus-leak-only": plotting.exact_versus_leak_only(t, p_exact, p_leak),
+        "exact-versus-leak-only": plotting.exact_versus_leak_only(
+            t, p_exact, p_leak, time_label=experiment.spec.figures.time
+        ),
         "gradient-agreement": plotting.gradient_agreement(comparison),
     }
 

@@ -6,12 +6,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from ctrnn.cli import main as cli
+from ctrnn.cli.new import TEMPLATE
+from ctrnn.cli.run import STEPS
 from ctrnn.errors import UsageError
+from ctrnn.experiment import schema, signals
 from ctrnn.experiment.examples import example_names, examples_folder
 from ctrnn.files import atomic_path
 
@@ -80,7 +84,11 @@ def test_the_version_is_told(ctrnn):
         (["run", "decay.toml", "--nofigures"], "--no-figures"),
         (["run", "hare-linx"], "did you mean 'hare-lynx'"),
         (["run", "decay.toml", "--set", "solver.rtoll=1"], "did you mean 'rtol'"),
-        (["run", "decay.toml", "--set", "solver.name=tsit6"], "solver.name: solver: got 'tsit6'"),
+        (["run", "decay.toml", "--set", "solver.name=tsit6"], "solver.name: got 'tsit6'"),
+        (
+            ["fit", "decay.toml", "--set", "field.parameters.k=-1", "--set", 'fit.transform={k="log"}'],
+            "fit.transform.k: got -1.0",
+        ),
         (["run", "decay.toml", "--set", "solver.name=rk4"], "solver.dt"),
         (["run", "decay.toml", "--out", "decay.toml"], "a folder"),
         (["fit", "decay.toml", "--set", "fit.parameters=['q']"], "fit.parameters"),
@@ -108,14 +116,100 @@ def test_a_file_without_the_table_of_a_command_is_told_so(ctrnn):
 
 # --- other ends
 
+BLOW_UP = ["--set", "field.equations.r=r**2*k", "--set", "problem.t_span=[0.0, 5.0]"]
+
+
+def folder(name="results/decay"):
+    return sorted(file.name for file in Path(name).iterdir())
+
 
 def test_numbers_that_go_wrong_end_with_1_and_leave_no_summary(ctrnn):
-    Path("results/decay").mkdir(parents=True)
-    Path("results/decay/summary.json").write_text("{}", encoding="utf-8")
-    blow_up = ["--set", "field.equations.r=r**2*k", "--set", "problem.t_span=[0.0, 5.0]"]
-    code, _, err = ctrnn("simulate", "decay.toml", *blow_up)
+    assert ctrnn("simulate", "decay.toml", "--no-figures")[0] == 0
+    code, _, err = ctrnn("simulate", "decay.toml", *BLOW_UP)
     assert code == 1 and "last good t" in err and "Traceback" not in err
-    assert not Path("results/decay/summary.json").exists()
+    assert folder() == ["unfinished.json"]  # nothing that looks like this run, or like the one before
+
+
+@pytest.mark.parametrize("fault", ["fit.parameters=['zz']", "fit.optimizer=foo", "equilibrium.guess=[1.0, 2.0]"])
+def test_a_wrong_file_is_found_before_anything_is_written(ctrnn, fault):
+    code, _, err = ctrnn("run", "decay.toml", "--set", fault)
+    assert code == 2 and err.startswith(f"error: --set {fault}: ") and not Path("results").exists()
+
+
+def test_a_run_clears_the_folder_of_the_run_before_and_of_nothing_else(ctrnn):
+    Path("here").mkdir()
+    Path("here/mine.csv").write_text("1", encoding="utf-8")
+    Path("here/summary.json").write_text('{"experiment": "x", "files": ["../decay.toml"]}', encoding="utf-8")
+    assert ctrnn("fit", "decay.toml", "--out", "here", "--no-figures")[0] == 0
+    assert "fit.csv" in folder("here") and Path("decay.toml").exists()
+    assert ctrnn("simulate", "decay.toml", "--out", "here", "--no-figures")[0] == 0
+    assert folder("here") == ["mine.csv", "summary.json", "trajectory.csv", "trajectory.npz"]
+
+
+def test_a_run_after_a_broken_one_clears_what_that_left(ctrnn):
+    code, _, err = ctrnn("run", "decay.toml", "--set", "fit.max_iterations=1", *STOP_IN_FIT)
+    assert code == 1 and "not finished" in err and "trajectory.csv" in err
+    assert {"trajectory.csv", "unfinished.json"} <= set(folder()) and "summary.json" not in folder()
+    assert ctrnn("equilibrium", "decay.toml", "--no-figures")[0] == 0
+    assert folder() == ["equilibrium.npz", "summary.json"]
+
+
+#: the trajectory is fine; the equilibrium after it is not to be found
+STOP_IN_FIT = ["--set", "field.equations.r=k + exp(-r**2)", "--set", "equilibrium={}", "--no-figures"]
+
+
+@pytest.mark.parametrize("out", ["/dev/null/here", "/proc/here", "decay.toml"])
+def test_a_folder_that_cannot_be_written_is_told_before_computing(ctrnn, out, monkeypatch):
+    monkeypatch.setattr("ctrnn.cli.simulate.simulate", None)  # never reached
+    code, text, err = ctrnn("run", "decay.toml", "--out", out)
+    assert (code, text) == (2, "") and f"--out: got '{out}'" in err and "unfinished" not in err
+
+
+@pytest.mark.parametrize("arguments", [["new", "/proc/x.toml"], ["examples", "scalar", "--copy", "/proc/x"]])
+def test_a_file_that_cannot_be_written_is_the_callers_to_mend(ctrnn, arguments):
+    code, _, err = ctrnn(*arguments)
+    assert code == 2 and "/proc/x" in err and "a place that can be written to" in err
+
+
+def test_a_warning_is_one_line_in_the_words_of_files(ctrnn):
+    """A state that contracts by e^-20, run backwards."""
+    stiff = ["--set", "field.parameters.k=20", "--set", "compare.methods=['adjoint-backsolve']"]
+    code, _, err = ctrnn("compare", "decay.toml", "--no-figures", *stiff, "--set", "objective.target=[0.0]")
+    lines = err.splitlines()
+    assert code == 0 and len(lines) == 1 and lines[0].startswith("warning: ")
+    assert '"adjoint-interpolate"' in err and "Adjoint(" not in err and ".py" not in err
+
+
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.csv") as temporary:
+        temporary.write_text("x", encoding="utf-8")
+    assert caught.value.filename == str(tmp_path / "a.csv")
+
+
+def test_ctrl_c_while_modules_load_ends_with_130():
+    """The interrupt comes from inside the first import after Python's own."""
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+from ctrnn.cli.main import main
+main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_ctrl_c_says_what_is_there(ctrnn, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(STEPS, "gradient", interrupted)
+    code, _, err = ctrnn("run", "decay.toml", "--no-figures")
+    assert code == 130 and "trajectory.csv" in err and "unfinished.json" in err and err.endswith("stopped\n")
 
 
 def test_ctrl_c_ends_with_130(ctrnn, monkeypatch):
@@ -162,9 +256,14 @@ def test_run_does_what_the_file_asks_for(ctrnn):
     (fitted,) = summary["fit"].values()
     assert fitted["parameters"]["k"] == pytest.approx(np.log(2), rel=1e-6)  # 3 e^−k = 1.5
     assert "equilibrium" not in summary
-    assert summary["files"] == sorted(summary["files"], key=summary["files"].index)
+    assert sorted(summary["files"]) == folder("here")
     assert not list(Path("here").glob("*.png"))
     assert "fitted" in out
+    assert "converged: " in out and "factr" not in out and "factr" not in fitted["message"]
+    rows = Path("here/fit.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "parameter,start,fitted" and rows[1].startswith("k,2.0,0.69314")
+    curve = np.loadtxt("here/fitted-trajectory.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(curve[:, 1], 3 * 0.5 ** curve[:, 0], rtol=1e-6)
 
 
 def test_quiet_prints_nothing(ctrnn):
@@ -177,6 +276,111 @@ def test_equilibrium_tells_stability(ctrnn):
     eq = summary["equilibrium"]
     assert eq["stable"] is True and abs(eq["r"]["r"]) < 1e-9
     assert eq["eigenvalues"][0] == pytest.approx([-2.0, 0.0])
+
+
+def test_equilibrium_takes_a_number_as_guess_and_holds_t_and_x(ctrnn):
+    driven = ["--set", "field.equations.r=-k*r + i + t", "--set", "field.inputs=['i']"]
+    driven += ["--set", "inputs={kind='constant', values=1.0}"]
+    held = ["--set", "equilibrium={guess=0.3, x=3.0, t=1.0}"]
+    code, out, _ = ctrnn("equilibrium", "decay.toml", "--no-figures", *driven, *held)
+    assert code == 0 and "under i = 3" in out and "eigenvalues of J: -2" in out
+    eq = json.loads(Path("results/decay/summary.json").read_text(encoding="utf-8"))["equilibrium"]
+    assert eq["r"]["r"] == pytest.approx(2.0)  # k r = i + t
+
+
+# --- the terminal
+
+
+@pytest.mark.parametrize("width", [120, 82, 60, 45])
+def test_the_comparison_fits_the_terminal(ctrnn, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    methods = '["complex-step", "adjoint-interpolate", "rflo"]'
+    code, out, _ = ctrnn("compare", "decay.toml", "--no-figures", "--set", f"compare.methods={methods}")
+    lines = out.splitlines()
+    assert code == 0 and max(map(len, lines)) <= width
+    assert ("memory" in lines[0]) == (width > 80)
+    assert all(word in lines[0] for word in ("method", "digits"))
+    failed = next(line for line in lines if line.startswith("RFLO"))
+    assert "failed" in failed and len(failed.split()) <= 4
+    assert any(line.startswith("RFLO (leak only): ") for line in lines)  # why, below the table
+
+
+def test_the_summary_names_the_methods_that_failed(ctrnn):
+    code, out, _ = ctrnn("run", "decay.toml", "--no-figures", "--set", 'compare.methods=["rtrl", "rflo"]')
+    assert code == 0 and "Failed: RFLO (leak only)" in out
+
+
+# --- a trained read-out against data
+
+READOUT = """\
+[field]
+kind = "rate_network"
+n = 3
+seed = 1
+[data]
+file = "measured.csv"
+time = "s"
+columns = ["rate"]
+[problem]
+r0 = 0.5
+t_span = [0.0, 4.0]
+[objective]
+target = "data"
+at = "data"
+readout = { size = 1, seed = 2 }
+[gradient]
+[fit]
+max_iterations = 3
+[figures]
+labels = { rate = "firing rate (Hz)" }
+"""
+
+
+def test_a_trained_readout_is_printed_saved_and_drawn_against_the_data(ctrnn, monkeypatch):
+    from ctrnn import plotting
+
+    seen = {}
+    drawn = plotting.fit
+    monkeypatch.setattr(plotting, "fit", lambda *a, **k: seen.setdefault("fit", drawn(*a, **k)))
+    Path("measured.csv").write_text("s,rate\n0,1\n1,2\n2,0.5\n4,0\n", encoding="utf-8")
+    Path("net.toml").write_text(READOUT, encoding="utf-8")
+    code, out, err = ctrnn("run", "net.toml", "--out", "here")
+    assert (code, err) == (0, "")
+    assert out.count("readout V") == out.count("readout c") == 2  # in the gradient's table and in the fit's
+    (axes,) = seen["fit"].axes
+    before, fitted, data = axes.lines
+    np.testing.assert_array_equal(data.get_xydata(), [[0, 1], [1, 2], [2, 0.5], [4, 0]])
+    assert axes.get_ylabel() == "firing rate (Hz)"
+    with np.load("here/fit.npz") as saved:
+        curve = np.loadtxt("here/fitted-trajectory.csv", delimiter=",", skiprows=1)
+        o = curve[:, 1:] @ saved["readout.V"].T + saved["readout.c"]
+    np.testing.assert_allclose(fitted.get_ydata(), o[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(np.loadtxt("here/fitted-output.csv", delimiter=",", skiprows=1)[:, 1:], o, rtol=1e-12)
+    assert '"V[0,2]",' in Path("here/fit.csv").read_text(encoding="utf-8")
+    assert Path("here/fit.png").exists()
+
+
+def test_pictures_say_what_they_show(ctrnn, monkeypatch):
+    from ctrnn import plotting
+
+    seen = {}
+    for kind in ("trajectory", "phase_portrait"):
+        drawn = getattr(plotting, kind)
+        monkeypatch.setattr(plotting, kind, lambda *a, k=kind, d=drawn, **o: seen.setdefault(k, d(*a, **o)))
+    assert ctrnn("run", "hare-lynx", "-q", "--set", "compare.methods=['rtrl']", "--set", "fit.max_iterations=2")[0] == 0
+    (axes,) = seen["trajectory"].axes
+    assert axes.get_title(loc="left") == "before the fit" and axes.get_xlabel() == "year"
+    (plane,) = seen["phase_portrait"].axes
+    assert "solution, fitted" in plane.get_legend_handles_labels()[1]
+    assert plane.get_xlabel() == "hare pelts (thousands)"
+    seen.clear()
+    assert ctrnn("simulate", "limit-cycle", "-q")[0] == 0
+    assert seen["trajectory"].axes[0].get_title(loc="left") == "6 of 32 units"
+
+
+def test_a_listed_picture_that_this_command_does_not_draw_is_told(ctrnn):
+    code, out, _ = ctrnn("simulate", "decay.toml", "--set", 'figures.show=["trajectory", "fit"]')
+    assert code == 0 and "figure fit not drawn here: it takes the step fit" in out
 
 
 # --- examples and the template
@@ -220,6 +424,23 @@ def test_the_template_runs(ctrnn):
     assert Path("t.toml").read_text(encoding="utf-8") == before
     code, _, err = ctrnn("run", "t.toml", "--no-figures")
     assert (code, err) == (0, "")
+    rows = json.loads(Path("results/t/summary.json").read_text(encoding="utf-8"))["compare"].values()
+    assert all(row["reference"] or row["digits"] > 6 for row in rows)  # no method that cannot serve it
+
+
+def test_the_template_names_every_kind_and_key_of_signals_and_tables():
+    for kind, section in signals.KINDS.items():
+        keys = set(section.model_fields) - {"kind"}
+        (line,) = [line for line in TEMPLATE.splitlines() if line.startswith(f"#   {kind} ")]
+        assert all(key in line for key in keys), kind
+    for name, section in schema.ExperimentSpec.model_fields.items():
+        if name not in ("title", "shows", "field"):
+            assert f"[{name}]" in TEMPLATE
+            assert section is not None
+    assert all(method in TEMPLATE for method in get_args(schema.MethodName))
+    for model in (schema.EquilibriumSpec, schema.FiguresSpec, schema.FitSpec, schema.SolverSpec):
+        missing = [key for key in model.model_fields if f"{key} = " not in TEMPLATE]
+        assert not missing
 
 
 # --- whole files

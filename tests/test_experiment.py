@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.examples import example_names
 from ctrnn.experiment.locate import dotted, lines_of
 from ctrnn.experiment.schema import MethodName
+from ctrnn.experiment.verify import verify
 from ctrnn.gradients.gradient import METHODS
 
 BASE = """\
@@ -232,7 +234,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file(load):
 def test_a_syntax_error_is_told_with_line_and_column(load, text, line, column):
     with pytest.raises(ExperimentError) as caught:
         load(text)
-    assert caught.value.line == line and f"x.toml:{line}: {column}: " in str(caught.value)
+    assert caught.value.line == line and f"x.toml:{line}: {column}: not valid TOML: " in str(caught.value)
 
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path):
@@ -301,7 +303,7 @@ LATE = {  # what: (text to replace, its replacement with the fault, key path, wo
     "no such file": ('"data.csv"', '"date.csv"', "data.file", "date.csv"),
     "no data then": ("[0.0, 4.0]", "[7.0, 9.0]", "problem.t_span", "0 to 5"),
     "span backwards": ("[0.0, 4.0]", "[4.0, 0.0]", "problem.t_span", "t1 > t0"),
-    "r0 of another length": ('r0 = "data"', "r0 = [1.0]", "problem.r0", "(2,)"),
+    "r0 of another length": ('r0 = "data"', "r0 = [1.0]", "problem.r0", "2 numbers"),
     "r0 without a state": ('r0 = "data"', "r0 = { prey = 1.0 }", "problem.r0.pred", "every state"),
     "r0 of no state": ('r0 = "data"', "r0 = { pry = 1.0 }", "problem.r0.pry", "'prey'?"),
     "times not in the data": ('at = "data"', "at = [0.5]", "objective.at", "in the data"),
@@ -339,17 +341,129 @@ LATE = {  # what: (text to replace, its replacement with the fault, key path, wo
 }
 
 
+LATE |= {
+    "unused parameter": ("d = 0.02", "d = 0.02\ndd = 0.02", "field.parameters.dd", "did you mean 'd'?"),
+    "no such time column": ('time = "year"', 'time = "yeer"', "data.time", "did you mean 'year'?"),
+    "expression with a target": ("[objective]", '[objective]\nloss = "prey**2"', "objective.target", "remove target"),
+    "interpolation as kind": (
+        '{ kind = "constant", values = 0.0 }',
+        '{ kind = "linear", times = [0.0, 1.0], values = [0.0, 1.0] }',
+        "inputs.0.terms.1.kind",
+        'interpolation = "linear"',
+    ),
+}
+
+
 @pytest.mark.parametrize("what", LATE)
 def test_a_fault_that_the_library_finds_is_told_at_its_line_and_key(load, what):
     old, new, key, words = LATE[what]
     assert BASE.count(old) == 1
     text = BASE.replace(old, new)
-    experiment = load(text)
     with pytest.raises(ExperimentError) as caught:
-        _ = experiment.problem
+        _ = load(text).problem
     error = caught.value
-    assert (error.line, error.key) == (line_of(text, new.split("\n")[-1]), key)
+    mark = {"expression with a target": 'target = "data"'}.get(what, new.split("\n")[-1])
+    assert (error.line, error.key) == (line_of(text, mark), key)
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("csv", "words"),
+    [
+        ("year,hare,lynx\n0,30,4\n1,47,2,6,1\n", "line 3: got \"5 cells in '1,47,2,6,1'\""),
+        ("year,hare,lynx\n0,30,4\n1,47,2,6,1\n", "decimal comma?"),
+        ("year,hare,lynx,fox\n0,30,4\n", 'line 2: got "3 cells'),
+        ("year,hare,lynx,hare\n0,30,4,5\n", "line 1: got \"column 'hare' 2 times\""),
+        ("year;hare;lynx\n0;30,5;4\n", "line 1: got 'year;hare;lynx'"),
+        ("year;hare;lynx\n0;30,5;4\n", "separated by ';'?"),
+        ("year\thare\tlynx\n0\t30\t4\n", "separated by tabs?"),
+        ("year,hare,lynx\n0;30;4\n", "separated by ';'?"),
+        ('year,hare,lynx\n0,"30,5",4\n', "decimal comma?"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused_at_its_line(load, csv, words):
+    with pytest.raises(ExperimentError) as caught:
+        _ = load(BASE, csv=csv).problem
+    assert words in str(caught.value) and "data.csv" in str(caught.value)
+
+
+def test_lines_that_end_on_a_comma_are_read(load):
+    csv = "".join(f"{line},\n" for line in CSV.splitlines())
+    np.testing.assert_array_equal(load(BASE, csv=csv).data.y, load().data.y)
+
+
+# --- what is tried before anything is computed
+
+BEFORE = {  # what: (steps, text to replace, its replacement, key path, words)
+    "parameter to fit": ("fit", "[fit]", '[fit]\nparameters = ["zz"]', "fit.parameters", "'zz'; allowed: a, b, c, d"),
+    "optimiser": ("fit", "[fit]", '[fit]\noptimizer = "foo"', "fit.optimizer", "L-BFGS-B"),
+    "transform": ("fit", 'a = "log"', 'zz = "log"', "fit.transform", "'zz'"),
+    "method of a fit": ("fit", "[fit]", '[fit]\nmethods = ["rflo"]', "fit.methods", "a network"),
+    "solver": ("simulate", '"tsit5"', '"tsit6"', "solver.name", "did you mean 'tsit5'"),
+    "library": ("simulate", '"tsit5"', '"scipy:foo"', "solver.name", "scipy:LSODA"),
+    "no step": ("simulate", '"tsit5"', '"rk4"', "solver.dt", "dt = 0.01"),
+    "solver for a gradient": ("gradient", '"tsit5"', '"scipy:LSODA"', "solver.name", '"rtrl-continuous"'),
+    "guess": ("equilibrium", "[fit]", "[equilibrium]\nguess = [1.0]\n[fit]", "equilibrium.guess", "(2)"),
+    "held input": ("equilibrium", "[fit]", "[equilibrium]\nx = [1.0, 2.0]\n[fit]", "equilibrium.x", "each input: i"),
+    "picture": ("simulate", "[fit]", '[figures]\nshow = ["spectrum"]\n[fit]', "figures.show.0", "the step equilibrium"),
+    "label": ("simulate", "[fit]", '[figures]\nlabels = { pry = "q" }\n[fit]', "figures.labels.pry", "'prey'?"),
+    "no objective": ("compare", '[objective]\ntarget = "data"\nat = "data"\n', "", "objective", "a table [objective]"),
+}
+
+
+@pytest.mark.parametrize("what", BEFORE)
+def test_what_the_steps_would_refuse_is_told_before_they_begin(load, what):
+    step, old, new, key, words = BEFORE[what]
+    assert BASE.count(old) == 1
+    text = BASE.replace(old, new)
+    if what == "solver for a gradient":
+        text += '[gradient]\nmethod = "rtrl"\n'
+    with pytest.raises(ExperimentError) as caught:
+        verify(load(text), [step])
+    error = caught.value
+    assert error.key == key and words in str(error)
+    assert str(error).count(key.split(".")[-1] + ": ") <= 1  # the place is said once
+
+
+def test_right_files_are_verified(load):
+    verify(load(), ["simulate", "compare", "fit"])
+    verify(load(BASE, "equilibrium.guess=30", "equilibrium.x=0.5", "equilibrium.t=1"), ["equilibrium"])
+
+
+@pytest.mark.parametrize(
+    ("items", "blamed"),
+    [
+        (["problem.t_span=[7.0, 9.0]"], "problem.t_span"),  # the fault shows in [problem]
+        (["solver.name=rk4"], "solver.name"),  # in solver.dt, which nobody gave
+        (["field.equations.prey=a*prey - b*prey*pred"], None),  # right
+        (["solver.rtol=1e-5", "field.kind=rate_network"], "field.kind"),  # in field.equations, a line of the file
+        (["field.parameters.aa=1"], "field.parameters.aa"),
+    ],
+)
+def test_the_override_without_which_the_file_is_right_is_blamed(load, items, blamed):
+    def whole():
+        verify(load(BASE, *items), ["simulate"])
+
+    if blamed is None:
+        whole()
+        return
+    with pytest.raises(ExperimentError) as caught:
+        whole()
+    assert str(caught.value).startswith(f"--set {blamed}=") and caught.value.line is None
+
+
+def test_a_fault_of_the_file_itself_is_not_blamed_on_an_override(load):
+    text = BASE.replace("rtol = 1e-8", "rtol = 0")
+    with pytest.raises(ExperimentError) as caught:
+        load(text, "solver.atol=1e-9")
+    assert caught.value.line == line_of(text, "rtol = 0")
+
+
+def test_advice_is_given_in_the_words_of_files(load):
+    two = BASE.replace("[[inputs]]", '[[inputs]]\nkind = "constant"\nvalues = 1.0\n[[inputs]]')
+    with pytest.raises(ExperimentError) as caught:
+        _ = load(two).problem
+    assert "[[inputs]], one a channel" in str(caught.value) and "ctrnn." not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", example_names())

@@ -36,8 +36,10 @@ from ctrnn import Equations, Objective, Problem, RateNetwork, Readout, TorchFiel
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.solvers import tableaus
 
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "bs3": 3, "dopri5": 5, "tsit5": 5, "dop853": 8}
-ADAPTIVE = ("bs3", "dopri5", "tsit5", "dop853")
+ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "bs3": 3, "dopri5": 5, "tsit5": 5, "dop853": 8, "kencarp4": 4,
+          "kvaerno5": 5}  # fmt: skip
+IMPLICIT = ("kencarp4", "kvaerno5")
+ADAPTIVE = ("bs3", "dopri5", "tsit5", "dop853", *IMPLICIT)
 DISCRETE = ("rtrl", "adjoint", "autograd")
 CONTINUOUS = ("rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate")
 EVERY = (*DISCRETE, *CONTINUOUS, "complex-step", "central-difference")
@@ -78,7 +80,7 @@ def test_exact_methods_agree_to_1e12_with_every_tableau(scenario):
                 assert distance(other, reference) < 1e-12, (solver, method)
                 assert other.loss == pytest.approx(reference.loss, rel=1e-14)
                 assert other.stats.steps == reference.stats.steps
-            if "dt" in how:
+            if "dt" in how and solver not in IMPLICIT:
                 # a Runge–Kutta step of the sensitivity equation is the derivative of the step
                 assert distance(gradient(problem, "rtrl-continuous", solver=solver, **how), reference) < 1e-12
 
@@ -90,6 +92,24 @@ def test_perturbations_agree(scenario):
     reference = gradient(problem, "adjoint", rtol=1e-6)
     assert distance(gradient(problem, "complex-step", rtol=1e-6), reference) < 1e-12
     assert distance(gradient(problem, "central-difference", rtol=1e-6), reference) < 1e-8
+
+
+@pytest.mark.parametrize("solver", IMPLICIT)
+@pytest.mark.parametrize("name", ["driven-expression", "state-network-observed"])
+def test_perturbations_agree_through_implicit_stages(name, solver):
+    """The complex step to 1e-12; differences, which solve the stages anew, to 1e-9: what the steps' own Newton leaves at rtol 1e-7."""
+    problem = SCENARIO[name].make()
+    reference = gradient(problem, "adjoint", solver=solver, rtol=1e-7, atol=1e-9)
+    for method, digits in (("complex-step", 1e-12), ("central-difference", 1e-9)):
+        assert distance(gradient(problem, method, solver=solver, rtol=1e-7, atol=1e-9), reference) < digits, method
+
+
+@pytest.mark.parametrize("solver", IMPLICIT)
+def test_central_differences_of_fixed_implicit_steps(solver):
+    """Fixed steps solve their stages to round-off: 1e-10."""
+    problem = SCENARIO["driven-partly-observed"].make()
+    one, two = (gradient(problem, method, solver=solver, dt=0.06) for method in ("central-difference", "adjoint"))
+    assert distance(one, two) < 1e-10
 
 
 def test_central_differences_of_a_network_with_relu():
@@ -305,6 +325,12 @@ def test_order_of_the_gradient(method, solver):
     problem, exact = smooth_problem()
     slack = 0.35 if solver == "dop853" else 0.15
     assert order(problem, method, solver, HALVED[solver], exact) == pytest.approx(ORDERS[solver], abs=slack)
+
+
+@pytest.mark.parametrize("solver", IMPLICIT)
+def test_order_of_the_gradient_through_implicit_stages(solver):
+    problem, exact = smooth_problem()
+    assert order(problem, "adjoint", solver, 0.05, exact) == pytest.approx(ORDERS[solver], abs=0.15)
 
 
 @pytest.mark.parametrize("solver", ["midpoint", "rk4", "bs3", "tsit5"])

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from ctrnn import plotting
+from ctrnn import inputs, plotting
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.trajectory import Trajectory
 
@@ -20,13 +20,15 @@ ROWS = [
     SimpleNamespace(method="backsolve", digits=np.nan, time=np.nan, failure="diverged"),
     SimpleNamespace(method="rtrl", digits=13.5, time=1e-3),
     SimpleNamespace(method="adjoint", digits=np.inf, time=2e-3),
+    SimpleNamespace(method="RFLO (leak only)", digits=0.0, time=2e-3),
 ]
+PULSE = inputs.Pulse(onset=2.0, width=1.5, amplitude=0.5)
 
 
 class Rotation:
     """dx/dt = -y, dy/dt = x: the field of RUN, whose nullclines are the axes."""
 
-    n, state_names = 2, ("x", "y")
+    n, state_names, input_names = 2, ("x", "y"), ("i",)
 
     def __call__(self, t, r, x=None):
         return np.array([-r[1], r[0]])
@@ -35,6 +37,7 @@ class Rotation:
 REST = SimpleNamespace(r=np.zeros(2), stable=False)
 FIGURES = {
     "trajectory": lambda: plotting.trajectory(RUN, data=(T[:3], RUN.r[:3])),
+    "trajectory with its input": lambda: plotting.trajectory(RUN, x=PULSE, input_names=["i"]),
     "map": lambda: plotting.trajectory(Trajectory(T, np.outer(T, np.arange(12.0)))),
     "phase_portrait": lambda: plotting.phase_portrait(RUN, field=Rotation(), equilibrium=REST),
     "fit": lambda: plotting.fit(T[:3], RUN.r[:3], RUN, RUN),
@@ -113,10 +116,57 @@ def test_agreement_puts_each_method_at_its_digits():
     left, right = plotting.gradient_agreement(SimpleNamespace(rows=ROWS)).axes
     dots = dict(zip([t.get_text() for t in left.get_yticklabels()], left.lines[0].get_xdata(), strict=True))
     assert np.isnan(dots["central difference"]) and np.isnan(dots["backsolve"])
-    assert [text.get_text() for text in left.texts] == ["reference", "failed"]
+    assert [text.get_text() for text in left.texts] == ["reference", "failed", "an approximation"]
     assert dots["rtrl"] == 13.5
     assert dots["adjoint"] == 16.0  # exact agreement, as far as float64 can tell
-    np.testing.assert_array_equal(right.lines[0].get_xdata(), [1e-2, np.nan, 1e-3, 2e-3])
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), [1e-2, np.nan, 1e-3, 2e-3, 2e-3])
+    # a dot at no digits lies inside the axes, whole: 3 points of radius are less than 0.4 of a digit
+    assert dots["RFLO (leak only)"] == 0.0 and left.get_xlim()[0] <= -0.4
+
+
+def test_the_input_is_drawn_below_with_upright_jumps():
+    states, below = plotting.trajectory(RUN, x=PULSE, input_names=["i"], labels={"i": "current (nA)"}).axes
+    (line,) = below.lines
+    t, x = line.get_data()
+    assert set(x) == {0.0, 0.5} and below.get_ylabel() == "current (nA)"
+    (up, down) = np.flatnonzero(np.diff(x))
+    np.testing.assert_allclose(t[[up, up + 1, down, down + 1]], [2.0, 2.0, 3.5, 3.5], rtol=1e-14)
+    assert len(states.lines) == 2 and not states.get_xlabel()
+
+
+def test_labels_stand_for_names_and_the_unit_that_they_share_stands_at_the_axis():
+    labels = {"x": "hare pelts (thousands)", "y": "lynx pelts (thousands)"}
+    (axes,) = plotting.trajectory(RUN, labels=labels, title="before the fit").axes
+    assert axes.get_ylabel() == "thousands" and axes.get_title(loc="left") == "before the fit"
+    assert [line.get_label() for line in axes.lines] == ["hare pelts", "lynx pelts"]
+    axes = plotting.fit(T[:3], RUN.r[:3], None, RUN, labels=labels).axes
+    assert [one.get_ylabel() for one in axes] == list(labels.values())
+    (plane,) = plotting.phase_portrait(RUN, labels=labels, label="solution, fitted").axes
+    assert (plane.get_xlabel(), plane.get_ylabel()) == tuple(labels.values())
+    assert "solution, fitted" in plane.get_legend_handles_labels()[1]
+    axes = plotting.spectrum([-1.0], time_unit="year").axes[0]
+    assert axes.get_xlabel() == "real part (1/year)"
+
+
+def test_nullclines_say_under_which_input_they_are():
+    axes = plotting.phase_portrait(RUN, field=Rotation(), x=[0.25]).axes[0]
+    assert "d x/dt = 0 at i = 0.25" in axes.get_legend_handles_labels()[1]
+
+
+def test_an_equilibrium_leaves_the_start_marker_to_be_seen():
+    rest = SimpleNamespace(r=RUN.r[0], stable=True)
+    lines = plotting.phase_portrait(RUN, equilibrium=rest).axes[0].lines
+    start = next(line for line in lines if line.get_label() == "start")
+    dot = next(line for line in lines if line.get_label() == "equilibrium, attracting")
+    assert start.get_markersize() > dot.get_markersize() and start.get_markerfacecolor() == "none"
+
+
+def test_a_legend_is_no_wider_than_its_figure():
+    names = [f"a long name of a state number {k}" for k in range(4)]
+    figure = plotting.trajectory(Trajectory(T, np.ones((40, 4)), tuple(names)))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
 
 
 def test_leak_only_shows_the_part_that_it_lacks():

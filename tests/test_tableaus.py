@@ -14,8 +14,9 @@ import pytest
 from ctrnn.errors import UnknownNameError
 from ctrnn.solvers import tableaus
 
-NAMES = ("euler", "midpoint", "heun", "rk4", "bs3", "dopri5", "tsit5", "dop853")
-PAIRS = ("bs3", "dopri5", "tsit5", "dop853")
+IMPLICIT = ("kencarp4", "kvaerno5")
+NAMES = ("euler", "midpoint", "heun", "rk4", "bs3", "dopri5", "tsit5", "dop853", *IMPLICIT)
+PAIRS = ("bs3", "dopri5", "tsit5", "dop853", *IMPLICIT)
 THETAS = (0.13, 0.37, 0.5, 0.81, 1.0)
 TOLERANCE = 1e-12  # of an order condition that holds
 VIOLATION = 1e-7  # of one that does not
@@ -30,6 +31,8 @@ ORDERS = {
     "dopri5": (5, (4,), 4),
     "tsit5": (5, (4,), 4),
     "dop853": (8, (3, 5), 7),
+    "kencarp4": (4, (3,), 3),
+    "kvaerno5": (5, (4,), 3),
 }
 
 
@@ -131,7 +134,12 @@ def test_shapes_and_rows(name):
     for array in (tableau.a, tableau.b, tableau.c, tableau.e, tableau.dense, tableau.a_dense):
         assert array.dtype == np.float64 and array.flags.c_contiguous
     a = full_a(tableau)
-    assert not np.triu(a).any(), "explicit: a stage may use earlier ones only"
+    assert not np.triu(a, 1).any(), "a stage may use earlier ones only, and itself"
+    diagonal = np.zeros(s_total)
+    if name in IMPLICIT:
+        diagonal[1:s] = tableau.gamma
+    np.testing.assert_array_equal(np.diag(a), diagonal)
+    assert (tableau.gamma > 0) == (name in IMPLICIT)
     c = np.r_[tableau.c, tableau.c_dense]
     np.testing.assert_allclose(a.sum(axis=1), c, rtol=0, atol=2e-14)
     np.testing.assert_allclose(tableau.e.sum(axis=1), 0, atol=1e-15)
@@ -144,8 +152,9 @@ def test_fsal_stage_is_the_field_at_the_new_point(name):
     assert tableau.fsal == (name in PAIRS)
     if tableau.fsal:
         np.testing.assert_array_equal(tableau.a[-1], tableau.b)
-        assert tableau.b[-1] == 0 and tableau.c[-1] == 1
-        assert tableau.stages == tableau.s - 1
+        assert tableau.b[-1] == tableau.gamma and tableau.c[-1] == 1
+        # an explicit last stage has no part in r⁺
+        assert tableau.stages == (tableau.s if name in IMPLICIT else tableau.s - 1)
     else:
         assert tableau.stages == tableau.s
     assert tableau.b[tableau.stages - 1] != 0
@@ -190,11 +199,12 @@ def test_dense_output_meets_the_step_at_both_ends(name):
 
 @pytest.mark.parametrize("name", ["rk4", *PAIRS])
 def test_a_slip_of_1e_5_in_a_stage_would_be_seen(name):
-    """The conditions tell every a_ij apart: a little of it moved to a_i1 (same c_i) breaks one."""
+    """The conditions tell every a_ij apart: a little of it moved to a_i1 (same c_i) breaks one; a_ii = γ is known without them."""
     tableau = tableaus.get(name)
-    inner = [i for i in range(tableau.s_total) if not (tableau.fsal and i == tableau.s - 1)]
+    unseen = tableau.s - 1 if tableau.stages < tableau.s else None
+    inner = [i for i in range(tableau.s_total) if i != unseen]
     for i in inner:
-        for j in 1 + np.flatnonzero(full_a(tableau)[i, 1:]):
+        for j in 1 + np.flatnonzero(full_a(tableau)[i, 1:i]):
             a = full_a(tableau)
             slip = 1e-5 * a[i, j]
             a[i, j] -= slip
@@ -204,6 +214,33 @@ def test_a_slip_of_1e_5_in_a_stage_would_be_seen(name):
             weights = b_at(tableau, theta)
             seen = max(residual(weights, a, p, theta) for p in range(1, order + 1))
             assert seen > 5 * TOLERANCE, f"a[{i}, {j}]"
+
+
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_implicit_pairs_are_l_stable(name):
+    """R(z) = 1 + z bᵀ(I − zA)⁻¹1: |R| ≤ 1 on the imaginary axis, no pole to the left of it, and R(∞) = 0; R̂(∞) is bounded too."""
+    tableau = tableaus.get(name)
+
+    def stability(z, b):
+        return 1 + z * b @ np.linalg.solve(np.eye(tableau.s) - z * tableau.a, np.ones(tableau.s))
+
+    assert max(abs(stability(1j * y, tableau.b)) for y in np.geomspace(1e-3, 1e6, 2000)) <= 1 + 1e-12
+    assert tableau.gamma > 0  # the only pole is 1/γ
+    assert abs(stability(-1e9, tableau.b)) < 1e-7
+    assert abs(stability(-1e9, tableau.b - tableau.e[0])) < 1.0
+
+
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_the_first_guess_of_a_stage_is_a_parabola(name):
+    """Exact for k of degree 2 in t, as far as there are stages before; a stage at the same time is taken over as it is."""
+    tableau = tableaus.get(name)
+    guess, c = tableau.guess, tableau.c
+    assert not np.triu(guess).any()
+    for i in range(1, tableau.s):
+        for degree in range(min(i, 3) if c[i] not in c[:i] else 1):
+            np.testing.assert_allclose(guess[i] @ c**degree, c[i] ** degree, atol=1e-13)
+        if c[i] in c[:i]:
+            np.testing.assert_array_equal(guess[i], np.eye(tableau.s)[i - 1])
 
 
 # --- the data at work: fixed steps on a problem with a known solution ---
@@ -226,7 +263,12 @@ def stages(tableau, t, r, h):
     a, c = full_a(tableau), np.r_[tableau.c, tableau.c_dense]
     k = np.zeros((tableau.s_total, len(r)))
     for i in range(tableau.s_total):
-        k[i] = F(t + c[i] * h, r + h * a[i, :i] @ k[:i])
+        y, hg, ti = r + h * a[i, :i] @ k[:i], h * a[i, i], t + c[i] * h
+        ri = y
+        for _ in range(20 if hg else 0):  # Newton's method for r_i = y + hγ F(r_i), to round-off
+            J = np.array([[0.0, np.exp(ri[1])], [-np.exp(ri[0]), 0.0]])
+            ri = ri + np.linalg.solve(np.eye(2) - hg * J, y + hg * F(ti, ri) - ri)
+        k[i] = F(ti, ri)
     return k
 
 

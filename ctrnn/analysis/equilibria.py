@@ -78,14 +78,31 @@ class Equilibrium:
         title = f"equilibrium: {self.kind} ({'stable' if self.stable else 'not stable'})"
         title += f", max |F| = {self.residual:.2g} after {self.iterations} Newton steps"
         width = max(len("state"), *(len(name) for name in self.names))
-        lines = [title, f"  {'state':<{width}}  {'r':>16}  eigenvalue of J"]
+        lines = [title, f"  {'state':<{width}}  {'r':>16}"]
         shown = min(self.r.size, 20)
-        for name, r, λ in zip(self.names[:shown], self.r, self.eigenvalues, strict=False):
-            value = f"{λ.real:+.8g}" + (f" {λ.imag:+.8g}i" if λ.imag else "")
-            lines.append(f"  {name:<{width}}  {r:>16.10g}  {value}")
+        for name, r in zip(self.names[:shown], self.r, strict=False):
+            lines.append(f"  {name:<{width}}  {r:>16.10g}")
         if shown < self.r.size:
             lines.append(f"  … and {self.r.size - shown} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  eigenvalues of J: {_listed(self.eigenvalues)}"])
+
+
+def _listed(eigenvalues: np.ndarray, most: int = 8) -> str:
+    """Eigenvalues in their order, conjugate pairs as one.
+
+    >>> _listed(np.array([0.5j, -0.5j, -1.0, -2.0 + 3.0j, -2.0 - 3.0j]))
+    '±0.5i, -1, -2 ± 3i'
+    """
+    words = []
+    for λ in eigenvalues:
+        if λ.imag < 0:  # said with its conjugate
+            continue
+        if not λ.imag:
+            words.append(f"{λ.real:.8g}")
+        else:
+            words.append(f"{λ.real:.8g} ± {λ.imag:.8g}i" if λ.real else f"±{λ.imag:.8g}i")
+    more = f", … ({eigenvalues.size} in all)" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def find_equilibrium(

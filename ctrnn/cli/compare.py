@@ -22,8 +22,7 @@ def compare(job: Job) -> None:
     experiment = job.experiment
     reference = gradient_method(experiment.require("compare").reference)
     problem, methods = experiment.problem, gradient_methods(experiment.spec, "compare")
-    keys = {"method": ("compare", "methods"), "reference": ("compare", "reference")}
-    with experiment.solving(**keys):
+    with experiment.solving(method=("compare", "methods"), reference=("compare", "reference")):
         options = experiment.limited_solver | {"reference": reference}
         comparison = ctrnn.compare_gradients(problem, methods=methods, **options)
     job.results["comparison"] = comparison
@@ -48,17 +47,14 @@ def _print(job: Job, comparison: Any) -> None:
     for spare in ("", *SPARE):
         columns = [column for column in columns if column != spare]
         table = _table(comparison, columns)
-        if job.console.measure(table).maximum <= job.console.width:
+        wide = job.console.options.update(max_width=1000)
+        if job.console.measure(table, options=wide).maximum <= job.console.width:
             break
     job.console.print(table)
     for row in comparison:
         if row.gradient is None:
             job.console.print(f"{row.method}: {in_file_words(row.failure)}", markup=False)
-    job.console.print(
-        "digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0], each entry times its parameter; "
-        f"reference: {comparison.reference}",
-        markup=False,
-    )
+    job.console.print(f"digits: −log10 of the relative distance to the reference, {comparison.reference}", markup=False)
     job.console.print()
 
 

@@ -9,7 +9,7 @@ import click
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.experiment.examples import example_names, examples_folder
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, writing
 
 
 @click.command("examples")
@@ -37,9 +37,10 @@ def command(name: str | None, copy: Path | None, force: bool) -> None:
     for target in targets:
         if target.exists() and not force:
             raise UsageError("--copy", given=str(target), allowed="a new file", hint="--force to write over it")
-    copy.mkdir(parents=True, exist_ok=True)
+    with writing("--copy", copy):
+        copy.mkdir(parents=True, exist_ok=True)
     for file, target in zip(files, targets, strict=True):
-        with atomic_path(target) as temporary:
+        with writing("--copy", target), atomic_path(target) as temporary:
             temporary.write_bytes(file.read_bytes())
         click.echo(str(target))
 

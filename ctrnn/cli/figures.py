@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctrnn.experiment.drawable import PANELS, lacking
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,40 +23,58 @@ def draw(job: Job) -> None:
 
     listed = job.experiment.spec.figures.show
     for kind, figures in KINDS.items():
-        if listed is None or kind in listed:
+        if listed is not None and kind not in listed:
+            continue
+        lacks = lacking(job.experiment, kind, job.steps)
+        if not lacks:
             for name, figure in figures(job):
                 plotting.save(figure, job.path(f"{name}.png"))
+        elif listed is not None:
+            job.console.print(f"figure {kind} not drawn here: it takes {lacks}", markup=False)
 
 
 def _trajectory(job: Job) -> Drawn:
     from ctrnn import plotting
 
-    run = job.results.get("run")
-    if run is not None:
-        data = _observed(job)
-        states = None if len(run.names) <= 6 else list(run.names[:6])
-        every = data is not None and data[1].shape[1] == len(run.names)
-        shown = data if every else None
-        figure = plotting.trajectory(run, states=states, data=shown, time_label=_time(job))
-        yield "trajectory", figure
+    run, problem = job.results["run"], job.experiment.problem
+    many = len(run.names) > PANELS
+    # points only where each drawn state has a column
+    points = None if many else _points(job)
+    whole = points is not None and points[2] == tuple(run.names)
+    said = [f"{PANELS} of {len(run.names)} {'units' if 'W' in problem.field.parameters else 'states'}"] if many else []
+    said += ["before the fit"] if "fits" in job.results else []
+    yield (
+        "trajectory",
+        plotting.trajectory(
+            run,
+            states=list(run.names[:PANELS]) if many else None,
+            data=points[:2] if points is not None and whole else None,
+            x=problem.x,
+            input_names=problem.field.input_names,
+            labels=_labels(job),
+            time_label=_time(job),
+            data_label=_word(job),
+            title=", ".join(said),
+        ),
+    )
 
 
 def _phase_portrait(job: Job) -> Drawn:
     from ctrnn import plotting
 
-    problem = _best(job)
-    if problem.field.n != 2 or not ({"run", "fits", "equilibrium"} & set(job.results)):
-        return
-    data = _observed(job)
-    whole = data is not None and data[1].shape[1] == 2
+    problem, fits = _best(job), job.results.get("fits")
+    points = _points(job)
+    whole = points is not None and points[2] == tuple(problem.field.state_names)
     yield (
         "phase-portrait",
         plotting.phase_portrait(
             _solve(job, problem),
             field=problem.field,
             equilibrium=job.results.get("equilibrium"),
-            data=data[1] if data is not None and whole else None,
-            x=problem.x(problem.t_span[0]) if problem.field.input_size else None,
+            data=points[1] if points is not None and whole else None,
+            x=job.experiment.held["x"],
+            label="solution, fitted" if fits else "solution",
+            labels=_labels(job),
         ),
     )
 
@@ -62,8 +82,7 @@ def _phase_portrait(job: Job) -> Drawn:
 def _gradient_agreement(job: Job) -> Drawn:
     from ctrnn import plotting
 
-    if "comparison" in job.results:
-        yield "gradient-agreement", plotting.gradient_agreement(job.results["comparison"])
+    yield "gradient-agreement", plotting.gradient_agreement(job.results["comparison"])
 
 
 def _leak_only(job: Job) -> Drawn:
@@ -72,75 +91,105 @@ def _leak_only(job: Job) -> Drawn:
     from ctrnn import plotting
 
     problem = job.experiment.problem
-    methods = job.experiment.spec.compare.methods if job.experiment.spec.compare else []
-    one_unit = "W" in problem.field.parameters and problem.field.n == 1
-    if "comparison" not in job.results or not one_unit or "rflo" not in methods:
-        return
     options = {"save_at": job.experiment.grid, **job.experiment.solver}
     exact = ctrnn.sensitivities(problem, **options)
     leak = ctrnn.sensitivities(problem, leak_only=True, **options)
     # the recurrent weight w and the bias b, the pair of the scalar example
     w_and_b = [exact.labels.index("W[0,0]"), exact.labels.index("b[0]")]
     p = exact.p[:, 0, w_and_b], leak.p[:, 0, w_and_b]
-    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p)
+    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p, time_label=_time(job))
 
 
 def _read_out(job: Job) -> Drawn:
-    """The outputs o = V r + c of the trained networks against their target."""
+    """The two outputs o = V r + c of each trained network against their target, in the plane and in time."""
     from ctrnn import inputs, plotting
 
-    fits = job.results.get("fits", {})
-    outputs = {name: _output(job, one.problem) for name, one in fits.items()}
-    problem = job.experiment.problem
-    target = problem.objective.objective.target if fits else None
-    if not fits or None in outputs.values() or not isinstance(target, inputs.Input):
-        return
-    if target.size == 2:
-        t = job.experiment.grid
-        yield "read-out", plotting.limit_cycle((t, target(t)), outputs)
-
-
-def _output(job: Job, problem: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Times and outputs of a problem with a read-out."""
-    readout = problem.objective.objective.readout
-    if not hasattr(readout, "V"):
-        return None
-    run = _solve(job, problem)
-    return run.t, readout(run.r)
+    e = job.experiment
+    outputs = {}
+    for name, one in job.results["fits"].items():
+        run = job.results["fitted"][name]
+        outputs[name] = run.t, one.problem.objective.output(run.r)
+    target = e.problem.objective.objective.target
+    points = _points(job)
+    if isinstance(target, inputs.Input):
+        t = e.grid
+        aim = t, target(t)
+    elif points is not None:
+        aim = points[:2]
+    else:  # one number, or a pair, for all times
+        aim = e.grid, np.broadcast_to(target, (len(e.grid), 2))
+    names = [_labels(job).get(name, name) for name in e.output_names]
+    figure = plotting.limit_cycle(aim, outputs, names=(names[0], names[1]), time_label=_time(job))
+    yield "read-out", figure
 
 
 def _fit(job: Job) -> Drawn:
+    """The outputs before and after the fit, and what they were fitted to."""
     from ctrnn import plotting
+    from ctrnn.trajectory import Trajectory
 
-    data = _observed(job)
-    if "fits" in job.results and data is not None and job.experiment.data is not None:
-        before, after = _solve(job, job.experiment.problem), _solve(job, _best(job))
-        names = job.experiment.data.names
-        yield "fit", plotting.fit(*data, before, after, names, time_label=_time(job))
+    points = _points(job)
+    if points is None:
+        return
+    t, y, names = points
+
+    def outputs(problem: Any) -> Any:
+        run = _solve(job, problem)
+        return Trajectory(run.t, problem.objective.output(run.r), names)
+
+    before, after = outputs(job.experiment.problem), outputs(_best(job))
+    words: dict[str, Any] = {"time_label": _time(job), "labels": _labels(job), "data_label": _word(job)}
+    yield "fit", plotting.fit(t, y, before, after, names, **words)
 
 
 def _fit_history(job: Job) -> Drawn:
     from ctrnn import plotting
 
-    for k, one in enumerate(job.results.get("fits", {}).values()):
-        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", plotting.fit_history(one)
+    label = job.experiment.spec.figures.loss
+    for k, one in enumerate(job.results["fits"].values()):
+        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", plotting.fit_history(one, label=label)
 
 
 def _spectrum(job: Job) -> Drawn:
     from ctrnn import plotting
 
-    if "equilibrium" in job.results:
-        yield "spectrum", plotting.spectrum(job.results["equilibrium"].eigenvalues)
+    unit = job.experiment.spec.figures.time_unit or ""
+    yield "spectrum", plotting.spectrum(job.results["equilibrium"].eigenvalues, time_unit=unit)
 
 
-def _observed(job: Job) -> tuple[np.ndarray, np.ndarray] | None:
-    """Times (K,) and values (K, p) of data whose columns are states."""
-    table = job.experiment.data if job.experiment.data_are_states else None
-    return None if table is None else (table.t, table.y)
+def _points(job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
+    """What the outputs are compared with: times (K,), values (K, p) and the names of the outputs.
+
+    All rows of the data where they are the target, else the target at its times. Without an objective, data of states.
+    """
+    e = job.experiment
+    bound, table = e.problem.objective, e.data
+    if bound is None:
+        return None if table is None or not e.data_are_states else (table.t, table.y, table.names)
+    from_data = e.spec.objective is not None and e.spec.objective.target == "data"
+    if from_data and table is not None and set(e.output_names) <= set(table.names):
+        return table.t, table.y[:, [table.names.index(name) for name in e.output_names]], e.output_names
+    if not bound.is_named or bound.times is None:
+        return None
+    return bound.times, np.asarray(bound.targets), e.output_names
+
+
+def _word(job: Job) -> str:
+    """What the points are: measured, or a target that the file makes up."""
+    objective = job.experiment.spec.objective
+    return "data" if objective is None or objective.target == "data" else "target"
+
+
+def _labels(job: Job) -> dict[str, str]:
+    return job.experiment.spec.figures.labels
 
 
 def _time(job: Job) -> str:
-    return job.experiment.spec.data.time if job.experiment.spec.data else "t"
+    """The label of the time axis."""
+    figures, data = job.experiment.spec.figures, job.experiment.spec.data
+    if figures.time is None and figures.time_unit is not None:
+        return f"t ({figures.time_unit})"
+    return figures.time or (data.time if data else "t")
 
 
 def _best(job: Job) -> Any:
@@ -150,12 +199,15 @@ def _best(job: Job) -> Any:
 
 
 def _solve(job: Job, problem: Any) -> Any:
-    """The solution on a fine grid; that of the file is at hand after ``simulate``."""
+    """The solution on a fine grid; that of the file is at hand after ``simulate``, that of a fit after ``fit``."""
     import ctrnn
 
     if problem is job.experiment.problem and "run" in job.results:
         return job.results["run"]
-    return ctrnn.simulate(problem, save_at=job.experiment.grid, **job.experiment.solver)
+    for name, one in job.results.get("fits", {}).items():
+        if problem is one.problem:
+            return job.results["fitted"][name]
+    return ctrnn.simulate(problem, save_at=job.experiment.grid, **job.experiment.limited_solver)
 
 
 KINDS: dict[str, Callable[[Job], Drawn]] = {

@@ -7,12 +7,11 @@ last and takes its place. The next run into the folder deletes the files that ei
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ctrnn.errors import UsageError
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, writing
 
 SUMMARY, UNFINISHED = "summary.json", "unfinished.json"
 
@@ -32,7 +31,7 @@ class Folder:
         self.about = about
         if self.path.exists() and not self.path.is_dir():
             raise UsageError("--out", given=str(self.path), allowed="a folder, or a name that is free")
-        try:
+        with writing("--out", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._note()  # before anything goes: it shows whether files can be written at all
             for name in (SUMMARY, UNFINISHED):
@@ -40,9 +39,6 @@ class Folder:
                     (self.path / old).unlink(missing_ok=True)
             (self.path / SUMMARY).unlink(missing_ok=True)
             self._note()
-        except OSError as error:
-            allowed = f"a folder that files can be written to ({error.strerror or error})"
-            raise UsageError("--out", given=str(self.path), allowed=allowed) from error
 
     def file(self, name: str) -> Path:
         """A file of the results, noted as such before it is written."""
@@ -71,8 +67,8 @@ def named_in(path: Path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    names: Sequence[Any] = content.get("files") if isinstance(content, dict) else []
-    if not isinstance(names, list) or "experiment" not in content:
+    names = content.get("files") if isinstance(content, dict) and "experiment" in content else None
+    if not isinstance(names, list):
         return []
     here = [name for name in names if isinstance(name, str) and name == Path(name).name and name not in ("", "..")]
     return [name for name in here if (path.parent / name).is_file() and name not in (SUMMARY, UNFINISHED)]

@@ -38,7 +38,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}; allowed: {', '.join(COMMANDS)}. {nearest(args[0], COMMANDS)}".strip())
+            hint = nearest(args[0], COMMANDS).capitalize()
+            ctx.fail(f"no command {args[0]!r}; allowed: {', '.join(COMMANDS)}. {hint}".strip())
         return super().resolve_command(ctx, args)
 
 

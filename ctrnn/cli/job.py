@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ctrnn import progress
 from ctrnn.cli.folder import UNFINISHED, Folder
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.drawable import steps_of
+from ctrnn.experiment.relocate import in_file_words
 from ctrnn.experiment.verify import verify
 from ctrnn.files import atomic_path
 
@@ -43,6 +45,7 @@ class Job:
         self.draw, self.quiet = figures, quiet
         self.results: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
+        self.warnings: list[str] = []
         # a table that goes into a file or a pipe is not to be folded at 80 columns
         width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
         self.console = Console(width=width, quiet=quiet, highlight=False)
@@ -76,10 +79,17 @@ class Job:
             from ctrnn.cli.figures import draw
 
             draw(self)
-        self.folder.finish(plain(self.summary))
+        self.folder.finish(plain({**self.summary, **({"warnings": self.warnings} if self.warnings else {})}))
         if not self.quiet:
             for file in self.folder.files:
                 click.echo(str(file))
+
+    def warn(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        """A warning as a line on standard error, said once and without the place in the source."""
+        text = in_file_words(str(message))
+        if text not in self.warnings:
+            self.warnings.append(text)
+            click.echo(f"warning: {text}", err=True)
 
     def broken_off(self) -> None:
         """Say what is there of a run that did not come to its end."""
@@ -131,12 +141,14 @@ def experiment_command(name: str) -> Callable[[Callable[[Job], None]], click.Com
             progress.enable(not quiet)
             job = Job(name, experiment, overrides, out, not no_figures, quiet)
             job.start()
-            try:
-                step(job)
-                job.finish()
-            except BaseException:  # Ctrl-C too
-                job.broken_off()
-                raise
+            with warnings.catch_warnings():
+                warnings.showwarning = job.warn
+                try:
+                    step(job)
+                    job.finish()
+                except BaseException:  # Ctrl-C too
+                    job.broken_off()
+                    raise
 
         return command
 

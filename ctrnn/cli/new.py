@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ctrnn.errors import UsageError
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, writing
 
 TEMPLATE = """\
 # An experiment: dr/dt = F(t, r, w, x). Every table but [field] and [problem] may be left out.
@@ -28,12 +28,29 @@ a = 0.7
 b = 0.8
 s = 12.5
 
-[[inputs]]                       # one table a channel. Kinds: constant, sampled, pulse, step, sine,
-                                 # noise, csv, and sum and product of `terms`
+[[inputs]]                       # one table a channel, of a kind below; the keys are the arguments of ctrnn.inputs
 kind = "pulse"
 onset = 10.0
 width = 30.0
 amplitude = 0.5
+
+# The kinds, with their keys; those with = have that value if left out:
+#   constant   values
+#   sampled    times, values, interpolation = "hold" (or "linear", "cubic")
+#   csv        file, time, columns, interpolation = "hold": columns of a CSV file, named in its first line
+#   pulse      onset, width, amplitude = 1.0
+#   step       onset, amplitude = 1.0
+#   sine       frequency, amplitude = 1.0, phase = 0.0, offset = 0.0
+#   noise      dt, sd, seed, size = 1, interpolation = "hold": one fixed path of normal values
+#   sum        terms = [ { kind = "sine", frequency = 0.2 }, { kind = "step", onset = 2.0 } ]
+#   product    terms, likewise
+# An input from a file beside this one, in place of the pulse:
+#   [[inputs]]
+#   kind = "csv"
+#   file = "stimulus.csv"
+#   time = "ms"
+#   columns = ["current"]
+#   interpolation = "linear"
 
 # [data]                         # a CSV file with a header, beside this file
 # file = "measured.csv"
@@ -42,7 +59,7 @@ amplitude = 0.5
 
 [problem]
 r0 = { v = -1.2, u = -0.62 }     # or a number, a list, "data" (its first row),
-                                 # { seed = 1, sd = 0.5 }
+                                 # { seed = 1, sd = 0.5 } for normal values
 t_span = [0.0, 60.0]
 
 [objective]                      # Σ_k a_k ℓ(o(t_k), y_k); without `at` it is ∫ a(t) ℓ(o, y) dt
@@ -62,9 +79,9 @@ atol = 1e-10
 # points = 501                   # rows of the saved solution
 
 [gradient]
-method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint-backsolve,
-                                 # adjoint-interpolate, rflo, autograd, complex-step,
-                                 # central-difference
+method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint-checkpoint,
+                                 # adjoint-backsolve, adjoint-interpolate, autograd, complex-step,
+                                 # central-difference; the approximations tbptt, rflo
 
 [compare]                        # reference = "autograd" in place of the complex step
 methods = [
@@ -73,7 +90,7 @@ methods = [
   "adjoint",
   { name = "rtrl", block = 7 },
   "rtrl-continuous",
-  "adjoint-backsolve",
+  "adjoint-interpolate",         # adjoint-backsolve: only where r can be run backwards, as here it cannot
 ]
 
 [fit]
@@ -84,12 +101,18 @@ transform = "log"                # stay positive; "none", or a table by paramete
 max_iterations = 50
 # learning_rate = 0.01           # of adam
 
-[equilibrium]                    # at rest under the input at t0
-guess = [-1.2, -0.6]
+[equilibrium]                    # F(t, r, w, x) = 0
+guess = { v = -1.2, u = -0.6 }   # where the search starts: by state, a list, or a number; r0 if left out
+# x = [0.5]                      # the input that is held; x(t) if left out
+# t = 0.0                        # the time; t0 if left out
 
-# [figures]                      # all that apply, if left out; or some of: trajectory,
-# show = ["trajectory"]          # phase-portrait, gradient-agreement, leak-only, read-out, fit,
-                                 # fit-history, spectrum
+[figures]                        # axis labels; by state, input or output
+time = "t (ms)"
+time_unit = "ms"                 # for rates, in 1/ms
+labels = { v = "potential v", i = "current i" }
+# loss = "loss (mV²)"
+# show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, phase-portrait,
+                                 # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum
 
 # A network in place of equations:
 #   [field]
@@ -100,7 +123,18 @@ guess = [-1.2, -0.6]
 #   gain = 1.2
 #   seed = 0
 #   form = "state"               # (−r + W φ(r) + U x + b)/tau; "rate": φ outside
+#   tau = 1.0                    # or a list, one a unit
+#   mask, dale, train_tau        # see ctrnn.RateNetwork
 #   [field.parameters]           # W, U, b as lists of lists, where they are not to be random
+# A trained read-out of it, against the columns y1 and y2 of a file:
+#   [data]
+#   file = "measured.csv"
+#   time = "seconds"
+#   columns = ["y1", "y2"]
+#   [objective]
+#   target = "data"
+#   at = "data"
+#   readout = { size = 2, seed = 1 }
 """
 
 
@@ -111,6 +145,6 @@ def command(file: Path, force: bool) -> None:
     """Write a commented template of an experiment to FILE."""
     if file.exists() and not force:
         raise UsageError("FILE", given=str(file), allowed="a new file", hint="--force to write over it")
-    with atomic_path(file) as temporary:
+    with writing("FILE", file), atomic_path(file) as temporary:
         temporary.write_text(TEMPLATE, encoding="utf-8")
     click.echo(f"{file} (next: ctrnn run {file})")

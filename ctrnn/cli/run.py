@@ -43,7 +43,7 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
         yield f"fit by {name}", text if one.converged else f"{text}; not converged"
     if "equilibrium" in results:
         eq = results["equilibrium"]
-        yield "equilibrium", f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"
+        yield "equilibrium", eq.kind if "stable" in eq.kind else f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"
 
 
 command = experiment_command("run")(run)

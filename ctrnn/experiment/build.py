@@ -6,7 +6,6 @@ with the line and the key of the experiment file that it came from.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError, nearest
 from ctrnn.experiment import schema as s
+from ctrnn.experiment.build_field import field
 from ctrnn.experiment.build_objective import objective
 from ctrnn.experiment.build_signals import signal
 from ctrnn.experiment.examples import examples_folder
@@ -60,26 +60,7 @@ class Experiment:
     @cached_property
     def field(self) -> Any:
         """The vector field F."""
-        import ctrnn
-
-        spec = self.spec.field
-        if isinstance(spec, s.EquationsField):
-            keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
-            with self.at("field", **keys):  # the library calls the equation of r "dr/dt"
-                field = ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
-            self._used(spec)
-            return field
-        with self.at("field"):
-            options = spec.model_dump(exclude={"kind", "parameters"})
-            for key in ("mask", "dale", "tau"):
-                if isinstance(options[key], list):
-                    options[key] = np.array(self.rectangular(options[key], ("field", key)))
-            network = ctrnn.RateNetwork(options.pop("n"), **options)
-            if not spec.parameters:
-                return network
-            with self.at("field", "parameters"):
-                arrays = {k: self.rectangular(v, ("field", "parameters", k)) for k, v in spec.parameters.items()}
-                return network.with_parameters(**arrays)
+        return field(self)
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -217,7 +198,7 @@ class Experiment:
         if isinstance(guess, dict):
             return self.by_state(guess, path)
         if isinstance(guess, list) and len(guess) != n:
-            raise self.fault(path, allowed=f"{n} numbers, one for each state")
+            raise self.fault(path, allowed=f"a number, or one for each state ({n})")
         return np.broadcast_to(np.array(guess, float), n).copy()
 
     @property
@@ -229,21 +210,12 @@ class Experiment:
             return {"t": t, "x": problem.x(t) if size else None}
         x = np.atleast_1d(np.array(spec.x, float))
         if len(x) != size:
-            names = f" ({', '.join(problem.field.input_names[:8])})" if size else ""
-            raise self.fault(("equilibrium", "x"), allowed=f"{size} numbers, one for each input{names}")
+            names = ", ".join(problem.field.input_names[:8])
+            allowed = f"one number for each input: {names}" if size else "no key x: the field has no inputs"
+            raise self.fault(("equilibrium", "x"), allowed=allowed)
         return {"t": t, "x": x}
 
     # --- helpers ---
-
-    def _used(self, spec: s.EquationsField) -> None:
-        """A fault for a parameter that occurs in no equation: most often a slip of the pen."""
-        used = {name for text in spec.equations.values() for name in re.findall(r"[^\W\d]\w*", text)}
-        for name in spec.parameters:
-            if name not in used:
-                others = [other for other in spec.parameters if other in used]
-                near = nearest(name, others) or next((f"did you mean {k!r}?" for k in others if k in name), "")
-                allowed = f"a parameter of the equations: {', '.join(others) or 'none'}"
-                raise self.fault(("field", "parameters", name), given=name, allowed=allowed, hint=near)
 
     def table(self, path: KeyPath) -> Table:
         """The data; a fault at ``path`` where the file has none."""

@@ -103,7 +103,10 @@ class Source:
 
     def paths(self) -> list[KeyPath]:
         """Every key path that the file or an override gives."""
-        return [*self.lines, *self.overridden]
+        inside = [
+            (*path, key) for path in self.overridden if isinstance(table := self.given(path), dict) for key in table
+        ]
+        return [*self.lines, *self.overridden, *inside]
 
     def given(self, path: KeyPath) -> Any:
         """The value at a key path, or :class:`Nothing`."""
@@ -157,7 +160,9 @@ def _fault(source: Source, details: Any) -> LocatedError:
         value = source.given(path)
         if context["discriminator"] == "kind_of()" and isinstance(value, dict):
             kind = value.get("kind")
-            hint = f'interpolation = "{kind}"; kind names the signal' if kind in INTERPOLATIONS else nearest(kind, options)
+            hint = (
+                f'interpolation = "{kind}"; kind names the signal' if kind in INTERPOLATIONS else nearest(kind, options)
+            )
             return source.fault((*path, "kind"), allowed=", ".join(options), hint=hint)
         if context["discriminator"] == "kind_of()":
             return source.fault(path, allowed="a table with kind = " + ", ".join(options))

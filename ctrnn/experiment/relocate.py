@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from ctrnn.errors import UsageError
 from ctrnn.experiment.load import Source
 from ctrnn.experiment.locate import KeyPath, LocatedError
+from ctrnn.experiment.schema import known_keys
 
 #: What the library advises in Python, and the same as keys of a file.
 WORDS = [
+    (r"got None\b", "got nothing"),
     (r"ctrnn\.inputs\.stack\(.*?\)[^;.]*", "a list of tables, [[inputs]], one a channel"),
     (
         r"ctrnn\.inputs\.Sampled\(times, values\) for data in time, or at=times",
         'a table with kind = "sampled", or the key at',
     ),
     (r"ctrnn\.inputs\.Sampled\(times, values\)", 'a table with kind = "sampled"'),
-    (r'RTRL\(mode="continuous"\)', '"rtrl-continuous"'),
-    (r'Adjoint\(mode="(\w+)"\)', r'"adjoint-\1"'),
+    (r"""RTRL\(mode=["']continuous["']\)""", '"rtrl-continuous"'),
+    (r"""Adjoint\(mode=["'](\w+)["']\)""", r'"adjoint-\1"'),
     (r"method='([\w-]+)'", r'method = "\1"'),
     (r"solver='([\w:]+)'", r'solver.name = "\1"'),
     (r"'(scipy:\w+)'", r'"\1"'),
@@ -41,7 +43,7 @@ WORDS = [
     (r"field\.project\(W\)", "the signs that dale asks for"),
 ]
 #: Words in the name of an argument that say of what kind it is, not which one.
-KINDS = {"parameter", "state", "array"}
+KINDS = {"parameter", "state", "array", "dt"}  # "dr/dt" names the equation of r
 
 
 def in_file_words(text: str) -> str:
@@ -68,6 +70,8 @@ def relocated(source: Source, section: KeyPath, keys: Mapping[str, KeyPath], err
             path = keys[word]
         elif inside:
             path = min(inside, key=len)
+        elif len(path) == 1 and word in known_keys(path[0]):
+            path = (*path, word)
     message = str(error)
     told = {*map(str, path), *keys, *KINDS}
     if all(word in told or word.isdigit() for word in words):  # the place says it already
@@ -75,9 +79,7 @@ def relocated(source: Source, section: KeyPath, keys: Mapping[str, KeyPath], err
     return source.fault(path, allowed=error.allowed, hint=error.hint).saying(in_file_words(message))
 
 
-def blamed(
-    error: LocatedError, overrides: Sequence[str], attempt: Callable[[Sequence[str]], object]
-) -> LocatedError:
+def blamed(error: LocatedError, overrides: Sequence[str], attempt: Callable[[Sequence[str]], object]) -> LocatedError:
     """The error, said of the ``--set`` without which the file is right, where there is one.
 
     attempt: does with some overrides what failed with all of them.

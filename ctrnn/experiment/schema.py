@@ -170,8 +170,10 @@ MethodName = Literal[
     "rtrl",
     "rtrl-continuous",
     "adjoint",
+    "adjoint-checkpoint",
     "adjoint-backsolve",
     "adjoint-interpolate",
+    "tbptt",
     "rflo",
     "autograd",
     "complex-step",
@@ -282,3 +284,10 @@ class ExperimentSpec(Section):
     fit: FitSpec | None = None
     equilibrium: EquilibriumSpec | None = None
     figures: FiguresSpec = FiguresSpec()
+
+
+def known_keys(section: str | int) -> frozenset[str]:
+    """The keys that a table may have, where it is of one kind only."""
+    models: dict[str | int, type[Section]]
+    models = {"problem": ProblemSpec, "data": Data, "objective": ObjectiveSpec, "solver": SolverSpec, "fit": FitSpec}
+    return frozenset(models[section].model_fields) if section in models else frozenset()

@@ -93,6 +93,18 @@ class ProductSignal(Section):
     terms: Annotated[list[Signal], Field(min_length=1)]
 
 
+#: The table of each kind, by its name.
+KINDS: dict[str, type[Section]] = {
+    "constant": ConstantSignal,
+    "sampled": SampledSignal,
+    "csv": CsvSignal,
+    "pulse": PulseSignal,
+    "step": StepSignal,
+    "sine": SineSignal,
+    "noise": NoiseSignal,
+    "sum": SumSignal,
+    "product": ProductSignal,
+}
 Signal = Annotated[
     Annotated[ConstantSignal, Tag("<constant>")]
     | Annotated[SampledSignal, Tag("<sampled>")]

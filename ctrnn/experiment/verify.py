@@ -15,8 +15,8 @@ import numpy as np
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.drawable import lacking, steps_of
-from ctrnn.experiment.locate import LocatedError
-from ctrnn.experiment.methods import gradient_methods
+from ctrnn.experiment.locate import KeyPath, LocatedError
+from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
 
 SHARE = 1e-3  # of the time span
@@ -36,13 +36,17 @@ def verify(e: Experiment, steps: Collection[str]) -> None:
 def _verify(e: Experiment, steps: Collection[str]) -> None:
     for step in ("gradient", "compare", "fit"):
         if step in steps:
-            if step != "gradient":
-                e.require(step)
             e.require("objective", "for the gradient" if step == "gradient" else f"for the step {step}")
+    for step in ("compare", "fit"):
+        if step in steps:
+            e.require(step)
     _ = e.problem
     _solver(e)
     if "gradient" in steps:
-        _gradient(e)
+        (method,) = gradient_methods(e.spec, "gradient")
+        _gradient(e, method, ("gradient", "method"))
+    if "compare" in steps and e.spec.compare and e.spec.compare.reference:
+        _gradient(e, gradient_method(e.spec.compare.reference), ("compare", "reference"))
     if "fit" in steps:
         _fit(e)
     if "equilibrium" in steps:
@@ -58,12 +62,11 @@ def _solver(e: Experiment) -> None:
         _try(ctrnn.simulate, short, save_at=list(short.t_span), **e.limited_solver)
 
 
-def _gradient(e: Experiment) -> None:
+def _gradient(e: Experiment, method: Any, key: KeyPath) -> None:
     import ctrnn
 
-    (method,) = gradient_methods(e.spec, "gradient")
     if method != "central-difference":  # it takes any solver and field, and its time
-        with e.solving(method=("gradient", "method")):
+        with e.solving(method=key):
             _try(ctrnn.gradient, _short(e), method=method, **e.limited_solver)
 
 
@@ -72,7 +75,9 @@ def _fit(e: Experiment) -> None:
 
     options, short = e.fit_options, _short(e) if e.spec.objective else None
     for method in gradient_methods(e.spec, "fit"):
-        with e.solving("fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")):
+        with e.solving(
+            "fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")
+        ):
             _try(learning.fit, short, method=method, **options | {"max_iterations": 1})
 
 
@@ -81,7 +86,7 @@ def _figures(e: Experiment) -> None:
     for k, kind in enumerate(e.spec.figures.show or []):
         lacks = lacking(e, kind, steps_of(e.spec))
         if lacks:
-            raise e.fault(("figures", "show", k), allowed=f"this with {lacks}")
+            raise e.fault(("figures", "show", k)).saying(f"{kind} cannot be drawn: it takes {lacks}")
     known = [*e.field.state_names, *e.field.input_names, *e.output_names]
     for name in e.spec.figures.labels:
         if name not in known:

@@ -43,6 +43,17 @@ class Kernel:
         return alone, self.index[alone], shared, self.index[shared]
 
 
+@dataclass(frozen=True)
+class SecondKernel:
+    """The compiled functions of second order (JVP and SECOND of ctrnn.kernels.abi), made when first asked for."""
+
+    jvp: int
+    second: int
+    extra: tuple[int, ...] = ()  # ctx entries behind those of the Kernel
+    scratch: int = 0  # doubles of scratch
+    keep: tuple[Any, ...] = ()
+
+
 @dataclass
 class Bound:
     """A field at given parameters and inputs, ready for the compiled loops; owns the memory behind the addresses."""
@@ -177,6 +188,15 @@ class Field(ABC):
     def kernel_vector(self) -> Array:
         """The parameters (and constants) as the compiled functions want them."""
 
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        """The compiled functions of second order; raises UsageError where a field has none."""
+        raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
+
+    def kernel_direction(self, vector: Array) -> Array:
+        """A change (m,) of the flat vector as a change of ``kernel_vector``."""
+        return np.array(vector, dtype=float)
+
     @abstractmethod
     def torch_function(self) -> Callable[..., Any]:
         """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
@@ -276,7 +296,8 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_module", "kernel", "_point_bound")}
+        compiled = ("_module", "kernel", "second_kernel", "_point_bound")
+        return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))

@@ -57,10 +57,15 @@ class Cell:
         """Whether the partial derivatives depend on the pre-activations."""
         return bool(self.module.NEEDS_U)
 
-    def _write(self) -> str:
+    @cached_property
+    def second_module(self) -> Any:
+        """The compiled loops source_tangent, rate_tangent and curvature, of second order."""
+        return codegen.module(f"Cell, second order\n{self.recipe()}", self._write_second)
+
+    def _expressions(self) -> tuple[list[Any], list[Any], list[Any], Any, list[Any]]:
+        """The symbols z, u, θ, and h and G in them."""
         import sympy
 
-        from ctrnn.fields.derivatives import derivative
         from ctrnn.fields.expressions import parse
 
         every = self.states + self.preactivations + self.thetas
@@ -68,6 +73,67 @@ class Cell:
         z, u, th = ([symbol[k] for k in ks] for ks in (self.states, self.preactivations, self.thetas))
         h = parse(self.source, {k: symbol[k] for k in self.states}, where="source")
         G = [parse(text, symbol, where=f"d{name}/dt") for name, text in zip(self.states, self.rates, strict=True)]
+        return z, u, th, h, G
+
+    def _write_second(self) -> str:
+        """For ctrnn.kernels.network_second: q are the rows z, u, θ; δ is the derivative along dq."""
+        import sympy
+
+        from ctrnn.fields.derivatives import derivative
+
+        z, u, th, h, G = self._expressions()
+        q = [*z, *u, *th]
+        A, B, C = len(z), len(u), len(th)
+        dq = [sympy.Symbol(f"d_{k}", real=True) for k in range(len(q))]
+        K = [sympy.Symbol(f"K_{a}", real=True) for a in range(A)]
+        names = {s: f"q[{k}, i]" for k, s in enumerate(q)} | {s: f"dq[{k}, i]" for k, s in enumerate(dq)}
+        names |= {s: f"K[{a}, i]" for a, s in enumerate(K)}
+
+        def along(e: Any, count: int) -> Any:
+            return sum((derivative(e, q[k]) * dq[k] for k in range(count)), sympy.S.Zero)
+
+        def loop(head: str, views: dict[str, int], targets: list[str], values: list[Any]) -> str:
+            lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views.items() if rows]
+            inner = codegen.assignments(targets, values, "numba", names)
+            decorator = '@cfunc(types.void(*[types.int64] * 5), cache=True, error_model="numpy")'
+            return codegen.function(f"def {head}", [*lines, "for i in range(n):", *codegen.indented(inner)], decorator)
+
+        def pulled(variables: list[Any]) -> list[Any]:
+            """Σ_a K_a ∂G_a/∂v"""
+            return [sum((K[a] * derivative(G[a], v) for a in range(A)), sympy.S.Zero) for v in variables]
+
+        def second(variables: list[Any]) -> list[Any]:
+            """Σ_a K_a δ(∂G_a/∂v)"""
+            return [
+                sum((K[a] * along(derivative(G[a], v), A + B + C) for a in range(A)), sympy.S.Zero) for v in variables
+            ]
+
+        slopes = [derivative(h, v) for v in z]
+        curvature = [*pulled(u), *second(u), *second(z), *slopes, *(along(e, A) for e in slopes), *second(th)]
+        every = {"q": A + B + C, "dq": A + B + C}
+        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))
+        source += loop(
+            "source_tangent(n, q_, dq_, s_, ds_)", every | {"s": 1, "ds": 1}, ["s[0, i]", "ds[0, i]"], [h, along(h, A)]
+        )
+        source += loop(
+            "rate_tangent(n, q_, dq_, out_, a)",
+            every | {"out": A},
+            [f"out[{a}, i]" for a in range(A)],
+            [along(e, A + B + C) for e in G],
+        )
+        return source + loop(
+            "curvature(n, q_, dq_, K_, out_)",
+            every | {"K": A, "out": len(curvature)},
+            [f"out[{k}, i]" for k in range(len(curvature))],
+            curvature,
+        )
+
+    def _write(self) -> str:
+        import sympy
+
+        from ctrnn.fields.derivatives import derivative
+
+        z, u, th, h, G = self._expressions()
 
         numba = {s: f"z_{i}" for i, s in enumerate(z)} | {s: f"u_{i}" for i, s in enumerate(u)}
         numba |= {s: f"th_{i}" for i, s in enumerate(th)}

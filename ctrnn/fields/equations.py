@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields import codegen
-from ctrnn.fields.base import Array, Field, Kernel, as_mapping, checked_array, checked_names
+from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, as_mapping, checked_array, checked_names
 
 
 class Equations(Field):
@@ -162,6 +162,63 @@ class Equations(Field):
         source += compiled("ACCUMULATE", "accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_)", accumulate)
         source += compiled("JACOBIAN", "jacobian(ctx_, t, r_, w_, x_, J_)", jacobian)
         return source + codegen.function("def torch_field(t, r, w, x=None)", torch)
+
+    def _second_source(self) -> str:
+        """JVP and SECOND: with q = (r, w), the sums of ∂F_i/∂q_a δq_a and of K_i ∂²F_i/∂q_a∂q_b δq_b over what is not zero."""
+        from ctrnn.fields.derivatives import derivative
+
+        F, symbol = self.expressions(), self.symbols()
+        q = [symbol[k] for k in self.state_names + self.parameter_names]
+        n, m, nx = self.n, self.m, self.input_size
+        names = {s: f"r[{a}]" if a < n else f"w[{a - n}]" for a, s in enumerate(q)} | {symbol["t"]: "t"}
+        names |= {symbol[k]: f"x[{i}]" for i, k in enumerate(self.input_names)}
+        step = [f"dr[{a}]" if a < n else f"dw[{a - n}]" for a in range(n + m)]
+        first = {(i, a): derivative(e, q[a]) for i, e in enumerate(F) for a in range(n + m) if q[a] in e.free_symbols}
+        second = {
+            (i, a, b): twice
+            for (i, a), e in first.items()
+            for b in range(a, n + m)
+            if q[b] in e.free_symbols and (twice := derivative(e, q[b])) != 0
+        }
+        shapes = {"r": n, "w": m, "x": nx, "dr": n, "dw": m}
+        load = [f"{name} = doubles({name}_, {size})" for name, size in shapes.items() if size]
+
+        def entries(letter: str, of: dict[Any, Any]) -> tuple[dict[Any, str], list[str]]:
+            written = {key: "_".join([letter, *map(str, key)]) for key in of}
+            return written, codegen.assignments(list(written.values()), list(of.values()), "numba", names)
+
+        written, lines = entries("F", first)
+        jvp = [*load, f"out = doubles(out_, {n})", *lines]
+        for i in range(n):
+            terms = [f"{name} * {step[a]}" for (k, a), name in written.items() if k == i]
+            jvp.append(f"out[{i}] = {' + '.join(terms) or '0.0'}")
+
+        written, lines = entries("F", second)
+        turned = [*load, f"K = doubles(K_, {n})", f"R = doubles(R_, {n})", *([f"G = doubles(G_, {m})"] if m else [])]
+        turned += lines
+        for c in range(n + m):
+            terms = [f"K[{i}] * {name} * {step[b]}" for (i, a, b), name in written.items() if a == c]
+            terms += [f"K[{i}] * {name} * {step[a]}" for (i, a, b), name in written.items() if b == c and a != c]
+            if c < n:
+                turned.append(f"R[{c}] = {' + '.join(terms) or '0.0'}")
+            elif terms:
+                turned.append(f"G[{c - n}] += {' + '.join(terms)}")
+
+        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self._recipe().splitlines())))
+        source += "from ctrnn.kernels.abi import JVP, SECOND\n"
+        for slot, head, body in (
+            ("JVP", "jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_)", jvp),
+            ("SECOND", "second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_)", turned),
+        ):
+            source += codegen.function(
+                f"def {head}", body, f'@cfunc(SIGNATURES[{slot}], cache=True, error_model="numpy")'
+            )
+        return source
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
+        return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
     def kernel(self) -> Kernel:

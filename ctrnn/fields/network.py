@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, Kernel, checked_array
+from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
 
 
@@ -189,6 +189,26 @@ class RateNetwork(Field):
         p = self.parameters
         extended = np.concatenate([p["W"], p["U"], p["b"][:, None]], axis=1)
         tau = np.broadcast_to(self.tau, (self.n,))
+        return np.concatenate([extended.ravel(), tau])
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        from ctrnn.kernels import network_second
+
+        cell, n, nx = self.cell, self.n, self.input_size
+        A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
+        made = cell.second_module
+        addresses = (made.source_tangent.address, made.rate_tangent.address, made.curvature.address)
+        jvp, second = network_second.addresses()
+        return SecondKernel(
+            jvp, second, addresses, network_second.scratch_size(n, A, B, C, nx), keep=(made, network_second)
+        )
+
+    def kernel_direction(self, vector: Array) -> Array:
+        d = self.unflatten(vector)
+        W = d["W"] if self.mask is None else d["W"] * self.mask
+        extended = np.concatenate([W, d["U"], d["b"][:, None]], axis=1)
+        tau = np.broadcast_to(d.get("tau", 0.0), (self.n,))
         return np.concatenate([extended.ravel(), tau])
 
     def torch_function(self) -> Callable[..., Any]:

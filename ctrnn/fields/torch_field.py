@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, Kernel, checked_array, checked_names
+from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array, checked_names
 
 
 class TorchField(Field):
@@ -126,6 +126,19 @@ class TorchField(Field):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_pending": Pending()}
 
+    def _rate(self) -> Callable[..., Any]:
+        """F(t, r, w, x) with w a flat tensor (m,)."""
+        import torch
+
+        f, shapes = self._function, [(k, v.shape, v.size) for k, v in self.parameters.items()]
+
+        def rate(t: float, r: Any, w: Any, x: Any) -> Any:
+            parts = torch.split(w, [size for _, _, size in shapes]) if shapes else ()
+            named = {k: part.reshape(shape) for (k, shape, _), part in zip(shapes, parts, strict=True)}
+            return f(torch.tensor(t, dtype=torch.float64), r, named, x)
+
+        return rate
+
     @cached_property
     def kernel(self) -> Kernel:
         import torch
@@ -133,19 +146,8 @@ class TorchField(Field):
         from ctrnn.kernels import abi
         from ctrnn.kernels.abi import view
 
-        f, n, m, nx = self._function, self.n, self.m, self.input_size
-        shapes = [(k, v.shape, v.size) for k, v in self.parameters.items()]
-
-        def named(w: Any) -> dict[str, Any]:
-            parts = torch.split(w, [size for _, _, size in shapes]) if shapes else ()
-            return {k: part.reshape(shape) for (k, shape, _), part in zip(shapes, parts, strict=True)}
-
-        def tensor(address: int, *shape: int) -> Any:
-            # a copy: what torch keeps must not change under it
-            return torch.from_numpy(view(address, *shape).copy())
-
-        def rate(t: float, r: Any, w: Any, x: Any) -> Any:
-            return f(torch.tensor(t, dtype=torch.float64), r, named(w), x)
+        n, m, nx = self.n, self.m, self.input_size
+        rate, tensor = self._rate(), _tensor_at
 
         def field(ctx: int, t: float, r: int, w: int, x: int, out: int) -> None:
             with torch.no_grad():
@@ -184,6 +186,52 @@ class TorchField(Field):
         functions = [abi.callback(slot, self._pending.guard(body, out)) for slot, body, out in bodies]
         table = np.array([abi.address_of(c) for c in functions] + [0], dtype=np.int64)
         return Kernel(table, groups=1, columns=m, index=np.arange(m), keep=tuple(functions))
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        import torch
+
+        from ctrnn.kernels import abi
+        from ctrnn.kernels.abi import view
+
+        n, m, nx = self.n, self.m, self.input_size
+        rate, tensor = self._rate(), _tensor_at
+
+        def point(t: float, r: int, w: int, x: int, dr: int, dw: int) -> tuple[Any, Any, Any]:
+            x_ = tensor(x, nx)
+            return lambda r, w: rate(t, r, w, x_), (tensor(r, n), tensor(w, m)), (tensor(dr, n), tensor(dw, m))
+
+        def jvp(ctx: int, t: float, r: int, w: int, x: int, dr: int, dw: int, out: int) -> None:
+            with torch.no_grad():
+                view(out, n)[:] = torch.func.jvp(*point(t, r, w, x, dr, dw))[1].numpy()
+
+        def second(ctx: int, t: float, r: int, w: int, x: int, dr: int, dw: int, K: int, R: int, G: int) -> None:
+            function, at, along = point(t, r, w, x, dr, dw)
+            K_ = tensor(K, n)
+
+            def pulled(*at: Any) -> Any:
+                pull: Any = torch.func.vjp(function, *at)
+                return pull[1](K_)
+
+            rows, columns = torch.func.jvp(pulled, at, along)[1]
+            view(R, n)[:] = rows.detach().numpy()
+            view(G, m)[:] += columns.detach().numpy()
+
+        bodies: list[tuple[int, Any, Any]] = [
+            (abi.JVP, jvp, lambda *a: view(a[-1], n)),
+            (abi.SECOND, second, lambda *a: view(a[-2], n)),
+        ]
+        functions = [abi.callback(slot, self._pending.guard(body, out)) for slot, body, out in bodies]
+        return SecondKernel(abi.address_of(functions[0]), abi.address_of(functions[1]), keep=tuple(functions))
+
+
+def _tensor_at(address: int, *shape: int) -> Any:
+    """A copy of the array at an address: what torch keeps must not change under it."""
+    import torch
+
+    from ctrnn.kernels.abi import view
+
+    return torch.from_numpy(view(address, *shape).copy())
 
 
 def _module_call(module: Any, with_input: bool) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.gradients.gradient import Gradient, result
-from ctrnn.gradients.replay import field_inputs, recorded, replay, within_mask
+from ctrnn.gradients.replay import field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.problem import Problem, Settings
 
 
@@ -31,7 +31,9 @@ class Autograd:
         steps = recorded(problem, settings, self.name)
         w = {k: torch.tensor(v, requires_grad=True) for k, v in problem.field.parameters.items()}
         r0 = torch.tensor(problem.r0, requires_grad=True)
-        states, stages = replay(steps, field_inputs(problem), w, r0)
+        function = field_inputs(problem)
+        matrices = newton_matrices(steps, function, problem.field.parameters)
+        states, stages = replay(steps, function, w, r0, matrices)
         outputs, seeds = states, steps.jumps
         if steps.sources.size:
             outputs, seeds = stages, steps.sources.reshape(-1, problem.field.n)

@@ -21,7 +21,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
-from ctrnn.gradients.replay import Steps, field_inputs, recorded, replay, within_mask
+from ctrnn.gradients.replay import Steps, field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.gradients.scales import parameter_scales, typical
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
@@ -45,6 +45,7 @@ class ComplexStep:
         steps = recorded(problem, settings, self.name)
         n, m = problem.field.n, problem.field.m
         function = field_inputs(problem)
+        matrices = newton_matrices(steps, function, problem.field.parameters)
         shapes = [(k, v.shape, v.size) for k, v in problem.field.parameters.items()]
         # entries of [w, r0], and for each the direction in which it is moved
         point = torch.from_numpy(np.concatenate([problem.field.vector, problem.r0])).to(torch.complex128)
@@ -55,7 +56,7 @@ class ComplexStep:
         def moved(direction: torch.Tensor) -> torch.Tensor:
             parts = torch.split(point + 1j * EPSILON * direction, [size for _, _, size in shapes] + [n])
             w = {k: part.reshape(shape) for (k, shape, _), part in zip(shapes, parts, strict=False)}
-            states, stages = replay(steps, function, w, parts[-1])
+            states, stages = replay(steps, function, w, parts[-1], matrices)
             outputs = stages if steps.sources.size else states
             if not keep.size:
                 return torch.zeros((), dtype=torch.float64)

@@ -60,14 +60,18 @@ class DiscreteRun:
         Raises what the solver raises, and NotFiniteError for a loss that is not finite.
         """
         for record in self._run.blocks(capacity):
-            if record.r.shape[1] > self.n:
-                record = record._replace(
-                    r=np.ascontiguousarray(record.r[:, : self.n]),
-                    stage_r=np.ascontiguousarray(record.stage_r[:, :, : self.n]),
-                )
-            part = self.losses.block(record)
-            check_finite(part.loss, part.jumps, part.sources)
-            yield record, part
+            yield self.share(record)
+
+    def share(self, record: Record) -> tuple[Record, Part]:
+        """A record of steps without the integrated loss, and its part of the losses; raises NotFiniteError."""
+        if record.r.shape[1] > self.n:
+            record = record._replace(
+                r=np.ascontiguousarray(record.r[:, : self.n]),
+                stage_r=np.ascontiguousarray(record.stage_r[:, :, : self.n]),
+            )
+        part = self.losses.block(record)
+        check_finite(part.loss, part.jumps, part.sources)
+        return record, part
 
     def pull(self, record: Record, part: Part, rows: Array, G: Array) -> None:
         """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
@@ -99,6 +103,11 @@ class DiscreteRun:
                 np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
             )
         self._pulled += steps * self.s
+
+    @property
+    def integration(self) -> Integration:
+        """The run of the stepper; of [r | l] where the loss is in the step test."""
+        return self._run
 
     @property
     def stats(self) -> Stats:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ctrnn.fields.torch_field import TorchField
 from ctrnn.problem import Problem, Settings
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
+
+if TYPE_CHECKING:
+    from ctrnn.gradients.certificate import Certificate
 from ctrnn.trials import Trials
 
 
@@ -45,6 +48,8 @@ class Gradient:
     method: str
     #: names the entries of the vector; made when asked for, as there may be millions
     labels: Callable[[], list[str]] = list
+    #: what stands behind the number, with certify=True (ctrnn.gradients.certificate)
+    certificate: Certificate | None = None
 
     def __repr__(self) -> str:
         lines = [f"Gradient by {self.method}: loss = {self.loss:.10g}"]
@@ -56,7 +61,8 @@ class Gradient:
                 for name, value in self.parameters.items()
             ]
         lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
-        return "\n".join([*lines, f"  {self.stats}"])
+        lines.append(f"  {self.stats}")
+        return "\n".join(lines if self.certificate is None else [*lines, self.certificate.text])
 
 
 class Method(Protocol):
@@ -93,8 +99,10 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rtrl": ("rtrl", "RTRL", {}),
     "rtrl-continuous": ("rtrl", "RTRL", {"mode": "continuous"}),
     "adjoint": ("adjoint", "Adjoint", {}),
+    "adjoint-checkpoint": ("adjoint", "Adjoint", {"mode": "checkpoint"}),
     "adjoint-backsolve": ("adjoint", "Adjoint", {"mode": "backsolve"}),
     "adjoint-interpolate": ("adjoint", "Adjoint", {"mode": "interpolate"}),
+    "tbptt": ("truncated", "TruncatedBPTT", {}),
     "rflo": ("online", "RFLO", {}),
     "autograd": ("autograd", "Autograd", {}),
     "complex-step": ("differences", "ComplexStep", {}),
@@ -102,6 +110,7 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 _ALSO = {
     "bptt": "adjoint",
+    "checkpoint": "adjoint-checkpoint",
     "continuous-rtrl": "rtrl-continuous",
     "backsolve": "adjoint-backsolve",
     "interpolate": "adjoint-interpolate",
@@ -144,6 +153,7 @@ def gradient(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    certify: bool = False,
 ) -> Gradient:
     """The loss of a problem and its gradient; of ctrnn.Trials, the sums over the trials.
 
@@ -152,8 +162,9 @@ def gradient(
         "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object such as
         ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve")
     solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate
+    certify : check the number by independent routes, at some times its cost (ctrnn.gradients.certificate)
 
-    Returns a Gradient: .loss, .parameters, .vector (m,), .r0 (n,), .readout, .stats.
+    Returns a Gradient: .loss, .parameters, .vector (m,), .r0 (n,), .readout, .stats, .certificate.
 
     Raises UsageError for a problem without objective or a method that the solver does not allow, and the errors of
     ctrnn.simulate.
@@ -169,11 +180,21 @@ def gradient(
     if isinstance(problem, Trials):
         from ctrnn.gradients.trials import trials_gradient
 
+        if certify:
+            raise UsageError(
+                "certify", given=True, allowed="False, for trials", hint="certify one of them: gradient(trials[0], ...)"
+            )
         return trials_gradient(problem, method, settings)
     if not isinstance(problem, Problem):
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
     problem.needs_objective("a gradient")
-    return compute(method_named(method, problem, settings), problem, settings)
+    chosen = method_named(method, problem, settings)
+    found = compute(chosen, problem, settings)
+    if certify:
+        from ctrnn.gradients.certificate import certify as check
+
+        found = replace(found, certificate=check(found, chosen, problem, settings))
+    return found
 
 
 def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:

@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 class Losses:
-    """The objective of a problem, taken block by block in the order of time, for a solution from ``r0``."""
+    """The objective of a problem, for a solution from ``r0``: block by block in the order of time, or from where ``seek`` says."""
 
     def __init__(self, problem: Problem, b: Array, r0: Array) -> None:
         self.objective = problem.needs_objective("a gradient")
@@ -42,7 +42,12 @@ class Losses:
         l, l_r, l_o = self.objective.at_observations(np.tile(self.r0, (self._next, 1)))
         return float(l.sum()), l_r.sum(axis=0), l_o
 
+    def seek(self, t: float) -> None:
+        """The next block starts at t: observations up to t, t included, are behind it."""
+        self._next = int(np.searchsorted(self.problem.observed, t, side="right"))
+
     def block(self, record: Record) -> Part:
+        """The share of the steps that follow the last block, or the time that was sought."""
         n = record.r.shape[1]
         C, s = record.stage_t.shape
         if self.objective.times is None:
@@ -51,8 +56,8 @@ class Losses:
             h = (record.h[:, None] * self.b).ravel()
             l, l_r, l_o = self.objective.rate(record.stage_r.reshape(C * s, n), signals, h)
             return Part(float(h @ l), l_o, np.empty((0, n)), l_r.reshape(C, s, n))
-        observed = self.problem.observed[self._next :]
-        observed = observed[observed <= record.t[-1]]
+        last = int(np.searchsorted(self.problem.observed, record.t[-1], side="right"))
+        observed = self.problem.observed[self._next : last]
         none = np.empty((0, s, n))
         if observed.size == 0:
             return Part(0.0, np.zeros(self.readout_size), np.empty((0, n)), none)

@@ -20,9 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.forward import forward_gradient
-from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.gradient import Gradient, check_finite, result
+from ctrnn.gradients.losses import Part
+from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 
 #: bytes that the cotangents of one block may take
@@ -70,24 +73,55 @@ class RTRL:
 
     def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
         run = DiscreteRun(problem, settings, self.name)
-        n = problem.field.n
-        groups, columns = run.bound.kernel.groups, run.bound.kernel.columns
-        loss, g0, g_o = run.losses.start()
-        g = np.zeros((groups, columns))
-        P = np.zeros((groups, n, columns))  # dr/dw
-        S = np.eye(n)  # dr/dr0
-        for record, part in run.blocks(self.block or default_block(n, groups * columns, run.s)):
-            rows = np.eye(n, n + 1)
-            C = np.zeros((groups, n + 1, columns))
-            run.pull(record, part, rows, C)
-            phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
-            g += lam @ P + C[:, n]
-            g0 += lam @ S
-            P = phi @ P + C[:, :n]
-            S = phi @ S
-            loss += part.loss
-            g_o = g_o + part.readout
-        return result(problem, self.name, loss, run.bound.rows(g[:, None])[0], g0, g_o, run.stats)
+        kernel = run.bound.kernel
+        carried = Carried.at_start(run.n, kernel.groups, kernel.columns, run.losses.readout_size)
+        carried.observe(*run.losses.start())
+        for record, part in run.blocks(self.block or default_block(run.n, kernel.groups * kernel.columns, run.s)):
+            carried.take(run, record, part)
+        vector = run.bound.rows(carried.g[:, None])[0]
+        return result(problem, self.name, carried.loss, vector, carried.g0, carried.g_o, run.stats)
+
+
+@dataclass
+class Carried:
+    """What RTRL carries forward: l and its gradients so far, P = dr/dw (groups, n, columns) and S = dr/dr0 (n, n).
+
+    g (groups, columns) = dl/dw, g0 (n,) = dl/dr0, g_o = dl/d(V, c)
+    """
+
+    loss: float
+    g: Array
+    g0: Array
+    g_o: Array
+    P: Array
+    S: Array
+
+    @classmethod
+    def at_start(cls, n: int, groups: int, columns: int, readout: int) -> Carried:
+        g, P = np.zeros((groups, columns)), np.zeros((groups, n, columns))
+        return cls(0.0, g, np.zeros(n), np.zeros(readout), P, np.eye(n))
+
+    def observe(self, loss: float, l_r: Array, g_o: Array) -> None:
+        """A loss at the present state, with its derivatives; raises NotFiniteError."""
+        check_finite(loss, l_r)
+        self.loss += loss
+        self.g = self.g + l_r @ self.P
+        self.g0 = self.g0 + l_r @ self.S
+        self.g_o = self.g_o + g_o
+
+    def take(self, run: DiscreteRun, record: Record, part: Part) -> None:
+        """A block of recorded steps: Φ and C from n identity rows, λ and c from one more."""
+        n = run.n
+        rows = np.eye(n, n + 1)
+        C = np.zeros((*self.g.shape[:1], n + 1, *self.g.shape[1:]))
+        run.pull(record, part, rows, C)
+        phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
+        self.g = self.g + lam @ self.P + C[:, n]
+        self.g0 = self.g0 + lam @ self.S
+        self.P = phi @ self.P + C[:, :n]
+        self.S = phi @ self.S
+        self.loss += part.loss
+        self.g_o = self.g_o + part.readout
 
 
 def default_block(n: int, entries: int, s: int) -> int:

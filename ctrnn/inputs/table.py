@@ -10,6 +10,9 @@ from pathlib import Path
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs.piecewise import Sampled
 
+_SEPARATE = "commas between the columns and points in the numbers (separated by {}?)"
+_POINT = "0.5 in place of 0,5 (a decimal comma?)"
+
 
 def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: str = "hold") -> Sampled:
     """Columns of a CSV file as an input, a channel each; another column holds the times.
@@ -17,9 +20,10 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
     The first line holds the column names. ``kind`` as in :class:`Sampled`; blank lines are passed
     over.
 
-    Raises UsageError for a file that cannot be read, for a cell that is not a finite number and for
-    a time that does not come after the one before (naming the line and the column);
-    UnknownNameError for a column that is not there.
+    Raises UsageError for a file that cannot be read or is not separated by commas, for two columns of
+    one name, a line of another length than the first, a cell that is not a finite number and a time
+    that does not come after the one before (naming the line and the column); UnknownNameError for a
+    column that is not there.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "counts.csv")
@@ -31,13 +35,14 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
     if not names:
         raise UsageError("columns", given=columns, allowed="the name of a column, or a list of names")
     header, rows = _read(Path(path))
+    _check_header(path, header, [time, *names])
     for argument, name in [("time", time), *(("columns", name) for name in names)]:
         if name not in header:
             raise UnknownNameError(argument, name, header)
     places = [header.index(name) for name in (time, *names)]
-    numbers = [
-        [_number(path, line, header[k], cells[k] if k < len(cells) else "") for k in places] for line, cells in rows
-    ]
+    for line, cells in rows:
+        _check_length(path, line, cells, header, max(places))
+    numbers = [[_number(path, line, header[k], cells[k]) for k in places] for line, cells in rows]
     if not numbers:
         raise UsageError("path", given=str(path), allowed="a CSV file with data below its line of names")
     for (line, _), before, after in zip(rows[1:], numbers[:-1], numbers[1:], strict=True):
@@ -61,7 +66,44 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise UsageError("path", given=str(path), allowed=f"a readable CSV file ({reason})") from error
     if not rows:
         raise UsageError("path", given=str(path), allowed="a CSV file with a line of column names")
-    return [name.strip() for name in rows[0][1]], rows[1:]
+    header = [name.strip() for name in rows[0][1]]
+    while len(header) > 1 and not header[-1]:  # a line that ends on a comma
+        header.pop()
+    return header, rows[1:]
+
+
+def _check_header(path: str | Path, header: list[str], wanted: list[str]) -> None:
+    """Names that occur twice, or that stand in one cell because another separator stands between them."""
+    for name in header:
+        if name and header.count(name) > 1:
+            allowed = "each name once"
+            raise UsageError(f"{path}, line 1", given=f"column {name!r} {header.count(name)} times", allowed=allowed)
+    text = ",".join(header)
+    for mark, word in ((";", "';'"), ("\t", "tabs"), ("|", "'|'"), (" ", "blanks")):
+        cells = {cell.strip(' "') for cell in text.split(mark)}
+        one_cell = len(header) == 1 and mark != " "  # blanks may stand in a name
+        if mark in text and not set(wanted) <= set(header) and (one_cell or cells & set(wanted)):
+            hint = _SEPARATE.format(word)
+            raise UsageError(f"{path}, line 1", given=text, allowed="names separated by commas", hint=hint)
+
+
+def _check_length(path: str | Path, line: int, cells: list[str], header: list[str], last: int) -> None:
+    """As many cells as names; empty ones at the end do not count. ``last`` is the last column that is wanted."""
+    length = len(header)
+    while len(cells) > length and not cells[-1].strip():
+        cells.pop()
+    if len(cells) != length:
+        text = ",".join(cells)
+        hint = ""
+        if len(cells) <= last and ";" not in text:
+            raise UsageError(f"{path}, line {line}, column {header[last]!r}", given="", allowed="a finite number")
+        if ";" in text:
+            hint = _SEPARATE.format("';'")
+        elif len(cells) > length:
+            hint = _POINT
+        given = f"{len(cells)} cell{'s' * (len(cells) != 1)} in {text!r}"
+        allowed = f"{length}, as there are names in the first line"
+        raise UsageError(f"{path}, line {line}", given=given, allowed=allowed, hint=hint)
 
 
 def _number(path: str | Path, line: int, column: str, cell: str) -> float:
@@ -70,5 +112,6 @@ def _number(path: str | Path, line: int, column: str, cell: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{path}, line {line}, column {column!r}", given=cell, allowed="a finite number")
+        hint = _POINT if "," in cell else ""
+        raise UsageError(f"{path}, line {line}, column {column!r}", given=cell, allowed="a finite number", hint=hint)
     return value

@@ -13,6 +13,13 @@ Python therefore all fit.
     LEAK        (ctx, t, r, w, x, J)                      the part of J by which a unit acts on itself   J (n, n)
                                                           directly, not through its connections
 
+Second order goes by two more, whose addresses a field makes only when they are asked for:
+
+    JVP         (ctx, t, r, w, x, dr, dw, out)            out = J δr + F_w δw                            out (n,)
+    SECOND      (ctx, t, r, w, x, dr, dw, K, R, G)        R = K δJ,  G += K δF_w                         K, R (n,), G (g, c)
+
+δ is the derivative along (δr, δw) with K held, and δw lies as w does: H = Σ_i K_i F_i, R = ∂(∂H)/∂r, G = ∂(∂H)/∂w.
+
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
 strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite K.
@@ -33,6 +40,7 @@ from numba.extending import intrinsic
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
+JVP, SECOND = 5, 6  # not in the table
 
 # ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
 # (targets and weights travel behind the field's own inputs).
@@ -45,6 +53,8 @@ SIGNATURES = {
     ACCUMULATE: types.void(_i, _i, _i, _i, _i, _i, _i, _i, _i),
     JACOBIAN: types.void(_i, _d, _i, _i, _i, _i),
     LEAK: types.void(_i, _d, _i, _i, _i, _i),
+    JVP: types.void(_i, _d, _i, _i, _i, _i, _i, _i),
+    SECOND: types.void(_i, _d, _i, _i, _i, _i, _i, _i, _i, _i),
 }
 _CTYPES: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
 
@@ -110,6 +120,16 @@ def call_vjp(typingctx, address, ctx, t, r, w, x, q, K, R):
 @intrinsic
 def call_accumulate(typingctx, address, ctx, S, q, t, r, w, x, K, G):
     return _call(SIGNATURES[ACCUMULATE])
+
+
+@intrinsic
+def call_jvp(typingctx, address, ctx, t, r, w, x, dr, dw, out):
+    return _call(SIGNATURES[JVP])
+
+
+@intrinsic
+def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
+    return _call(SIGNATURES[SECOND])
 
 
 @intrinsic

@@ -46,6 +46,7 @@ class Method(NamedTuple):
     exponent: float  # 1/q
     stages: int  # the stages that enter r⁺, and so the record
     gamma: float  # a_ii of the implicit stages, 0 where all are explicit
+    guess: np.ndarray  # (S, S), weights of the first guess Σ_j guess_ij k_j of an implicit stage's k_i
 
 
 class Control(NamedTuple):
@@ -101,7 +102,11 @@ def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, kn
     hg = h * method.a[i, i]
     for j in range(n):
         known[j] = y[j]
-        y[j] += hg * k[i - 1, j]  # the guess: k_i as the stage before
+    for l in range(i):
+        w = hg * method.guess[i, l]
+        if w != 0.0:
+            for j in range(n):
+                y[j] += w * k[l, j]
     return ti, newton_stage(system, newton, control, ti, hg, known, y, k[i], delta, x)
 
 

@@ -2,21 +2,24 @@
 
 The loss and its gradient come from one call of :func:`ctrnn.gradient`, the coordinates from
 ``transforms.py`` (positive quantities as logarithms), and the descent from an optimiser of SciPy or
-of torch, driven by ``optimizers.py``.
+of torch, driven by ``optimizers.py``, or from the second derivatives, ``newton.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.optimizers import SCIPY, Loss, by_scipy, by_torch, known_optimizer
+from ctrnn.learning.newton import by_newton
+from ctrnn.learning.optimizers import SCIPY, SECOND, Loss, by_scipy, by_torch, known_optimizer
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.problem import Settings
 from ctrnn.progress import track
 
 __all__ = ["Fit", "fit"]
@@ -38,6 +41,9 @@ class Fit:
     evaluations   gradients computed
     rejected      trial points at which the solution failed
     optimizer     its name
+    names         parameters that were fitted
+    fits_r0       whether r0 was too
+    settings      solver, rtol, atol and dt of every solution
     """
 
     problem: Any
@@ -50,6 +56,17 @@ class Fit:
     evaluations: int
     rejected: int
     optimizer: str
+    names: tuple[str, ...] = ()
+    fits_r0: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def standard_errors(self) -> dict[str, float]:
+        """Name -> standard error of each fitted quantity, as "a" and "r0[prey]" (ctrnn.learning.laplace says more)."""
+        from ctrnn.learning.laplace import laplace
+
+        found = laplace(self)
+        return dict(zip(found.labels, map(float, found.standard_errors), strict=True))
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -120,7 +137,9 @@ def fit(
     parameters      names of those to fit, all by default; the others stay
     r0              whether to fit the initial state too
     transform       "none", "log", or one of them by name, as {"a": "log", "r0": "log"}
-    optimizer       L-BFGS-B, BFGS, CG, Newton-CG, SLSQP, TNC or trust-constr, which are SciPy's,
+    optimizer       L-BFGS-B, BFGS, CG, SLSQP, TNC or trust-constr, which are SciPy's;
+                    gauss-newton (Levenberg-Marquardt), the one for least squares with up to some
+                    hundred parameters; newton-cg, on exact products with the Hessian;
                     or a class of torch.optim in lower case: adam, adamw, sgd, rmsprop, ...
     method, solver, rtol, atol, dt   of the gradient, see :func:`ctrnn.gradient`
     max_iterations  of the optimiser
@@ -135,7 +154,7 @@ def fit(
     An optimiser descends into the valley that it starts in, and data over several cycles of an
     oscillation make many. For the hare-lynx data, fitted as logarithms, the rough start of the
     shipped experiment lies in the right one; of 30 starts scattered about it by 30 % half do, and
-    with transform="none" not even that start does. Where it matters, try several.
+    with transform="none" not even that start does, but with gauss-newton. Where it matters, try several.
 
     Raises :class:`~ctrnn.errors.UsageError` for a call that is not possible,
     :class:`~ctrnn.errors.SolverError` if there is no solution at the start, and
@@ -158,9 +177,13 @@ def fit(
     if not 0 < learning_rate < np.inf:
         raise UsageError("learning_rate", given=learning_rate, allowed="a positive number")
     coordinates = Coordinates(problem, parameters, r0, transform)
+    if name in SECOND:
+        from ctrnn.solvers.runge_kutta import tableau_of
+
+        tableau_of(Settings(solver, rtol, atol, dt), f"the optimizer {name}")
     bounded = bool(np.any(np.isfinite(coordinates.lower) | np.isfinite(coordinates.upper)))
     if bounded and not SCIPY.get(name, True):
-        can = [other for other, knows in SCIPY.items() if knows]
+        can = [*(other for other, knows in SCIPY.items() if knows), *SECOND]
         raise UsageError("optimizer", given=name, allowed="one that keeps the field's bounds: " + ", ".join(can))
     options = {"method": method, "solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
     loss = Loss(coordinates, options)
@@ -177,6 +200,8 @@ def fit(
 
         if name in SCIPY:
             converged, message = by_scipy(name, loss, bounded, int(max_iterations), tell)
+        elif name in SECOND:
+            converged, message = by_newton(name, loss, int(max_iterations), tell)
         else:
             converged, message = by_torch(name, loss, int(max_iterations), learning_rate, tell)
     if loss.rejected:
@@ -192,4 +217,7 @@ def fit(
         evaluations=loss.evaluations,
         rejected=loss.rejected,
         optimizer=name,
+        names=tuple(coordinates.names),
+        fits_r0=r0,
+        settings={"solver": solver, "rtol": rtol, "atol": atol, "dt": dt},
     )

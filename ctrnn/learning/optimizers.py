@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.problem import Settings
 
 Array = NDArray[np.float64]
 
-#: SciPy's gradient methods that need no Hessian, and whether they know bounds.
+#: SciPy's gradient methods, and whether they know bounds.
 SCIPY = {
     "L-BFGS-B": True,
     "BFGS": False,
     "CG": False,
-    "Newton-CG": False,
     "SLSQP": True,
     "TNC": True,
     "trust-constr": True,
 }
+#: Our own that take second derivatives (ctrnn.learning.newton); they know bounds.
+SECOND = ("gauss-newton", "newton-cg")
 #: Not for one dense vector without a closure.
 _NOT_TORCH = {"optimizer", "lbfgs", "sparseadam", "muon"}
 #: A gradient this much smaller than at the start is zero, for all that float64 solutions can show.
@@ -83,6 +85,35 @@ class Loss:
             return self.evaluate(theta)
         except (SolverError, NotFiniteError):
             return None
+
+    def hessian_product(self, theta: Array) -> Callable[[Array], Array]:
+        """v -> (d²l/dtheta²) v at a point that has a solution; where w = exp theta, w dl/dw joins the diagonal."""
+        from ctrnn.gradients.second import HessianOperator
+
+        c = self.coordinates
+        operator = HessianOperator(c.problem(theta), self._settings, "fit")
+        found = self(theta)
+        assert found is not None
+        scale, corner = c.scale(theta), np.where(c.log, found[1], 0.0)
+
+        def product(v: Array) -> Array:
+            whole = np.zeros(operator.size)
+            whole[c.columns] = scale * v
+            return scale * operator(whole)[c.columns] + corner * v
+
+        return product
+
+    def gauss_newton(self, theta: Array) -> Array:
+        """The Gauss-Newton matrix (k, k) in theta."""
+        from ctrnn.gradients.second import gauss_newton_matrix
+
+        scale = self.coordinates.scale(theta)
+        M = gauss_newton_matrix(self.coordinates.problem(theta), self._settings, self.coordinates.columns)
+        return scale[:, None] * M * scale
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(**{k: v for k, v in self.options.items() if k != "method"})
 
     @property
     def at_rest(self) -> bool:
@@ -185,14 +216,14 @@ def by_torch(
 
 def known_optimizer(name: str) -> str:
     """The name as SciPy or torch has it."""
-    for known in SCIPY:
+    for known in (*SCIPY, *SECOND):
         if str(name).lower() == known.lower():
             return known
     known_torch = _torch_optimizers()
     if str(name).lower() in known_torch:
         return str(name).lower()
     hint = "L-BFGS-B" if str(name).lower() == "lbfgs" else ""
-    raise UnknownNameError("optimizer", name, [*SCIPY, *known_torch], hint)
+    raise UnknownNameError("optimizer", name, [*SCIPY, *SECOND, *known_torch], hint)
 
 
 def _torch_optimizers() -> dict[str, Any]:

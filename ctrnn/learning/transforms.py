@@ -3,7 +3,7 @@
 A positive quantity w moves as theta = log w. Then w = exp theta is positive wherever the optimiser
 goes, factors become steps, so that rates of 0.02 and 1 are on one scale, and by the chain rule
 
-    dl/dtheta = w dl/dw.
+    dl/dtheta = w dl/dw,        d²l/dtheta² = diag(w) d²l/dw² diag(w) + diag(w dl/dw).
 
 Everything else moves as itself, theta = w.
 """
@@ -30,6 +30,9 @@ class Coordinates:
     start         theta at the given problem
     lower, upper  bounds on theta, from the field's own (k,)
     log           which entries are logarithms (k,)
+    columns       their places (k,) among all parameters (m), r0 (n) and the read-out's entries, in this order
+    sizes         a typical size of each entry (k,), 1 for logarithms
+    free          which entries count (k,): weights outside a mask do not
     labels        a name for each entry
 
     Raises UnknownNameError for a parameter that does not exist or is not fitted, and UsageError for
@@ -44,6 +47,8 @@ class Coordinates:
         r0: bool,
         transform: str | Mapping[str, str],
     ) -> None:
+        from ctrnn.gradients.scales import typical
+
         field = problem.field
         names = list(field.parameter_names if parameters is None else parameters)
         for name in names:
@@ -66,6 +71,14 @@ class Coordinates:
         for name, value in self.readout.items():
             here = [f"readout.{name}[{i}]" for i in range(value.size)]
             parts.append((f"readout.{name}", here, np.ravel(value)))
+        n, m = field.n, field.m
+        ranges = [np.ravel(places[name]) for name in self.names] + ([np.arange(m, m + n)] if r0 else [])
+        whole = m + n + sum(value.size for value in self.readout.values())
+        self.columns = np.concatenate([*ranges, np.arange(m + n, whole)]).astype(int)
+        counts = np.zeros(whole, dtype=bool)
+        counts[m:] = True
+        counts[field.kernel.index[field.kernel.index >= 0]] = True
+        self.free = counts[self.columns]
         if not parts:
             hint = "name a parameter, or r0=True"
             raise UsageError("parameters", given=parameters, allowed="something to fit", hint=hint)
@@ -90,6 +103,8 @@ class Coordinates:
                 allowed = f"a start within its bounds, {lower[k]:g} to {upper[k]:g}"
                 raise UsageError(self.labels[k], given=float(w[k]), allowed=allowed)
         self.start = self._theta(w)
+        sizes = [np.maximum(np.abs(np.ravel(v)), typical(np.asarray(v))) for _, _, v in parts]
+        self.sizes = np.where(self.log, 1.0, np.concatenate(sizes))
         self.lower, self.upper = (
             self._theta(np.maximum(lower, np.where(self.log, 0, -np.inf))),
             (self._theta(upper)),
@@ -121,7 +136,11 @@ class Coordinates:
             parts.append(np.ravel(g.r0))
         parts += [np.ravel(g.readout[name]) for name in self.readout]
         dl_dw = np.concatenate(parts)
-        return np.where(self.log, self.w(theta), 1.0) * dl_dw
+        return self.scale(theta) * dl_dw
+
+    def scale(self, theta: Array) -> Array:
+        """dw/dtheta (k,)."""
+        return np.where(self.log, self.w(theta), 1.0)
 
     def w(self, theta: Array) -> Array:
         """The quantities themselves (k,); inf where exp theta is beyond float64."""

@@ -25,11 +25,13 @@ def fit(
     *,
     time_label: str = "t",
     labels: Mapping[str, str] | None = None,
+    data_label: str = "data",
 ) -> Figure:
     """The data (K,), (K, p) with the solution before and after a fit, a panel for each state.
 
     names   the p states that were observed, all states of ``after`` by default
     labels  what stands for a state's name at its axis, "prey" -> "hare pelts (thousands)"
+    data_label  what the points are
 
     Raises :class:`~ctrnn.errors.UsageError` when the data and the names do not fit together.
 
@@ -47,7 +49,7 @@ def fit(
         if before is not None:
             axes[i].plot(before.t, before[name], "--", color=GREY, label="before the fit")
         axes[i].plot(after.t, after[name], color=BLUE, label="fitted")
-        axes[i].plot(t, r[:, i], "o", color=ORANGE, label="data", zorder=3)
+        axes[i].plot(t, r[:, i], "o", color=ORANGE, label=data_label, zorder=3)
         state = after.names[after.index(name)]
         axes[i].set_ylabel((labels or {}).get(state, state))
     axes[-1].set_xlabel(time_label)

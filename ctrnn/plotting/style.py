@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import matplotlib
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,10 +75,16 @@ def round_ticks(axes: Axes) -> None:
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """One legend for the figure, above the axes, where it can hide no curve."""
+    """One legend for the figure, above the axes, where it can hide no curve; as many columns as its width holds."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    if not handles:
+        return
+    room = 15 * figure.get_figwidth()  # letters of this size
+    for columns in range(min(len(labels), 4), 0, -1):
+        parts = np.array_split([len(label) for label in labels], columns)  # as matplotlib fills them
+        if sum(6 + part.max() for part in parts) <= room:
+            break
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def shared_unit(labels: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ def trajectory(
     labels: Mapping[str, str] | None = None,
     time_label: str = "t",
     value_label: str | None = None,
+    data_label: str = "data",
     title: str = "",
 ) -> Figure:
     """The states of a run against time; more than seven states at once are drawn as a map.
@@ -35,6 +36,7 @@ def trajectory(
     x            the input signal, drawn in a panel of its own below, its channels called input_names
     labels       what stands for a state's or an input's name, "prey" -> "hare pelts (thousands)"
     value_label  at the axis of the states: by default the unit that all their labels end on, else "r"
+    data_label   what the points are
 
     >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("x", "y"))
     >>> len(trajectory(run).axes[0].lines)
@@ -45,7 +47,11 @@ def trajectory(
     which = [run.index(s) for s in (run.names if states is None else states)]
     labels = labels or {}
     names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
-    value_label = (shared_unit(names) or "r") if value_label is None else value_label
+    unit = shared_unit(names)
+    if unit and len(names) > 1:  # said once, at the axis
+        names = [name.removesuffix(f"({unit})").rstrip() for name in names]
+    if value_label is None:
+        value_label = unit or "r" if len(names) > 1 else names[0]
     if data is not None:
         times, values = np.asarray(data[0], float), np.asarray(data[1], float)
         if values.shape != (len(times), len(columns)):
@@ -73,7 +79,7 @@ def trajectory(
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
         axes.plot(run.t, column, color=COLOURS[i], label=name)
         if data is not None:
-            axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, data")
+            axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, {data_label}")
     axes.set_ylabel(value_label)
     legend_above(figure, axes)
     return figure

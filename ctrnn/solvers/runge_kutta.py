@@ -50,7 +50,8 @@ def method(name: str) -> Method:
     e = np.ascontiguousarray(tableau.e[::-1]).reshape(-1, s)
     exponent = 1.0 / (tableau.error_order or 1)
     dense = np.ascontiguousarray(tableau.dense)
-    return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages, tableau.gamma)
+    gamma, guess = tableau.gamma, tableau.guess
+    return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages, gamma, guess)
 
 
 def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:

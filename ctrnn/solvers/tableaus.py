@@ -88,6 +88,20 @@ class Tableau:
         return float(self.a[-1, -1])
 
     @property
+    def guess(self) -> np.ndarray:
+        """Weights of a first guess Σ_j guess_ij k_j at k_i from the stages before it, (s, s): the parabola through the three nearest in time."""
+        weights = np.zeros((self.s, self.s))
+        for i in range(1, self.s):
+            nearest = sorted(range(i), key=lambda j: (abs(self.c[j] - self.c[i]), -j))
+            nodes: list[int] = []
+            for j in nearest:
+                if len(nodes) < 3 and all(self.c[j] != self.c[l] for l in nodes):
+                    nodes.append(j)
+            for j in nodes:
+                weights[i, j] = np.prod([(self.c[i] - self.c[l]) / (self.c[j] - self.c[l]) for l in nodes if l != j])
+        return weights
+
+    @property
     def embedded_order(self) -> int | None:
         """Order of the best embedded solution, None without one."""
         return max(self.embedded_orders, default=None)

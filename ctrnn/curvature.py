@@ -1,0 +1,173 @@
+"""Second derivatives of the objective: the change of ∂ℓ/∂r when the states and the read-out change.
+
+With the output o = g(u), u = V r + c (ctrnn.objective), and δ along (δr, δV, δc):
+
+    δu = V δr + δV r + δc          δ(∂ℓ/∂r) = δ(∂ℓ/∂u) V + ∂ℓ/∂u δV          δ(∂ℓ/∂V) = δ(∂ℓ/∂u) ⊗ r + ∂ℓ/∂u ⊗ δr
+
+    squared error   δ(∂ℓ/∂o) = δo
+    cross-entropy   δ(∂ℓ/∂u) = (Σ_i y_i) δo                                  (diag(o) − o oᵀ) δu = δo
+    softmax         δo = o ∘ (δu − o · δu)
+                    δ(∂ℓ/∂u) = o ∘ (δl − o · δl) + [δo ∘ (l − o · l) − o (δo · l)],   l = ∂ℓ/∂o
+
+The Gauss–Newton part leaves the bracket out, the curvature of g: what remains is gᵀ′ ℓ_oo g′ (Schraudolph, Neural Comput. 14:1723, 2002).
+An expression's ℓ_oo δo is derived by SymPy, a callable's by torch.func.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.objective import BoundObjective, _log_softmax
+
+Array = NDArray[np.float64]
+
+
+class Curvature:
+    """The second derivative of a bound objective at given states, times its weights.
+
+    r (T, n) states, y (T, q) targets, a (T,) weights, h (T,) a quadrature's weights.
+    """
+
+    def __init__(self, objective: BoundObjective, r: Array, y: Array, a: Array, h: Array) -> None:
+        self.objective, self.readout = objective, objective.readout
+        self.counts = a != 0.0  # a loss that has no weight may be infinite there
+        self.T, self.n, self.p = len(r), objective.n, objective.output_size
+        self.r, self.y, self.a, self.h = (v[self.counts] for v in (r, y, a, h))
+        self.is_cross_entropy = objective.objective.loss == "cross_entropy"
+        if self.readout is None:
+            self.o = objective.output(self.r)
+        else:
+            u = self.readout.linear(self.r)
+            self.is_softmax = self.readout.activation == "softmax"
+            self.o = np.exp(_log_softmax(u)) if self.is_softmax else u
+            if self.is_cross_entropy:
+                self.l_u = self.y.sum(axis=1, keepdims=True) * self.o - self.y
+            else:
+                self.l_o = objective._loss(self.o, self.y)[1]
+                self.l_u = self.readout.pullback(self.o, self.l_o)
+
+    def output_tangent(self, dr: Array, readout: Array | None = None) -> Array:
+        """δu (T', p), δo without a read-out, for δr (T', n) at the times that count and a change (readout_size,) of V and c."""
+        if self.readout is None:
+            selection = self.objective.selection
+            return dr if selection is None else dr[:, selection]
+        du = dr @ self.readout.V.T
+        if readout is not None and np.any(readout):
+            d = self.objective.unflatten_readout(readout)
+            du = du + self.r @ d["V"].T + d["c"]
+        return du
+
+    def of_output(self, du: Array, gauss_newton: bool = False) -> Array:
+        """δ(∂ℓ/∂u) (T', p), not weighted."""
+        if self.readout is None:
+            return _loss_curvature(self.objective, self.o, self.y, du)
+        if not self.is_softmax:
+            return _loss_curvature(self.objective, self.o, self.y, du)
+
+        def jacobian(v: Array) -> Array:
+            return self.o * (v - np.sum(self.o * v, axis=1, keepdims=True))
+
+        do = jacobian(du)
+        if self.is_cross_entropy:
+            return self.y.sum(axis=1, keepdims=True) * do
+        l_u = jacobian(_loss_curvature(self.objective, self.o, self.y, do))
+        if not gauss_newton:
+            l = self.l_o
+            l_u = l_u + do * (l - np.sum(self.o * l, axis=1, keepdims=True)) - self.o * np.sum(do * l, axis=1)[:, None]
+        return l_u
+
+    def product(self, dr: Array, readout: Array | None = None) -> tuple[Array, Array]:
+        """δ(a ∂ℓ/∂r) (T, n) and Σ_t h_t δ(a ∂ℓ/∂(V, c)) (readout_size,), for δr (T, n) and a change of V and c."""
+        here = dr[self.counts]
+        du = self.output_tangent(here, readout)
+        dl_u = self.a[:, None] * self.of_output(du)
+        out, l_o = np.zeros((self.T, self.n)), np.zeros(self.objective.readout_size)
+        if self.readout is None:
+            selection = self.objective.selection
+            rows = dl_u
+            if selection is not None:
+                rows = np.zeros_like(here)
+                rows[:, selection] = dl_u
+        else:
+            l_u = self.a[:, None] * self.l_u
+            rows = dl_u @ self.readout.V
+            if readout is not None and np.any(readout):
+                rows = rows + l_u @ self.objective.unflatten_readout(readout)["V"]
+            summed = self.h[:, None] * dl_u
+            l_V = summed.T @ self.r + (self.h[:, None] * l_u).T @ here
+            l_o = np.concatenate([l_V.ravel(), summed.sum(axis=0)])
+        out[self.counts] = rows
+        return out, l_o
+
+    def gauss_newton(self, dr: Array, readout: Array) -> Array:
+        """Σ_t h_t a_t (δu)ᵀ M δu (k, k) for k directions, δr (k, T, n) and changes of V and c (k, readout_size); M = g′ᵀ ℓ_oo g′."""
+        tangents = [self.output_tangent(d[self.counts], v) for d, v in zip(dr, readout, strict=True)]
+        du = np.stack(tangents, axis=-1)  # (T', p, k)
+        M = np.empty((len(self.r), self.p, self.p))
+        for j in range(self.p):
+            M[:, :, j] = self.of_output(np.tile(np.eye(self.p)[j], (len(self.r), 1)), gauss_newton=True)
+        weighted = (self.h * self.a)[:, None, None] * (M @ du)
+        k = du.shape[2]
+        return du.reshape(-1, k).T @ weighted.reshape(-1, k)
+
+
+def _loss_curvature(objective: BoundObjective, o: Array, y: Array, do: Array) -> Array:
+    """ℓ_oo δo (T, p)."""
+    loss = objective.objective.loss
+    if callable(loss):
+        return _torch_curvature(loss, objective.objective.target is not None, o, y, do)
+    if loss == "squared_error":
+        return do
+    with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
+        columns = _expression_curvature(loss, objective.state_names)(*o.T, *do.T)
+    return np.stack([np.broadcast_to(np.asarray(c, float), len(o)) for c in columns], axis=1)
+
+
+@lru_cache(maxsize=64)
+def _expression_curvature(text: str, state_names: tuple[str, ...]) -> Any:
+    """ℓ_oo δo of an expression, as a numpy function of o and δo."""
+    import sympy
+    from scipy import special
+
+    from ctrnn.fields.expressions import parse
+
+    r = [sympy.Symbol(name, real=True) for name in state_names]
+    d = [sympy.Dummy(f"d_{name}", real=True) for name in state_names]
+    l = parse(text, dict(zip(state_names, r, strict=True)), where="loss")
+    rows = [sum((sympy.diff(l, s, v) * dv for v, dv in zip(r, d, strict=True)), sympy.S.Zero) for s in r]
+    own = {"sigmoid": special.expit, "softplus": lambda z: np.logaddexp(0.0, z), "erf": special.erf}
+    return sympy.lambdify([*r, *d], rows, modules=[own, "numpy"], dummify=True, cse=True)
+
+
+def _torch_curvature(loss: Any, has_target: bool, o: Array, y: Array, do: Array) -> Array:
+    """ℓ_oo δo of a callable: by torch.func over all times, or one by one where that fails."""
+    import torch
+
+    if not len(o):
+        return np.empty(o.shape)
+    args = [torch.tensor(v, dtype=torch.float64) for v in ((o, y) if has_target else (o,))]
+    along = torch.tensor(do, dtype=torch.float64)
+
+    def product(d: Any, o: Any, *y: Any) -> Any:
+        return torch.func.jvp(lambda o: torch.func.grad(loss)(o, *y), (o,), (d,))[1]
+
+    try:
+        return torch.func.vmap(product)(along, *args).double().numpy()
+    except Exception:  # an `if` on values, .item(), an operation without a batching rule or a forward derivative
+        return np.stack([_twice(loss, *row) for row in zip(along, *args, strict=True)])
+
+
+def _twice(loss: Any, d: Any, o: Any, *y: Any) -> Array:
+    import torch
+
+    with torch.enable_grad():
+        o = o.clone().requires_grad_()
+        (l_o,) = torch.autograd.grad(loss(o, *y), o, create_graph=True)
+        if not l_o.requires_grad:  # a loss that is linear in o
+            return np.zeros(len(o))
+        (twice,) = torch.autograd.grad(l_o @ d, o, allow_unused=True)
+    return np.zeros(len(o)) if twice is None else twice.double().numpy()

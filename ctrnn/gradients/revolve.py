@@ -1,0 +1,49 @@
+"""Where to leave snapshots when a run has to be seen backwards and there is room for few of them.
+
+With s snapshots, one of them at the start, and no part of the run repeated more than r times, the longest run that can be reversed has
+
+    β(s, r) = (s + r)! / (s! r!)
+
+parts. A run of l parts, β(s, r−1) < l ≤ β(s, r), is reversed at the least cost by going m parts ahead, leaving a snapshot there, reversing
+the l − m parts behind it with s − 1 snapshots, and then the first m with all s again, for every m with
+
+    β(s, r−2) ≤ m ≤ β(s, r−1)    and    β(s−1, r−1) ≤ l − m ≤ β(s−1, r)
+
+(A. Griewank & A. Walther, Algorithm 799: Revolve, ACM Trans. Math. Softw. 26, 2000.) Where l is not known before the run has ended, snapshots
+are left at an even distance, and as often as there is no room every other one is dropped and the distance doubled.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+
+def split(l: int, s: int) -> int:
+    """m, the parts to go before the next snapshot, for l ≥ 2 parts and s ≥ 1 snapshots (that at the start among them).
+
+    >>> split(6, 3), split(10, 3), split(4, 9)
+    (3, 4, 1)
+    """
+    r = 0
+    while _longest(s, r) < l:
+        r += 1
+    return min(_longest(s, r - 1), l - _longest(s - 1, r - 1))
+
+
+def places(l: int, s: int) -> set[int]:
+    """The parts at whose start a first pass over l parts leaves its snapshots, at most s; the last part needs none.
+
+    >>> sorted(places(10, 3)), sorted(places(4, 9))
+    ([0, 4, 7], [0, 1, 2])
+    """
+    at, found = 0, {0}
+    while l - at > 2 and s > 1:
+        at += split(l - at, s)
+        found.add(at)
+        s -= 1
+    return found
+
+
+def _longest(s: int, r: int) -> int:
+    """β(s, r)."""
+    return comb(s + r, s) if r >= 0 else 0

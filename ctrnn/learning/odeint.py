@@ -1,0 +1,259 @@
+r"""torchdiffeq's call with our solvers and gradients: y = odeint(f, y0, t), and torch's autograd goes through it.
+
+    dy/dt = f(t, y),  y(t_0) = y0       ->  y(t_0), …, y(t_T−1)
+    backward:  Λ jumps by the cotangent of y(t_k) at each t_k, and is pulled back through the recorded steps
+               (ctrnn.kernels.pullback);  dl/dy0 = Λ at t_0,  dl/dw = its parameter part
+
+The gradient is that of the steps taken, to round-off: what torch would give through them, without a graph of them. Where the
+gradient itself is to be differentiated (``create_graph``), the recorded steps are taken again in torch.
+
+Three kinds of f. A field, or a module from ``as_module``, runs compiled; each row of a batch y0 (..., n) is a trial with steps of its
+own. Any other module or callable of torch is one state of y0's shape, as in torchdiffeq, so that it may couple the rows; F is then a
+call of torch. A callable that closes over tensors with gradients is replayed in torch, so these get theirs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.torch_field import TorchField
+from ctrnn.learning.recorded_trial import Trial, record_trial, states
+from ctrnn.learning.torch_module import FieldModule, as_module
+from ctrnn.problem import Settings
+from ctrnn.solvers import tableaus
+
+#: torchdiffeq's names of methods that we have under another one
+_SAME = {"heun2": "heun"}
+#: torchdiffeq's methods that we do not have
+_NOT_OURS = ("adaptive_heun", "fehlberg2", "heun3", "explicit_adams", "implicit_adams", "fixed_adams", "scipy_solver")
+OPTIONS = ("step_size", "min_step", "max_num_steps", "jump_t", "step_t")
+
+
+def odeint(
+    f: Any, y0: Any, t: Any, *, rtol: Any = 1e-7, atol: Any = 1e-9, method: str | None = None, options: Any = None
+) -> Any:
+    """Solve dy/dt = f(t, y) from y(t[0]) = y0, with gradients to y0 and to f's parameters.
+
+    Parameters
+    ----------
+    f : a field; a module from ``ctrnn.as_module``, which may carry an input; or a callable or ``nn.Module`` f(t, y) of torch
+    y0 : tensor, (n,) or (..., n) for fields, of any shape for others; float64 is what the computation runs in
+    t : times (T,), increasing or decreasing; the solver steps onto each of them. No gradient goes to t
+    rtol, atol : tolerances of adaptive methods
+    method : a solver of ``ctrnn.simulate``; None is "tsit5". "dopri5", "euler", "midpoint", "heun2" and, adaptive, "bosh3" are
+        torchdiffeq's; its "dopri8" is "dop853" here, another pair of order 8; its "rk4" is Kutta's 3/8 rule, ours is the classical one
+    options : "step_size" (without it, methods of fixed step take one step from each t to the next, as in torchdiffeq),
+        "min_step", "max_num_steps", "jump_t" (times at which f jumps), "step_t" (times to step onto)
+
+    Returns the states, (T, ...) in the dtype of y0. Differentiable twice and more.
+
+    Raises UsageError and UnknownNameError for what is not allowed, and the errors of ``ctrnn.simulate``.
+
+    >>> import ctrnn
+    >>> module = ctrnn.as_module(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}))
+    >>> y = odeint(module, torch.ones(1, dtype=torch.float64), torch.tensor([0.0, 0.5, 1.0]), rtol=1e-9)
+    >>> y[-1, 0].backward()
+    >>> bool(abs(module.k.grad + np.exp(-2.0)) < 1e-8)  # d e^(-k)/dk
+    True
+    """
+    y0 = _start(y0)
+    times = _times(t)
+    settings, extra = _settings(method, rtol, atol, options, times)
+    if times.size == 1:
+        return y0[None].clone()
+    if isinstance(f, Field):
+        f = as_module(f)
+    if isinstance(f, FieldModule):
+        return _of_field(f, y0, times, settings, extra)
+    if isinstance(f, type) or not callable(f):
+        raise UsageError("f", given=f, allowed="a field, an nn.Module or a callable f(t, y)")
+    return _of_torch(f, y0, times, settings, extra)
+
+
+# --- what is asked
+
+
+def _start(y0: Any) -> torch.Tensor:
+    if not isinstance(y0, torch.Tensor) or not y0.is_floating_point() or y0.ndim == 0 or y0.numel() == 0:
+        given = f"a tensor of {y0.dtype}, shape {tuple(y0.shape)}" if isinstance(y0, torch.Tensor) else y0
+        raise UsageError("y0", given=given, allowed="a tensor of real numbers, (n,) or (..., n)")
+    if y0.device.type != "cpu":
+        raise UsageError("y0", given=f"a tensor on {y0.device}", allowed="a tensor on the CPU", hint="y0.cpu()")
+    if not bool(torch.isfinite(y0).all()):
+        raise UsageError("y0", given=y0.detach(), allowed="finite numbers")
+    return y0
+
+
+def _times(t: Any) -> Array:
+    if isinstance(t, torch.Tensor) and t.requires_grad:
+        raise UsageError("t", given="times that need a gradient", allowed="times as data", hint="t.detach()")
+    times = t.detach().cpu().double().numpy() if isinstance(t, torch.Tensor) else np.asarray(t, dtype=float)
+    if times.ndim != 1 or times.size == 0 or not np.isfinite(times).all():
+        raise UsageError("t", given=times, allowed="finite times (T,)")
+    steps = np.diff(times)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        raise UsageError("t", given=times, allowed="times that increase, or that decrease, from each to the next")
+    return times
+
+
+def _settings(method: Any, rtol: Any, atol: Any, options: Any, times: Array) -> tuple[Settings, dict[str, Array]]:
+    """The solver's settings, and the times "jump_t" and "step_t"."""
+    options = {} if options is None else options
+    if not isinstance(options, Mapping):
+        raise UsageError("options", given=options, allowed="a table name -> value")
+    for name in options:
+        if name not in OPTIONS:
+            raise UnknownNameError("options", name, OPTIONS)
+    name = "tsit5" if method is None else _SAME.get(method, method)
+    if name in _NOT_OURS:
+        raise UnknownNameError(
+            "method", method, tableaus.names(), hint="torchdiffeq.odeint(ctrnn.as_module(field), ...), which has it"
+        )
+    if not isinstance(name, str) or ":" in name:
+        raise UsageError("method", given=method, allowed=f"one of {', '.join(tableaus.names())}")
+    tableau = tableaus.get(name)
+    dt = options.get("step_size")
+    if dt is None and not tableau.embedded_orders:
+        dt = 2.0 * float(abs(times[-1] - times[0])) or 1.0  # longer than any interval: one step for each
+    rtol, atol = (v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for v in (rtol, atol))
+    limits = {"max_steps": options.get("max_num_steps", 1_000_000), "min_step": float(options.get("min_step", 0.0))}
+    settings = Settings(name, rtol, atol, None if dt is None else float(dt), **limits)
+    extra = {key: _inside(key, options.get(key), times) for key in ("jump_t", "step_t")}
+    return settings, extra
+
+
+def _inside(name: str, value: Any, times: Array) -> Array:
+    """Times strictly between the first and the last, from a tensor or a list; others do not matter."""
+    if value is None:
+        return np.empty(0)
+    value = value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else np.asarray(value, dtype=float)
+    if value.ndim != 1 or not np.isfinite(value).all():
+        raise UsageError(f"options[{name!r}]", given=value, allowed="finite times (K,)")
+    low, high = min(times[0], times[-1]), max(times[0], times[-1])
+    return value[(value > low) & (value < high)]
+
+
+# --- torch's side
+
+
+class _Solve(torch.autograd.Function):
+    """(solver, y0 (B, n), w...) -> (B, T, n), all in float64."""
+
+    @staticmethod
+    def forward(ctx: Any, solver: _Solver, y0: torch.Tensor, *w: torch.Tensor) -> torch.Tensor:
+        ctx.trials, ctx.solver = solver.trials(y0.detach().numpy(), [v.detach().numpy() for v in w]), solver
+        ctx.save_for_backward(y0, *w)
+        return torch.from_numpy(np.stack([trial.y for trial in ctx.trials]))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        (cotangent,) = cotangents
+        y0, *w = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (None, *ctx.solver.gradient_with_graph(ctx.trials, y0, w, cotangent, ctx.needs_input_grad[1:]))
+        got = [ctx.solver.pull(trial, rows) for trial, rows in zip(ctx.trials, cotangent.numpy(), strict=True)]
+        vector = np.sum([g for _, g in got], axis=0)
+        named = ctx.solver.field.unflatten(vector)
+        return (None, torch.from_numpy(np.stack([g for g, _ in got])), *(torch.from_numpy(v) for v in named.values()))
+
+
+class _Solver(NamedTuple):
+    """Everything but the tensors. ``function`` is F(t, r, w, x) in torch, for second derivatives."""
+
+    field: Field
+    x: Any
+    function: Callable[..., Any]
+    times: Array
+    settings: Settings
+    extra: dict[str, Array]
+
+    def trials(self, y0: Array, w: list[Array]) -> list[Trial]:
+        field = self.field.with_parameters(**dict(zip(self.field.parameter_names, w, strict=True)))
+        return [record_trial(field, self.x, row, self.times, self.settings, self.extra) for row in y0]
+
+    def solve(self, y0: torch.Tensor, w: list[torch.Tensor]) -> torch.Tensor:
+        """(B, n) -> (B, T, n)"""
+        if torch.is_grad_enabled() and any(v.requires_grad for v in (y0, *w)):
+            return _Solve.apply(self, y0, *w)
+        field = self.field.with_parameters(
+            **{k: v.detach().numpy() for k, v in zip(self.field.parameter_names, w, strict=True)}
+        )
+        rows = [states(field, self.x, row, self.times, self.settings, self.extra) for row in y0.detach().numpy()]
+        return torch.from_numpy(np.stack(rows))
+
+    def pull(self, trial: Trial, cotangent: Array) -> tuple[Array, Array]:
+        if isinstance(self.field, TorchField) and trial.is_explicit:
+            return trial.pull_by_torch(self.function, cotangent)
+        return trial.pull(cotangent)
+
+    def gradient_with_graph(
+        self, trials: list[Trial], y0: torch.Tensor, w: list[torch.Tensor], cotangent: Any, needed: Any
+    ) -> list[Any]:
+        named = dict(zip(self.field.parameter_names, w, strict=True))
+        y = torch.stack([trial.replayed(self.function, named, row) for trial, row in zip(trials, y0, strict=True)])
+        leaves = [v for v, wanted in zip((y0, *w), needed, strict=True) if wanted]
+        got = iter(torch.autograd.grad(y, leaves, cotangent, create_graph=True, allow_unused=True))
+        return [next(got) if wanted else None for wanted in needed]
+
+
+def _of_field(
+    module: FieldModule, y0: torch.Tensor, times: Array, settings: Settings, extra: dict[str, Array]
+) -> torch.Tensor:
+    weights = module.weights()
+    field, x = module.field(), module.x
+    n = field.n
+    if y0.shape[-1] != n:
+        raise UsageError("y0", given=f"shape {tuple(y0.shape)}", allowed=f"({n},) or (..., {n})")
+    inner, nx = field.torch_function(), field.input_size
+
+    def function(t: Any, r: Any, w: Any, x: Any) -> Any:
+        return inner(t, r, w, x[..., :nx])
+
+    solver = _Solver(field, x, function, times, settings, extra)
+    y = solver.solve(y0.reshape(-1, n).double(), [p.double() for p in weights.values()])
+    return y.movedim(1, 0).reshape(times.size, *y0.shape).to(y0.dtype)
+
+
+def _of_torch(f: Any, y0: torch.Tensor, times: Array, settings: Settings, extra: dict[str, Array]) -> torch.Tensor:
+    """y0 of any shape as one state; F in torch."""
+    shape, dtype = y0.shape, y0.dtype
+    if isinstance(f, nn.Module):
+        named = dict(f.named_parameters())
+        buffers = {k: b.double() if b.is_floating_point() else b for k, b in f.named_buffers()}
+
+        def call(t: Any, y: Any, w: dict[str, Any]) -> Any:
+            return torch.func.functional_call(f, {**w, **buffers}, (t, y))
+    else:
+        named = {}
+
+        def call(t: Any, y: Any, w: dict[str, Any]) -> Any:
+            rate = f(t.to(dtype), y.to(dtype))
+            return rate.double() if isinstance(rate, torch.Tensor) else rate
+
+    def function(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
+        return call(torch.as_tensor(t, dtype=torch.float64), r.reshape(shape), w).reshape(-1)
+
+    with torch.enable_grad():
+        fixed = {k: p.detach().double() for k, p in named.items()}
+        seen = call(torch.tensor(times[0], dtype=torch.float64), y0.detach().double(), fixed)
+    if not isinstance(seen, torch.Tensor) or seen.shape != shape:
+        given = f"a value of shape {tuple(seen.shape)}" if isinstance(seen, torch.Tensor) else seen
+        raise UsageError("f", given=given, allowed=f"a tensor of the shape of y0, {tuple(shape)}")
+    field = TorchField(function, y0.numel(), {k: v.numpy() for k, v in fixed.items()})
+    solver = _Solver(field, None, function, times, settings, extra)
+    if seen.requires_grad and torch.is_grad_enabled():
+        # what it closes over is known to torch alone
+        w = {k: p.double() for k, p in named.items()}
+        with torch.no_grad():
+            (trial,) = solver.trials(y0.detach().double().reshape(1, -1).numpy(), [v.numpy() for v in fixed.values()])
+        y = trial.replayed(function, w, y0.double().reshape(-1))
+    else:
+        y = solver.solve(y0.double().reshape(1, -1), [p.double() for p in named.values()])[0]
+    return y.reshape(times.size, *shape).to(dtype)

@@ -1,0 +1,149 @@
+"""One recorded run onto given times, of which nobody knows yet what it is worth: cotangents of its states come later.
+
+Λ ← Λ + l̄_k  at t_k,    Λ pulled back through the steps (ctrnn.kernels.pullback)    ->    dl/dy0 = Λ(t_0), dl/dw
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, Field
+from ctrnn.gradients.discrete import DiscreteRun
+from ctrnn.gradients.losses import Part
+from ctrnn.gradients.replay import Steps, replay, within_mask
+from ctrnn.kernels.stepper import Record
+from ctrnn.objective import Objective
+from ctrnn.problem import Course, Problem, Settings
+from ctrnn.solvers.solve import solve
+from ctrnn.threads import one_blas_thread
+from ctrnn.trajectory import Stats
+
+
+class Trial(NamedTuple):
+    """A recorded run: its blocks, and the step of the whole record (−1: the start) at whose end each time lies."""
+
+    problem: Problem
+    run: DiscreteRun
+    records: list[Record]
+    rows: Array
+
+    @property
+    def y(self) -> Array:
+        """(T, n)"""
+        r = np.concatenate([self.problem.r0[None], *(record.r for record in self.records)])
+        return r[self.rows + 1]
+
+    @property
+    def is_explicit(self) -> bool:
+        return not np.triu(self.run.a).any()
+
+    def pull(self, cotangent: Array) -> tuple[Array, Array]:
+        """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n)."""
+        n, kernel = self.problem.field.n, self.run.bound.kernel
+        jumps = self._jumps(cotangent)
+        lam, G = np.zeros((n, 1)), np.zeros((kernel.groups, 1, kernel.columns))
+        end = len(jumps) - 1
+        with _threads(self.problem.field):
+            for record in reversed(self.records):
+                begin = end - record.h.size
+                mine = np.ascontiguousarray(jumps[begin + 1 : end + 1])
+                none = np.empty((0, record.stage_t.shape[1], n))
+                self.run.pull(record, Part(0.0, np.empty(0), mine, none), lam, G)
+                end = begin
+        vector = within_mask(self.problem.field, self.run.bound.rows(G)[0])
+        return lam[:, 0] + jumps[0], vector
+
+    def pull_by_torch(self, function: Callable[..., Any], cotangent: Array) -> tuple[Array, Array]:
+        """The same where F is a call of torch anyway: its autograd through one step at a time."""
+        w = {k: torch.tensor(v, requires_grad=True) for k, v in self.problem.field.parameters.items()}
+        jumps = torch.from_numpy(self._jumps(cotangent))
+        lam, total = torch.zeros(self.problem.field.n, dtype=torch.float64), [torch.zeros_like(v) for v in w.values()]
+        m = len(jumps) - 1
+        for record in reversed(self.records):
+            for k in range(record.h.size - 1, -1, -1):
+                lam = lam + jumps[m]
+                m -= 1
+                start = torch.tensor(record.stage_r[k, 0], requires_grad=True)
+                with torch.enable_grad():
+                    ((end,), _) = replay(
+                        self._steps(Record(*(part[k : k + 1] for part in record))), function, w, start, None
+                    )
+                lam, *parts = torch.autograd.grad(end, [start, *w.values()], lam, allow_unused=True)
+                for held, part in zip(total, parts, strict=True):
+                    if part is not None:
+                        held += part
+        return (lam + jumps[0]).numpy(), np.concatenate([np.empty(0), *(held.numpy().ravel() for held in total)])
+
+    def _jumps(self, cotangent: Array) -> Array:
+        """The cotangents at the end of each step, those of the start in front: (steps + 1, n)."""
+        jumps = np.zeros((1 + sum(record.h.size for record in self.records), self.problem.field.n))
+        np.add.at(jumps, self.rows + 1, cotangent)  # times that are equal but for rounding are one stop
+        return jumps
+
+    def _steps(self, record: Record) -> Steps:
+        none = np.empty(0)
+        return Steps(record, self.run.a, self.run.b, 0.0, none, none, none, none, Stats())
+
+    def replayed(self, function: Callable[..., Any], w: dict[str, Any], y0: torch.Tensor) -> torch.Tensor:
+        """The same states from the same steps, by torch: (T, n), with its graph."""
+        if not self.is_explicit:
+            allowed = "an explicit method, for second derivatives and for what f closes over"
+            raise UsageError("method", given=self.run.stats.solver, allowed=allowed)
+        record = Record(*(np.concatenate(parts) for parts in zip(*self.records, strict=True)))
+        states = [y0, *replay(self._steps(record), function, w, y0, None)[0]]
+        return torch.stack([states[row + 1] for row in self.rows])
+
+
+def record_trial(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Trial:
+    """Run from y0 (n,) at times[0] onto each of the times, in either direction, and onto ``extra``'s "jump_t" and "step_t"."""
+    problem, observed = _on_its_way(field, x, y0, times, extra)
+    with _threads(field):
+        run = DiscreteRun(problem, settings, "odeint")
+        run.losses = _NoLosses()  # type: ignore[assignment]
+        records = [record for record, _ in run.blocks()]
+    reached, way = np.concatenate([record.t for record in records]), problem.course.way
+    rows = np.searchsorted(way * reached, way * observed)
+    rows[0] = -1
+    return Trial(problem, run, records, rows)
+
+
+def states(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Array:
+    """The states (T, n) of the same run, where no gradient is wanted and nothing need be kept."""
+    problem, observed = _on_its_way(field, x, y0, times, extra)
+    with _threads(field):
+        return solve(problem.bind(), problem.r0, problem.course, settings, observed, label="odeint").r
+
+
+def _on_its_way(field: Field, x: Any, y0: Array, times: Array, extra: dict[str, Array]) -> tuple[Problem, Array]:
+    """The problem with its course, and the times as the course has them."""
+    span = (float(times.min()), float(times.max()))
+    # nothing is asked of the loss; it is how a run is told where to step, and the cotangents come later
+    objective = Objective(target=np.zeros((times.size, field.n)), at=np.sort(times))
+    problem = Problem(field, y0, span, x, objective)
+    course, observed = problem.course, problem.observed
+    jumps, stops = extra["jump_t"], np.unique(np.concatenate([course.stops, extra["jump_t"], extra["step_t"]]))
+    is_break = np.isin(stops, course.stops[course.is_break]) | np.isin(stops, jumps)
+    course = Course(span[0], stops, is_break)
+    if times[-1] < times[0]:
+        course, observed = course.back(span[1], span[0]), observed[::-1]
+    problem.course = course
+    return problem, observed
+
+
+class _NoLosses:
+    """A run that is recorded before anybody knows what it is worth."""
+
+    def block(self, record: Record) -> Part:
+        none = np.empty((0, record.r.shape[1]))
+        return Part(0.0, np.empty(0), none, none)
+
+
+def _threads(field: Field) -> AbstractContextManager[Any]:
+    """As in ctrnn.gradients.gradient.compute: setting BLAS's threads takes longer than a small system does."""
+    return one_blas_thread if field.kernel.blas else nullcontext()

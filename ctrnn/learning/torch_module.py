@@ -1,0 +1,121 @@
+"""A field as an ``nn.Module``: dr/dt = F(t, r, w, x(t)), for torchdiffeq, torch's optimisers and everything else in torch.
+
+``torchdiffeq.odeint`` and ``odeint_adjoint`` call it as module(t, r); ``ctrnn.odeint`` knows what is inside and solves it compiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Field
+from ctrnn.fields.torch_field import TorchField
+from ctrnn.inputs import Input, as_input
+
+#: the step, in t, of the differences for x'(t)
+DELTA = 1e-3
+
+
+class FieldModule(nn.Module):
+    """F(t, r, w, x(t)) as a module; made by ``as_module``.
+
+    Its parameters carry the field's names, in float64; a name with dots, from a TorchField of a module, gives nested modules as it did there.
+    """
+
+    def __init__(self, field: Field, x: Any = None) -> None:
+        super().__init__()
+        if not isinstance(field, Field):
+            raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
+        self._field = field
+        self.x = _signal(field, x)
+        self._function = field.torch_function()
+        for name, value in field.parameters.items():
+            *path, last = name.split(".")
+            owner: nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            # not register_parameter: it refuses names that are methods of a module too, as "half" or "type"
+            owner._parameters[last] = nn.Parameter(torch.tensor(value, dtype=torch.float64))
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The parameters by the field's names, in its order."""
+        named = dict(self.named_parameters())
+        return {name: named[name] for name in self._field.parameter_names}
+
+    def field(self) -> Field:
+        """The field with the numbers that the parameters have now; raises UsageError where it does not allow them."""
+        return self._field.with_parameters(**{k: p.detach().double().cpu().numpy() for k, p in self.weights().items()})
+
+    def forward(self, t: Any, r: torch.Tensor) -> torch.Tensor:
+        """dr/dt of states r (..., n) at the time t; right-continuous in t where x jumps."""
+        if not isinstance(r, torch.Tensor) or r.shape[-1:] != (self._field.n,):
+            given = f"shape {tuple(r.shape)}" if isinstance(r, torch.Tensor) else r
+            raise UsageError("r", given=given, allowed=f"a tensor of shape (..., {self._field.n})")
+        w, x = self.weights(), None if self.x is None else _at(self.x, t, r)
+        if r.ndim > 1 and not self._field.input_size and isinstance(self._field, TorchField):
+            # a row at a time is what the callable takes
+            rows = torch.func.vmap(lambda row: self._function(t, row, w))(r.reshape(-1, r.shape[-1]))
+            return rows.reshape(r.shape)
+        return self._function(t, r, w, x)
+
+    def extra_repr(self) -> str:
+        return repr(self._field) + ("" if self.x is None else f", x = {self.x!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_function"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._function = self._field.torch_function()
+
+
+def _at(x: Input, t: Any, like: torch.Tensor) -> torch.Tensor:
+    """x(t) on the device and in the dtype of ``like``; where t has a gradient (torchdiffeq's first step has), x passes it on."""
+    now = float(t.detach() if isinstance(t, torch.Tensor) else t)
+    value = torch.as_tensor(x(now), dtype=like.dtype, device=like.device)
+    if not (isinstance(t, torch.Tensor) and t.requires_grad):
+        return value
+    # x'(t) within the piece at t, by central differences of order 6: exact on polynomials
+    h = DELTA * max(1.0, abs(now))
+    at = now + h * np.arange(-3.0, 4.0)
+    slope = np.array([-1.0, 9.0, -45.0, 0.0, 45.0, -9.0, 1.0]) / (60.0 * h) @ x.evaluate(at, np.full(7, now))
+    return value + torch.as_tensor(slope, dtype=like.dtype, device=like.device) * (t - t.detach()).to(like)
+
+
+def as_module(field: Field, x: Any = None) -> FieldModule:
+    """A field, and the input that drives it, as an ``nn.Module`` with the call module(t, r).
+
+    field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
+    x : ctrnn.inputs.Input, number(s) or a callable of t; None: none (networks then run with x = 0)
+
+    The module takes r of shape (n,) or (..., n). ``module.field()`` gives the field back with the trained numbers. Where x jumps, tell torchdiffeq: ``options={"jump_t": torch.tensor(x.breaks)}`` for its
+    adaptive methods; ``ctrnn.odeint`` knows by itself.
+
+    Raises UsageError for an input that does not fit the field.
+
+    >>> import ctrnn, torchdiffeq
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> module = as_module(decay)
+    >>> r = torchdiffeq.odeint(module, torch.ones(1, dtype=torch.float64), torch.tensor([0.0, 1.0]))
+    >>> r[-1, 0].backward()
+    >>> bool(abs(module.k.grad + torch.exp(torch.tensor(-2.0))) < 1e-6)  # d e^(-k)/dk
+    True
+    """
+    return FieldModule(field, x)
+
+
+def _signal(field: Field, x: Any) -> Input | None:
+    if x is None:
+        if field.input_size and not field.input_is_optional:
+            raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
+        return None
+    signal = as_input(x)
+    if signal.size != field.input_size:
+        raise UsageError("x", given=f"{signal.size} channels", allowed=f"{field.input_size} (the field's inputs)")
+    return signal
