@@ -53,11 +53,6 @@ class Cell:
         return codegen.module(f"Cell\n{self.recipe()}", self._write)
 
     @cached_property
-    def needs_u(self) -> bool:
-        """Whether the partial derivatives depend on the pre-activations."""
-        return bool(self.module.NEEDS_U)
-
-    @cached_property
     def second_module(self) -> Any:
         """The compiled loops source_tangent, rate_tangent and curvature, of second order."""
         return codegen.module(f"Cell, second order\n{self.recipe()}", self._write_second)
@@ -152,23 +147,26 @@ class Cell:
 
         A, B, C = len(z), len(u), len(th)
         state, pre, theta = ("z", A), ("u", B), ("th", C)
+        drive = {f"Gu[{a * B + b}, i]": derivative(G[a], u[b]) for a in range(A) for b in range(B)}
+        by_theta = {f"Gth[{a * C + b}, i]": derivative(G[a], th[b]) for a in range(A) for b in range(C)}
         partials = {f"Gz[{a * A + b}, i]": derivative(G[a], z[b]) for a in range(A) for b in range(A)}
-        partials |= {f"Gu[{a * B + b}, i]": derivative(G[a], u[b]) for a in range(A) for b in range(B)}
-        partials |= {f"Gth[{a * C + b}, i]": derivative(G[a], th[b]) for a in range(A) for b in range(C)}
-        partials |= {f"hz[{a}, i]": derivative(h, z[a]) for a in range(A)}
-        needs_u = any(e.has(*u) for e in partials.values())
+        partials |= drive | {f"hz[{a}, i]": derivative(h, z[a]) for a in range(A)}
+
+        def need_u(expressions: dict[str, Any]) -> bool:
+            return any(e.has(*u) for e in expressions.values())
 
         source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))
-        source += f"\nNEEDS_U = {needs_u}\n"
+        source += f"\nNEEDS_U, DRIVE_NEEDS_U = {need_u(partials)}, {need_u(drive)}\n"
         source += loop("source, z_, out_, a, b", [state, ("out", 1)], ["out[0, i]"], [h])
         rates = [f"out[{a}, i]" for a in range(A)]
         source += loop("rate, z_, u_, th_, out_", [state, pre, theta, ("out", A)], rates, G)
-        every_partial = [("Gz", A * A), ("Gu", A * B), ("Gth", A * C), ("hz", A)]
+        # what the parameter part asks for alone: ∂G/∂u, and ∂G/∂θ where θ is trained
+        for name, rows, values in (("Gu", A * B, drive), ("Gth", A * C, by_theta)):
+            head = f"{'drive' if name == 'Gu' else 'by_theta'}, z_, u_, th_, {name}_"
+            source += loop(head, [state, pre, theta, (name, rows)], list(values), list(values.values()))
+        every = [("Gz", A * A), ("Gu", A * B), ("hz", A)]
         source += loop(
-            "partials, z_, u_, th_, Gz_, Gu_, Gth_, hz_",
-            [state, pre, theta, *every_partial],
-            list(partials),
-            list(partials.values()),
+            "partials, z_, u_, th_, Gz_, Gu_, hz_", [state, pre, theta, *every], list(partials), list(partials.values())
         )
         torch = {s: f"z[{i}]" for i, s in enumerate(z)} | {s: f"u[{i}]" for i, s in enumerate(u)}
         torch |= {s: f"th[{i}]" for i, s in enumerate(th)}

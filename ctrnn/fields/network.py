@@ -164,7 +164,9 @@ class RateNetwork(Field):
         cell, n, nx = self.cell, self.n, self.input_size
         A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
         made = cell.module
-        addresses = (made.source.address, made.rate.address, made.partials.address)
+        functions = (made.source, made.rate, made.partials, made.drive)
+        addresses = tuple(f.address for f in functions)
+        by_theta = made.by_theta.address if self.train_tau else 0
         W = np.arange(n * n).reshape(n, n)
         if self.mask is not None:
             W = np.where(self.mask, W, -1)
@@ -179,8 +181,8 @@ class RateNetwork(Field):
             groups=n,
             columns=n + nx + 1 + C,
             index=index,
-            extra=(n, A, B, C, nx, *addresses, int(cell.needs_u)),
-            scratch=network.scratch_size(n, A, B, C, nx),
+            extra=(n, A, B, C, nx, *addresses, by_theta, int(made.NEEDS_U), int(made.DRIVE_NEEDS_U)),
+            scratch=network.scratch_size(n, A, B, nx),
             blas=True,
             keep=(made, network),
         )
