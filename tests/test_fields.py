@@ -423,7 +423,7 @@ def test_wrong_points_are_refused_by_name(request, name):
             field.with_vector(np.full(field.m, bad))
     first, value = next(iter(field.parameters.items()))
     with pytest.raises(
-        UnknownNameError, match=f"^parameter: got '{first}_'; allowed: .*{first}.*did you mean '{first}'"
+        UnknownNameError, match=f"^parameter: got '{first}_'; allowed: .*{first}"
     ):
         field.with_parameters(**{f"{first}_": 1.0})
     with pytest.raises(UsageError, match=f"^parameter '{first}': got 'shape"):

@@ -23,7 +23,6 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import sympy
@@ -31,7 +30,7 @@ from sympy import Piecewise, S
 from sympy.core.evalf import prec_to_dps
 from sympy.core.function import ArgumentIndexError
 
-from ctrnn.errors import ExpressionError, UsageError
+from ctrnn.errors import ExpressionError, nearest, UsageError
 
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 90  # nested operations; Python's own parser gives up at 200 parentheses
@@ -374,10 +373,7 @@ class _Reader:
         raise self.unknown("name", node, list(dict.fromkeys([*self.symbols, *CONSTANTS])))
 
     def unknown(self, what: str, node: ast.Name, known: Sequence[str]) -> ExpressionError:
-        close = get_close_matches(node.id, known, n=1)
-        if not close:  # difflib minds the case: N for n, Prey for prey
-            close = [k for k in known if k.lower() == node.id.lower()][:1]
-        hint = f"did you mean {close[0]!r}?" if close else ""
+        hint = nearest(node.id, known)
         shown = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
         return self.error(f"unknown {what} {node.id!r}", node, allowed=shown, hint=hint)
 

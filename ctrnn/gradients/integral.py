@@ -124,9 +124,9 @@ def augmented_bound(
     ctx[augmented.READOUT], ctx[augmented.WITH_P], ctx[augmented.R_INPUT] = readout, int(with_p), int(r_is_input)
     ctx[augmented.MEMORY] = memory.ctypes.data
     table = np.zeros(abi.SLOTS, dtype=np.int64)
-    table[abi.F] = function.address
+    table[abi.F] = abi.address_of(function)
     if function is augmented.forward and not with_p and inner.table[abi.JACOBIAN]:
-        table[abi.JACOBIAN] = augmented.forward_jacobian.address
+        table[abi.JACOBIAN] = abi.address_of(augmented.forward_jacobian)
     program = base.keep[1] if program is None else program
     system = abi.System(table, ctx, inner.w, program.code, program.data)
     # the field's own callbacks are asked first: they say why everything after them is NaN
