@@ -868,3 +868,12 @@ def test_an_exception_inside_the_function_arrives_as_it_is(call):
         getattr(field, call)(0.0, [1.0, 1.0], *rows)  # nothing of it is left over
     with pytest.raises(Broken):
         ctrnn.simulate(ctrnn.Problem(field, r0=[1.0, 1.0], t_span=(0.0, 3.0)))
+
+
+def test_a_torch_field_without_inputs_takes_a_batch():
+    import torch
+
+    field = TorchField(lambda t, r, w, x: -w["k"] * r, n=2, parameters={"k": 2.0})
+    r = torch.arange(6.0, dtype=torch.float64).reshape(3, 2)
+    out = field.torch_function()(0.0, r, {"k": torch.tensor(2.0, dtype=torch.float64)})
+    assert torch.equal(out, -2.0 * r)

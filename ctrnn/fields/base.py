@@ -329,11 +329,13 @@ def checked_names(what: str, names: Any) -> tuple[str, ...]:
     if not isinstance(names, Iterable):
         raise UsageError(what, given=names, allowed="a list of names")
     names = (names,) if isinstance(names, str) else tuple(names)
+    seen: set[str] = set()
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
             raise UsageError(what, given=name, allowed="names of letters, digits and _")
-        if names.count(name) > 1:
+        if name in seen:
             raise UsageError(what, given=name, allowed="each name once")
+        seen.add(name)
     return names
 
 

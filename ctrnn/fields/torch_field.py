@@ -112,7 +112,9 @@ class TorchField(Field):
             if r.ndim == 1:
                 return function(t, r, w, x)
             x = x.expand(r.shape[:-1] + x.shape[-1:])
-            rows = torch.func.vmap(lambda a, b: function(t, a, w, b))(r.reshape(-1, n), x.reshape(-1, x.shape[-1]))
+            r_rows = r.reshape(-1, n)
+            x_rows = x.reshape(len(r_rows), x.shape[-1])
+            rows = torch.func.vmap(lambda a, b: function(t, a, w, b))(r_rows, x_rows)
             return rows.reshape(r.shape)
 
         return field

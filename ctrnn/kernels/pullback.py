@@ -9,6 +9,8 @@ Let Λ hold q cotangents on r⁺. A step r⁺ = r + h Σ b_i k_i, k_i = F(r_i), 
 a jump ∂ℓ/∂r at the end of a step, and for ∫ ℓ dt the source h b_i ∂ℓ/∂r at each stage, which is the step's own
 quadrature of the integral, so the gradient is that of the number that was computed, to round-off. An implicit stage's cotangent is solved
 for with its own J_i, at its own r_i: exact where Newton's method has converged, whatever J it used. Returns False where such a matrix is singular.
+Component j of R̄_i is K̄_i J_i as long as h a_ii Σ_k |J_kj| ≤ 1. Beyond that the product would multiply the rounding of K̄_i by h J, and what a
+stiff system conserves would be lost: there it is taken from the equation that K̄_i solves, R̄_i = (K̄_i − right-hand side)/(h a_ii).
 
 Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages is
 kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
@@ -40,6 +42,7 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
     implicit = a[s - 1, s - 1] != 0.0
     M = np.empty((n, n) if implicit else (0, 0))
     pivots = np.empty(n if implicit else 0, dtype=np.int32)
+    right, large = np.empty(size if implicit else 0), np.empty(n if implicit else 0)
     for m in range(C - 1, -1, -1):
         if jumps.shape[0] > 0:
             for j in range(n):
@@ -56,6 +59,7 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
                     for j in range(size):
                         Ki[j] += w * Rl[j]
             if a[i, i] != 0.0:
+                right[:] = Ki
                 if sources.shape[0] > 0:
                     w = h[m] * a[i, i] * h[m] * b[i]
                     for j in range(n):
@@ -64,9 +68,11 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
                     system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
                     at(stage_x[m, i]), at(M),
                 )  # fmt: skip
+                large[:] = 0.0
                 for j in range(n):
                     for p in range(n):
                         M[j, p] *= -h[m] * a[i, i]
+                        large[p] += abs(M[j, p])
                     M[j, j] += 1.0
                 if not factor(lapack, M, pivots):
                     return False
@@ -79,6 +85,11 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
                 w = h[m] * b[i]
                 for j in range(n):
                     Ri[j * q + q - 1] += w * sources[m, i, j]
+            if a[i, i] != 0.0:
+                for j in range(n):
+                    if large[j] > 1.0:
+                        for p in range(j * q, j * q + q):
+                            Ri[p] = (Ki[p] - right[p]) / (h[m] * a[i, i])
         for i in range(s):
             Ri = R[i]
             for j in range(size):
