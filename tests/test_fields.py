@@ -422,9 +422,7 @@ def test_wrong_points_are_refused_by_name(request, name):
         with pytest.raises(UsageError, match="^parameter .*finite numbers"):
             field.with_vector(np.full(field.m, bad))
     first, value = next(iter(field.parameters.items()))
-    with pytest.raises(
-        UnknownNameError, match=f"^parameter: got '{first}_'; allowed: .*{first}"
-    ):
+    with pytest.raises(UnknownNameError, match=f"^parameter: got '{first}_'; allowed: .*{first}"):
         field.with_parameters(**{f"{first}_": 1.0})
     with pytest.raises(UsageError, match=f"^parameter '{first}': got 'shape"):
         field.with_parameters(**{first: np.zeros((*value.shape, 2))})
@@ -873,7 +871,7 @@ def test_an_exception_inside_the_function_arrives_as_it_is(call):
 def test_a_torch_field_without_inputs_takes_a_batch():
     import torch
 
-    field = TorchField(lambda t, r, w, x: -w["k"] * r, n=2, parameters={"k": 2.0})
+    field = ctrnn.TorchField(lambda t, r, w, x: -w["k"] * r, n=2, parameters={"k": 2.0})
     r = torch.arange(6.0, dtype=torch.float64).reshape(3, 2)
     out = field.torch_function()(0.0, r, {"k": torch.tensor(2.0, dtype=torch.float64)})
     assert torch.equal(out, -2.0 * r)
