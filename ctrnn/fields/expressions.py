@@ -30,7 +30,7 @@ from sympy import Piecewise, S
 from sympy.core.evalf import prec_to_dps
 from sympy.core.function import ArgumentIndexError
 
-from ctrnn.errors import ExpressionError, nearest, UsageError
+from ctrnn.errors import ExpressionError, UsageError, nearest
 
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 90  # nested operations; Python's own parser gives up at 200 parentheses
