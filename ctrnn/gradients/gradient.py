@@ -18,6 +18,7 @@ from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.torch_field import TorchField
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.auto import chosen as solver_chosen
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
@@ -188,6 +189,7 @@ def gradient(
     if not isinstance(problem, Problem):
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
     problem.needs_objective("a gradient")
+    settings = solver_chosen(problem, settings)
     chosen = method_named(method, problem, settings)
     found = compute(chosen, problem, settings)
     if certify:

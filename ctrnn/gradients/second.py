@@ -27,6 +27,7 @@ from ctrnn.gradients.gradient import check_finite
 from ctrnn.gradients.losses import Part
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.auto import chosen
 from ctrnn.threads import one_blas_thread
 
 #: bytes that the tangents of one block may take
@@ -245,7 +246,7 @@ def hessian_vector_product(
     >>> bool(abs(H_v[0] - 2 * np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
     operator = HessianOperator(problem, settings)
     size = problem.field.m + r0 * problem.field.n
     direction = np.zeros(operator.size)
@@ -278,7 +279,7 @@ def hessian(
     array([[ 2., -2.],
            [-2.,  1.]])
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
     H = HessianOperator(problem, settings, "hessian").matrix(np.arange(problem.field.m + r0 * problem.field.n))
     return (H + H.T) / 2
 
@@ -307,7 +308,7 @@ def gauss_newton(
     >>> bool(abs(gauss_newton(problem)[0, 0] - np.exp(-4.0)) < 1e-8)  # (dr/dk)²
     True
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
     if not isinstance(problem, Problem):
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
     M = gauss_newton_matrix(problem, settings, np.arange(problem.field.m + r0 * problem.field.n))

@@ -12,6 +12,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.gradients.gradient import Gradient, compute, method_named
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.auto import chosen
 from ctrnn.trajectory import Stats
 from ctrnn.trials import Trials, each_trial
 
@@ -35,7 +36,8 @@ def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGr
         raise UsageError("objective", given="read-outs of several sizes", allowed="one size, as their gradients add up")
 
     def one(problem: Problem) -> Gradient:
-        return compute(method_named(method, problem, settings), problem, settings)
+        its = chosen(problem, settings)
+        return compute(method_named(method, problem, its), problem, its)
 
     found = each_trial(trials, one, "trials")
     readout = None

@@ -22,6 +22,7 @@ from ctrnn.errors import (
 )
 from ctrnn.fields.base import Array, Bound, checked_array
 from ctrnn.problem import Course, Problem, Settings
+from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.trajectory import Stats, Trajectory
 from ctrnn.trials import Trials, each_trial
@@ -215,7 +216,7 @@ def simulate(
     Parameters
     ----------
     solver : "euler", "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
-        with dt), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
+        with dt), "kencarp4", "kvaerno5" (stiff, implicit), "auto" (tsit5, or kvaerno5 where that meets stiffness), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
     rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
     dt : fixed step, in the unit of t
     save_at : times (T,) inside t_span, increasing; None saves every step
@@ -234,7 +235,7 @@ def simulate(
     if isinstance(problem, Trials):
         options = (solver, rtol, atol, dt, save_at, max_steps, min_step)
         return each_trial(problem, lambda trial: simulate(trial, *options), "simulate")
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     found = solve(
         problem.bind(),
