@@ -37,6 +37,12 @@ class Course(NamedTuple):
         """1 forwards in time, −1 backwards."""
         return 1.0 if self.end > self.start else -1.0
 
+    def onto(self, times: Array) -> Course:
+        """The same course with more stops, at ``times`` between its start and its end."""
+        inside = times[(self.way * times > self.way * self.start) & (self.way * times < self.way * self.end)]
+        every = np.union1d(self.stops, inside)[:: int(self.way)]
+        return Course(self.start, every, np.isin(every, self.stops[self.is_break]))
+
     def back(self, start: float, end: float) -> Course:
         """The part from ``start`` down to ``end`` < start."""
         inside = (self.stops < start) & (self.stops > end)

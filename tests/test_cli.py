@@ -127,7 +127,7 @@ def test_numbers_that_go_wrong_end_with_1_and_leave_no_summary(ctrnn):
     assert ctrnn("simulate", "decay.toml", "--no-figures")[0] == 0
     code, _, err = ctrnn("simulate", "decay.toml", *BLOW_UP)
     assert code == 1 and "last good t" in err and "Traceback" not in err
-    assert folder() == ["unfinished.json"]  # nothing that looks like this run, or like the one before
+    assert folder("results/decay/simulate") == ["unfinished.json"]  # nothing that looks like this run, or like the one before
 
 
 @pytest.mark.parametrize("fault", ["fit.parameters=['zz']", "fit.optimizer=foo", "equilibrium.guess=[1.0, 2.0]"])
@@ -150,8 +150,15 @@ def test_a_run_after_a_broken_one_clears_what_that_left(ctrnn):
     code, _, err = ctrnn("run", "decay.toml", "--set", "fit.max_iterations=1", *STOP_IN_FIT)
     assert code == 1 and "not finished" in err and "trajectory.csv" in err
     assert {"trajectory.csv", "unfinished.json"} <= set(folder()) and "summary.json" not in folder()
-    assert ctrnn("equilibrium", "decay.toml", "--no-figures")[0] == 0
+    assert ctrnn("equilibrium", "decay.toml", "--no-figures", "--out", "results/decay")[0] == 0
     assert folder() == ["equilibrium.npz", "summary.json"]
+
+
+def test_a_single_step_leaves_the_results_of_run_alone(ctrnn):
+    assert ctrnn("run", "decay.toml", "--no-figures", "-q")[0] == 0
+    before = folder()
+    assert ctrnn("simulate", "decay.toml", "--no-figures", *BLOW_UP)[0] == 1
+    assert folder() == sorted([*before, "simulate"])
 
 
 #: the trajectory is fine; the equilibrium after it is not to be found
@@ -233,15 +240,15 @@ def test_the_debug_switch_shows_the_error_itself(ctrnn, monkeypatch):
 def test_simulate_writes_the_solution(ctrnn):
     code, out, _ = ctrnn("simulate", "decay.toml", "--set", "solver.points=5")
     assert code == 0
-    table = np.loadtxt("results/decay/trajectory.csv", delimiter=",", skiprows=1)
+    table = np.loadtxt("results/decay/simulate/trajectory.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 0], [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(table[:, 1], 3 * np.exp(-2 * table[:, 0]), rtol=1e-7)
-    with np.load("results/decay/trajectory.npz") as saved:
+    with np.load("results/decay/simulate/trajectory.npz") as saved:
         np.testing.assert_array_equal(saved["r"], table[:, 1:])
-    assert Path("results/decay/trajectory.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("results/decay/simulate/trajectory.png").read_bytes().startswith(b"\x89PNG")
     # every file that is listed is there, every file that is there is listed
     listed = [line for line in out.splitlines() if line.startswith("results")]
-    assert sorted(listed) == sorted(str(file) for file in Path("results/decay").iterdir())
+    assert sorted(listed) == sorted(str(file) for file in Path("results/decay/simulate").iterdir())
 
 
 def test_run_does_what_the_file_asks_for(ctrnn):
@@ -272,7 +279,7 @@ def test_quiet_prints_nothing(ctrnn):
 
 def test_equilibrium_tells_stability(ctrnn):
     assert ctrnn("equilibrium", "decay.toml", "-q", "--no-figures")[0] == 0
-    summary = json.loads(Path("results/decay/summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(Path("results/decay/equilibrium/summary.json").read_text(encoding="utf-8"))
     eq = summary["equilibrium"]
     assert eq["stable"] is True and abs(eq["r"]["r"]) < 1e-9
     assert eq["eigenvalues"][0] == pytest.approx([-2.0, 0.0])
@@ -284,7 +291,7 @@ def test_equilibrium_takes_a_number_as_guess_and_holds_t_and_x(ctrnn):
     held = ["--set", "equilibrium={guess=0.3, x=3.0, t=1.0}"]
     code, out, _ = ctrnn("equilibrium", "decay.toml", "--no-figures", *driven, *held)
     assert code == 0 and "under i = 3" in out and "eigenvalues of J: -2" in out
-    eq = json.loads(Path("results/decay/summary.json").read_text(encoding="utf-8"))["equilibrium"]
+    eq = json.loads(Path("results/decay/equilibrium/summary.json").read_text(encoding="utf-8"))["equilibrium"]
     assert eq["r"]["r"] == pytest.approx(2.0)  # k r = i + t
 
 
@@ -389,7 +396,7 @@ def test_a_listed_picture_that_this_command_does_not_draw_is_told(ctrnn):
 def test_hare_lynx_is_fitted_from_the_rough_start(ctrnn):
     """The least sum of squares of these 21 years, to 6 digits."""
     assert ctrnn("fit", "hare-lynx", "-q", "--no-figures")[0] == 0
-    summary = json.loads(Path("results/hare-lynx/summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(Path("results/hare-lynx/fit/summary.json").read_text(encoding="utf-8"))
     fitted = summary["fit"]["rtrl"]
     assert fitted["sum_of_squared_errors"] == pytest.approx(594.745, abs=1e-3)
     assert fitted["parameters"] == pytest.approx({"a": 0.4812, "b": 0.02483, "c": 0.9260, "d": 0.02753}, rel=3e-4)
@@ -400,7 +407,7 @@ def test_scalar_shows_where_the_leak_only_gradient_parts(ctrnn):
     for w, least, most in ((0.5, 0.0, 1.0), (0.01, 1.0, 3.0)):
         override = f"field.parameters.W=[[{w}]]"
         assert ctrnn("compare", "scalar", "-q", "--no-figures", "--set", override)[0] == 0
-        rows = json.loads(Path("results/scalar/summary.json").read_text(encoding="utf-8"))["compare"]
+        rows = json.loads(Path("results/scalar/compare/summary.json").read_text(encoding="utf-8"))["compare"]
         assert rows["adjoint, discrete"]["digits"] > 12
         assert least < rows["RFLO (leak only)"]["digits"] < most
 

@@ -870,3 +870,11 @@ def test_what_a_users_function_raises_arrives():
     for method in ("rtrl", "adjoint", "rtrl-continuous", "adjoint-backsolve"):
         with pytest.raises(ZeroDivisionError, match="mine"):
             gradient(problem, method, solver="rk4", dt=0.1)
+
+
+def test_the_complex_step_goes_through_erf():
+    """erf is analytic though torch's is real: 1e-12 to the adjoint."""
+    objective = Objective(target=np.ones((1, 3)), at=[1.0])
+    problem = Problem(RateNetwork(3, seed=0, activation="erf"), [0.1, -0.2, 0.3], (0.0, 1.0), objective=objective)
+    a, b = gradient(problem, "complex-step"), gradient(problem, "adjoint")
+    np.testing.assert_allclose(a.vector, b.vector, rtol=1e-12, atol=1e-15)

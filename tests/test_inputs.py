@@ -609,3 +609,11 @@ def test_importing_inputs_draws_in_nothing_heavy():
 @pytest.mark.parametrize("name", inputs.__all__)
 def test_public_names_are_documented(name):
     assert getattr(inputs, name).__doc__
+
+
+def test_a_signal_can_be_divided_by_numbers():
+    x = Sine(frequency=0.25) / 2
+    assert x(1.0)[0] == 0.5
+    np.testing.assert_array_equal((Constant([2.0, 3.0]) / [4.0, 2.0])(0.0), [0.5, 1.5])
+    with pytest.raises(UsageError, match="divisor"):
+        Sine(frequency=0.25) / 0

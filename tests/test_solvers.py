@@ -819,3 +819,11 @@ def test_failures_are_solver_errors():
     for kind in (StepUnderflowError, DivergenceError, TooManyStepsError):
         assert issubclass(kind, SolverError) and not issubclass(kind, UsageError)
     assert ctrnn.errors.SolverError is SolverError
+
+
+def test_a_min_step_that_is_too_large_is_named():
+    robertson = Equations(
+        {"a": "-0.04*a + 1e4*b*c", "b": "0.04*a - 1e4*b*c - 3e7*b**2", "c": "3e7*b**2"},
+    )
+    with pytest.raises(StepUnderflowError, match="min_step"):
+        simulate(Problem(robertson, [1.0, 0.0, 0.0], (0.0, 1e5)), min_step=1.0)

@@ -397,3 +397,14 @@ def test_continuous_sensitivities_through_implicit_steps_are_refused():
     problem = robertson(40.0, Objective("b", at=[40.0]))
     with pytest.raises(UsageError, match="kencarp4.*rtrl"):
         gradient(problem, "rtrl-continuous", solver="kencarp4")
+
+
+def test_wanted_times_are_as_accurate_as_the_steps():
+    """kvaerno5's dense output is two orders below its steps, so it steps onto the times of save_at."""
+    field = Equations({"r": "-50*(r - cos(t))"})
+    t = np.linspace(0.0, 5.0, 301)[1:]
+    problem = Problem(field, [0.0], (0.0, 5.0))
+    # r = (2500 cos t + 50 sin t − 2500 e^(−50t))/2501
+    exact = (2500 * np.cos(t) + 50 * np.sin(t) - 2500 * np.exp(-50 * t)) / 2501
+    run = simulate(problem, solver="kvaerno5", save_at=t, rtol=1e-8, atol=1e-10)
+    assert np.max(np.abs(run.r[:, 0] - exact)) < 2e-8

@@ -24,7 +24,7 @@ from ctrnn.experiment.relocate import in_file_words
 from ctrnn.experiment.verify import verify
 from ctrnn.files import atomic_path
 
-OUT = "Folder of the results; results/NAME by default. Those of a run before, there, are replaced."
+OUT = "Folder of the results; results/NAME for run, results/NAME/COMMAND for a single step by default. Those of a run before, there, are replaced."
 SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
 PIPED = 140  # columns, where no terminal and no COLUMNS says
 
@@ -41,7 +41,9 @@ class Job:
     ) -> None:
         self.command, self.experiment = command, Experiment(name, overrides)
         self.steps = steps_of(self.experiment.spec) if command == "run" else [command]
-        self.folder = Folder(out or Path("results") / self.experiment.name)
+        # a single step does not replace the results of `run`
+        usual = Path("results") / self.experiment.name
+        self.folder = Folder(out or (usual if command == "run" else usual / command))
         self.draw, self.quiet = figures, quiet
         self.results: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}

@@ -38,7 +38,18 @@ def _elementwise(name: str) -> Callable[[Any], Any]:
 
 exp, log, sin, cos, tan = map(_elementwise, ("exp", "log", "sin", "cos", "tan"))
 asin, acos, atan = map(_elementwise, ("asin", "acos", "atan"))
-sinh, cosh, tanh, sqrt, erf = map(_elementwise, ("sinh", "cosh", "tanh", "sqrt", "erf"))
+sinh, cosh, tanh, sqrt = map(_elementwise, ("sinh", "cosh", "tanh", "sqrt"))
+
+
+def erf(z: Any) -> Any:
+    """The error function. torch's is real; for a complex step z = a + ib, b tiny, it is erf a + ib 2/√π e^(−a²), the rest being O(b²)."""
+    torch = _torch()
+    z = tensor(z)
+    if not z.is_complex():
+        return torch.erf(z)
+    return torch.complex(torch.erf(z.real), z.imag * (2.0 / math.sqrt(math.pi)) * torch.exp(-z.real.square()))
+
+
 sigmoid, logical_not = map(_elementwise, ("sigmoid", "logical_not"))
 
 

@@ -98,6 +98,13 @@ class Input(ABC):
     def __rmul__(self, other: Any) -> Input:
         return Product(as_input(other), self)
 
+    def __truediv__(self, number: Any) -> Input:
+        """A signal divided by a number (or by one number a channel); raises UsageError for 0."""
+        divisor = finite("divisor", number, (0, 1), "a number, or one a channel")
+        if (divisor == 0.0).any():
+            raise UsageError("divisor", given=number, allowed="numbers other than 0")
+        return Product(self, as_input(1.0 / divisor))
+
     def __neg__(self) -> Input:
         return Product(Constant(-1.0), self)
 

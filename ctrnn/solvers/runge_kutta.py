@@ -252,6 +252,11 @@ class Integration:
             float(self.clock[stepper.H] if self.settings.dt is None else self.settings.dt),
         )
         where: dict[str, Any] = {"t": t, "r": self.r.copy(), "h": h}
+        if status == stepper.DIVERGED and self.settings.dt is None and h < self.settings.min_step:
+            hint = "a smaller min_step: the field is not finite a step of that size away"
+            return StepUnderflowError(
+                f"the step size fell below min_step = {self.settings.min_step:g}", hint=hint, **where
+            )
         if status == stepper.DIVERGED:
             hint = (
                 "a smaller dt, or an adaptive solver"

@@ -22,6 +22,7 @@ from ctrnn.errors import (
 )
 from ctrnn.fields.base import Array, Bound, checked_array
 from ctrnn.problem import Course, Problem, Settings
+from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.trajectory import Stats, Trajectory
@@ -50,6 +51,11 @@ def solve(
 ) -> Solution:
     """Solve along a course; states at ``save_at``, or at every step where that is None."""
     if settings.library == "":
+        if save_at is not None and settings.dt is None:
+            tableau = tableaus.get(settings.solver)
+            if tableau.dense_order < tableau.order - 1:
+                # between its steps the method would be less accurate than at their ends
+                course = course.onto(save_at)
         keep = "steps" if save_at is None else "nothing"
         run = Integration(bound, r0, course, settings, save_at, keep, groups, first_step, label)
         if save_at is not None:
