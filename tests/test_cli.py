@@ -127,7 +127,9 @@ def test_numbers_that_go_wrong_end_with_1_and_leave_no_summary(ctrnn):
     assert ctrnn("simulate", "decay.toml", "--no-figures")[0] == 0
     code, _, err = ctrnn("simulate", "decay.toml", *BLOW_UP)
     assert code == 1 and "last good t" in err and "Traceback" not in err
-    assert folder("results/decay/simulate") == ["unfinished.json"]  # nothing that looks like this run, or like the one before
+    assert folder("results/decay/simulate") == [
+        "unfinished.json"
+    ]  # nothing that looks like this run, or like the one before
 
 
 @pytest.mark.parametrize("fault", ["fit.parameters=['zz']", "fit.optimizer=foo", "equilibrium.guess=[1.0, 2.0]"])

@@ -76,11 +76,12 @@ class Record(NamedTuple):
 @njit(cache=True, nogil=True, error_model="numpy")
 def field_at(system, t, lookup, r, work, x, out):
     """out = F(t, r, w, x(t)), with the piece of x(t) chosen at the time ``lookup``."""
-    evaluate(system.code, system.data, t, lookup, work, x)
+    if x.size > 0:
+        evaluate(system.code, system.data, t, lookup, work, x)
     call_f(system.table[F], at(system.ctx), t, at(r), at(system.w), at(x), at(out))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, known, delta):
     """k[i] = F at stage i; y and x receive the stage's state and input. Returns the stage's time and Newton's status."""
     n = r.size
@@ -93,8 +94,10 @@ def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, kn
                 y[j] += w * k[l, j]
     c = method.c[i]
     ti = t_new if c == 1.0 else (t if c == 0.0 else t + c * h)
-    low, high = min(t, t_new), max(t, t_new)
-    lookup = min(max(ti, low), np.nextafter(high, low))
+    lookup = ti
+    if x.size > 0:
+        low, high = min(t, t_new), max(t, t_new)
+        lookup = min(max(ti, low), np.nextafter(high, low))
     if method.a[i, i] == 0.0:
         field_at(system, ti, lookup, y, work, x, k[i])
         return ti, CONVERGED
@@ -110,7 +113,7 @@ def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, kn
     return ti, newton_stage(system, newton, control, ti, hg, known, y, k[i], delta, x)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, work, known, delta, stage_t):
     """All stages of a step, and its end r⁺ in ``known`` (n,); stage_t (s,) or (0,) receives their times. Returns Newton's status."""
     n, s = r.size, method.b.size
@@ -146,7 +149,7 @@ def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, wor
     return CONVERGED
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r):
     """States at the wanted times up to t_new, by the dense output."""
     while count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) <= 0.0:
@@ -165,7 +168,7 @@ def _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r):
         count[SAVED] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _keep(method, record, m, h, t_new, r_new, k, y, x):
     """Row m of the record; the stages' times are there already."""
     record.t[m] = t_new
@@ -181,7 +184,7 @@ def _keep(method, record, m, h, t_new, r_new, k, y, x):
         record.k[m] = k
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _error(control, e, k, r, r_new, h, stages):
     """The error norm of the step; with two estimates e₅, e₃ it is e₅² / √(e₅² + 0.01 e₃²) (DOP853)."""
     worst = 0.0
@@ -215,7 +218,7 @@ def _error(control, e, k, r, r_new, h, stages):
     return worst
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _stiffness(method, count, k, y, h):
     """Count steps on which |hλ| ≈ |h| ‖k_s − k_{s−1}‖ / ‖r_s − r_{s−1}‖ leaves the stability region (HNW II, IV.2)."""
     s = method.b.size
