@@ -17,7 +17,7 @@ _WHERE = {
     "Field": "ctrnn.fields.base",
     "Problem": "ctrnn.problem",
     "Objective": "ctrnn.objective",
-    "Readout": "ctrnn.objective",
+    "Readout": "ctrnn.losses",
     "Trajectory": "ctrnn.trajectory",
     "Stats": "ctrnn.trajectory",
     "Trials": "ctrnn.trials",

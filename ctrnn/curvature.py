@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.objective import BoundObjective, _log_softmax
+from ctrnn.losses import log_softmax
+from ctrnn.objective import BoundObjective
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ class Curvature:
         else:
             u = self.readout.linear(self.r)
             self.is_softmax = self.readout.activation == "softmax"
-            self.o = np.exp(_log_softmax(u)) if self.is_softmax else u
+            self.o = np.exp(log_softmax(u)) if self.is_softmax else u
             if self.is_cross_entropy:
                 self.l_u = self.y.sum(axis=1, keepdims=True) * self.o - self.y
             else:

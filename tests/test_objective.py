@@ -10,7 +10,8 @@ import pytest
 
 from ctrnn.errors import ExpressionError, UnknownNameError, UsageError
 from ctrnn.inputs import Constant, Sampled, Sine, Step, stack
-from ctrnn.objective import Objective, Readout
+from ctrnn.losses import Readout
+from ctrnn.objective import Objective
 
 N, P, K = 4, 3, 5
 FIELD = SimpleNamespace(n=N, state_names=("prey", "pred", "E", "y3"))

@@ -23,7 +23,8 @@ def objective(e: Experiment) -> Any:
     spec = e.spec.objective
     if spec is None:
         return None
-    from ctrnn.objective import NAMED, Objective
+    from ctrnn.losses import NAMED
+    from ctrnn.objective import Objective
 
     if spec.target is not None and spec.loss not in NAMED:
         meant = nearest(spec.loss, NAMED)
@@ -87,7 +88,7 @@ def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
     """How the output o is read from r."""
     readout = spec.readout
     if isinstance(readout, ReadoutSpec):
-        from ctrnn.objective import Readout
+        from ctrnn.losses import Readout
 
         path: KeyPath = ("objective", "readout")
         if (readout.V is None) == (readout.size is None):

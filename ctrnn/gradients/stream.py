@@ -25,7 +25,8 @@ from ctrnn.gradients.gradient import Gradient, check_finite
 from ctrnn.gradients.rtrl import RTRL, Carried, default_block
 from ctrnn.kernels import stepper
 from ctrnn.kernels.augmented import SMALL
-from ctrnn.objective import NAMED, Objective, Readout
+from ctrnn.losses import NAMED, Readout
+from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.threads import one_blas_thread

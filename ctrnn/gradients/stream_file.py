@@ -16,7 +16,7 @@ from ctrnn.fields.equations import Equations
 from ctrnn.fields.network import RateNetwork
 from ctrnn.files import atomic_path
 from ctrnn.gradients.rtrl import Carried
-from ctrnn.objective import Readout
+from ctrnn.losses import Readout
 from ctrnn.trajectory import Stats
 
 if TYPE_CHECKING:

@@ -1,0 +1,157 @@
+"""The losses ℓ(o, y) of one time, evaluated for many times at once, and the trained read-out.
+
+    squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
+    softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
+
+An expression in the states is differentiated by SymPy, a callable by torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.inputs.checks import finite
+
+Array = NDArray[np.float64]
+Loss = Callable[[Array, Array], tuple[Array, Array]]  # o (T, p), y (T, q) -> ℓ (T,), ∂ℓ/∂o (T, p)
+
+NAMED = ("squared_error", "cross_entropy")
+ACTIVATIONS = ("linear", "softmax")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Readout:
+    """A trained read-out o = g(V r + c) of p outputs.
+
+    V           (p, n)
+    c           (p,), or a number for all
+    activation  g: "linear" or "softmax"
+
+    Raises UsageError for wrong shapes and numbers that are not finite.
+
+    >>> Readout([[1.0, -1.0]], c=0.5)([3.0, 1.0])
+    array([2.5])
+    """
+
+    V: Any
+    c: Any = 0.0
+    activation: str = "linear"
+
+    def __post_init__(self) -> None:
+        V = finite("readout V", self.V, (2,), "an array (p, n)")
+        c = finite("readout c", self.c, (0, 1), "a number or an array (p,)")
+        if not V.size:
+            raise UsageError("readout V", given=V, allowed="an array (p, n)")
+        if c.shape not in ((), (len(V),)):
+            raise UsageError("readout c", given=c, allowed=f"shape ({len(V)},), as V {V.shape}")
+        if self.activation not in ACTIVATIONS:
+            raise UnknownNameError("readout activation", self.activation, ACTIVATIONS)
+        object.__setattr__(self, "V", V)
+        object.__setattr__(self, "c", np.broadcast_to(c, len(V)))
+
+    def __repr__(self) -> str:
+        p, n = self.V.shape
+        return f"Readout({p} of {n} states, {self.activation})"
+
+    def __call__(self, r: Any) -> Array:
+        """o (..., p) of states r (..., n)."""
+        u = self.linear(np.asarray(r, float))
+        return np.exp(log_softmax(u)) if self.activation == "softmax" else u
+
+    def linear(self, r: Array) -> Array:
+        """u = V r + c, (..., p)."""
+        return r @ self.V.T + self.c
+
+    def pullback(self, o: Array, l_o: Array) -> Array:
+        """∂ℓ/∂u (T, p) from ∂ℓ/∂o at the output o."""
+        if self.activation == "softmax":
+            return o * (l_o - np.sum(l_o * o, axis=1, keepdims=True))
+        return l_o
+
+
+def squared_error(o: Array, y: Array) -> tuple[Array, Array]:
+    e = o - y
+    return 0.5 * np.sum(e * e, axis=1), e
+
+
+def log_softmax(u: Array) -> Array:
+    u = u - np.max(u, axis=-1, keepdims=True)
+    return u - np.log(np.sum(np.exp(u), axis=-1, keepdims=True))
+
+
+def compiled_loss(text: str, state_names: tuple[str, ...]) -> Loss:
+    """An expression in the states, and its derivative by SymPy, as numpy functions."""
+    import sympy
+    from scipy import special
+
+    from ctrnn.fields.expressions import CONSTANTS, parse
+
+    if text.isidentifier() and text not in (*state_names, *CONSTANTS):
+        raise UnknownNameError("loss", text, [*NAMED, *state_names])
+    r = {name: sympy.Symbol(name, real=True) for name in state_names}
+    l = parse(text, r, where="loss")
+    if not l.free_symbols:
+        raise UsageError("loss", given=text, allowed="an expression that depends on the states")
+    own = {"sigmoid": special.expit, "softplus": lambda z: np.logaddexp(0.0, z), "erf": special.erf}
+    both = sympy.lambdify(
+        list(r.values()), [l, *(sympy.diff(l, s) for s in r.values())],
+        modules=[own, "numpy"], dummify=True, cse=True,
+    )  # fmt: skip
+
+    def loss(o: Array, _: Array) -> tuple[Array, Array]:
+        with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
+            columns = both(*np.asarray(o, float).T)
+        l, *l_o = (np.broadcast_to(np.asarray(c, float), len(o)) for c in columns)
+        return l, np.stack(l_o, axis=1)
+
+    return loss
+
+
+class TorchLoss:
+    """ℓ(o, y) of the user in torch, over many times: by vmap, or one by one where that fails."""
+
+    def __init__(self, loss: Callable[..., Any], has_target: bool) -> None:
+        self.loss, self.has_target, self.vectorised = loss, has_target, True
+
+    def __call__(self, o: Array, y: Array) -> tuple[Array, Array]:
+        import torch
+
+        if not len(o):
+            return np.empty(0), np.empty(o.shape)
+        args = [torch.tensor(v, dtype=torch.float64) for v in ((o, y) if self.has_target else (o,))]
+        if self.vectorised:
+            try:
+                l_o, l = torch.func.vmap(torch.func.grad_and_value(self.loss))(*args)
+                return l.double().numpy(), l_o.double().numpy()
+            except Exception:  # an `if` on values, .item(), an operation without a batching rule
+                self.vectorised = False  # the loop raises again what is the user's own mistake
+        pairs = [self.one(*row) for row in zip(*args, strict=True)]
+        return np.array([l for l, _ in pairs]), np.stack([l_o for _, l_o in pairs])
+
+    def one(self, o: Any, *y: Any) -> tuple[float, Array]:
+        import torch
+
+        with torch.enable_grad():
+            o = o.clone().requires_grad_()
+            l = self.loss(o, *y)
+            if not isinstance(l, torch.Tensor) or l.numel() != 1 or l.ndim > 0:
+                given = tuple(l.shape) if isinstance(l, torch.Tensor) else l
+                raise UsageError("loss", given=given, allowed="a scalar tensor from the callable")
+            if not l.requires_grad:
+                hint = "torch operations on o; not numpy, item() or detach()"
+                raise UsageError("loss", given=l.item(), allowed="a value that depends on o", hint=hint)
+            (l_o,) = torch.autograd.grad(l, o)
+        return float(l.detach()), l_o.double().numpy()
+
+    def check(self, p: int, q: int) -> None:
+        """One call, so that a callable that is no loss is found before the first solve."""
+        import torch
+
+        o, y = (torch.full((size,), 0.5, dtype=torch.float64) for size in (p, q))
+        self.one(o, *([y] if self.has_target else []))
