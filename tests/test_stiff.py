@@ -228,6 +228,18 @@ def test_rtrl_and_adjoint_agree(name, solver):
     assert ahead.loss == pytest.approx(back.loss, rel=1e-13)
 
 
+@pytest.mark.xfail(
+    reason="reached: 3e-7 at worst; what is rounded off in the jumps, where p is 10⁶ times larger, stays", strict=True
+)
+@pytest.mark.parametrize("solver", IMPLICIT)
+def test_rtrl_and_adjoint_agree_to_1e_9_on_a_relaxation_oscillation(solver):
+    """The target for all stiff problems, missed on this one."""
+    problem = observed("van-der-pol")
+    tolerances = STIFF["van-der-pol"].tolerances(1e-8)
+    back, ahead = (gradient(problem, m, solver=solver, **tolerances) for m in ("adjoint", "rtrl"))
+    assert relative(by_size(problem, ahead.vector, ahead.r0), by_size(problem, back.vector, back.r0)) < 1e-9
+
+
 def test_what_is_conserved_stays_conserved_in_the_gradient():
     """a + b + c = 1 for ever: its gradient is 0 to the rates and 1 to each start, though h J reaches 10¹³ on the way."""
     problem = robertson(1e11, Objective("a + b + c", at=[1e11]))
@@ -256,12 +268,12 @@ def test_gradients_against_scipy_on_the_sensitivity_equation(name, t1, reference
 def test_the_gradient_of_a_reaction_diffusion_line():
     """By the adjoint and RTRL to 1e-11 of each other, by central differences of SciPy's Radau to 1e-5."""
     problem = brusselator().replace(objective=Objective("r20*r70", at=[10.0]))
-    how = {"solver": "kvaerno5", "rtol": 1e-6, "atol": 1e-6}
+    how = {"solver": "kvaerno5", "rtol": 1e-7, "atol": 1e-7}
     g = gradient(problem, "adjoint", **how)
     assert relative(gradient(problem, "rtrl", **how).vector, g.vector) < 1e-11
     ends = [brusselator_by_radau(B=3.0 + s * 1e-3) for s in (1, -1)]
     slope = (ends[0][20] * ends[0][70] - ends[1][20] * ends[1][70]) / 2e-3
-    assert g.parameters["B"] == pytest.approx(slope, rel=1e-4)
+    assert g.parameters["B"] == pytest.approx(slope, rel=1e-5)
 
 
 def stiff_network(n=50, objective=None):
@@ -273,15 +285,16 @@ def stiff_network(n=50, objective=None):
 
 
 def test_a_network_with_fast_and_slow_units():
-    """The implicit pair against the explicit one, which needs more steps: state to 1e-7, gradient to 1e-5; RTRL to 1e-11 of BPTT."""
+    """The implicit pair against the explicit one, which needs more steps: state to 1e-7, gradient to 1e-6; RTRL to 1e-11 of BPTT."""
     problem = stiff_network(objective=Objective(target=np.ones((2, 50)), at=[0.3717, 1.0]))
     stiff, plain = ({"solver": s, "rtol": 1e-8, "atol": 1e-10} for s in ("kvaerno5", "tsit5"))
     a, b = (simulate(problem, save_at=[0.5, 1.0], **how) for how in (stiff, plain))
     np.testing.assert_allclose(a.r, b.r, atol=1e-7)
     assert 2 * a.stats.steps < b.stats.steps and a.stats.jacobians < 0.1 * a.stats.steps
-    g, explicit = (gradient(problem, "adjoint", **how) for how in (stiff, plain))
-    forward = gradient(problem, "rtrl", **stiff)
-    assert relative(g.vector, explicit.vector) < 1e-5
+    tight = {"rtol": 1e-10, "atol": 1e-12}
+    g, explicit = (gradient(problem, "adjoint", **how | tight) for how in (stiff, plain))
+    assert relative(g.vector, explicit.vector) < 1e-6
+    g, forward = (gradient(problem, m, **stiff) for m in ("adjoint", "rtrl"))
     assert relative(forward.vector, g.vector) < 1e-11 and relative(forward.r0, g.r0) < 1e-11
 
 
@@ -295,10 +308,12 @@ def test_jumps_of_the_input(solver, integral):
     problem = Problem(field, [0.0, 1.0], (0.0, 1.0), x=x, objective=objective)
     how = {"rtol": 1e-8, "atol": 1e-10}
     g, r = (gradient(problem, m, solver=solver, **how) for m in ("adjoint", "rtrl"))
-    exact = gradient(problem, "adjoint", solver="dop853", rtol=1e-10, atol=1e-12)
+    a, b = (by_size(problem, one.vector, one.r0) for one in (g, r))
+    assert relative(b, a) < 1e-12
+    tight = {"rtol": 1e-10, "atol": 1e-12}
+    exact, g = (gradient(problem, "adjoint", solver=s, **tight) for s in ("dop853", solver))
     assert g.loss == pytest.approx(exact.loss, rel=1e-6)
-    a, b, c = (by_size(problem, one.vector, one.r0) for one in (g, r, exact))
-    assert relative(a, c) < 1e-5 and relative(b, a) < 1e-12
+    assert relative(by_size(problem, g.vector, g.r0), by_size(problem, exact.vector, exact.r0)) < 1e-6
 
 
 # --- order and stability
