@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ctrnn.errors import ExpressionError, UsageError
-from ctrnn.fields.expressions import FUNCTIONS, check_names, free_names, parse
+from ctrnn.fields.expressions import FUNCTIONS, check_names, parse
 
 NAMES = ("x", "y", "prey", "pred", "E", "I", "S", "N", "beta", "gamma", "τ")
 SYMBOLS = {name: sympy.Symbol(name, real=True) for name in NAMES}
@@ -338,12 +338,6 @@ def test_text_only():
 
 
 # --- names
-
-
-def test_free_names():
-    assert free_names("a*prey - b*prey*max(pred, 0)/e") == ("a", "prey", "b", "pred", "e")
-    with pytest.raises(ExpressionError, match="column 3"):
-        free_names("a $ b")
 
 
 @pytest.mark.parametrize(

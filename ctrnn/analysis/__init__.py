@@ -1,6 +1,8 @@
 """What a field does: its equilibria and their stability, and its Lyapunov exponents."""
 
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
-from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
+
+# a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
+from ctrnn.gradients.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 
 __all__ = ["Equilibrium", "LyapunovSpectrum", "find_equilibrium", "largest_exponent", "lyapunov_spectrum"]

@@ -207,21 +207,6 @@ def parse(text: str, symbols: Mapping[str, sympy.Symbol], where: str = "expressi
     return reader.expression(reader.tree, 0)
 
 
-def free_names(text: str, where: str = "expression") -> tuple[str, ...]:
-    """The names in a formula that are not called as functions, in the order in which they appear.
-
-    ``pi`` and ``e`` are listed like any other: only the caller knows whether they are shadowed.
-
-    >>> free_names("a*prey - b*prey*max(pred, 0)")
-    ('a', 'prey', 'b', 'pred')
-    """
-    reader = _Reader(text, {}, where)
-    called = {id(node.func) for node in ast.walk(reader.tree) if isinstance(node, ast.Call)}
-    names = [n for n in ast.walk(reader.tree) if isinstance(n, ast.Name) and id(n) not in called]
-    names.sort(key=lambda n: n.col_offset)
-    return tuple(dict.fromkeys(n.id for n in names))
-
-
 def check_names(names: Iterable[str], what: str) -> None:
     """Raise :class:`~ctrnn.errors.UsageError` unless every name can stand in a formula, once.
 

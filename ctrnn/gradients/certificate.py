@@ -285,7 +285,7 @@ def _loss(problem: Problem, settings: Settings) -> float:
 
 def _exponent(problem: Problem, settings: Settings) -> Any:
     """The largest exponent of the run, to the accuracy that a mean over it is worth."""
-    from ctrnn.analysis.lyapunov import largest_exponent  # analysis is above gradients, and only this asks for it
+    from ctrnn.gradients.lyapunov import largest_exponent
 
     looser = max(1.0, 1e-6 / max(float(np.min(settings.rtol)), 1e-300))
     rtol, atol = np.asarray(settings.rtol) * looser, np.asarray(settings.atol) * looser
