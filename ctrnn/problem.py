@@ -171,11 +171,20 @@ class Problem:
         return self.objective
 
 
+def checked_problem(problem: Any) -> Problem:
+    """The problem itself; raises UsageError for anything else."""
+    if not isinstance(problem, Problem):
+        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
+    return problem
+
+
 def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
     """A state of the field, (n,), from numbers, a table state name -> number, or one number for all.
 
     Raises UsageError, and UnknownNameError for a state that does not exist.
     """
+    if not isinstance(field, Field):
+        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
     if r0 is None:
         raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
     if isinstance(r0, Mapping):

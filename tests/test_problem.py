@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, inputs, simulate
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs import merge_times
@@ -238,3 +239,28 @@ def test_the_library_of_a_solver():
 def test_r0_may_be_one_number_for_all():
     field = Equations({"x": "-x", "y": "-y"})
     assert Problem(field, 0.5, (0.0, 1.0)).r0.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "simulate",
+        "gradient",
+        "sensitivities",
+        "compare_gradients",
+        "hessian",
+        "gauss_newton",
+        "analysis.lyapunov_spectrum",
+    ],
+)
+def test_what_is_no_problem_is_refused_by_name(call):
+    function = ctrnn
+    for name in call.split("."):
+        function = getattr(function, name)
+    with pytest.raises(UsageError, match="problem: got 3; allowed: a ctrnn.Problem"):
+        function(3)
+
+
+def test_what_is_no_field_is_refused_by_name():
+    with pytest.raises(UsageError, match="field: got 3"):
+        ctrnn.find_equilibrium(3, [1.0])

@@ -16,7 +16,7 @@ from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.autograd import Autograd
 from ctrnn.gradients.differences import CentralDifference, ComplexStep
 from ctrnn.gradients.gradient import Gradient, compute, method_named
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen as solver_chosen
 
 #: methods whose memory lies in torch, which does not tell
@@ -97,7 +97,7 @@ def compare_gradients(
     """
     settings = Settings(solver, rtol, atol, dt, max_steps)
     methods = (methods,) if isinstance(methods, str) or hasattr(methods, "compute") else tuple(methods)
-    problem.needs_objective("a comparison of gradients")
+    checked_problem(problem).needs_objective("a comparison of gradients")
     settings = solver_chosen(problem, settings)
     chosen = [method_named(m, problem, settings) for m in methods]
     judge = _reference(problem, settings, reference)

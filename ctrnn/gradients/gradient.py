@@ -17,7 +17,7 @@ import numpy as np
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.torch_field import TorchField
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen as solver_chosen
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -186,9 +186,7 @@ def gradient(
                 "certify", given=True, allowed="False, for trials", hint="certify one of them: gradient(trials[0], ...)"
             )
         return trials_gradient(problem, method, settings)
-    if not isinstance(problem, Problem):
-        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
-    problem.needs_objective("a gradient")
+    checked_problem(problem).needs_objective("a gradient")
     settings = solver_chosen(problem, settings)
     chosen = method_named(method, problem, settings)
     found = compute(chosen, problem, settings)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Course, Problem, Settings, checked_problem
 from ctrnn.solvers.solve import solve
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -111,7 +111,7 @@ def lyapunov_spectrum(
     array([-1., -3.])
     """
     settings = Settings(solver, rtol, atol, dt, max_steps)
-    n, (t0, t1) = problem.field.n, problem.t_span
+    n, (t0, t1) = checked_problem(problem).field.n, problem.t_span
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
         raise UsageError("k", given=k, allowed=f"a number of exponents, 1 to {n}")
     transient = float(checked_array("transient", transient, ()))

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from ctrnn.curvature import Curvature
-from ctrnn.errors import SingularJacobianError, UsageError
+from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import check_finite
 from ctrnn.gradients.losses import Part
 from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen
 from ctrnn.threads import one_blas_thread
 
@@ -41,8 +41,7 @@ class Linearization:
         from ctrnn.kernels import abi
         from ctrnn.kernels.linalg import lapack_addresses
 
-        if not isinstance(problem, Problem):
-            raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
+        checked_problem(problem)
         self.problem, self.objective = problem, problem.needs_objective(caller)
         self.n, self.m = problem.field.n, problem.field.m
         self.run = DiscreteRun(problem, settings, caller)
@@ -309,7 +308,6 @@ def gauss_newton(
     True
     """
     settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
-    if not isinstance(problem, Problem):
-        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
+    checked_problem(problem)
     M = gauss_newton_matrix(problem, settings, np.arange(problem.field.m + r0 * problem.field.n))
     return (M + M.T) / 2

@@ -13,7 +13,7 @@ from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.fields.equations import Equations
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.inputs import Constant, stack
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.solve import checked_times, solve
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -73,6 +73,7 @@ def sensitivities(
     if error_control not in ("all", "state"):
         raise UnknownNameError("error_control", error_control, ("all", "state"))
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    checked_problem(problem)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     # the objective is not needed here, and an integral one would ride along
     problem, is_chosen = _chosen(problem.replace(objective=None), wrt)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ctrnn.errors import StepUnderflowError, TooManyStepsError, UsageError
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, checked_problem
 
 EXPLICIT, IMPLICIT = "tsit5", "kvaerno5"
 #: steps between two looks at whether the problem is stiff
@@ -20,11 +20,12 @@ LOOK = 256
 def chosen(problem: Problem, settings: Settings) -> Settings:
     """The settings with "auto" replaced by the solver that suits the problem; others as they are.
 
-    Raises UsageError for "auto" with a fixed step.
+    Raises UsageError for "auto" with a fixed step, and for what is no problem.
     """
     from ctrnn.kernels import stepper
     from ctrnn.solvers.runge_kutta import Integration
 
+    checked_problem(problem)
     if settings.solver.lower() != "auto":
         return settings
     if settings.dt is not None:
