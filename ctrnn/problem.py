@@ -183,7 +183,9 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
 
     Raises UsageError, and UnknownNameError for a state that does not exist.
     """
-    if not hasattr(field, "n"):  # whatever has states will do: an equilibrium is found of anything that behaves like a field
+    if not hasattr(
+        field, "n"
+    ):  # whatever has states will do: an equilibrium is found of anything that behaves like a field
         raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
     if r0 is None:
         raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
