@@ -24,6 +24,11 @@ ACTIVATIONS: Mapping[str, str] = {
 }
 
 
+def _decorator(arguments: int) -> str:
+    """Of a compiled loop over units; a·b + c may be one operation, as in the vector instructions that it becomes."""
+    return f'@cfunc(types.void(*[types.int64] * {arguments}), cache=True, error_model="numpy", fastmath={{"contract"}})'
+
+
 @dataclass(frozen=True)
 class Cell:
     """The mathematics of one unit.
@@ -89,9 +94,10 @@ class Cell:
 
         def loop(head: str, views: dict[str, int], targets: list[str], values: list[Any]) -> str:
             lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views.items() if rows]
-            inner = codegen.assignments(targets, values, "numba", names)
-            decorator = '@cfunc(types.void(*[types.int64] * 5), cache=True, error_model="numpy")'
-            return codegen.function(f"def {head}", [*lines, "for i in range(n):", *codegen.indented(inner)], decorator)
+            inner = codegen.assignments(targets, values, "loop", names)
+            return codegen.function(
+                f"def {head}", [*lines, "for i in range(n):", *codegen.indented(inner)], _decorator(5)
+            )
 
         def pulled(variables: list[Any]) -> list[Any]:
             """Σ_a K_a ∂G_a/∂v"""
@@ -106,7 +112,7 @@ class Cell:
         slopes = [derivative(h, v) for v in z]
         curvature = [*pulled(u), *second(u), *second(z), *slopes, *(along(e, A) for e in slopes), *second(th)]
         every = {"q": A + B + C, "dq": A + B + C}
-        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))
+        source = codegen.header(self.recipe().splitlines(), "elementwise")
         source += loop(
             "source_tangent(n, q_, dq_, s_, ds_)", every | {"s": 1, "ds": 1}, ["s[0, i]", "ds[0, i]"], [h, along(h, A)]
         )
@@ -139,10 +145,10 @@ class Cell:
             lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views if rows]
             lines += ["for i in range(n):"]
             inner = [f"{k} = {k.split('_')[0]}[{k.split('_')[1]}, i]" for k in sorted(used)]
-            inner += codegen.assignments(targets, values, "numba", numba)
-            decorator = f'@cfunc(types.void({", ".join(["types.int64"] * len(signature.split(",")))}), cache=True, error_model="numpy")'
+            inner += codegen.assignments(targets, values, "loop", numba)
             name = signature.split(",")[0]
             arguments = ", ".join(["n", *[a.strip() for a in signature.split(",")[1:]]])
+            decorator = _decorator(len(signature.split(",")))
             return codegen.function(f"def {name}({arguments})", lines + codegen.indented(inner), decorator)
 
         A, B, C = len(z), len(u), len(th)
@@ -155,7 +161,7 @@ class Cell:
         def need_u(expressions: dict[str, Any]) -> bool:
             return any(e.has(*u) for e in expressions.values())
 
-        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self.recipe().splitlines())))
+        source = codegen.header(self.recipe().splitlines(), "elementwise")
         source += f"\nNEEDS_U, DRIVE_NEEDS_U = {need_u(partials)}, {need_u(drive)}\n"
         source += loop("source, z_, out_, a, b", [state, ("out", 1)], ["out[0, i]"], [h])
         rates = [f"out[{a}, i]" for a in range(A)]

@@ -74,7 +74,7 @@ def _generator() -> str:
     fields = Path(__file__).parent
     names = ("cells", "codegen", "derivatives", "equations", "expressions")
     files = [fields / f"{name}.py" for name in names]
-    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "functions")]
+    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions")]
     return _hash("".join(file.read_text(encoding="utf-8") for file in files))
 
 
@@ -125,7 +125,7 @@ def _load(name: str, path: Path) -> ModuleType:
     return loaded
 
 
-HEADER = '''"""Generated from
+_HEADER = '''"""Generated from
 
 {recipe}
 """
@@ -136,12 +136,19 @@ from numba import cfunc, types
 
 from ctrnn.fields import torch_functions as T
 from ctrnn.kernels.abi import SIGNATURES, doubles
-from ctrnn.kernels.functions import power_log, sigmoid, sign, softplus
+from ctrnn.kernels.{functions} import {names}
 '''
 
 
+def header(recipe: Sequence[str], functions: str = "functions") -> str:
+    """The head of a generated module; its elementary functions are those of kernels/functions or kernels/elementwise."""
+    names = "power_log, sigmoid, sign, softplus" + (", exp, tanh" if functions == "elementwise" else "")
+    return _HEADER.format(recipe="\n".join(indented(recipe)), functions=functions, names=names)
+
+
 def printer(target: str) -> Any:
-    """A SymPy printer for ``"numba"`` (math.*) or ``"torch"`` (T.*, ctrnn.fields.torch_functions)."""
+    """A SymPy printer for ``"numba"`` (math.*), ``"loop"`` (the same, for loops over units: ctrnn.kernels.elementwise) or
+    ``"torch"`` (T.*, ctrnn.fields.torch_functions)."""
     from sympy.printing.precedence import precedence
     from sympy.printing.pycode import PythonCodePrinter
 
@@ -170,7 +177,9 @@ def printer(target: str) -> Any:
             return f"({''.join(cases)}({self._print(e.args[-1].expr)}))"
 
     own = {"sigmoid": "sigmoid", "softplus": "softplus", "sign": "sign", "Abs": "abs", "power_log": "power_log"}
-    if target == "numba":
+    if target == "loop":
+        own |= {"exp": "exp", "tanh": "tanh"}
+    if target in ("numba", "loop"):
         return Printer({"fully_qualified_modules": True, "user_functions": own})
 
     class TorchPrinter(Printer):

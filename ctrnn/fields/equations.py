@@ -155,7 +155,7 @@ class Equations(Field):
         torch += codegen.assignments([f"F_{i}" for i in range(n)], F, "torch", torch_names)
         torch += [f"return T.stack([{', '.join(f'F_{i}' for i in range(n))}], r)"]
 
-        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self._recipe().splitlines())))
+        source = codegen.header(self._recipe().splitlines())
         source += "from ctrnn.kernels.abi import ACCUMULATE, EXTRA, F, JACOBIAN, VJP, X_STRIDE, integers\n"
         source += compiled("F", "field(ctx_, t, r_, w_, x_, out_)", field)
         source += compiled("VJP", "vjp(ctx_, t, r_, w_, x_, q, K_, R_)", vjp)
@@ -204,7 +204,7 @@ class Equations(Field):
             elif terms:
                 turned.append(f"G[{c - n}] += {' + '.join(terms)}")
 
-        source = codegen.HEADER.format(recipe="\n".join(codegen.indented(self._recipe().splitlines())))
+        source = codegen.header(self._recipe().splitlines())
         source += "from ctrnn.kernels.abi import JVP, SECOND\n"
         for slot, head, body in (
             ("JVP", "jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_)", jvp),

@@ -19,6 +19,9 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
 
+#: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that exist
+LISTED_BELOW = 0.1
+
 
 class RateNetwork(Field):
     """A network of rate units.
@@ -167,31 +170,64 @@ class RateNetwork(Field):
         functions = (made.source, made.rate, made.partials, made.drive)
         addresses = tuple(f.address for f in functions)
         by_theta = made.by_theta.address if self.train_tau else 0
-        W = np.arange(n * n).reshape(n, n)
+        vector = [np.arange(n * n).reshape(n, n), n * n + np.arange(n * nx).reshape(n, nx)]
+        vector.append(n * n + n * nx + np.arange(n)[:, None])
+        index = np.concatenate(vector, axis=1)
         if self.mask is not None:
-            W = np.where(self.mask, W, -1)
-        U = n * n + np.arange(n * nx).reshape(n, nx)
-        b = n * n + n * nx + np.arange(n)
+            index[:, :n][~self.mask] = -1
         tau = np.full(n, -1)
         if self.train_tau:
             tau = np.broadcast_to(n * n + n * nx + n + np.arange(self.parameters["tau"].size), (n,))
-        index = np.concatenate([W, U, b[:, None], tau[:, None]], axis=1).ravel()
+        listed, width = 0, n + nx + 1
+        if self._lists is not None:
+            width = self._lists.shape[1]
+            listed = self._lists.ctypes.data
+            index = np.where(self._exists, np.take_along_axis(index, self._lists, axis=1), -1)
         return Kernel(
             network.table(),
             groups=n,
-            columns=n + nx + 1 + C,
-            index=index,
-            extra=(n, A, B, C, nx, *addresses, by_theta, int(made.NEEDS_U), int(made.DRIVE_NEEDS_U)),
+            columns=width + C,
+            index=np.append(index, tau[:, None], axis=1).ravel(),
+            extra=(n, A, B, C, nx, width, listed, *addresses, by_theta, int(made.NEEDS_U), int(made.DRIVE_NEEDS_U)),
             scratch=network.scratch_size(n, A, B, nx),
             blas=True,
-            keep=(made, network),
+            keep=(made, network, self._lists),
         )
+
+    @cached_property
+    def _lists(self) -> Array | None:
+        """Which sources each row of [W U b] lists, (n, width), filled up with 0; None where it is stored whole (ctrnn.kernels.products)."""
+        if self.mask is None:
+            return None
+        n, extra = self.n, self.input_size + 1
+        longest = int(self.mask.sum(axis=1).max(initial=0))
+        if LISTED_BELOW * n < longest:
+            return None
+        lists = np.zeros((n, longest + extra), dtype=np.int64)
+        for i, row in enumerate(self.mask):
+            places = np.flatnonzero(row)
+            lists[i, : places.size] = places
+        lists[:, longest:] = n + np.arange(extra)
+        return lists
+
+    @cached_property
+    def _exists(self) -> Array:
+        """Which entries of the lists are weights, not filling, (n, width)."""
+        assert self.mask is not None and self._lists is not None
+        count, width = self.mask.sum(axis=1), self._lists.shape[1]
+        place = np.arange(width)
+        return (place < count[:, None]) | (place >= width - self.input_size - 1)
+
+    def _packed(self, W: Array, U: Array, b: Array, tau: Array) -> Array:
+        """[W U b], whole or as lists, and tau behind it, flat."""
+        extended = np.concatenate([W, U, b[:, None]], axis=1)
+        if self._lists is not None:
+            extended = np.where(self._exists, np.take_along_axis(extended, self._lists, axis=1), 0.0)
+        return np.concatenate([extended.ravel(), np.broadcast_to(tau, (self.n,))])
 
     def kernel_vector(self) -> Array:
         p = self.parameters
-        extended = np.concatenate([p["W"], p["U"], p["b"][:, None]], axis=1)
-        tau = np.broadcast_to(self.tau, (self.n,))
-        return np.concatenate([extended.ravel(), tau])
+        return self._packed(p["W"], p["U"], p["b"], self.tau)
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
@@ -209,9 +245,7 @@ class RateNetwork(Field):
     def kernel_direction(self, vector: Array) -> Array:
         d = self.unflatten(vector)
         W = d["W"] if self.mask is None else d["W"] * self.mask
-        extended = np.concatenate([W, d["U"], d["b"][:, None]], axis=1)
-        tau = np.broadcast_to(d.get("tau", 0.0), (self.n,))
-        return np.concatenate([extended.ravel(), tau])
+        return self._packed(W, d["U"], d["b"], d.get("tau", np.zeros(())))
 
     def torch_function(self) -> Callable[..., Any]:
         made, tau, mask = self.cell.module, self.tau, self.mask

@@ -92,7 +92,7 @@ def _expression_source(text: str, states: tuple[str, ...]) -> str:
     lines += [f"out[{i}] = a*{name} if a != 0.0 else 0.0" for i, name in enumerate(entries)]
     signature = f"types.void({', '.join(['types.int64'] * 5)})"
     decorator = f'@cfunc({signature}, cache=True, error_model="numpy")'
-    source = codegen.HEADER.format(recipe=f"    loss {text} in {' '.join(states)}")
+    source = codegen.header([f"loss {text} in {' '.join(states)}"])
     return source + codegen.function("def rate(ctx_, r_, s_, out_, unused)", lines, decorator)
 
 
@@ -127,6 +127,8 @@ def augmented_bound(
     table[abi.F] = abi.address_of(function)
     if function is augmented.forward and not with_p and inner.table[abi.JACOBIAN]:
         table[abi.JACOBIAN] = abi.address_of(augmented.forward_jacobian)
+        table[abi.LEAK] = abi.address_of(augmented.forward_leak)
+        table[abi.ACCUMULATE] = abi.address_of(augmented.forward_accumulate)
     program = base.keep[1] if program is None else program
     system = abi.System(table, ctx, inner.w, program.code, program.data)
     # the field's own callbacks are asked first: they say why everything after them is NaN

@@ -132,5 +132,5 @@ def default_block(n: int, entries: int, s: int) -> int:
     rows = s * (n + 1) * (2 * n * n + 2 * entries)
     wanted = 10 * 2 * n * n * entries / max(rows, 1)
     # a small system waits for Python, not for flops: give each call something to do
-    wanted = max(wanted, 1e5 / max(rows, 1), 16)
+    wanted = max(wanted, 5e6 / max(rows, 1), 16)
     return int(max(1, min(wanted, BLOCK_BYTES / (8 * s * n * (n + 1)))))

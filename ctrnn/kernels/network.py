@@ -7,12 +7,14 @@ A unit i has state components z_ai (a < A) and pre-activations u_pi (p < B),
 A cell is elementwise, and enters through the addresses of compiled loops over the units (source h; rate G; partials ∂G/∂z, ∂G/∂u, h′;
 drive ∂G/∂u and by_theta ∂G/∂θ for the parameter part), so these functions are compiled once. With c_pai = ∂G_a/∂u_pi:
 
-    VJP         R_bi = h′_bi (Ŵᵀ Kc)_i + Σ_a ∂G_a/∂z_bi K_ai,   Kc_pi = Σ_a c_pai K_ai       2 B n (n q) flops
-    ACCUMULATE  row i of Ŵ:  G_i += Kc_iᵀ s  over all stages, one strided GEMM a unit       2 B n S q (n + nx + 1) flops
+    VJP         R_bi = h′_bi (Ŵᵀ Kc)_i + Σ_a ∂G_a/∂z_bi K_ai,   Kc_pi = Σ_a c_pai K_ai       2 B n² flops for one row;
+                R = Jᵀ K for q rows, with J made once: 2 A² n² q
+    ACCUMULATE  row i of Ŵ:  G_i += Kc_iᵀ s  over all stages, one GEMM a unit       2 B n S q (n + nx + 1) flops
     JACOBIAN    J_ai,bj = Σ_p c_pai Ŵ_pij h′_bj + δ_ij ∂G_a/∂z_bi;   LEAK is its second term
 
 Layout: r is (A, n) and u (B, n), units last; kernel parameters w are Ŵ row by row, then θ (Θ, n). Group g = p n + i is a
-row of Ŵ; its columns are the entries of that row, then (in the groups p = 0) the Θ parameters of unit i.
+row of Ŵ; its columns are the entries of that row, then (in the groups p = 0) the Θ parameters of unit i. Where few weights exist, a row holds
+those alone (ctrnn.kernels.products): ``width`` entries of n + nx + 1, in w, in the flops above, and in the columns of P = dr/dw.
 """
 
 from __future__ import annotations
@@ -40,26 +42,18 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )  # fmt: skip
+from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat
 
 # ctx entries of a network
 (
-    UNITS, STATES, PREACTS, THETAS, INPUTS, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U, DRIVE_NEEDS_U,
-) = range(EXTRA, EXTRA + 12)  # fmt: skip
-CTX_SIZE = EXTRA + 12
+    UNITS, STATES, PREACTS, THETAS, INPUTS, WIDTH, INDEX, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U, DRIVE_NEEDS_U,
+) = range(EXTRA, EXTRA + 14)  # fmt: skip
+CTX_SIZE = EXTRA + 14
 
 
 def scratch_size(n: int, A: int, B: int, inputs: int) -> int:
     """Doubles of scratch that the functions below use (s, u, and the three partials)."""
     return (n + inputs + 1) + B * n + n * (A * A + A * B + A)
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _matvec(W, rows, columns, s, u):
-    for i in range(rows):
-        total = 0.0
-        for j in range(columns):
-            total += W[i, j] * s[j]
-        u[i] = total
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -74,10 +68,13 @@ def _sources(ctx, r_, x_, s):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _preactivations(ctx, r_, w_, x_, s, u):
-    n, B, nx = ctx[UNITS], ctx[PREACTS], ctx[INPUTS]
-    _sources(ctx, r_, x_, s)
-    _matvec(doubles(w_, (B * n, n + nx + 1)), B * n, n + nx + 1, s, u)
+def _preactivations(ctx, w_, s, u):
+    """u = Ŵ s."""
+    rows, width = ctx[PREACTS] * ctx[UNITS], ctx[WIDTH]
+    if ctx[INDEX] != 0:
+        matvec_listed(doubles(w_, (rows, width)), integers(ctx[INDEX], (rows, width)), s, u)
+    else:
+        matvec(doubles(w_, (rows, width)), s, u)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -89,24 +86,16 @@ def _partials(ctx, r_, w_, x_):
     s = doubles(start, sources)
     u = doubles(start + 8 * sources, B * n)
     if ctx[NEEDS_U]:
-        _preactivations(ctx, r_, w_, x_, s, u)
+        _sources(ctx, r_, x_, s)
+        _preactivations(ctx, w_, s, u)
     start += 8 * (sources + B * n)
     Gz = doubles(start, (A, A, n))
     start += 8 * A * A * n
     Gu = doubles(start, (A, B, n))
     start += 8 * A * B * n
     hz = doubles(start, (A, n))
-    call_partials(ctx[PARTIALS], n, r_, at(u), w_ + 8 * B * n * sources, at(Gz), at(Gu), at(hz))
+    call_partials(ctx[PARTIALS], n, r_, at(u), w_ + 8 * B * n * ctx[WIDTH], at(Gz), at(Gu), at(hz))
     return Gz, Gu, hz
-
-
-@njit(cache=True, nogil=True)
-def _axpys(W, rows, columns, k, out):
-    """out += k W, for one row k; W row by row, so that memory is read in order."""
-    for i in range(rows):
-        g = k[i]
-        for j in range(columns):
-            out[j] += g * W[i, j]
 
 
 @cfunc(SIGNATURES[F], cache=True)
@@ -116,74 +105,105 @@ def field(ctx_, t, r_, w_, x_, out_):
     sources = n + nx + 1
     s = doubles(ctx[SCRATCH], sources)
     u = doubles(ctx[SCRATCH] + 8 * sources, B * n)
-    _preactivations(ctx, r_, w_, x_, s, u)
-    call_elementwise(ctx[RATE], n, r_, at(u), w_ + 8 * B * n * sources, out_)
+    _sources(ctx, r_, x_, s)
+    _preactivations(ctx, w_, s, u)
+    call_elementwise(ctx[RATE], n, r_, at(u), w_ + 8 * B * n * ctx[WIDTH], out_)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _scaled(g, K, out, n, q):
-    """out[i, :] += g[i] K[i, :] for q columns; one loop where there is one column, which the compiler can vectorise."""
+def _jacobian(ctx, r_, w_, x_, J):
+    """J (A, n, A, n), from the partials."""
+    n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]
+    W = doubles(w_, (B, n, width))
+    Gz, Gu, hz = _partials(ctx, r_, w_, x_)
+    for a in range(A):
+        for i in range(n):
+            for b in range(A):
+                row = J[a, i, b]
+                row[:] = 0.0
+                for p in range(B):
+                    g = Gu[a, p, i]
+                    if ctx[INDEX] != 0:
+                        index = integers(ctx[INDEX], (B, n, width))[p, i]
+                        for c in range(width):
+                            if index[c] < n:
+                                row[index[c]] += g * W[p, i, c]
+                    else:
+                        for j in range(n):
+                            row[j] += g * W[p, i, j]
+                for j in range(n):
+                    row[j] *= hz[b, j]
+                row[i] += Gz[a, b, i]
+
+
+@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
+def jacobian(ctx_, t, r_, w_, x_, J_):
+    ctx = integers(ctx_, CTX_SIZE)
+    n, A = ctx[UNITS], ctx[STATES]
+    _jacobian(ctx, r_, w_, x_, doubles(J_, (A, n, A, n)))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _scaled(g, K, out):
+    """out[i, :] += g[i] K[i, :]; one loop where there is one column, which the compiler can vectorise."""
+    n, q = K.shape
     if q == 1:
         k, o = K.reshape(n), out.reshape(n)
         for i in range(n):
             o[i] += g[i] * k[i]
         return
     for i in range(n):
-        gi = g[i]
-        if gi != 0.0:
-            for c in range(q):
-                out[i, c] += gi * K[i, c]
+        c, row, to = g[i], K[i], out[i]
+        for k in range(q):
+            to[k] += c * row[k]
 
 
 @cfunc(SIGNATURES[VJP], cache=True, error_model="numpy")
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
     ctx = integers(ctx_, CTX_SIZE)
-    n, A, B, nx = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[INPUTS]
-    sources = n + nx + 1
+    n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]
+    if q > 1 and ctx[INDEX] == 0:  # J once for all cotangents
+        J = np.empty((A, n, A, n))
+        _jacobian(ctx, r_, w_, x_, J)
+        gemm(ctx[DGEMM], True, False, A * n, q, A * n, at(J), A * n, K_, q, 0.0, R_, q)
+        alive(J)
+        return
     Gz, Gu, hz = _partials(ctx, r_, w_, x_)
-    K = doubles(K_, (A, n, q))
-    R = doubles(R_, (A, n, q))
+    K, R = doubles(K_, (A, n, q)), doubles(R_, (A, n, q))
     Kc = np.zeros((B, n, q))
     for a in range(A):
         for p in range(B):
-            _scaled(Gu[a, p], K[a], Kc[p], n, q)
-    back = np.zeros((n, q))
-    if q == 1:
-        _axpys(doubles(w_, (B * n, sources)), B * n, n, Kc.reshape(B * n), back.reshape(n))
+            _scaled(Gu[a, p], K[a], Kc[p])
+    W, back = doubles(w_, (B * n, width)), np.empty((n, q))
+    if ctx[INDEX] != 0:
+        matmat_listed(Kc.reshape(B * n, q), W, integers(ctx[INDEX], (B * n, width)), n, back)
     else:
-        gemm(ctx[DGEMM], True, False, n, q, B * n, w_, sources, at(Kc), q, 0.0, at(back), q)
-    alive(Kc, back)
+        vecmat(Kc.reshape(B * n), W, back.reshape(n))
     for b in range(A):
         R[b] = 0.0
-        _scaled(hz[b], back, R[b], n, q)
+        _scaled(hz[b], back, R[b])
         for a in range(A):
-            _scaled(Gz[a, b], K[a], R[b], n, q)
+            _scaled(Gz[a, b], K[a], R[b])
 
 
 @cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     ctx = integers(ctx_, CTX_SIZE)
-    n, A, B, nth, nx = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS], ctx[INPUTS]
-    sources = n + nx + 1
-    columns = ctx[COLUMNS]
-    theta = w_ + 8 * B * n * sources
-    W = doubles(w_, (B * n, sources))
+    n, A, B, nth, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS], ctx[WIDTH]
+    sources, columns = n + ctx[INPUTS] + 1, ctx[COLUMNS]
+    theta = w_ + 8 * B * n * width
     K = doubles(K_, (S, A, n, q))
     G = doubles(G_, (B * n, q, columns))
     s = np.empty((S, sources))
-    Kc = np.zeros((S, B, n, q))
     u = np.empty(B * n)
-    Gu = np.empty((A, B, n))
+    Gu = np.empty((S, A, B, n))
     Gth = np.empty((A, nth, n))
     for m in range(S):
         here = r_ + 8 * m * A * n
         _sources(ctx, here, x_ + 8 * m * ctx[X_STRIDE], s[m])
         if ctx[DRIVE_NEEDS_U] or ctx[BY_THETA] != 0:
-            _matvec(W, B * n, sources, s[m], u)
-        call_elementwise(ctx[DRIVE], n, here, at(u), theta, at(Gu))
-        for a in range(A):
-            for p in range(B):
-                _scaled(Gu[a, p], K[m, a], Kc[m, p], n, q)
+            _preactivations(ctx, w_, s[m], u)
+        call_elementwise(ctx[DRIVE], n, here, at(u), theta, at(Gu[m]))
         if ctx[BY_THETA] != 0:
             call_elementwise(ctx[BY_THETA], n, here, at(u), theta, at(Gth))
             for a in range(A):
@@ -191,34 +211,38 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                     for i in range(n):
                         g = Gth[a, h, i]
                         for k in range(q):
-                            G[i, k, sources + h] += g * K[m, a, i, k]
-    if q == 1:
+                            G[i, k, width + h] += g * K[m, a, i, k]
+    if q == 1 and ctx[INDEX] == 0:  # one product for all rows of Ŵ
+        Kc = np.zeros((S, B, n))
+        for m in range(S):
+            for a in range(A):
+                row = K[m, a].reshape(n)
+                for p in range(B):
+                    for i in range(n):
+                        Kc[m, p, i] += Gu[m, a, p, i] * row[i]
         gemm(ctx[DGEMM], True, False, B * n, sources, S, at(Kc), B * n, at(s), sources, 1.0, G_, columns)
-    else:
-        for i in range(B * n):
-            gemm(
-                ctx[DGEMM], True, False, q, sources, S, at(Kc) + 8 * i * q, B * n * q,
-                at(s), sources, 1.0, G_ + 8 * i * q * columns, columns,
-            )  # fmt: skip
-    alive(Kc, s, u, Gu, Gth)
-
-
-@cfunc(SIGNATURES[JACOBIAN], cache=True)
-def jacobian(ctx_, t, r_, w_, x_, J_):
-    ctx = integers(ctx_, CTX_SIZE)
-    n, A, B, nx = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[INPUTS]
-    W = doubles(w_, (B, n, n + nx + 1))
-    Gz, Gu, hz = _partials(ctx, r_, w_, x_)
-    J = doubles(J_, (A, n, A, n))
-    for a in range(A):
-        for i in range(n):
-            for b in range(A):
-                for j in range(n):
-                    total = 0.0
-                    for p in range(B):
-                        total += Gu[a, p, i] * W[p, i, j]
-                    J[a, i, b, j] = total * hz[b, j]
-                J[a, i, b, i] += Gz[a, b, i]
+        alive(Kc)
+    else:  # a row of Ŵ at a time: its panel of Kc is gathered into the cache, where the product finds it
+        panel, mine = np.empty((S, q)), s
+        if ctx[INDEX] != 0:
+            mine = np.empty((S, width))
+        for p in range(B):
+            for i in range(n):
+                for m in range(S):
+                    to = panel[m]
+                    c, row = Gu[m, 0, p, i], K[m, 0, i]
+                    for k in range(q):
+                        to[k] = c * row[k]
+                    for a in range(1, A):
+                        c, row = Gu[m, a, p, i], K[m, a, i]
+                        for k in range(q):
+                            to[k] += c * row[k]
+                if ctx[INDEX] != 0:
+                    gathered(s, integers(ctx[INDEX], (B, n, width))[p, i], mine)
+                to_row = G_ + 8 * (p * n + i) * q * columns
+                gemm(ctx[DGEMM], True, False, q, width, S, at(panel), q, at(mine), width, 1.0, to_row, columns)
+        alive(panel, mine)
+    alive(s, u, Gu, Gth)
 
 
 @cfunc(SIGNATURES[LEAK], cache=True)

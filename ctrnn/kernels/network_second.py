@@ -31,7 +31,7 @@ from ctrnn.kernels.abi import (
     integers,
 )  # fmt: skip
 from ctrnn.kernels.network import CTX_SIZE as FIRST
-from ctrnn.kernels.network import INPUTS, PREACTS, STATES, THETAS, UNITS
+from ctrnn.kernels.network import INDEX, INPUTS, PREACTS, STATES, THETAS, UNITS, WIDTH
 
 # more ctx entries: h and δh; δG; what SECOND needs of the cell
 SOURCE_TANGENT, RATE_TANGENT, CURVATURE = range(FIRST, FIRST + 3)
@@ -55,8 +55,9 @@ def _prepared(ctx, r_, w_, x_, dr_, dw_):
     q, dq = doubles(start, (rows, n)), doubles(start + 8 * rows * n, (rows, n))
     start += 16 * rows * n
     z, dz, x = doubles(r_, (A, n)), doubles(dr_, (A, n)), doubles(x_, nx)
-    W, dW = doubles(w_, (B * n, sources)), doubles(dw_, (B * n, sources))
-    theta, dtheta = doubles(w_ + 8 * B * n * sources, (nth, n)), doubles(dw_ + 8 * B * n * sources, (nth, n))
+    width = ctx[WIDTH]
+    W, dW, index = doubles(w_, (B * n, width)), doubles(dw_, (B * n, width)), integers(ctx[INDEX], (B * n, width))
+    theta, dtheta = doubles(w_ + 8 * B * n * width, (nth, n)), doubles(dw_ + 8 * B * n * width, (nth, n))
     for a in range(A):
         for i in range(n):
             q[a, i], dq[a, i] = z[a, i], dz[a, i]
@@ -71,9 +72,10 @@ def _prepared(ctx, r_, w_, x_, dr_, dw_):
         for i in range(n):
             k = p * n + i
             u, du = 0.0, 0.0
-            for j in range(sources):
-                u += W[k, j] * s[j]
-                du += dW[k, j] * s[j] + W[k, j] * ds[j]
+            for c in range(width):
+                j = index[k, c] if ctx[INDEX] != 0 else c
+                u += W[k, c] * s[j]
+                du += dW[k, c] * s[j] + W[k, c] * ds[j]
             q[A + p, i], dq[A + p, i] = u, du
     return s, ds, q, dq, start
 
@@ -88,15 +90,15 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
 @cfunc(SIGNATURES[SECOND], cache=True)
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
     ctx = integers(ctx_, CTX_SIZE)
-    n, A, B, nth, nx = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS], ctx[INPUTS]
-    sources = n + nx + 1
+    n, A, B, nth = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS]
     s, ds, q, dq, start = _prepared(ctx, r_, w_, x_, dr_, dw_)
     # κ, δκ (B); Σ K δ(∂G/∂z) (A); h′, δh′ (A); Σ K δ(∂G/∂θ) (Θ)
     out = doubles(start, (2 * B + 3 * A + nth, n))
     call_elementwise(ctx[CURVATURE], n, at(q), at(dq), K_, start)
     start += 8 * (2 * B + 3 * A + nth) * n
     back, dback = doubles(start, n), doubles(start + 8 * n, n)
-    W, dW = doubles(w_, (B * n, sources)), doubles(dw_, (B * n, sources))
+    width = ctx[WIDTH]
+    W, dW, index = doubles(w_, (B * n, width)), doubles(dw_, (B * n, width)), integers(ctx[INDEX], (B * n, width))
     G = doubles(G_, (B * n, ctx[COLUMNS]))
     back[:] = 0.0
     dback[:] = 0.0
@@ -104,14 +106,15 @@ def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
         for i in range(n):
             k = p * n + i
             kappa, dkappa = out[p, i], out[B + p, i]
-            for j in range(n):
-                back[j] += kappa * W[k, j]
-                dback[j] += dkappa * W[k, j] + kappa * dW[k, j]
-            for j in range(sources):
-                G[k, j] += dkappa * s[j] + kappa * ds[j]
+            for c in range(width):
+                j = index[k, c] if ctx[INDEX] != 0 else c
+                if j < n:
+                    back[j] += kappa * W[k, c]
+                    dback[j] += dkappa * W[k, c] + kappa * dW[k, c]
+                G[k, c] += dkappa * s[j] + kappa * ds[j]
     for c in range(nth):
         for i in range(n):
-            G[i, sources + c] += out[2 * B + 3 * A + c, i]
+            G[i, width + c] += out[2 * B + 3 * A + c, i]
     R = doubles(R_, (A, n))
     for b in range(A):
         hz, dhz = out[2 * B + A + b], out[2 * B + 2 * A + b]
