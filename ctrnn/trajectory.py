@@ -16,6 +16,8 @@ from ctrnn.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ctrnn.events import Occurrences
+
 __all__ = ["Stats", "Trajectory"]
 
 
@@ -30,6 +32,7 @@ class Stats:
     jacobians    calls of J = dF/dr (as a matrix or as a product K J)
     wall_time    seconds
     stiff        whether the step size looked limited by stability and not by accuracy
+    factorisations  LU factorisations of the matrices I - h gamma J of implicit stages
 
     >>> forward = Stats("tsit5", steps=10, rejected=1, evaluations=67, wall_time=0.002)
     >>> print(forward + Stats("adjoint", steps=10, jacobians=60, wall_time=0.001))
@@ -43,6 +46,7 @@ class Stats:
     jacobians: int = 0
     wall_time: float = 0.0
     stiff: bool = False
+    factorisations: int = 0
 
     def __add__(self, other: Stats) -> Stats:
         names = [name for name in (self.solver, other.solver) if name]
@@ -54,12 +58,15 @@ class Stats:
             jacobians=self.jacobians + other.jacobians,
             wall_time=self.wall_time + other.wall_time,
             stiff=self.stiff or other.stiff,
+            factorisations=self.factorisations + other.factorisations,
         )
 
     def __str__(self) -> str:
         text = f"{self.steps} steps ({self.rejected} rejected), {self.evaluations} evaluations of F"
         if self.jacobians:
             text += f", {self.jacobians} of J"
+        if self.factorisations:
+            text += f", {self.factorisations} factorisations"
         text += f", {_seconds(self.wall_time)}"
         if self.stiff:
             text += "; stiffness suspected"
@@ -74,6 +81,8 @@ class Trajectory:
     r      (T, n) states
     names  the n names of the states
     stats  what it cost
+    events what happened on the way (ctrnn.events.Occurrences), of a problem with events. A run saved at every step then has two rows at the
+           time of a reset: the state before and the state after
 
     Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit together.
 
@@ -91,6 +100,7 @@ class Trajectory:
     r: NDArray[np.float64]
     names: tuple[str, ...] = ()
     stats: Stats = Stats()
+    events: Occurrences | None = None
 
     def __post_init__(self) -> None:
         if np.ndim(self.t) != 1 or np.ndim(self.r) != 2 or len(self.t) != len(self.r):
@@ -137,6 +147,8 @@ class Trajectory:
                 lines.append("".join(f"{v:12.6g}" for v in (self.t[k], *self.r[k, shown])))
         if more > 0:
             lines[1] += f"  and {more} more"
+        if self.events is not None:
+            lines.append(repr(self.events))
         if self.stats != Stats():
             lines.append(str(self.stats))
         return "\n".join(lines)

@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, gradient, inputs, sensitivities, simulate
-from ctrnn.errors import ConvergenceOfStageError, DivergenceError, SolverError, TooManyStepsError, UsageError
+from ctrnn.errors import ConvergenceOfStageError, DivergenceError, SolverError, TooManyStepsError
 from ctrnn.kernels import implicit
 from ctrnn.problem import Settings
 from ctrnn.solvers.runge_kutta import Integration
@@ -229,14 +229,15 @@ def test_rtrl_and_adjoint_agree(name, solver):
 
 
 @pytest.mark.xfail(
-    reason="reached: 3e-7 at worst; what is rounded off in the jumps, where p is 10⁶ times larger, stays", strict=True
+    reason="reached: 1e-8 at worst, at every tolerance: what is rounded off in the jumps, where p is 10⁶ times larger, stays",
+    strict=True,
 )
 @pytest.mark.parametrize("solver", IMPLICIT)
 def test_rtrl_and_adjoint_agree_to_1e_9_on_a_relaxation_oscillation(solver):
-    """The target for all stiff problems, missed on this one."""
+    """The target for all stiff problems, missed on this one by a forward method whose blocks are shorter than the run."""
     problem = observed("van-der-pol")
     tolerances = STIFF["van-der-pol"].tolerances(1e-8)
-    back, ahead = (gradient(problem, m, solver=solver, **tolerances) for m in ("adjoint", "rtrl"))
+    back, ahead = (gradient(problem, m, solver=solver, **tolerances) for m in ("adjoint", ctrnn.RTRL(block=64)))
     assert relative(by_size(problem, ahead.vector, ahead.r0), by_size(problem, back.vector, back.r0)) < 1e-9
 
 
@@ -406,12 +407,6 @@ def test_a_field_that_becomes_nan(how):
 def test_explicit_solvers_name_the_stiff_ones(solver):
     with pytest.raises(TooManyStepsError, match="stiffness suspected.*kencarp4.*kvaerno5"):
         simulate(van_der_pol(), solver, max_steps=5000)
-
-
-def test_continuous_sensitivities_through_implicit_steps_are_refused():
-    problem = robertson(40.0, Objective("b", at=[40.0]))
-    with pytest.raises(UsageError, match="kencarp4.*rtrl"):
-        gradient(problem, "rtrl-continuous", solver="kencarp4")
 
 
 def test_wanted_times_are_as_accurate_as_the_steps():

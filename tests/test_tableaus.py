@@ -326,16 +326,23 @@ def test_measured_orders(name):
 
 
 def test_names_and_aliases():
-    assert tableaus.names() == NAMES
+    assert set(tableaus.names()) == {*NAMES, "exponential-euler"}
     assert all(tableaus.get(name).name == name for name in NAMES)
-    aliases = {"bosh3": "bs3", "BS32": "bs3", "rk23": "bs3", "dp5": "dopri5", "RK45": "dopri5"}
+    aliases = {
+        "bosh3": "bs3",
+        "BS32": "bs3",
+        "rk23": "bs3",
+        "dp5": "dopri5",
+        "RK45": "dopri5",
+        "exp_euler": "exponential-euler",
+    }
     for alias, name in {**aliases, "DOPRI8": "dop853", "Tsit5": "tsit5"}.items():
         assert tableaus.get(alias) is tableaus.get(name)
 
 
 @pytest.mark.parametrize("name", ["rk5", "", None, 4])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
-    with pytest.raises(UnknownNameError, match="solver: got .*; allowed: euler, midpoint"):
+    with pytest.raises(UnknownNameError, match="solver: got .*; allowed: euler, exponential-euler, midpoint"):
         tableaus.get(name)
 
 

@@ -32,6 +32,10 @@ class Kernel:
     scratch: int = 0  # doubles of scratch
     blas: bool = False
     keep: tuple[Any, ...] = ()  # objects that own what lies at the addresses
+    divisible: bool = False  # whether VJP takes any columns alone, and ACCUMULATE adds them to a part of G (G_STRIDE)
+    #: part of each state (n,) and of each group (groups,), where F falls into parts that know nothing of each other
+    parts: tuple[Array, Array] | None = None
+    step_channel: int = -1  # the channel of x for the step size, of a field that knows it (ctrnn.fields.exponential)
 
     @cached_property
     def places(self) -> tuple[Array, Array, Array, Array]:
@@ -320,7 +324,8 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -
         raise UsageError(name, given=f"shape {array.shape}", allowed=f"shape {shape}")
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise UsageError(name, given=array, allowed="finite numbers", hint=f"look at entry {place}: {array[place]}")
+        hint = f"look at entry {place}: {array[place]}" if place else ""
+        raise UsageError(name, given=array, allowed="finite numbers", hint=hint)
     return array
 
 

@@ -26,7 +26,7 @@ ACTIVATIONS: Mapping[str, str] = {
 
 def _decorator(arguments: int) -> str:
     """Of a compiled loop over units; a·b + c may be one operation, as in the vector instructions that it becomes."""
-    return f'@cfunc(types.void(*[types.int64] * {arguments}), cache=True, error_model="numpy", fastmath={{"contract"}})'
+    return codegen.compiled(f"types.void(*[types.int64] * {arguments})", ', fastmath={"contract"}')
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Cell:
             name = signature.split(",")[0]
             arguments = ", ".join(["n", *[a.strip() for a in signature.split(",")[1:]]])
             decorator = _decorator(len(signature.split(",")))
-            return codegen.function(f"def {name}({arguments})", lines + codegen.indented(inner), decorator)
+            return codegen.function(f"def {name}({arguments})", lines + codegen.indented(inner or ["pass"]), decorator)
 
         A, B, C = len(z), len(u), len(th)
         state, pre, theta = ("z", A), ("u", B), ("th", C)

@@ -246,6 +246,11 @@ def assignments(
     return lines + [f"{t} = {write(e)}" for t, e in zip(targets, reduced, strict=True)]
 
 
+def compiled(signature: str, more: str = "") -> str:
+    """The decorator of a compiled function; none of them makes an array (ctrnn.kernels.abi.LEAN)."""
+    return f'@cfunc({signature}, cache=True, error_model="numpy", _nrt=False{more})'
+
+
 def function(head: str, lines: Sequence[str], decorator: str = "", indent: int = 4) -> str:
     """The text of a function."""
     body = "\n".join(" " * indent + line for line in lines) or " " * indent + "pass"

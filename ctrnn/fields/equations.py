@@ -146,8 +146,7 @@ class Equations(Field):
         field = [*load, f"out = doubles(out_, {n})", *lines([f"out[{i}]" for i in range(n)], F)]
 
         def compiled(slot: str, head: str, body: list[str]) -> str:
-            decorator = f'@cfunc(SIGNATURES[{slot}], cache=True, error_model="numpy")'
-            return codegen.function(f"def {head}", body, decorator)
+            return codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
 
         torch_names = {s: f"r_{i}" for i, s in enumerate(r)} | {s: f'w["{s}"]' for s in w}
         torch_names |= {s: f"x[..., {i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
@@ -210,9 +209,7 @@ class Equations(Field):
             ("JVP", "jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_)", jvp),
             ("SECOND", "second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_)", turned),
         ):
-            source += codegen.function(
-                f"def {head}", body, f'@cfunc(SIGNATURES[{slot}], cache=True, error_model="numpy")'
-            )
+            source += codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
         return source
 
     @cached_property

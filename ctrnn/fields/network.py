@@ -192,7 +192,19 @@ class RateNetwork(Field):
             scratch=network.scratch_size(n, A, B, nx),
             blas=True,
             keep=(made, network, self._lists),
+            divisible=True,
+            parts=self._parts(),
         )
+
+    def _parts(self) -> tuple[Array, Array] | None:
+        """The part of each unit, where the mask leaves several sets of units without a connection between them."""
+        if self.mask is None:
+            return None
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import connected_components
+
+        count, part = connected_components(csr_array(self.mask), directed=False)
+        return (part.astype(np.int64), part.astype(np.int64)) if count > 1 else None
 
     @cached_property
     def _lists(self) -> Array | None:

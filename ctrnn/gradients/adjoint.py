@@ -73,19 +73,37 @@ class Adjoint:
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         if self.mode == "discrete":
-            return self._discrete(problem, settings)
+            return discrete_gradient(problem, settings, self.name)
         if self.mode == "checkpoint":
             return checkpoint_gradient(problem, settings, self.name, self.checkpoints, self.memory)
         return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
 
-    def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
-        run = DiscreteRun(problem, settings, self.name)
-        loss, g0, g_o = run.losses.start()
-        taken = list(run.blocks())
-        lam = np.zeros((problem.field.n, 1))
-        G = np.zeros((run.bound.kernel.groups, 1, run.bound.kernel.columns))
-        for record, part in reversed(taken):
-            run.pull(record, part, lam, G)
-            loss += part.loss
-            g_o = g_o + part.readout
-        return result(problem, self.name, loss, run.bound.rows(G)[0], g0 + lam[:, 0], g_o, run.stats)
+
+@dataclass(frozen=True)
+class BoundedAdjoint(Adjoint):
+    """The discrete adjoint where T is not known before the run: begun again with checkpoints should its record outgrow ``room`` bytes."""
+
+    room: int = 0
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        return discrete_gradient(problem, settings, self.name, self.room)
+
+
+def discrete_gradient(problem: Problem, settings: Settings, name: str, room: float = np.inf) -> Gradient:
+    """The pullback of one row through every step, all of them kept; in ``room`` bytes, or else by checkpoints."""
+    run = DiscreteRun(problem, settings, name)
+    loss, g0, g_o = run.losses.start()
+    taken, held = [], 0
+    for record, part in run.blocks():
+        taken.append((record, part))
+        held += sum(array.nbytes for array in (*record, part.jumps, part.sources))
+        if held > room:
+            del taken, record, part
+            return checkpoint_gradient(problem, settings, Adjoint("checkpoint").name, None, None)
+    lam = np.zeros((problem.field.n, 1))
+    G = np.zeros((run.bound.kernel.groups, 1, run.bound.kernel.columns))
+    for record, part in reversed(taken):
+        run.pull(record, part, lam, G)
+        loss += part.loss
+        g_o = g_o + part.readout
+    return result(problem, name, loss, run.bound.rows(G)[0], g0 + lam[:, 0], g_o, run.stats)

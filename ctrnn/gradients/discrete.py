@@ -6,21 +6,38 @@ the state would be missed without a word: then the run is that of [r | l], with 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from ctrnn.errors import SingularJacobianError
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.gradients.gradient import check_finite
 from ctrnn.gradients.losses import Losses, Part
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of
+from ctrnn.threads import share, workers
 from ctrnn.trajectory import Stats
+
+#: flops below which a second thread costs more than it saves
+WORTH_THREADS = 5e6
+
+
+class Pulled(NamedTuple):
+    """Columns ``first`` to ``last`` of rows that were taken back through a block: the cotangents K (C, s, n, ·) of its stages."""
+
+    first: int
+    last: int
+    bound: Bound
+    K: Array
 
 
 class DiscreteRun:
@@ -32,8 +49,10 @@ class DiscreteRun:
     def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
         self._began = time.perf_counter()
         tableau = tableau_of(settings, caller)
+        problem = with_steps(problem, settings)
         self.s = s = tableau.stages
         self.a, self.b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
+        self._problem = problem
         self.bound = problem.bind()
         self.losses = Losses(problem, self.b, problem.r0)
         self.n = problem.field.n
@@ -52,7 +71,8 @@ class DiscreteRun:
             label=caller,
         )
         self._pulled = 0
-        self._K = np.empty(0)
+        # of each thread: the field bound to its own working space, and the cotangents of all stages
+        self._bounds, self._K = [self.bound], [np.empty(0)]
 
     def blocks(self, capacity: int = BLOCK) -> Iterator[tuple[Record, Part]]:
         """The record of each block of up to ``capacity`` steps, and its part of the losses.
@@ -75,15 +95,63 @@ class DiscreteRun:
 
     def pull(self, record: Record, part: Part, rows: Array, G: Array) -> None:
         """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
-        from ctrnn.kernels.pullback import pullback
+        self.accumulate(record, self.pull_rows(record, part, rows), G)
 
+    def pull_rows(self, record: Record, part: Part, rows: Array) -> list[Pulled]:
+        """The rows alone, and what ``accumulate`` needs of them; many rows are divided among threads."""
         n, q = rows.shape
-        steps = record.h.size
-        if self._K.size < steps * self.s * n * q:
-            self._K = np.empty(steps * self.s * n * q)
-        K = self._K[: steps * self.s * n * q].reshape(steps, self.s, n, q)
-        solved = pullback(
-            self.bound.system,
+        flops = 2.0 * record.h.size * self.s * n * n * q
+        threads = max(1, min(workers(), q // 2)) if self.bound.kernel.divisible and flops > WORTH_THREADS else 1
+        edges = [q * i // threads for i in range(threads + 1)]
+        pulled = [self._working(i, a, b, record) for i, (a, b) in enumerate(pairwise(edges))]
+        if threads == 1:
+            self._pull_rows(pulled[0], record, part, rows)
+        else:
+            alone = part._replace(
+                jumps=part.jumps[:0], sources=part.sources[:0]
+            )  # only the last column is that of the loss
+            share([(self._pull_columns, piece, record, alone, rows) for piece in pulled[:-1]]
+                  + [(self._pull_columns, pulled[-1], record, part, rows)])  # fmt: skip
+        self._pulled += record.h.size * self.s
+        return pulled
+
+    def accumulate(self, record: Record, pulled: list[Pulled], G: Array) -> None:
+        """Add the parameter part of the rows that were pulled to G (groups, q, columns)."""
+        from ctrnn.kernels import abi
+        from ctrnn.kernels.pullback import parameter_part
+
+        stride, width = G.shape[1] * G.shape[2], G.shape[2]
+        calls = []
+        for piece in pulled:
+            if len(pulled) > 1:
+                piece.bound.system.ctx[abi.G_STRIDE] = stride
+            at = G.ctypes.data + 8 * piece.first * width
+            calls.append(
+                (parameter_part, piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, at)
+            )
+        share(calls)
+        pulled[0].bound.raise_pending()
+
+    def _working(self, i: int, first: int, last: int, record: Record) -> Pulled:
+        """Room for columns ``first`` to ``last`` on thread i, kept from block to block."""
+        if i == len(self._bounds):
+            self._bounds.append(self._problem.bind())
+            self._K.append(np.empty(0))
+        shape = (record.h.size, self.s, self.n, last - first)
+        if self._K[i].size < math.prod(shape):
+            self._K[i] = np.empty(math.prod(shape))
+        return Pulled(first, last, self._bounds[i], self._K[i][: math.prod(shape)].reshape(shape))
+
+    def _pull_columns(self, piece: Pulled, record: Record, part: Part, rows: Array) -> None:
+        mine = np.ascontiguousarray(rows[:, piece.first : piece.last])
+        self._pull_rows(piece, record, part, mine)
+        rows[:, piece.first : piece.last] = mine
+
+    def _pull_rows(self, piece: Pulled, record: Record, part: Part, rows: Array) -> None:
+        from ctrnn.kernels.pullback import pull_rows
+
+        solved = pull_rows(
+            piece.bound.system,
             self.a,
             self.b,
             self._run.newton.lapack,
@@ -94,15 +162,13 @@ class DiscreteRun:
             part.jumps,
             part.sources,
             rows,
-            K,
-            G,
+            piece.K,
         )
-        self.bound.raise_pending()
+        piece.bound.raise_pending()
         if not solved:
             raise SingularJacobianError(
                 np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
             )
-        self._pulled += steps * self.s
 
     @property
     def integration(self) -> Integration:

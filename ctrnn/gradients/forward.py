@@ -1,4 +1,7 @@
-"""The forward sensitivity equation on any solver: dP/dt = J P + F_w beside dr/dt = F (ctrnn.kernels.augmented.forward)."""
+"""The forward sensitivity equation on any solver: dP/dt = J P + F_w beside dr/dt = F (ctrnn.kernels.augmented.forward).
+
+On our own implicit solvers it goes behind the state, stage by stage (ctrnn.gradients.staggered).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.integral import LossRate, augmented_bound
 from ctrnn.gradients.scales import integral_scales, parameter_scales, typical
+from ctrnn.gradients.staggered import is_staggered, solve_staggered
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.solve import solve
+from ctrnn.solvers.solve import Solution, solve
 
 
 class ForwardSystem:
@@ -31,7 +35,8 @@ class ForwardSystem:
         self.problem, self.with_p, self.n = problem, with_p, field.n
         base = problem.bind()
         self.base, self.kernel = base, base.kernel
-        slot = abi.LEAK if leak_only else abi.JACOBIAN
+        self.leak_only = leak_only
+        self.slot = slot = abi.LEAK if leak_only else abi.JACOBIAN
         if not base.system.table[slot]:
             raise UsageError(
                 "method",
@@ -116,6 +121,14 @@ class ForwardSystem:
             rtol, atol = rtol[rtol > 0].min(), atol.min()
         return replace(settings, rtol=rtol, atol=atol), (0, n, inner, N)
 
+    def solve(
+        self, settings: Settings, groups: tuple[int, ...], save_at: Array | None = None, label: str = "solve"
+    ) -> Solution:
+        """The whole state y (T, N) at ``save_at``, or at every step, from ``start()``; settings and groups are those of ``tolerances``."""
+        if is_staggered(settings):
+            return solve_staggered(self, settings, save_at, label)
+        return solve(self.bound, self.start(), self.problem.course, settings, save_at, groups, label=label)
+
     def column_scales(self) -> Array:
         """A typical size of the parameter behind each column, (groups, columns)."""
         w = np.append(parameter_scales(self.problem.field), 1.0)[self.kernel.index]
@@ -133,15 +146,7 @@ def forward_gradient(
     settings, groups = system.tolerances(settings, error_control)
     integral = objective.times is None
     save_at = problem.course.stops[-1:] if integral else problem.observed
-    found = solve(
-        system.bound,
-        system.start(),
-        problem.course,
-        settings,
-        save_at,
-        groups,
-        label=name,
-    )
+    found = system.solve(settings, groups, save_at, name)
     y = found.r
     if integral:
         loss, g_o = float(system.part(y, "l")[-1, 0]), system.part(y, "g_o")[-1]
@@ -153,5 +158,6 @@ def forward_gradient(
         loss, g_o = float(l.sum()), l_o
         g, g0 = np.einsum("tn,tgnc->gc", l_r, P), np.einsum("tn,tnk->k", l_r, S)
     vector = system.base.rows(g[:, None])[0]
-    stats = replace(found.stats, jacobians=found.stats.evaluations, wall_time=time.perf_counter() - began)
+    jacobians = found.stats.jacobians or found.stats.evaluations  # the augmented F calls J itself
+    stats = replace(found.stats, jacobians=jacobians, wall_time=time.perf_counter() - began)
     return result(problem, name, loss, vector, g0, g_o, stats)

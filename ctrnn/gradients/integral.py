@@ -90,8 +90,7 @@ def _expression_source(text: str, states: tuple[str, ...]) -> str:
     lines += codegen.assignments(entries, [l, *(derivative(l, s) for s in r)], "numba", names)
     # where there is no weight, the loss may be infinite
     lines += [f"out[{i}] = a*{name} if a != 0.0 else 0.0" for i, name in enumerate(entries)]
-    signature = f"types.void({', '.join(['types.int64'] * 5)})"
-    decorator = f'@cfunc({signature}, cache=True, error_model="numpy")'
+    decorator = codegen.compiled("types.void(*[types.int64] * 5)")
     source = codegen.header([f"loss {text} in {' '.join(states)}"])
     return source + codegen.function("def rate(ctx_, r_, s_, out_, unused)", lines, decorator)
 

@@ -20,12 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array
+from ctrnn.gradients.carried import Carried
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.forward import forward_gradient
-from ctrnn.gradients.gradient import Gradient, check_finite, result
-from ctrnn.gradients.losses import Part
-from ctrnn.kernels.stepper import Record
+from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.problem import Problem, Settings
 
 #: bytes that the cotangents of one block may take
@@ -73,64 +71,26 @@ class RTRL:
 
     def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
         run = DiscreteRun(problem, settings, self.name)
-        kernel = run.bound.kernel
-        carried = Carried.at_start(run.n, kernel.groups, kernel.columns, run.losses.readout_size)
+        carried = Carried.at_start(run.n, run.bound.kernel, run.losses.readout_size)
         carried.observe(*run.losses.start())
-        for record, part in run.blocks(self.block or default_block(run.n, kernel.groups * kernel.columns, run.s)):
+        kernel = run.bound.kernel
+        block = self.block or default_block(run.n, kernel.groups * kernel.columns, run.s, carried.structure.size)
+        for record, part in run.blocks(block):
             carried.take(run, record, part)
         vector = run.bound.rows(carried.g[:, None])[0]
-        return result(problem, self.name, carried.loss, vector, carried.g0, carried.g_o, run.stats)
+        return result(problem, self.name, carried.loss, vector, carried.g0.copy(), carried.g_o, run.stats)
 
 
-@dataclass
-class Carried:
-    """What RTRL carries forward: l and its gradients so far, P = dr/dw (groups, n, columns) and S = dr/dr0 (n, n).
+def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
+    """Steps in a block, so that Φ P costs a tenth of the rest, within BLOCK_BYTES of cotangents, or as many as P takes.
 
-    g (groups, columns) = dl/dw, g0 (n,) = dl/dr0, g_o = dl/d(V, c)
+    n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages. With q = size + 1 rows, a
+    block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for Φ P.
     """
-
-    loss: float
-    g: Array
-    g0: Array
-    g_o: Array
-    P: Array
-    S: Array
-
-    @classmethod
-    def at_start(cls, n: int, groups: int, columns: int, readout: int) -> Carried:
-        g, P = np.zeros((groups, columns)), np.zeros((groups, n, columns))
-        return cls(0.0, g, np.zeros(n), np.zeros(readout), P, np.eye(n))
-
-    def observe(self, loss: float, l_r: Array, g_o: Array) -> None:
-        """A loss at the present state, with its derivatives; raises NotFiniteError."""
-        check_finite(loss, l_r)
-        self.loss += loss
-        self.g = self.g + l_r @ self.P
-        self.g0 = self.g0 + l_r @ self.S
-        self.g_o = self.g_o + g_o
-
-    def take(self, run: DiscreteRun, record: Record, part: Part) -> None:
-        """A block of recorded steps: Φ and C from n identity rows, λ and c from one more."""
-        n = run.n
-        rows = np.eye(n, n + 1)
-        C = np.zeros((*self.g.shape[:1], n + 1, *self.g.shape[1:]))
-        run.pull(record, part, rows, C)
-        phi, lam = np.ascontiguousarray(rows[:, :n].T), rows[:, n].copy()
-        self.g = self.g + lam @ self.P + C[:, n]
-        self.g0 = self.g0 + lam @ self.S
-        self.P = phi @ self.P + C[:, :n]
-        self.S = phi @ self.S
-        self.loss += part.loss
-        self.g_o = self.g_o + part.readout
-
-
-def default_block(n: int, entries: int, s: int) -> int:
-    """Steps in a block, so that Φ P costs a tenth of the rest, within BLOCK_BYTES of cotangents.
-
-    A block of K steps costs K s (n + 1)(2n² + 2 entries) flops for its rows, and 2n² entries for Φ P.
-    """
-    rows = s * (n + 1) * (2 * n * n + 2 * entries)
-    wanted = 10 * 2 * n * n * entries / max(rows, 1)
+    size = n if size is None else size
+    q = size + 1
+    rows = 2.0 * s * q * (n * size + entries)
+    wanted = 10 * 2.0 * q * q * entries / max(rows, 1.0)
     # a small system waits for Python, not for flops: give each call something to do
-    wanted = max(wanted, 5e6 / max(rows, 1), 16)
-    return int(max(1, min(wanted, BLOCK_BYTES / (8 * s * n * (n + 1)))))
+    wanted = max(wanted, 5e6 / max(rows, 1.0), 16)
+    return int(max(1, min(wanted, max(BLOCK_BYTES, 8 * q * entries) / (8 * s * n * q))))

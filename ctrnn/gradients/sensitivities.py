@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from ctrnn.fields.equations import Equations
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.inputs import Constant, stack
 from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers.solve import checked_times, solve
+from ctrnn.solvers.auto import chosen
+from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.solve import checked_times
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
+from ctrnn.trials import Trials, one_each, side_by_side
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -34,8 +37,16 @@ class Sensitivities:
         return f"Sensitivities at {self.t.size} times of {self.r.shape[1]} states to {len(self.labels)} parameters\n{self.stats}"
 
 
+@overload
+def sensitivities(problem: Problem, *arguments: Any, **options: Any) -> Sensitivities: ...
+
+
+@overload
+def sensitivities(problem: Trials, *arguments: Any, **options: Any) -> list[Sensitivities]: ...
+
+
 def sensitivities(
-    problem: Problem,
+    problem: Problem | Trials,
     save_at: Any = None,
     solver: str = "tsit5",
     rtol: Any = 1e-8,
@@ -48,10 +59,11 @@ def sensitivities(
     wrt: Iterable[str] | None = None,
     sensitivity_rtol: float | None = None,
     sensitivity_atol: Any = None,
-) -> Sensitivities:
-    """dr/dw and dr/dr0 at times, from the augmented system; their error counts in the step test.
+) -> Sensitivities | list[Sensitivities]:
+    """dr/dw and dr/dr0 at times, from the augmented system, or behind the state's stages where the solver is one of our own implicit ones
+    (ctrnn.gradients.staggered); their error counts in the step test. Of ctrnn.Trials, a list, one for each.
 
-    save_at : times (T,), increasing; None saves every step
+    save_at : times (T,), increasing; None saves every step; of trials, these for all or a list with the times of each
     error_control : "all", or "state" (the step test looks at r alone)
     leak_only : the approximation of RFLO (networks only)
     wrt : names of parameters, or labels of single entries as "W[0,1]": p has their columns only, in the order of field.labels, and only
@@ -72,11 +84,30 @@ def sensitivities(
     """
     if error_control not in ("all", "state"):
         raise UnknownNameError("error_control", error_control, ("all", "state"))
+    if isinstance(problem, Trials):
+        options = (
+            solver,
+            rtol,
+            atol,
+            dt,
+            max_steps,
+            min_step,
+            error_control,
+            leak_only,
+            wrt,
+            sensitivity_rtol,
+            sensitivity_atol,
+        )
+        jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
+        _ = problem.field.kernel  # compiled once, before many threads ask for it
+        return side_by_side(jobs, lambda job: sensitivities(*job, *options), "sensitivities")
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
     checked_problem(problem)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     # the objective is not needed here, and an integral one would ride along
     problem, is_chosen = _chosen(problem.replace(objective=None), wrt)
+    settings = chosen(problem, settings)
+    problem = with_steps(problem, settings)
     system = ForwardSystem(problem, leak_only=leak_only)
     settings, groups = system.tolerances(settings, error_control)
     if error_control == "all":
@@ -85,15 +116,7 @@ def sensitivities(
         given = (sensitivity_rtol, sensitivity_atol)
         raise UsageError("sensitivity_rtol, sensitivity_atol", given=given, allowed="None with error_control='state'")
     with one_blas_thread:
-        found = solve(
-            system.bound,
-            system.start(),
-            problem.course,
-            settings,
-            saved,
-            groups,
-            label="sensitivities",
-        )
+        found = system.solve(settings, groups, saved, "sensitivities")
     n = problem.field.n
     p = system.p(found.r)
     return Sensitivities(

@@ -9,7 +9,6 @@ are all there is (ctrnn.gradients.rtrl): n (m + n + 1) + 2m numbers, however lon
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 from contextlib import nullcontext
@@ -20,14 +19,16 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients import stream_file
+from ctrnn.gradients.carried import Carried
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import Gradient, check_finite
-from ctrnn.gradients.rtrl import RTRL, Carried, default_block
+from ctrnn.gradients.rtrl import RTRL, default_block
 from ctrnn.kernels import stepper
 from ctrnn.kernels.augmented import SMALL
 from ctrnn.losses import NAMED, Readout
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -94,7 +95,7 @@ class RTRLStream:
         probe = Objective(loss, 0.0 if self._takes_target else None, at=[self.t], readout=readout)
         self.readout: Any = probe.readout
         size = probe.bind(field).readout_size
-        self._carried = Carried.at_start(field.n, field.kernel.groups, field.kernel.columns, size)
+        self._carried = Carried.at_start(field.n, field.kernel, size)
         self.stats = Stats()
         #: the stepper's memory between pieces: clock, count, and Newton's J, M, pivots and state; nothing before the first
         self._memory: list[Array] = []
@@ -120,14 +121,16 @@ class RTRLStream:
         if not end > self.t:
             raise UsageError("until", given=end, allowed=f"a time after the stream's own, {self.t:g}")
         problem = Problem(self.field, self.r, (self.t, end), x=x, objective=self._objective(end, target, at, weight))
+        problem = with_steps(problem, self.settings)
         n, kernel = self.field.n, self.field.kernel
         small = not kernel.blas and n * n * kernel.columns <= SMALL
         with nullcontext() if small else one_blas_thread:
             run = DiscreteRun(problem, self.settings, "RTRLStream")
             self._resume(run.integration)
-            carried = copy.copy(self._carried)
+            carried = self._carried.copy()
             carried.observe(*run.losses.start())
-            block = self.block or default_block(n, kernel.groups * kernel.columns, run.s)
+            size = carried.structure.size
+            block = self.block or default_block(n, kernel.groups * kernel.columns, run.s, size)
             if self.settings.dt is not None:  # no room for more steps than the piece has
                 block = min(block, int((end - self.t) / self.settings.dt) + problem.course.stops.size + 1)
             for record, part in run.blocks(block):
@@ -173,7 +176,7 @@ class RTRLStream:
     @property
     def p0(self) -> Array:
         """dr/dr0 (n, n)."""
-        return self._carried.S.copy()
+        return self._carried.dr_dr0
 
     def gradient(self) -> Gradient:
         """The loss so far and its gradient, exact for the steps that were taken (until ``update``)."""
@@ -209,7 +212,8 @@ class RTRLStream:
     def clear(self) -> None:
         """Set the loss and its gradient to zero, as after a learning step; r, P and S stay."""
         c = self._carried
-        self._carried = Carried(0.0, np.zeros_like(c.g), np.zeros_like(c.g0), np.zeros_like(c.g_o), c.P, c.S)
+        c.loss, c.g_o = 0.0, np.zeros_like(c.g_o)
+        c.g[...], c.g0[...] = 0.0, 0.0
 
     # -- to disk and back
 

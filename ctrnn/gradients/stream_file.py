@@ -15,15 +15,14 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.network import RateNetwork
 from ctrnn.files import atomic_path
-from ctrnn.gradients.rtrl import Carried
 from ctrnn.losses import Readout
 from ctrnn.trajectory import Stats
 
 if TYPE_CHECKING:
     from ctrnn.gradients.stream import RTRLStream
 
-FORMAT = "ctrnn RTRLStream 1"
-_CARRIED = ("g", "g0", "g_o", "P", "S")
+FORMAT = "ctrnn RTRLStream 2"
+_CARRIED = ("G", "S", "g_o")
 _STATS = ("solver", "steps", "rejected", "evaluations", "jacobians", "wall_time", "stiff")
 
 
@@ -91,7 +90,10 @@ def read(kind: type[RTRLStream], path: str | os.PathLike[str], field: Field | No
         min_step,
     )
     stream.t, stream.stats = t, Stats(**dict(zip(_STATS, text["stats"], strict=True)))
-    stream._carried = Carried(l, *(arrays[key] for key in _CARRIED))
+    carried = stream._carried
+    carried.loss, carried.begun = l, True
+    for key in _CARRIED:
+        getattr(carried, key)[...] = arrays[key]
     stream._memory = [arrays[f"memory {i}"] for i in range(sum(k.startswith("memory ") for k in arrays))]
     return stream
 

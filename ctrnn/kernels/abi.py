@@ -34,9 +34,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
@@ -44,7 +45,15 @@ JVP, SECOND = 5, 6  # not in the table
 
 # ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
 # (targets and weights travel behind the field's own inputs).
-N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, EXTRA = range(7)
+# G_STRIDE is the number of doubles from one group of G to the next, where ACCUMULATE is given a part of its q rows; 0: q · COLUMNS.
+# A kernel that reads it says so (Kernel.divisible).
+N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
+
+#: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more than the arithmetic of a
+#: small system (Lorenz by RK4: 173 ns a stage with, 21 without). What they call would be compiled
+#: the same way: a function that makes arrays is one of OWN.
+LEAN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+OWN: dict[str, Any] = LEAN | {"_nrt": True}
 
 _i, _d = types.int64, types.float64
 SIGNATURES = {
@@ -142,36 +151,37 @@ def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz):
     return _call(types.void(_i, _i, _i, _i, _i, _i, _i))
 
 
+def _view(element: Any, shape: Any) -> Any:
+    """An intrinsic for the array of a shape at an address: no copy, and no owner. (``numba.carray`` would not do in LEAN code.)"""
+    sizes = shape.count if isinstance(shape, types.BaseTuple) else 1
+    array_type = types.Array(element, sizes, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lengths = cgutils.unpack_tuple(builder, arguments[1]) if isinstance(shape, types.BaseTuple) else [arguments[1]]
+        kinds = list(shape) if isinstance(shape, types.BaseTuple) else [shape]
+        lengths = [context.cast(builder, n, k, types.intp) for n, k in zip(lengths, kinds, strict=True)]
+        item = context.get_constant(types.intp, 8)
+        strides = [item]
+        for n in reversed(lengths[1:]):
+            strides.insert(0, builder.mul(strides[0], n))
+        array = arrayobj.make_array(array_type)(context, builder)
+        data = builder.inttoptr(arguments[0], context.get_data_type(element).as_pointer())
+        arrayobj.populate_array(array, data=data, shape=lengths, strides=strides, itemsize=item, meminfo=None)
+        return array._getvalue()
+
+    return array_type(types.int64, shape), codegen
+
+
 @intrinsic
-def _as_pointer(typingctx, address):
-    """int64 -> double*"""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.int64), codegen
-
-
-@intrinsic
-def _as_int_pointer(typingctx, address):
-    """int64 -> int64*"""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-
-    return types.CPointer(types.int64)(types.int64), codegen
-
-
-@njit(inline="always")
-def doubles(address, shape):
+def doubles(typingctx, address, shape):
     """The float64 array of a shape at an address, no copy."""
-    return carray(_as_pointer(address), shape)
+    return _view(types.float64, shape)
 
 
-@njit(inline="always")
-def integers(address, shape):
+@intrinsic
+def integers(typingctx, address, shape):
     """The int64 array of a shape at an address, no copy."""
-    return carray(_as_int_pointer(address), shape)
+    return _view(types.int64, shape)
 
 
 @njit(inline="always")
@@ -182,6 +192,13 @@ def at(array):
     array that was made in the same function, say ``alive(array)`` after the last call that reads it.
     """
     return array.ctypes.data
+
+
+@njit(inline="always")
+def copy(values, to):
+    """to ← values, (n,) both; an assignment of slices would make room for the case that they overlap."""
+    for j in range(values.size):
+        to[j] = values[j]
 
 
 @njit

@@ -25,6 +25,7 @@ from ctrnn.kernels.abi import (
     EXTRA,
     GROUPS,
     JACOBIAN,
+    LEAK,
     SIGNATURES,
     VJP,
     X_STRIDE,
@@ -112,17 +113,13 @@ def forward(ctx_, t, y_, w_, x_, out_):
             last[k] = part[1 + n + k]
 
 
-@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
-def forward_jacobian(ctx_, t, y_, w_, x_, J_):
-    """J of [r | l | g_o], the forward system without P and S, for implicit solvers: ∂F/∂r and, below it, a ∂ℓ/∂r.
-
-    The rows of g_o are left 0: nothing depends on g_o, so Newton's method is right there one iteration after r is.
-    """
-    ctx = integers(ctx_, CTX_SIZE)
-    table, n, N = integers(ctx[TABLE], JACOBIAN + 2), ctx[STATES], ctx[N_ALL]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _of_state(ctx, slot, t, y_, w_, x_, J_):
+    """J of [r | l | g_o] with ∂F/∂r, or its leak, from a slot of the field's table, and below it a ∂ℓ/∂r."""
+    table, n, N = integers(ctx[TABLE], LEAK + 1), ctx[STATES], ctx[N_ALL]
     J = doubles(J_, (N, N))
     inner = doubles(ctx[MEMORY], (n, n))
-    call_f(table[JACOBIAN], ctx[BASE], t, y_, w_, x_, at(inner))
+    call_f(table[slot], ctx[BASE], t, y_, w_, x_, at(inner))
     J[:] = 0.0
     for i in range(n):
         for j in range(n):
@@ -132,6 +129,31 @@ def forward_jacobian(ctx_, t, y_, w_, x_, J_):
         call_elementwise(ctx[LOSS], ctx[LOSS_CTX], y_, x_ + 8 * ctx[INPUTS], at(part), 0)
         for j in range(n):
             J[n, j] = part[1 + j]
+
+
+@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
+def forward_jacobian(ctx_, t, y_, w_, x_, J_):
+    """J of [r | l | g_o], the forward system without P and S, for implicit solvers.
+
+    The rows of g_o are left 0: nothing depends on g_o, so Newton's method is right there one iteration after r is.
+    """
+    _of_state(integers(ctx_, CTX_SIZE), JACOBIAN, t, y_, w_, x_, J_)
+
+
+@cfunc(SIGNATURES[LEAK], cache=True, error_model="numpy")
+def forward_leak(ctx_, t, y_, w_, x_, J_):
+    """The same with LEAK in the place of ∂F/∂r, for leak-only sensitivities behind the state."""
+    _of_state(integers(ctx_, CTX_SIZE), LEAK, t, y_, w_, x_, J_)
+
+
+@cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
+def forward_accumulate(ctx_, S, q, t_, y_, w_, x_, K_, G_):
+    """The parameter part of [r | l | g_o]: that of r, as w enters l and g_o through r only."""
+    ctx = integers(ctx_, CTX_SIZE)
+    accumulate, N = integers(ctx[TABLE], JACOBIAN + 2)[ACCUMULATE], ctx[N_ALL]
+    for s in range(S):  # the first n rows of each stage's K
+        y, x = y_ + 8 * s * N, x_ + 8 * s * ctx[X_STRIDE]
+        call_accumulate(accumulate, ctx[BASE], 1, q, t_ + 8 * s, y, w_, x, K_ + 8 * s * N * q, G_)
 
 
 @cfunc(SIGNATURES[F], cache=True, error_model="numpy")

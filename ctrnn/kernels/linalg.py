@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import alive, at
+from ctrnn.kernels.abi import OWN, alive, at
 
 SMALL = 32
 
@@ -65,7 +65,7 @@ def _dgetrs(typingctx, address, transposed, n, q, A, pivots, B, info):
     return types.void(_i, types.boolean, _i, _i, _i, _i, _i, _i), codegen
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**OWN)
 def factor(lapack, A, pivots):
     """A (n, n) ← its L and U; pivots (n,) int32. False where a pivot is 0 or not finite: A is singular or NaN.
 
@@ -104,7 +104,7 @@ def factor(lapack, A, pivots):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**OWN)
 def solve(lapack, A, pivots, B):
     """B (n, q) ← A⁻¹ B, with A as ``factor`` left it."""
     n, q = B.shape
@@ -132,7 +132,7 @@ def solve(lapack, A, pivots, B):
             B[i, c] /= A[i, i]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**OWN)
 def solve_transposed(lapack, A, pivots, B):
     """B (n, q) ← A⁻ᵀ B, with the same factors."""
     n, q = B.shape
@@ -160,7 +160,7 @@ def solve_transposed(lapack, A, pivots, B):
                 B[k, c], B[p, c] = B[p, c], B[k, c]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**OWN)
 def _by_lapack(lapack, transposed, A, pivots, B):
     n, q = B.shape
     columns = np.empty((q, n))  # column-major B

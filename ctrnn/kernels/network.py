@@ -27,8 +27,11 @@ from ctrnn.kernels.abi import (
     COLUMNS,
     DGEMM,
     EXTRA,
+    G_STRIDE,
     JACOBIAN,
     LEAK,
+    LEAN,
+    OWN,
     SCRATCH,
     SIGNATURES,
     VJP,
@@ -42,7 +45,7 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )  # fmt: skip
-from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat
+from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat, vecmat_listed
 
 # ctx entries of a network
 (
@@ -52,11 +55,11 @@ CTX_SIZE = EXTRA + 14
 
 
 def scratch_size(n: int, A: int, B: int, inputs: int) -> int:
-    """Doubles of scratch that the functions below use (s, u, and the three partials)."""
-    return (n + inputs + 1) + B * n + n * (A * A + A * B + A)
+    """Doubles of scratch that the functions below use: s, u, the three partials, and for one cotangent Kc and Ŵᵀ Kc."""
+    return (n + inputs + 1) + B * n + n * (A * A + A * B + A) + (B + 1) * n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**LEAN)
 def _sources(ctx, r_, x_, s):
     """s = [h(z); x; 1]"""
     n, nx = ctx[UNITS], ctx[INPUTS]
@@ -67,7 +70,7 @@ def _sources(ctx, r_, x_, s):
     s[n + nx] = 1.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**LEAN)
 def _preactivations(ctx, w_, s, u):
     """u = Ŵ s."""
     rows, width = ctx[PREACTS] * ctx[UNITS], ctx[WIDTH]
@@ -77,7 +80,7 @@ def _preactivations(ctx, w_, s, u):
         matvec(doubles(w_, (rows, width)), s, u)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def _partials(ctx, r_, w_, x_):
     """Gz (A, A, n) [of, by], Gu (A, B, n), h′ (A, n), all in the scratch."""
     n, A, B, nx = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[INPUTS]
@@ -98,7 +101,7 @@ def _partials(ctx, r_, w_, x_):
     return Gz, Gu, hz
 
 
-@cfunc(SIGNATURES[F], cache=True)
+@cfunc(SIGNATURES[F], **LEAN)
 def field(ctx_, t, r_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     n, B, nx = ctx[UNITS], ctx[PREACTS], ctx[INPUTS]
@@ -143,47 +146,80 @@ def jacobian(ctx_, t, r_, w_, x_, J_):
     _jacobian(ctx, r_, w_, x_, doubles(J_, (A, n, A, n)))
 
 
+@njit(**LEAN)
+def _vjp_one(ctx, r_, w_, x_, K, R):
+    """One cotangent, K and R (A, n); nothing is allocated."""
+    n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]
+    Gz, Gu, hz = _partials(ctx, r_, w_, x_)
+    start = ctx[SCRATCH] + 8 * (n + ctx[INPUTS] + 1 + B * n + n * (A * A + A * B + A))
+    Kc, back = doubles(start, B * n), doubles(start + 8 * B * n, n)
+    for p in range(B):
+        for i in range(n):
+            Kc[p * n + i] = Gu[0, p, i] * K[0, i]
+        for a in range(1, A):
+            for i in range(n):
+                Kc[p * n + i] += Gu[a, p, i] * K[a, i]
+    W = doubles(w_, (B * n, width))
+    if ctx[INDEX] != 0:
+        vecmat_listed(Kc, W, integers(ctx[INDEX], (B * n, width)), back)
+    else:
+        vecmat(Kc, W, back)
+    for b in range(A):
+        for i in range(n):
+            R[b, i] = hz[b, i] * back[i] + Gz[0, b, i] * K[0, i]
+        for a in range(1, A):
+            for i in range(n):
+                R[b, i] += Gz[a, b, i] * K[a, i]
+
+
+@njit(**OWN)
+def _vjp_listed(ctx, r_, w_, x_, K, R):
+    """Many cotangents through lists of weights, K and R (A, n, q)."""
+    A, n, q = K.shape
+    B, width = ctx[PREACTS], ctx[WIDTH]
+    Gz, Gu, hz = _partials(ctx, r_, w_, x_)
+    Kc, back = np.zeros((B * n, q)), np.empty((n, q))
+    for p in range(B):
+        for a in range(A):
+            _scaled(Gu[a, p], K[a], Kc[p * n : p * n + n])
+    matmat_listed(Kc, doubles(w_, (B * n, width)), integers(ctx[INDEX], (B * n, width)), back)
+    for b in range(A):
+        R[b] = 0.0
+        _scaled(hz[b], back, R[b])
+        for a in range(A):
+            _scaled(Gz[a, b], K[a], R[b])
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _scaled(g, K, out):
-    """out[i, :] += g[i] K[i, :]; one loop where there is one column, which the compiler can vectorise."""
+    """out[i, :] += g[i] K[i, :]"""
     n, q = K.shape
-    if q == 1:
-        k, o = K.reshape(n), out.reshape(n)
-        for i in range(n):
-            o[i] += g[i] * k[i]
-        return
     for i in range(n):
         c, row, to = g[i], K[i], out[i]
         for k in range(q):
             to[k] += c * row[k]
 
 
-@cfunc(SIGNATURES[VJP], cache=True, error_model="numpy")
+@njit(**OWN)
+def _vjp_many(ctx, r_, w_, x_, q, K_, R_):
+    """J once for all cotangents."""
+    n, A = ctx[UNITS], ctx[STATES]
+    J = np.empty((A, n, A, n))
+    _jacobian(ctx, r_, w_, x_, J)
+    gemm(ctx[DGEMM], True, False, A * n, q, A * n, at(J), A * n, K_, q, 0.0, R_, q)
+    alive(J)
+
+
+@cfunc(SIGNATURES[VJP], **LEAN)
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
     ctx = integers(ctx_, CTX_SIZE)
-    n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]
-    if q > 1 and ctx[INDEX] == 0:  # J once for all cotangents
-        J = np.empty((A, n, A, n))
-        _jacobian(ctx, r_, w_, x_, J)
-        gemm(ctx[DGEMM], True, False, A * n, q, A * n, at(J), A * n, K_, q, 0.0, R_, q)
-        alive(J)
-        return
-    Gz, Gu, hz = _partials(ctx, r_, w_, x_)
-    K, R = doubles(K_, (A, n, q)), doubles(R_, (A, n, q))
-    Kc = np.zeros((B, n, q))
-    for a in range(A):
-        for p in range(B):
-            _scaled(Gu[a, p], K[a], Kc[p])
-    W, back = doubles(w_, (B * n, width)), np.empty((n, q))
-    if ctx[INDEX] != 0:
-        matmat_listed(Kc.reshape(B * n, q), W, integers(ctx[INDEX], (B * n, width)), n, back)
+    n, A = ctx[UNITS], ctx[STATES]
+    if q == 1:
+        _vjp_one(ctx, r_, w_, x_, doubles(K_, (A, n)), doubles(R_, (A, n)))
+    elif ctx[INDEX] != 0:
+        _vjp_listed(ctx, r_, w_, x_, doubles(K_, (A, n, q)), doubles(R_, (A, n, q)))
     else:
-        vecmat(Kc.reshape(B * n), W, back.reshape(n))
-    for b in range(A):
-        R[b] = 0.0
-        _scaled(hz[b], back, R[b])
-        for a in range(A):
-            _scaled(Gz[a, b], K[a], R[b])
+        _vjp_many(ctx, r_, w_, x_, q, K_, R_)
 
 
 @cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
@@ -193,7 +229,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     sources, columns = n + ctx[INPUTS] + 1, ctx[COLUMNS]
     theta = w_ + 8 * B * n * width
     K = doubles(K_, (S, A, n, q))
-    G = doubles(G_, (B * n, q, columns))
+    stride = ctx[G_STRIDE] if ctx[G_STRIDE] != 0 else q * columns  # from group to group
     s = np.empty((S, sources))
     u = np.empty(B * n)
     Gu = np.empty((S, A, B, n))
@@ -210,8 +246,9 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                 for h in range(nth):
                     for i in range(n):
                         g = Gth[a, h, i]
+                        to = doubles(G_ + 8 * i * stride, (q, columns))
                         for k in range(q):
-                            G[i, k, width + h] += g * K[m, a, i, k]
+                            to[k, width + h] += g * K[m, a, i, k]
     if q == 1 and ctx[INDEX] == 0:  # one product for all rows of Ŵ
         Kc = np.zeros((S, B, n))
         for m in range(S):
@@ -220,7 +257,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                 for p in range(B):
                     for i in range(n):
                         Kc[m, p, i] += Gu[m, a, p, i] * row[i]
-        gemm(ctx[DGEMM], True, False, B * n, sources, S, at(Kc), B * n, at(s), sources, 1.0, G_, columns)
+        gemm(ctx[DGEMM], True, False, B * n, sources, S, at(Kc), B * n, at(s), sources, 1.0, G_, stride)
         alive(Kc)
     else:  # a row of Ŵ at a time: its panel of Kc is gathered into the cache, where the product finds it
         panel, mine = np.empty((S, q)), s
@@ -239,7 +276,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                             to[k] += c * row[k]
                 if ctx[INDEX] != 0:
                     gathered(s, integers(ctx[INDEX], (B, n, width))[p, i], mine)
-                to_row = G_ + 8 * (p * n + i) * q * columns
+                to_row = G_ + 8 * (p * n + i) * stride
                 gemm(ctx[DGEMM], True, False, q, width, S, at(panel), q, at(mine), width, 1.0, to_row, columns)
         alive(panel, mine)
     alive(s, u, Gu, Gth)

@@ -8,10 +8,17 @@ tenth or so.
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
+from ctrnn.kernels.abi import LEAN
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+#: sums in any order, and a·b + c as one operation: what vector instructions need
+FAST: dict[str, Any] = LEAN | {"fastmath": {"reassoc", "contract"}}
+
+
+@njit(**FAST)
 def matvec(W, s, u):
     """u = W s, four rows at a time: four sums are under way while each is waited for, and s is read once for all."""
     rows, columns = W.shape
@@ -34,7 +41,7 @@ def matvec(W, s, u):
         i += 1
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(**FAST)
 def vecmat(k, W, out):
     """out = k W of the first columns of W; W row by row, so that memory is read in order, four rows to each pass over ``out``."""
     rows, columns = W.shape[0], out.size
@@ -53,7 +60,7 @@ def vecmat(k, W, out):
         i += 1
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@njit(**FAST)
 def matvec_listed(W, index, s, u):
     """u = Ŵ s"""
     rows, width = W.shape
@@ -64,17 +71,30 @@ def matvec_listed(W, index, s, u):
         u[i] = total
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def matmat_listed(K, W, index, n, out):
-    """out (n, q) = Σ_i Ŵ[i, :n]ᵀ K[i, :], for q columns K (rows, q)."""
+@njit(**FAST)
+def vecmat_listed(k, W, index, out):
+    """out (n,) = k Ŵ of the first n columns of Ŵ."""
     rows, width = W.shape
-    q = K.shape[1]
+    n = out.size
+    for j in range(n):
+        out[j] = 0.0
+    for i in range(rows):
+        for c in range(width):
+            j = index[i, c]
+            if j < n:
+                out[j] += k[i] * W[i, c]
+
+
+@njit(**FAST)
+def matmat_listed(K, W, index, out):
+    """out (n, q) = Ŵᵀ K of the first n columns of Ŵ, for q columns K (rows, q)."""
+    rows, width = W.shape
+    n, q = out.shape
     out[:] = 0.0
     for i in range(rows):
         row = K[i]
         for c in range(width):
-            j = index[i, c]
-            w = W[i, c]
+            j, w = index[i, c], W[i, c]
             if j < n and w != 0.0:
                 to = out[j]
                 for k in range(q):

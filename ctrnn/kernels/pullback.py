@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP, alive, at, call_accumulate, call_f, call_vjp
+from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, LEAN, VJP, at, call_accumulate, call_f, call_vjp, copy
 from ctrnn.kernels.linalg import factor, solve_transposed
 
 
@@ -34,21 +34,77 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
     jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
     K (C, s, n, q) is working space; G (groups, q, columns) receives the parameter part, added to what is there.
     """
+    if not pull_rows(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K):
+        return False
+    parameter_part(system, stage_t, stage_r, stage_x, K, at(G))
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def pull_rows(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K):
+    """The rows alone; K keeps the cotangents of all stages, for ``parameter_part``."""
     C, s, n = stage_r.shape
-    q = rows.shape[1]
-    size = n * q
-    lam = rows.reshape(size)  # flat views: one loop over all cotangents, which the compiler can vectorise
-    R = np.zeros((s, size))
+    size = rows.size
     implicit = a[s - 1, s - 1] != 0.0
+    # flat views: one loop over all cotangents, which the compiler can vectorise
+    R, lam, flat = np.zeros((s, size)), rows.reshape(size), K.reshape((C, s, size))
     M = np.empty((n, n) if implicit else (0, 0))
     pivots = np.empty(n if implicit else 0, dtype=np.int32)
     right, large = np.empty(size if implicit else 0), np.empty(n if implicit else 0)
+    return _pull_rows(
+        system,
+        a,
+        b,
+        lapack,
+        h,
+        stage_t,
+        stage_r,
+        stage_x,
+        jumps,
+        sources,
+        rows,
+        lam,
+        K,
+        flat,
+        R,
+        M,
+        pivots,
+        right,
+        large,
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def parameter_part(system, stage_t, stage_r, stage_x, K, G_):
+    """The parameter part of all stages, added at the address G_."""
+    C, s, _, q = K.shape
+    call_accumulate(
+        system.table[ACCUMULATE],
+        at(system.ctx),
+        C * s,
+        q,
+        at(stage_t),
+        at(stage_r),
+        at(system.w),
+        at(stage_x),
+        at(K),
+        G_,
+    )
+
+
+@njit(**LEAN)
+def _pull_rows(
+    system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, lam, K, flat, R, M, pivots, right, large
+):
+    C, s, n = stage_r.shape
+    q = rows.shape[1]
+    size = n * q
     for m in range(C - 1, -1, -1):
         if jumps.shape[0] > 0:
             for j in range(n):
                 rows[j, q - 1] += jumps[m, j]
         for i in range(s - 1, -1, -1):
-            Ki, Ri = K[m, i].reshape(size), R[i]
+            Ki, Ri = flat[m, i], R[i]
             w = h[m] * b[i]
             for j in range(size):
                 Ki[j] = w * lam[j]
@@ -59,7 +115,7 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
                     for j in range(size):
                         Ki[j] += w * Rl[j]
             if a[i, i] != 0.0:
-                right[:] = Ki
+                copy(Ki, right)
                 if sources.shape[0] > 0:
                     w = h[m] * a[i, i] * h[m] * b[i]
                     for j in range(n):
@@ -68,7 +124,8 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
                     system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
                     at(stage_x[m, i]), at(M),
                 )  # fmt: skip
-                large[:] = 0.0
+                for j in range(n):
+                    large[j] = 0.0
                 for j in range(n):
                     for p in range(n):
                         M[j, p] *= -h[m] * a[i, i]
@@ -94,9 +151,4 @@ def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources,
             Ri = R[i]
             for j in range(size):
                 lam[j] += Ri[j]
-    call_accumulate(
-        system.table[ACCUMULATE], at(system.ctx), C * s, q, at(stage_t), at(stage_r), at(system.w),
-        at(stage_x), at(K), at(G),
-    )  # fmt: skip
-    alive(R, M)
     return True

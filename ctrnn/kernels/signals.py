@@ -29,6 +29,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from ctrnn.kernels.abi import LEAN
+
 CONSTANT, POLYNOMIAL, SINE, FUNCTION, ADD, MULTIPLY = range(6)
 
 
@@ -46,7 +48,7 @@ def _call(typing_context, address, t, out):
     return types.void(types.int64, types.float64, types.int64), generate
 
 
-@njit(cache=True, nogil=True)
+@njit(**LEAN)
 def _piece(data, at, K, lookup):
     """#{k : data[at + k] <= lookup} for K sorted numbers, by bisection."""
     low, high = 0, K
@@ -59,7 +61,7 @@ def _piece(data, at, K, lookup):
     return low
 
 
-@njit(cache=True, nogil=True)
+@njit(**LEAN)
 def evaluate(code, data, t, lookup, work, out):
     """out <- x(t), the pieces chosen by lookup.
 

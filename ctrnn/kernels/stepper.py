@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import F, at, call_f
+from ctrnn.kernels.abi import LEAN, F, at, call_f, copy
 from ctrnn.kernels.implicit import CONVERGED, FRESH, forget, newton_stage, prepare
 from ctrnn.kernels.signals import evaluate
+from ctrnn.kernels.staggered import accept, staggered_step
 
 # What advance returns.
 DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, STUCK = range(6)
@@ -59,6 +60,7 @@ class Control(NamedTuple):
     direction: float  # 1 or -1
     min_step: float
     max_steps: int
+    step_channel: int  # the channel of x that holds the step's h (ctrnn.kernels.exponential), or -1
 
 
 class Record(NamedTuple):
@@ -71,6 +73,7 @@ class Record(NamedTuple):
     stage_r: np.ndarray  # (C, s, n)
     stage_x: np.ndarray  # (C, s, x_stride)
     k: np.ndarray  # (C, S, n)
+    z: np.ndarray  # (C, n, q) the sensitivities at the end of the step (ctrnn.kernels.staggered)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -94,14 +97,15 @@ def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, kn
                 y[j] += w * k[l, j]
     c = method.c[i]
     ti = t_new if c == 1.0 else (t if c == 0.0 else t + c * h)
-    lookup = ti
     if x.size > 0:
         low, high = min(t, t_new), max(t, t_new)
         lookup = min(max(ti, low), np.nextafter(high, low))
+        evaluate(system.code, system.data, ti, lookup, work, x)
+        if control.step_channel >= 0:
+            x[control.step_channel] = h
     if method.a[i, i] == 0.0:
-        field_at(system, ti, lookup, y, work, x, k[i])
+        call_f(system.table[F], at(system.ctx), ti, at(y), at(system.w), at(x), at(k[i]))
         return ti, CONVERGED
-    evaluate(system.code, system.data, ti, lookup, work, x)
     hg = h * method.a[i, i]
     for j in range(n):
         known[j] = y[j]
@@ -155,10 +159,10 @@ def _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r):
     while count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) <= 0.0:
         m = count[SAVED]
         if save_t[m] == t_new:
-            save_r[m] = r_new
+            copy(r_new, save_r[m])
         else:
             theta = (save_t[m] - t) / h
-            save_r[m] = r
+            copy(r, save_r[m])
             for i in range(method.c.size):
                 w = 0.0
                 for d in range(method.dense.shape[1] - 1, -1, -1):
@@ -169,19 +173,23 @@ def _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r):
 
 
 @njit(inline="always")
-def _keep(method, record, m, h, t_new, r_new, k, y, x):
+def _keep(method, record, m, h, t_new, r_new, k, y, x, z):
     """Row m of the record; the stages' times are there already."""
     record.t[m] = t_new
     record.h[m] = h
-    record.r[m] = r_new
+    copy(r_new, record.r[m])
     if record.stage_r.size > 0:
         for i in range(method.stages):
-            record.stage_r[m, i] = y[i]
+            copy(y[i], record.stage_r[m, i])
     if record.stage_x.size > 0:
         for i in range(method.stages):
-            record.stage_x[m, i] = x[i]
+            copy(x[i], record.stage_x[m, i])
     if record.k.size > 0:
-        record.k[m] = k
+        for i in range(k.shape[0]):
+            copy(k[i], record.k[m, i])
+    if record.z.size > 0:
+        for i in range(z.shape[0]):
+            copy(z[i], record.z[m, i])
 
 
 @njit(inline="always")
@@ -251,21 +259,30 @@ def _finite(r):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def advance(
-    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, block
-):
+    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block
+):  # fmt: skip
     """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
     r (n,) is the state, in and out; newton, k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
     survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for ``block`` steps,
-    or none.
+    or none. Sensitivities, where there are any, follow each step whose state passed the test, and are tested too.
     """
-    n = r.size
+    r_new, delta, no_times = np.empty(r.size), np.empty((r.size, 1)), np.empty(0)
+    return _advance(
+        system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block,
+        r_new, delta, no_times,
+    )  # fmt: skip
+
+
+@njit(**LEAN)
+def _advance(
+    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block,
+    r_new, delta, no_times,
+):  # fmt: skip
     s = method.b.size
     S = method.c.size
-    r_new, delta = np.empty(n), np.empty((n, 1))
     capacity = record.t.size
-    no_times = np.empty(0)
     way = control.direction
     count[RECORDED] = 0
     full = count[STEPS] + block
@@ -309,11 +326,15 @@ def advance(
                 if clock[H] < smallest:
                     return UNDERFLOW
             continue
+        err = 0.0 if control.dt > 0.0 else _error(control, method.e, k, r, r_new, h, s)
+        if sens.z.size > 0 and err <= 1.0:
+            theirs = staggered_step(system, method, newton, control, sens, t, h, t_new, y, x)
+            if not theirs <= err:
+                err = theirs
         if control.dt > 0.0:
-            if not _finite(r_new):
+            if not np.isfinite(err) or not _finite(r_new):
                 return DIVERGED
         else:
-            err = _error(control, method.e, k, r, r_new, h, s)
             if not np.isfinite(err) or not _finite(r_new):
                 count[REJECTED] += 1
                 clock[H] = 0.1 * abs(h)
@@ -344,24 +365,26 @@ def advance(
                 count[EVALUATIONS] += S - s
             _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r)
         if capacity > 0:
-            _keep(method, record, count[RECORDED], h, t_new, r_new, k, y, x)
+            _keep(method, record, count[RECORDED], h, t_new, r_new, k, y, x, sens.z_new)
             count[RECORDED] += 1
 
         count[STEPS] += 1
         clock[T] = t_new
-        r[:] = r_new
+        copy(r_new, r)
         newton.state[FRESH] = 0.0
         if on_grid:
             count[GRID] += 1
         if method.fsal:
-            k[0] = k[s - 1]
-            x[0] = x[s - 1]
+            copy(k[s - 1], k[0])
+            copy(x[s - 1], x[0])
         else:
             count[HAVE_K1] = 0
         if lands:
             if is_break[count[NEXT_STOP]]:
                 count[HAVE_K1] = 0
             count[NEXT_STOP] += 1
+        if sens.z.size > 0:
+            accept(sens, method.fsal, count[HAVE_K1])
     return DONE
 
 

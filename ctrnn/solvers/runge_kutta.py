@@ -23,7 +23,9 @@ from ctrnn.errors import (
 )
 from ctrnn.fields.base import Array, Bound
 from ctrnn.kernels import implicit, stepper
+from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.linalg import SMALL, lapack_addresses
+from ctrnn.kernels.staggered import Staggered
 from ctrnn.kernels.stepper import Control, Method, Record
 from ctrnn.problem import Course, Settings
 from ctrnn.progress import track
@@ -56,15 +58,13 @@ def method(name: str) -> Method:
 
 def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:
     """What Newton needs for the implicit stages of a tableau; raises UsageError for a system without a Jacobian."""
-    from ctrnn.kernels.abi import JACOBIAN
-
     n = bound.n if tableau.gamma else 0
     if n and not bound.system.table[JACOBIAN]:
         raise UsageError(
             "solver",
             given=tableau.name,
-            allowed="an explicit solver, or one of scipy's stiff ones, for a continuous gradient",
-            hint="method='rtrl' or 'adjoint', which are exact for the implicit steps",
+            allowed="an explicit solver, or one of scipy's stiff ones, for the adjoint equation",
+            hint="method='adjoint' or 'rtrl', which are exact for the implicit steps",
         )
     return implicit.Newton(
         np.zeros((n, n)),
@@ -76,12 +76,37 @@ def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:
     )
 
 
+def staggered_for(
+    bound: Bound, tableau: Tableau, z: Array | None = None, rtol: Any = 0.0, atol: Any = 0.0, slot: int = JACOBIAN
+) -> Staggered:
+    """Sensitivities to go behind the state of an implicit method, from z (n, q) with tolerances that broadcast to it; none without z."""
+    n = 0 if z is None else bound.n
+    z = np.zeros((0, 0)) if z is None else np.array(z)
+    groups, columns = (bound.kernel.groups, bound.kernel.columns) if n else (0, 0)
+    return Staggered(
+        z,
+        np.empty_like(z),
+        np.empty_like(z),
+        np.empty((tableau.s, *z.shape)),
+        np.broadcast_to(rtol, z.shape).copy(),
+        np.broadcast_to(atol, z.shape).copy(),
+        np.empty((groups, n, columns)),
+        np.empty((n, n)),
+        np.empty((n, n)),
+        np.empty((n, n)),
+        np.empty(n, dtype=np.int32),
+        np.zeros(1, dtype=np.int64),
+        slot,
+    )
+
+
 class Integration:
     """One run of the stepper along a course.
 
     keep : "nothing"; "steps" (t, h and r of each step); "stages" (also each stage's t, r and x, for the pullback);
         "dense" (also k, for the dense output)
     groups : boundaries of groups of components in the error norm; the norm is the largest over the groups
+    staggered : sensitivities that follow the steps of an implicit method (``staggered_for``); the record keeps them
     """
 
     def __init__(
@@ -95,6 +120,7 @@ class Integration:
         groups: tuple[int, ...] | None = None,
         first_step: float | None = None,
         label: str = "solve",
+        staggered: Staggered | None = None,
     ) -> None:
         tableau = tableaus.get(settings.solver)
         if settings.dt is None and not tableau.embedded_orders:
@@ -104,6 +130,9 @@ class Integration:
                 allowed=f"a step size: {tableau.name} has no error estimate",
                 hint="dt=..., or an adaptive solver such as 'tsit5'",
             )
+        channel = bound.kernel.step_channel if tableau.exponential else -1
+        if tableau.exponential and channel < 0:
+            raise UsageError("solver", given=tableau.name, allowed="a solver of the field as it is, for this method")
         self.bound, self.tableau, self.settings, self.keep, self.label = bound, tableau, settings, keep, label
         n, stride = bound.n, bound.x_stride
         self.method = method(settings.solver)
@@ -120,11 +149,13 @@ class Integration:
             course.way,
             float(settings.min_step),
             int(settings.max_steps),
+            channel,
         )
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
         self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 1, n)), np.zeros((s + 1, stride))
         self.newton = newton_for(bound, tableau)
+        self.staggered = staggered_for(bound, tableau) if staggered is None else staggered
         program = bound.keep[1]
         self._work = np.zeros(1 if program is None else program.work_size)
         self.clock = np.zeros(stepper.CLOCK_SIZE)
@@ -160,7 +191,7 @@ class Integration:
         self.count[stepper.EVALUATIONS] += 2
         self.wall_time += time.perf_counter() - began
 
-    def _record(self, capacity: int) -> Record:
+    def record(self, capacity: int) -> Record:
         n, s, total, stride = self.bound.n, self.tableau.stages, self.tableau.s_total, self.bound.x_stride
         C = 0 if self.keep == "nothing" else capacity
         stages = C if self.keep in ("stages", "dense") else 0
@@ -173,6 +204,7 @@ class Integration:
             np.empty((stages, s, n)),
             np.empty((stages, s, stride)),
             np.empty((dense, total, n)),
+            np.empty((C if self.staggered.z.size else 0, *self.staggered.z.shape)),
         )
 
     def _affordable(self, capacity: int) -> int:
@@ -180,49 +212,54 @@ class Integration:
         n, total = self.bound.n, self.tableau.s_total
         rows = {"nothing": 0, "steps": 1, "stages": 1 + total, "dense": 1 + 2 * total}[self.keep]
         if rows:
-            capacity = min(capacity, max(1, BLOCK_BYTES // (8 * n * rows)))
+            capacity = min(capacity, max(1, BLOCK_BYTES // (8 * (n * rows + self.staggered.z.size))))
         if self.settings.dt is not None:
             steps = abs(self.stops[-1] - self.clock[stepper.START]) / self.settings.dt + self.stops.size + 1
             capacity = int(min(capacity, max(1.0, steps)))
         return capacity
 
+    def arguments(self, record: Record, capacity: int) -> tuple[Any, ...]:
+        """What ``stepper.advance`` takes, for up to ``capacity`` more steps."""
+        return (
+            self.bound.system,
+            self.method,
+            self.newton,
+            self.control,
+            self.stops,
+            self.is_break,
+            self.clock,
+            self.count,
+            self.r,
+            self._k,
+            self._y,
+            self._x,
+            self._work,
+            record,
+            self.save_at,
+            self.saved,
+            self.staggered,
+            capacity,
+        )
+
     def blocks(self, capacity: int = BLOCK) -> Iterator[Record]:
         """Run, and yield the record of each block of up to ``capacity`` steps; raises SolverError on failure."""
         capacity = self._affordable(capacity)
-        record = self._record(capacity)
+        record = self.record(capacity)
         start, end = self.clock[stepper.START], self.stops[-1]
         with track(abs(end - start), self.label) as update:
             while True:
                 began = time.perf_counter()
-                status = stepper.advance(
-                    self.bound.system,
-                    self.method,
-                    self.newton,
-                    self.control,
-                    self.stops,
-                    self.is_break,
-                    self.clock,
-                    self.count,
-                    self.r,
-                    self._k,
-                    self._y,
-                    self._x,
-                    self._work,
-                    record,
-                    self.save_at,
-                    self.saved,
-                    capacity,
-                )
+                status = stepper.advance(*self.arguments(record, capacity))
                 self.wall_time += time.perf_counter() - began
                 self.bound.raise_pending()
                 if status not in (stepper.DONE, stepper.FULL):
-                    raise self._failure(status)
+                    raise self.failure(status)
                 update(abs(self.clock[stepper.T] - start))
                 filled = self.count[stepper.RECORDED]
                 if filled:
                     yield Record(*(part[:filled] if part.size else part for part in record))
                     if status == stepper.FULL:
-                        record = self._record(capacity)
+                        record = self.record(capacity)
                 if status == stepper.DONE:
                     return
 
@@ -241,11 +278,12 @@ class Integration:
             rejected=int(c[stepper.REJECTED]),
             evaluations=int(c[stepper.EVALUATIONS] + self.newton.cost[implicit.ITERATIONS]),
             jacobians=int(self.newton.cost[implicit.JACOBIANS]),
+            factorisations=int(self.newton.cost[implicit.FACTORS]),
             wall_time=self.wall_time,
             stiff=bool(c[stepper.STIFF]),
         )
 
-    def _failure(self, status: int) -> SolverError:
+    def failure(self, status: int) -> SolverError:
         stiff = bool(self.count[stepper.STIFF])
         t, h = (
             float(self.clock[stepper.T]),

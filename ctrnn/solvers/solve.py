@@ -24,9 +24,10 @@ from ctrnn.fields.base import Array, Bound, checked_array
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import chosen
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.trajectory import Stats, Trajectory
-from ctrnn.trials import Trials, each_trial
+from ctrnn.trials import Trials, one_each, side_by_side
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def solve(
 ) -> Solution:
     """Solve along a course; states at ``save_at``, or at every step where that is None."""
     if settings.library == "":
-        if save_at is not None and settings.dt is None:
+        if save_at is not None:
             tableau = tableaus.get(settings.solver)
-            if tableau.dense_order < tableau.order - 1:
+            if tableau.exponential or (settings.dt is None and tableau.dense_order < tableau.order - 1):
                 # between its steps the method would be less accurate than at their ends
                 course = course.onto(save_at)
         keep = "steps" if save_at is None else "nothing"
@@ -97,7 +98,15 @@ class Rate:
             raise self.failure("the field is not finite at the start")
 
     def reached(self, t: float, r: Any) -> None:
-        """A step has led to r at t."""
+        """A step has led to r at t; raises DivergenceError where that is not finite."""
+        if not np.isfinite(r).all():
+            raise DivergenceError(
+                f"{self.name}: the solution became infinite or NaN",
+                t=self.t,
+                r=self.r,
+                h=abs(t - self.t),
+                hint="other parameters, another solver, or a shorter t_span",
+            )
         self.h, self.t, self.r = abs(t - self.t), float(t), np.array(r)
         self.steps += 1
         self.limit()
@@ -221,11 +230,11 @@ def simulate(
 
     Parameters
     ----------
-    solver : "euler", "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
+    solver : "euler", "exponential-euler" (exact leak), "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
         with dt), "kencarp4", "kvaerno5" (stiff, implicit), "auto" (tsit5, or kvaerno5 where that meets stiffness), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
     rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
     dt : fixed step, in the unit of t
-    save_at : times (T,) inside t_span, increasing; None saves every step
+    save_at : times (T,) inside t_span, increasing; None saves every step; of trials, these for all or a list with the times of each
     max_steps, min_step : limits
 
     Steps land on the jumps of the input and on the objective's observation times. Returns a Trajectory: t (T,), r (T, n).
@@ -239,10 +248,18 @@ def simulate(
     array([ True,  True])
     """
     if isinstance(problem, Trials):
-        options = (solver, rtol, atol, dt, save_at, max_steps, min_step)
-        return each_trial(problem, lambda trial: simulate(trial, *options), "simulate")
-    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
+        jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
+        options = (solver, rtol, atol, dt)
+        return side_by_side(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    if isinstance(problem, Problem) and problem.events:
+        from ctrnn.solvers.events import simulate_with_events
+
+        saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
+        return simulate_with_events(problem, settings, saved)
+    settings = chosen(problem, settings)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
+    problem = with_steps(problem, settings)
     found = solve(
         problem.bind(),
         problem.r0,

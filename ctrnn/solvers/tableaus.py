@@ -88,6 +88,11 @@ class Tableau:
         return float(self.a[-1, -1])
 
     @property
+    def exponential(self) -> bool:
+        """Whether the steps are taken of φ₁(hD) F and not of F itself (ctrnn.solvers.exponential)."""
+        return self.name == "exponential-euler"
+
+    @property
     def guess(self) -> np.ndarray:
         """Weights of a first guess Σ_j guess_ij k_j at k_i from the stages before it, (s, s): the parabola through the three nearest in time."""
         weights = np.zeros((self.s, self.s))
@@ -158,7 +163,7 @@ def names() -> tuple[str, ...]:
     """The methods that :func:`get` knows, by rising order.
 
     >>> names()
-    ('euler', 'midpoint', 'heun', 'rk4', 'bs3', 'dopri5', 'tsit5', 'dop853', 'kencarp4', 'kvaerno5')
+    ('euler', 'exponential-euler', 'midpoint', 'heun', 'rk4', 'bs3', 'dopri5', 'tsit5', 'dop853', 'kencarp4', 'kvaerno5')
     """
     return tuple(_TABLEAUS)
 
@@ -244,6 +249,14 @@ def _tableau(
 # fmt: off
 _EULER = _tableau(
     "euler", "L. Euler, Institutiones calculi integralis I, 1768",
+    order=1, dense_order=1,
+    a=[], b=[1], c=[0], dense=[[1]],
+)
+
+# The numbers of Euler's method, which is what it is of another field (ctrnn.fields.exponential).
+_EXPONENTIAL = _tableau(
+    "exponential-euler",
+    "D. A. Pope, An exponential method of numerical integration of ordinary differential equations, Commun. ACM 6, 1963",
     order=1, dense_order=1,
     a=[], b=[1], c=[0], dense=[[1]],
 )
@@ -394,9 +407,10 @@ _KVAERNO5 = _tableau(
 
 _TABLEAUS = {
     tableau.name: tableau
-    for tableau in (_EULER, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853, _KENCARP4, _KVAERNO5)
+    for tableau in (_EULER, _EXPONENTIAL, _MIDPOINT, _HEUN, _RK4, _BS3, _DOPRI5, _TSIT5, _DOP853, _KENCARP4, _KVAERNO5)
 }
 _ALIASES = {
+    "exp_euler": "exponential-euler",
     "bosh3": "bs3",
     "bs32": "bs3",
     "rk23": "bs3",

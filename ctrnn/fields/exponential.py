@@ -1,0 +1,193 @@
+"""The field whose Euler steps are the exponential Euler steps of another one:  G_h = φ₁(hD) F,   φ₁(z) = (e^z − 1)/z,   D_i = ∂F_i/∂r_i.
+
+r⁺ = r + h φ₁(hD) F is exact where the other states and the input are held over the step and F_i is linear in r_i (Pope 1963): a leak, a gate of Hodgkin and
+Huxley's. D is derived from F and compiled like it; it may depend on t, r, w and x, and its own derivatives enter those of G_h
+(ctrnn.kernels.exponential). In a network D is what a unit does to itself directly, ∂G_i/∂z_i at a fixed pre-activation u_i: −1/τ for rate units, and
+never the self-weight's part. h is one more channel of the input; where nobody fills it in it is 0, and G_0 = F.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, Bound, Field, Kernel, SecondKernel
+from ctrnn.fields.cells import Cell
+from ctrnn.fields.equations import Equations
+
+
+class OwnRates(Equations):
+    """D_i = ∂F_i/∂r_i of equations, as a field with the same names."""
+
+    def expressions(self) -> list[Any]:
+        from ctrnn.fields.derivatives import derivative
+
+        symbol = self.symbols()
+        return [derivative(e, symbol[k]) for e, k in zip(super().expressions(), self.state_names, strict=True)]
+
+    def _recipe(self) -> str:
+        return "∂F_i/∂r_i of\n" + super()._recipe()
+
+
+class Exponential(Field):
+    """G_h of a field, with h behind its inputs. Raises UsageError for a field whose ∂F_i/∂r_i is not known as a formula.
+
+    >>> import ctrnn
+    >>> G = Exponential(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}))
+    >>> G(0.0, [1.0], x=[0.5]) * 0.5  # r⁺ − r = e^(−kh) − 1
+    array([-0.63212056])
+    """
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.state_names = field.state_names
+        self.input_names = (*field.input_names, "h")
+        cell = getattr(field, "cell", None)
+        #: D as a field; where its parameters begin among those of F; which slots of its table are zero everywhere
+        self.own: Field
+        self._begin = 0
+        self._dead: tuple[int, ...] = ()
+        if isinstance(field, Equations):
+            self.own = OwnRates(field.equations, cast(Mapping[str, float], field.parameters), field.input_names)
+        elif isinstance(cell, Cell):
+            self._of_cell(cell)
+        else:
+            raise UsageError(
+                "solver",
+                given=f"exponential-euler with {type(field).__name__}",
+                allowed="Equations or a network, whose leak is a formula",
+                hint="'rk4' or 'euler' with dt, or an adaptive solver",
+            )
+
+    def _of_cell(self, cell: Cell) -> None:
+        from ctrnn.fields.derivatives import derivative
+        from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
+
+        z, u, th, _, G = cell._expressions()
+        rates = [derivative(g, own) for g, own in zip(G, z, strict=True)]
+        has_u, has_z = (any(rate.has(*symbols) for rate in rates) for symbols in (u, z))
+        own = copy.copy(self.field)
+        for compiled in ("kernel", "second_kernel"):
+            own.__dict__.pop(compiled, None)
+        texts = tuple(str(rate) for rate in rates)
+        own.__dict__["cell"] = Cell(
+            cell.states,
+            cell.preactivations if has_u else (),
+            cell.thetas,
+            cell.source if has_u else cell.states[0],
+            texts,
+        )
+        self.own = own
+        if not has_u:  # no weights either: only what stands behind them
+            units = self.n // len(cell.states)
+            self._begin = self.field.kernel_vector().size - units * len(cell.thetas)
+            if not has_z:
+                self._dead = (VJP, JACOBIAN)
+                columns = self.field.kernel.index.reshape(self.field.kernel.groups, -1)
+                if (columns[:, columns.shape[1] - len(cell.thetas) :] < 0).all():  # nor is any θ trained
+                    self._dead += (ACCUMULATE,)
+
+    def __repr__(self) -> str:
+        return f"φ₁(hD) F of {self.field!r}"
+
+    # -- everything with a name is that of the field
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        return self.field.parameters
+
+    @parameters.setter
+    def parameters(self, named: Mapping[str, Array]) -> None:
+        field = copy.copy(self.field)
+        field.parameters = named  # type: ignore[assignment]
+        self.field = field
+
+    def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        return self.field._checked(name, value, shape)
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        return self.field.bounds
+
+    def kernel_vector(self) -> Array:
+        return self.field.kernel_vector()
+
+    def kernel_direction(self, vector: Array) -> Array:
+        return self.field.kernel_direction(vector)
+
+    def raisers(self) -> tuple[Callable[[], None], ...]:
+        return self.field.raisers()
+
+    # -- and the functions are made of two
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        from ctrnn.kernels import exponential
+
+        base = self.field.kernel
+        extra = (0,) * (exponential.CTX_SIZE - exponential.EXTRA)  # filled in by bind
+        keep = (base, self.own.kernel, exponential)
+        return replace(
+            base,
+            table=exponential.table(),
+            extra=extra,
+            scratch=2 * self.n,
+            keep=keep,
+            step_channel=self.field.input_size,
+        )
+
+    def bind(self, program: Any = None, channels: int | None = None) -> Bound:
+        from ctrnn.kernels import exponential
+
+        bound = super().bind(program, channels)
+        f, d = self.field.bind(program, bound.x_stride), self.own.bind(program, bound.x_stride)
+        table = d.system.table.copy()
+        table[list(self._dead)] = 0
+        ctx = bound.system.ctx
+        ctx[exponential.F_TABLE], ctx[exponential.F_CTX] = f.system.table.ctypes.data, f.system.ctx.ctypes.data
+        ctx[exponential.D_TABLE], ctx[exponential.D_CTX] = table.ctypes.data, d.system.ctx.ctypes.data
+        ctx[exponential.D_W], ctx[exponential.CHANNEL] = 8 * self._begin, self.field.input_size
+        return replace(bound, keep=(*bound.keep, f, d, table))
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        from ctrnn.kernels import abi, exponential
+
+        jvp, second = exponential.second_addresses()
+        entries: list[int] = []
+        keep: list[Any] = [exponential]
+        for field in (self.field, self.own):
+            its, scratch = field.second_kernel, np.zeros(max(field.second_kernel.scratch, 1))
+            ctx = np.concatenate([field.bind().system.ctx, np.array(its.extra, dtype=np.int64)])
+            ctx[abi.SCRATCH] = scratch.ctypes.data
+            entries += [its.jvp, its.second, ctx.ctypes.data]
+            keep += [its, scratch, ctx]
+        return SecondKernel(jvp, second, tuple(entries), 2 * self.n, keep=tuple(keep))
+
+    def torch_function(self) -> Callable[..., Any]:
+        F, D, nx = self.field.torch_function(), self.own.torch_function(), self.field.input_size
+
+        def field(t: Any, r: Any, w: dict[str, Any], x: Any) -> Any:
+            """φ₁(hD) F on tensors, r (..., n) and x (..., inputs + 1)."""
+            inputs = x[..., :nx]
+            return phi(x[..., nx : nx + 1] * D(t, r, w, inputs)) * F(t, r, w, inputs)
+
+        return field
+
+
+def phi(z: Any) -> Any:
+    """φ₁ on tensors, real or complex: by Σ z^k/(k + 1)! near 0, where its quotient would lose all digits."""
+    import torch
+
+    near = z.abs() < 1.0
+    small, large = torch.where(near, z, 0.0 * z), torch.where(near, torch.ones_like(z), z)
+    series = torch.ones_like(z)
+    for k in range(20, 0, -1):
+        series = 1.0 + series * small / (k + 1)
+    return torch.where(near, series, (torch.exp(large) - 1.0) / large)

@@ -1,0 +1,125 @@
+"""A scalar formula f(t, r, w, x) beside a field: its value at many points, and its slopes f_t, f_r, f_w, f_x at one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrnn.fields.base import Array, Field
+
+
+class Slopes(NamedTuple):
+    """The value, f_t, f_r (n,), f_w (p,) for the parameters that are single numbers, f_x (inputs,)."""
+
+    value: float
+    t: float
+    r: Array
+    w: Array
+    x: Array
+
+    def rate(self, F: Array, dx: Array) -> float:
+        """df/dt along a solution: f_t + f_r F + f_x dx/dt."""
+        return float(self.t + self.r @ F + self.x @ dx)
+
+
+class Formula:
+    """An expression in t, the states, the inputs and those parameters of a field that are single numbers.
+
+    Raises ExpressionError for a text that is no formula in those names.
+
+    >>> import ctrnn
+    >>> field = ctrnn.Equations({"v": "-v + I"}, parameters={"I": 2.0})
+    >>> f = Formula("v**2 - I", field, "condition")
+    >>> f(0.0, np.array([3.0]), np.empty(0)), f.slopes(0.0, np.array([3.0]), np.empty(0)).w
+    (7.0, array([-1.]))
+    """
+
+    def __init__(self, text: str, field: Field, where: str) -> None:
+        states, inputs = tuple(field.state_names), tuple(field.input_names)
+        self.parameters = {name: float(v) for name, v in field.parameters.items() if np.ndim(v) == 0}
+        self._names = tuple(dict.fromkeys((*states, *self.parameters, *inputs, "t")))
+        used, self._value, self._slopes = compiled(text, self._names, where)
+        #: the names that occur
+        self.used = set(used)
+        self._used = used
+        self._kind = {"t": ("t", 0)}
+        self._kind |= {name: ("x", i) for i, name in enumerate(inputs)}
+        self._kind |= {name: ("w", i) for i, name in enumerate(self.parameters)}
+        self._kind |= {name: ("r", i) for i, name in enumerate(states)}
+        #: the states and the inputs that occur, by number
+        self.states = [self._kind[name][1] for name in used if self._kind[name][0] == "r"]
+        self.inputs = [self._kind[name][1] for name in used if self._kind[name][0] == "x"]
+        self._sizes = len(states), len(self.parameters), len(inputs)
+
+    def _arguments(self, t: Any, r: Array, x: Array) -> list[Any]:
+        def pick(name: str) -> Any:
+            kind, i = self._kind[name]
+            if kind == "w":
+                return self.parameters[name]
+            return t if kind == "t" else (r if kind == "r" else x)[..., i]
+
+        return [pick(name) for name in self._used]
+
+    def __call__(self, t: float, r: Array, x: Array) -> float:
+        """f at one point."""
+        return float(self.values(np.array(t), r, x))
+
+    def values(self, t: Array, r: Array, x: Array) -> Array:
+        """f at t (...), r (..., n), x (..., inputs): (...)."""
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(np.asarray(self._value(*self._arguments(t, r, x)), dtype=float), np.shape(t))
+
+    def slopes(self, t: float, r: Array, x: Array) -> Slopes:
+        """f and its derivatives at one point."""
+        n, p, nx = self._sizes
+        parts = {"t": np.zeros(1), "r": np.zeros(n), "w": np.zeros(p), "x": np.zeros(nx)}
+        with np.errstate(all="ignore"):
+            value, *found = self._slopes(*self._arguments(t, r, x))
+        for name, slope in zip(self._used, found, strict=True):
+            kind, i = self._kind[name]
+            parts[kind][i] = slope
+        return Slopes(float(value), float(parts["t"][0]), parts["r"], parts["w"], parts["x"])
+
+
+def scalar_places(field: Field) -> Array:
+    """Where the parameters that are single numbers lie in the flat vector (p,)."""
+    places, start = [], 0
+    for value in field.parameters.values():
+        if np.ndim(value) == 0:
+            places.append(start)
+        start += np.size(value)
+    return np.array(places, dtype=int)
+
+
+@lru_cache(maxsize=512)
+def compiled(
+    text: str, names: tuple[str, ...], where: str
+) -> tuple[tuple[str, ...], Callable[..., Any], Callable[..., Any]]:
+    """The names that occur, the formula and [formula, its derivatives by them] as numpy functions."""
+    import sympy
+    from scipy import special
+
+    from ctrnn.fields.derivatives import derivative
+    from ctrnn.fields.expressions import parse
+
+    symbols = {name: sympy.Symbol(name, real=True) for name in names}
+    f = parse(text, symbols, where=where)
+    used = tuple(name for name in names if symbols[name] in f.free_symbols)
+    arguments = [symbols[name] for name in used]
+
+    def power_log(b: Any, p: Any, k: Any) -> Any:
+        return np.where(b == 0.0, 0.0, b**p * np.log(np.where(b == 0.0, 1.0, b)) ** k)
+
+    own = {
+        "sigmoid": special.expit,
+        "softplus": lambda z: np.logaddexp(0.0, z),
+        "erf": special.erf,
+        "power_log": power_log,
+    }
+    options: dict[str, Any] = {"modules": [own, "numpy"], "dummify": True, "cse": True}
+    value = sympy.lambdify(arguments, f, **options)
+    slopes = sympy.lambdify(arguments, [f, *(derivative(f, s) for s in arguments)], **options)
+    return used, value, slopes

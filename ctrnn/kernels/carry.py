@@ -1,0 +1,23 @@
+"""What RTRL does between blocks: G_g ← T G_g for every group of parameters, in place.
+
+Layout: G (groups, q, columns), T (parts, q, q), ``part`` (groups,) says which T is a group's own. 2 q² columns flops a group, one BLAS product
+into a buffer that stays in the cache, and a copy back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ctrnn.kernels.abi import alive, at, gemm
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def transform(dgemm, T, part, G, first, last):
+    """Groups ``first`` to ``last``."""
+    _, q, columns = G.shape
+    product = np.empty((q, columns))
+    for g in range(first, last):
+        gemm(dgemm, False, False, q, columns, q, at(T[part[g]]), q, at(G[g]), columns, 0.0, at(product), columns)
+        G[g] = product
+    alive(product)

@@ -1,0 +1,28 @@
+"""Exponential Euler is Euler's method on another field: solver="exponential-euler" on F takes Euler steps of φ₁(hD) F.
+
+The steps may be cut, by jumps of the input and by observations, and each knows its own h: it is a channel of the input, which the stepper fills in.
+Everything that is exact for Euler steps is exact for these (ctrnn.fields.exponential has the formulas).
+"""
+
+from __future__ import annotations
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.exponential import Exponential
+from ctrnn.inputs import Constant, stack
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers import tableaus
+
+
+def with_steps(problem: Problem, settings: Settings) -> Problem:
+    """The problem that the solver's tableau is for: that of φ₁(hD) F for exponential Euler, any other as it is.
+
+    Raises UsageError without a step size, and for a field whose leak is not known as a formula.
+    """
+    if settings.library or isinstance(problem.field, Exponential) or not tableaus.get(settings.solver).exponential:
+        return problem
+    if settings.dt is None:
+        allowed = "a step size: exponential-euler has no error estimate"
+        raise UsageError("dt", given=None, allowed=allowed, hint="dt=..., or an adaptive solver such as 'tsit5'")
+    h = Constant([0.0])  # until the stepper says otherwise
+    x = stack(problem.x, h) if problem.x.size else h
+    return problem.replace(field=Exponential(problem.field), x=x)
