@@ -137,10 +137,13 @@ class Experiment:
         r0, t_span = self.r0, self.t_span
         with self.at("problem", x=("inputs",), inputs=("inputs",)):
             problem = ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x)
+        if self.spec.events:
+            with self.at("events"):
+                problem = problem.replace(events=[ctrnn.Event(**event.model_dump()) for event in self.spec.events])
         if loss is None:
             return problem
         with self.at("objective"):
-            return ctrnn.Problem(self.field, r0=r0, t_span=t_span, x=self.x, objective=loss)
+            return problem.replace(objective=loss)
 
     def solving(self, section: str = "solver", **keys: KeyPath) -> Any:
         """Like :meth:`at`, for calls that take the arguments of a solver."""

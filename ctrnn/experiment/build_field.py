@@ -27,7 +27,9 @@ def _equations(e: Experiment, spec: EquationsField) -> Any:
     keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
     with e.at("field", **keys):  # the library calls the equation of r "dr/dt"
         made = ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
-    used = {name for text in spec.equations.values() for name in re.findall(r"[^\W\d]\w*", text)}
+    texts = [*spec.equations.values(), *(event.condition for event in e.spec.events)]
+    texts += [text for event in e.spec.events for text in (event.reset or {}).values()]
+    used = {name for text in texts for name in re.findall(r"[^\W\d]\w*", text)}
     for name in spec.parameters:
         if name not in used:  # most often a slip of the pen
             others = [other for other in spec.parameters if other in used]

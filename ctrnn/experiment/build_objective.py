@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 def objective(e: Experiment) -> Any:
-    """The :class:`ctrnn.Objective` of [objective], or None."""
+    """The :class:`ctrnn.Objective` or :class:`ctrnn.EventObjective` of [objective], or None."""
     spec = e.spec.objective
     if spec is None:
         return None
+    if spec.event is not None:
+        return _at_events(e, spec)
+    if spec.occurrences is not None:
+        raise e.fault(("objective", "occurrences"), allowed="none without the key event")
     from ctrnn.losses import NAMED
     from ctrnn.objective import Objective
 
@@ -40,6 +44,26 @@ def objective(e: Experiment) -> Any:
     target, readout = _target(e, spec, at), _readout(e, spec)
     with e.at("objective"):
         return Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
+
+
+def _at_events(e: Experiment, spec: ObjectiveSpec) -> Any:
+    """The objective at an event: its ``loss`` is an expression, its target and weight are numbers."""
+    from ctrnn.events import EventObjective
+    from ctrnn.losses import NAMED
+
+    for key in ("at", "readout"):
+        if getattr(spec, key) is not None:
+            raise e.fault(("objective", key), allowed="none beside the key event: the loss is taken at the event")
+    if spec.loss in NAMED:
+        allowed = "an expression, of which a target takes the squared distance"
+        raise e.fault(("objective", "loss"), allowed=allowed, hint='loss = "t" for the time of the event')
+    for key in ("target", "weight"):
+        value = getattr(spec, key)
+        rows = value if isinstance(value, list) else [value]
+        if isinstance(value, str) or any(isinstance(v, (Section, list)) for v in rows):
+            raise e.fault(("objective", key), allowed="a number, or one for each occurrence")
+    with e.at("objective"):
+        return EventObjective(spec.loss, spec.target, spec.weight, spec.event, spec.occurrences)
 
 
 def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:

@@ -15,6 +15,6 @@ def example_names() -> list[str]:
     """Names of the shipped experiments.
 
     >>> example_names()
-    ['hare-lynx', 'limit-cycle', 'scalar']
+    ['hare-lynx', 'integrate-and-fire', 'limit-cycle', 'scalar']
     """
     return sorted(file.stem for file in examples_folder().glob("*.toml"))

@@ -166,7 +166,7 @@ def _fault(source: Source, details: Any) -> LocatedError:
             return source.fault((*path, "kind"), allowed=", ".join(options), hint=hint)
         if context["discriminator"] == "kind_of()":
             return source.fault(path, allowed="a table with kind = " + ", ".join(options))
-        return source.fault(path, allowed=" or ".join(_SHAPES[option] for option in options))
+        return source.fault(path, allowed=" or ".join(dict.fromkeys(_SHAPES[option] for option in options)))
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"])
         return source.fault(path, allowed=", ".join(options), hint=nearest(source.given(path), options))
@@ -180,6 +180,7 @@ _SHAPES = {
     "list": "a list",
     "matrix": "a list of lists of numbers",
     "table": "a table",
+    "checkpoint": "a table",
     "seed": "{seed = 1, sd = 1.0}",
     "signals": "a list of signals",
 }

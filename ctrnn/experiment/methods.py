@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctrnn.experiment.schema import ExperimentSpec, GradientSpec, MethodTable
+from ctrnn.experiment.schema import CheckpointTable, ExperimentSpec, GradientSpec, MethodTable
 
 
 def gradient_methods(spec: ExperimentSpec, section: str) -> list[Any]:
@@ -15,10 +15,10 @@ def gradient_methods(spec: ExperimentSpec, section: str) -> list[Any]:
     return [gradient_method(method) for method in listed]
 
 
-def gradient_method(method: str | MethodTable | None) -> Any:
-    """A name as it is, a table as a :class:`ctrnn.RTRL`."""
-    if not isinstance(method, MethodTable):
-        return method
+def gradient_method(method: str | MethodTable | CheckpointTable | None) -> Any:
+    """A name as it is, a table as a :class:`ctrnn.RTRL` or a :class:`ctrnn.Adjoint`."""
     import ctrnn
 
-    return ctrnn.RTRL(block=method.block)
+    if isinstance(method, CheckpointTable):
+        return ctrnn.Adjoint("checkpoint", checkpoints=method.checkpoints, memory=method.memory)
+    return ctrnn.RTRL(block=method.block) if isinstance(method, MethodTable) else method

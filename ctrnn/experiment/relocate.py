@@ -62,7 +62,8 @@ def relocated(source: Source, section: KeyPath, keys: Mapping[str, KeyPath], err
 
     keys: where the library's argument of that name stands in the file.
     """
-    path = section
+    table, dot, _ = error.argument.partition(".")
+    path: KeyPath = (table,) if dot and (table,) in source.paths() else section
     words = re.findall(r"\w+", error.argument)
     for word in words:  # "parameter 'a'": narrow down to a
         inside = [p for p in source.paths() if p[: len(path)] == path and p[-1] == word]

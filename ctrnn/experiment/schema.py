@@ -97,6 +97,16 @@ class ProblemSpec(Section):
     ] = 0.0
 
 
+class EventSpec(Section):
+    """What happens where a condition on the state crosses zero: a reset, the end of the run, or a note of it."""
+
+    condition: str
+    direction: Literal[-1, 0, 1] = 0
+    terminal: bool | Count = False
+    reset: dict[str, str] | None = None
+    name: str | None = None
+
+
 class Grid(Section):
     """The times start, start + step, … up to stop."""
 
@@ -122,7 +132,10 @@ class ReadoutSpec(Section):
 
 
 class ObjectiveSpec(Section):
-    """Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, ∫ a(t) ℓ(o, y) dt when not."""
+    """Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, ∫ a(t) ℓ(o, y) dt when not.
+
+    With ``event``, at the occurrences of that event: the sum of the expression ``loss``, or of its squared distance ½(o − y)² to the target.
+    """
 
     loss: str = "squared_error"
     target: (
@@ -138,6 +151,8 @@ class ObjectiveSpec(Section):
         | None
     ) = None
     at: Times | None = None
+    event: str | None = None
+    occurrences: list[int] | None = None
     weight: Annotated[
         Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Signal, Tag("<table>")],
         ByShape,
@@ -184,11 +199,30 @@ MethodName = Literal[
 class MethodTable(Section):
     """RTRL by blocks of steps: {name = "rtrl", block = 7}."""
 
-    name: Literal["rtrl"]
+    name: Literal["rtrl", "adjoint-checkpoint"]
     block: Count
 
 
-Method = Annotated[Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape]
+class CheckpointTable(Section):
+    """BPTT in bounded memory: {name = "adjoint-checkpoint", memory = 2_000_000} in bytes, or checkpoints = 20."""
+
+    name: Literal["adjoint-checkpoint"]
+    memory: Count | None = None
+    checkpoints: Count | None = None
+
+
+def _method_shape(value: object) -> str | None:
+    if isinstance(value, CheckpointTable) or (isinstance(value, dict) and value.get("name") == "adjoint-checkpoint"):
+        return "<checkpoint>"
+    return shape(value)
+
+
+Method = Annotated[
+    Annotated[MethodName, Tag("<text>")]
+    | Annotated[MethodTable, Tag("<table>")]
+    | Annotated[CheckpointTable, Tag("<checkpoint>")],
+    Discriminator(_method_shape),
+]
 Methods = Annotated[list[Method], Field(min_length=1)]
 
 
@@ -276,6 +310,7 @@ class ExperimentSpec(Section):
         ]
         | None
     ) = None
+    events: list[EventSpec] = []
     data: Data | None = None
     objective: ObjectiveSpec | None = None
     solver: SolverSpec = SolverSpec()

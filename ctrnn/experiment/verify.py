@@ -66,7 +66,7 @@ def _gradient(e: Experiment, method: Any, key: KeyPath) -> None:
     import ctrnn
 
     if method != "central-difference":  # it takes any solver and field, and its time
-        with e.solving(method=key):
+        with e.solving(method=key, memory=(*key, "memory")):
             _try(ctrnn.gradient, _short(e), method=method, **e.limited_solver)
 
 

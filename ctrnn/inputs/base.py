@@ -68,6 +68,21 @@ class Input(ABC):
             raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
         return self._values(times, pieces)
 
+    def derivative(self, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
+        """dx/dt at t (T,): (T, size), of the piece that x has at lookup (T,), by default at t; jumps have no part in it.
+
+        >>> from ctrnn.inputs import Sampled
+        >>> Sampled([0.0, 1.0, 3.0], [0.0, 5.0, 1.0], kind="linear").derivative([0.5, 2.0]).ravel()
+        array([ 5., -2.])
+
+        Raises UsageError as ``evaluate`` does.
+        """
+        times = finite("t", t, (1,), "times (T,)")
+        pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
+        if pieces.shape != times.shape:
+            raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
+        return self._slopes(times, pieces)
+
     def program(self) -> Program:
         """The same signal for compiled code: see :class:`ctrnn.inputs.program.Program`."""
         builder = Builder()
@@ -77,6 +92,10 @@ class Input(ABC):
     @abstractmethod
     def _values(self, t: Array, lookup: Array) -> Array:
         """x (T, size) for checked t and lookup (T,)."""
+
+    @abstractmethod
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        """dx/dt (T, size) for checked t and lookup (T,)."""
 
     @abstractmethod
     def emit(self, builder: Builder) -> None:
@@ -130,6 +149,9 @@ class Constant(Input):
 
     def _values(self, t: Array, lookup: Array) -> Array:
         return np.tile(self.values, (t.size, 1))
+
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        return np.zeros((t.size, self.size))
 
     def emit(self, builder: Builder) -> None:
         builder.constant(self.values)
@@ -185,6 +207,10 @@ class Sum(_Pair):
         a, b = self.parts
         return a._values(t, lookup) + b._values(t, lookup)
 
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        a, b = self.parts
+        return a._slopes(t, lookup) + b._slopes(t, lookup)
+
     def emit(self, builder: Builder) -> None:
         a, b = self.parts
         a.emit(builder)
@@ -200,6 +226,10 @@ class Product(_Pair):
     def _values(self, t: Array, lookup: Array) -> Array:
         a, b = self.parts
         return a._values(t, lookup) * b._values(t, lookup)
+
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        a, b = self.parts
+        return a._slopes(t, lookup) * b._values(t, lookup) + a._values(t, lookup) * b._slopes(t, lookup)
 
     def emit(self, builder: Builder) -> None:
         a, b = self.parts
@@ -217,6 +247,9 @@ class Stack(_Combined):
 
     def _values(self, t: Array, lookup: Array) -> Array:
         return np.concatenate([np.empty((t.size, 0)), *(part._values(t, lookup) for part in self.parts)], axis=1)
+
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        return np.concatenate([np.empty((t.size, 0)), *(part._slopes(t, lookup) for part in self.parts)], axis=1)
 
     def emit(self, builder: Builder) -> None:
         for part in self.parts:

@@ -50,6 +50,15 @@ class _Piecewise(Input):
             value = value * s + c[:, d]
         return value
 
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        j = np.searchsorted(self._knots, lookup, side="right")
+        s = (t - self._origins[j])[:, None]
+        c = self._coefficients[j]
+        slope = np.zeros((t.size, self.size))
+        for d in range(c.shape[1] - 1, 0, -1):
+            slope = slope * s + d * c[:, d]
+        return slope
+
     def emit(self, builder: Builder) -> None:
         builder.polynomial(self._knots, self._origins, self._coefficients)
 
@@ -160,23 +169,27 @@ class Noise(Sampled):
 class Step(_Piecewise):
     """x(t) = 0 for t < onset, amplitude from onset on. amplitude: a number or an array (size,).
 
+    name : by which ctrnn.input_gradient gives the derivatives to onset and amplitude
+
     >>> Step(onset=2.0, amplitude=5.0)([1.9, 2.0]).ravel()
     array([0., 5.])
     """
 
-    def __init__(self, onset: float, amplitude: ArrayLike = 1.0) -> None:
-        self.onset, self.amplitude = number("onset", onset), _amplitude(amplitude)
+    def __init__(self, onset: float, amplitude: ArrayLike = 1.0, name: str | None = None) -> None:
+        self.onset, self.amplitude, self.name = number("onset", onset), _amplitude(amplitude), _name(name)
         knots = np.array([self.onset])
         super().__init__(knots, np.stack([0 * self.amplitude, self.amplitude])[:, None], knots)
 
     def __repr__(self) -> str:
-        return f"Step(onset={self.onset!r}, amplitude={self.amplitude.tolist()})"
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Step(onset={self.onset!r}, amplitude={self.amplitude.tolist()}{name})"
 
 
 class Pulse(_Piecewise):
     """x(t) = amplitude for onset <= t < onset + width, else 0.
 
     onset and width are times, amplitude is a number or an array (size,).
+    name : by which ctrnn.input_gradient gives the derivatives to onset, width and amplitude
 
     Raises UsageError for a width that is not positive, or too small to move onset.
 
@@ -184,8 +197,8 @@ class Pulse(_Piecewise):
     array([0., 2., 0.])
     """
 
-    def __init__(self, onset: float, width: float, amplitude: ArrayLike = 1.0) -> None:
-        self.onset, self.width = number("onset", onset), number("width", width)
+    def __init__(self, onset: float, width: float, amplitude: ArrayLike = 1.0, name: str | None = None) -> None:
+        self.onset, self.width, self.name = number("onset", onset), number("width", width), _name(name)
         self.amplitude = _amplitude(amplitude)
         end = self.onset + self.width
         least = RESOLUTION * max(abs(self.onset), abs(end))
@@ -201,11 +214,18 @@ class Pulse(_Piecewise):
 
     def __repr__(self) -> str:
         amplitude = self.amplitude.tolist()
-        return f"Pulse(onset={self.onset!r}, width={self.width!r}, amplitude={amplitude})"
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Pulse(onset={self.onset!r}, width={self.width!r}, amplitude={amplitude}{name})"
 
 
 def _amplitude(value: Any) -> Array:
     return np.atleast_1d(finite("amplitude", value, (0, 1), "a number or an array (size,)"))
+
+
+def _name(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise UsageError("name", given=value, allowed="text, or None")
+    return value
 
 
 def _hold(t: Array, y: Array) -> tuple[Array, Array]:

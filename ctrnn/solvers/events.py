@@ -1,0 +1,183 @@
+"""Runs with events: from one event to the next, each piece an ordinary run.
+
+    r(t₀) = r0,    dr/dt = F until c(τ, r⁻) = 0,    r⁺ = R(τ, r⁻),    dr/dt = F until …
+
+The steps are taken as if there were no events, and looked at for roots (ctrnn.solvers.crossings); the state at an event is that of a step that
+ends on it, as accurate as any other, not as the dense output is. Every piece then is a problem of its own, whose run and whose gradient are those
+of ctrnn.solvers.solve and ctrnn.gradients.discrete, with the same steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.events import Occurrences, ZenoError
+from ctrnn.fields.base import Array
+from ctrnn.problem import Course, Problem, Settings
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.crossings import Search
+from ctrnn.solvers.runge_kutta import tableau_of
+from ctrnn.solvers.solve import solve
+from ctrnn.trajectory import Stats, Trajectory
+
+#: so many returns of one event in a row, each after less than this part of the time span, are a halt of time
+ZENO_COUNT, ZENO_GAP = 10, 1e-9
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run between two events.
+
+    problem : from r⁺ of the last event to the next, without events
+    fired : the events at its end, in the order in which they act; none where the time span ends first
+    before (n,) : r⁻ at its end; states : r after each of those that fired, the last being r⁺
+    sizes (E,) : the largest |c| of each event in the piece
+    ended : whether the run ends here, by its last event
+    """
+
+    problem: Problem
+    fired: tuple[int, ...]
+    before: Array
+    states: tuple[Array, ...]
+    sizes: Array
+    ended: bool = False
+
+    @property
+    def end(self) -> float:
+        return self.problem.t_span[1]
+
+    @property
+    def after(self) -> Array:
+        return self.states[-1] if self.states else self.before
+
+
+def pieces(problem: Problem, settings: Settings, course: Course | None = None) -> tuple[list[Piece], Stats]:
+    """The run of a problem with events, cut at each of them; and what it cost to find them.
+
+    Raises UsageError for solvers that do not show their steps, ZenoError where events pile up, EventError where a condition is NaN, and what
+    the solver raises.
+    """
+    if tableau_of(settings, "a problem with events").exponential:
+        raise UsageError("solver", given=settings.solver, allowed="a Runge–Kutta solver, for a problem with events")
+    course = course or problem.course
+    plain = copy.copy(problem)
+    plain.events = ()
+    bound = plain.bind()
+    (t, end), r = problem.t_span, problem.r0
+    fired: tuple[int, ...] = ()
+    residual = np.zeros(len(problem.events))  # |c| where it counts as zero
+    counts, halts, last = (np.zeros(len(problem.events)) for _ in range(3))
+    last[:] = -np.inf
+    steps, found, cost, began = 0, [], 0, time.perf_counter()
+    while True:
+        ahead = course.stops > t
+        way = Course(t, course.stops[ahead], course.is_break[ahead])
+        left = replace(settings, max_steps=max(1, settings.max_steps - steps))
+        search = Search(bound, problem, r, way, left, residual)
+        hit = search.run()
+        steps, cost = steps + search.steps, cost + search.evaluations
+        if hit is None:
+            found.append(_piece(plain, t, end, r, way, (), search.r, (), search.sizes, True))
+            return found, Stats(evaluations=cost, wall_time=time.perf_counter() - began)
+        tau, before, fired = hit
+        stops = way.stops < tau
+        way = Course(t, np.append(way.stops[stops], tau), np.append(way.is_break[stops], True))
+        x = problem.x.evaluate([tau], [np.nextafter(tau, t)])[0]
+        state, states, ended = before, [], False
+        for e in fired:
+            state = problem.events[e].after(tau, state, x)
+            states.append(state)
+            counts[e] += 1
+            halts[e] = halts[e] + 1 if tau - last[e] < ZENO_GAP * (end - problem.t_span[0]) else 0
+            last[e] = tau
+            terminal = problem.events[e].event.terminal
+            if terminal and counts[e] >= int(terminal):
+                ended, fired = True, fired[: len(states)]
+                break
+        found.append(_piece(plain, t, tau, r, way, fired, before, tuple(states), search.sizes, ended or tau >= end))
+        found[-1] = replace(found[-1], ended=ended)
+        if ended or tau >= end:
+            return found, Stats(evaluations=cost, wall_time=time.perf_counter() - began)
+        if halts.max() >= ZENO_COUNT:
+            name = problem.events[int(halts.argmax())].event.label
+            raise ZenoError(
+                f"event {name!r} comes ever faster (a Zeno run)",
+                t=tau,
+                r=state,
+                h=tau - t,
+                hint="an event that ends the run before, or another reset: a ball that lies still does not bounce",
+            )
+        residual = np.zeros(len(problem.events))
+        for e in fired:
+            c = problem.events[e].c
+            residual[e] = 4.0 * abs(c(tau, before, x)) + 64 * np.finfo(float).eps * search.sizes[e]
+        t, r = tau, state
+
+
+def _piece(
+    plain: Problem,
+    start: float,
+    end: float,
+    r: Array,
+    course: Course,
+    fired: tuple[int, ...],
+    before: Array,
+    states: tuple[Array, ...],
+    sizes: Array,
+    is_last: bool,
+) -> Piece:
+    part = copy.copy(plain)
+    part.t_span, part.r0, part.course = (start, end), r, course
+    # an observation at the time of an event sees the state after it
+    part.observed = plain.observed[plain.observed <= end] if is_last else plain.observed[plain.observed < end]
+    return Piece(part, fired, before, states, sizes)
+
+
+def occurrences(problem: Problem, found: list[Piece]) -> Occurrences:
+    """What happened, from the pieces of a run."""
+    rows = [(p.end, e, b, a) for p in found for e, b, a in zip(p.fired, (p.before, *p.states), p.states, strict=False)]
+    n = problem.field.n
+    t, which, before, after = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Occurrences(
+        np.array(t, dtype=float),
+        np.array(which, dtype=int),
+        np.array(before).reshape(-1, n),
+        np.array(after).reshape(-1, n),
+        tuple(event.event.label for event in problem.events),
+        problem.field.state_names,
+    )
+
+
+def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:
+    """ctrnn.simulate for a problem with events; behind an event that ends the run nothing is saved."""
+    if settings.solver.lower() == "auto":
+        raise UsageError("solver", given="auto", allowed="a solver by name, for a problem with events", hint="'tsit5'")
+    tableau, course = tableau_of(settings, "a problem with events"), problem.course
+    if save_at is not None and settings.dt is None and tableaus.get(settings.solver).dense_order < tableau.order - 1:
+        course = course.onto(save_at)
+    found, stats = pieces(problem, settings, course)
+    times, states = [], []
+    for k, piece in enumerate(found):
+        start, end = piece.problem.t_span
+        wanted = save_at
+        if save_at is not None:
+            # at the time of an event the state after it is saved
+            wanted = save_at[(save_at >= start) & ((save_at < end) if piece.fired else (save_at <= end))]
+        run = solve(piece.problem.bind(), piece.problem.r0, piece.problem.course, settings, wanted, label="simulate")
+        stats = stats + run.stats
+        t, r = run.t, run.r
+        if save_at is None and k and np.array_equal(found[k - 1].before, found[k - 1].after):
+            t, r = t[1:], r[1:]
+        times.append(t)
+        states.append(r)
+    changed = not np.array_equal(found[-1].before, found[-1].after)
+    if found[-1].fired and (changed if save_at is None else found[-1].end in save_at):
+        times.append(np.array([found[-1].end]))
+        states.append(found[-1].after[None])
+    t, r = np.concatenate(times), np.concatenate(states)
+    return Trajectory(t, r, problem.field.state_names, stats, occurrences(problem, found))
