@@ -18,6 +18,7 @@ import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, TruncatedBPTT, gradient, inputs
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.gradients import checkpoint
+from ctrnn.gradients.checkpoint import Costs
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.revolve import places, split
 from ctrnn.problem import Settings
@@ -238,6 +239,32 @@ def test_memory_hardly_grows_with_the_steps():
     short, long = (peak(long_problem(steps), Adjoint("checkpoint"), how) for steps in (1000, 20_000))
     assert long < 1.2 * short
     assert peak(long_problem(4000), Adjoint(), how) > 3 * short  # the plain one does grow
+
+
+@pytest.mark.parametrize("integral", [False, True], ids=["observed", "integral"])
+def test_a_budget_is_used_by_short_runs_as_by_long_ones(integral):
+    """With 600 kB, 20,000 steps take at most 1.2 times the memory of 1,000, and no budget is left half empty."""
+    how, method = {"solver": "rk4", "dt": 0.05}, Adjoint("checkpoint", memory=600_000)
+    short, long = (peak(long_problem(steps, integral), method, how) for steps in (1000, 20_000))
+    assert long < 1.2 * short
+    assert 300_000 < short < 1.2 * 600_000
+
+
+@pytest.mark.parametrize("steps", [50, 1000, 10_000, 1_000_000])
+def test_segments_are_as_long_as_a_snapshot_for_each_allows(steps):
+    """Where T steps have room with a snapshot for every segment, one step more would not fit; beyond, half is for the segment."""
+    costs = Costs(snapshot=900, record=2600, pull=5000, once=30_000, before=0)
+    plan = costs.plan(256, 1_000_000, None, steps)
+    assert plan.memory <= 1_000_000
+    segments = -(-steps // plan.segment)
+    if segments <= plan.snapshots:
+        room = 1_000_000 - costs.once - plan.chunk * costs.pull
+        longer = plan.segment + 1
+        assert plan.segment == steps or longer * costs.record + (steps / longer + 1) * costs.snapshot > room
+    else:
+        assert steps == 1_000_000 and plan.segment * costs.record == pytest.approx(
+            plan.snapshots * costs.snapshot, rel=0.02
+        )
 
 
 def test_too_little_memory_names_the_smallest():

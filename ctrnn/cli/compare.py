@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 from rich.table import Table
 
 from ctrnn.cli.job import Job, experiment_command
@@ -11,11 +12,11 @@ from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import in_file_words
 
 #: The columns that go first where the terminal is narrow, and their order.
-SPARE = ("memory", "F evals", "time", "loss")
+SPARE = ("memory", "F evals", "time", "loss", "error")
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
-def compare(job: Job) -> None:
+def compare(job: Job, certify: bool = False) -> None:
     """Gradient methods side by side: digits of agreement, time, memory, evaluations."""
     import ctrnn
 
@@ -23,7 +24,7 @@ def compare(job: Job) -> None:
     reference = gradient_method(experiment.require("compare").reference)
     problem, methods = experiment.problem, gradient_methods(experiment.spec, "compare")
     with experiment.solving(method=("compare", "methods"), reference=("compare", "reference")):
-        options = experiment.limited_solver | {"reference": reference}
+        options = experiment.limited_solver | {"reference": reference, "certify": certify}
         comparison = ctrnn.compare_gradients(problem, methods=methods, **options)
     job.results["comparison"] = comparison
     job.summary["compare"] = {
@@ -36,14 +37,20 @@ def compare(job: Job) -> None:
             "seconds": row.time,
             "bytes": row.memory,
             "evaluations": row.gradient.stats.evaluations,
+            **({"error": row.error} if certify else {}),
         }
         for row in comparison
     }
+    if comparison.certificate is not None:
+        numbers = {k: v for k, v in vars(comparison.certificate).items() if k != "reference"}
+        job.summary["certificate"] = {"method": comparison.certified, **numbers}
     _print(job, comparison)
 
 
 def _print(job: Job, comparison: Any) -> None:
-    columns = ["method", "loss", "digits", "time", "memory", "F evals"]
+    columns = ["method", "loss", "digits", "error", "time", "memory", "F evals"]
+    if comparison.certificate is None:
+        columns.remove("error")
     for spare in ("", *SPARE):
         columns = [column for column in columns if column != spare]
         table = _table(comparison, columns)
@@ -55,6 +62,8 @@ def _print(job: Job, comparison: Any) -> None:
         if row.gradient is None:
             job.console.print(f"{row.method}: {in_file_words(row.failure)}", markup=False)
     job.console.print(f"digits: −log10 of the relative distance to the reference, {comparison.reference}", markup=False)
+    for line in comparison.remarks:
+        job.console.print(line, markup=False)
     job.console.print()
 
 
@@ -76,6 +85,8 @@ def _cell(row: Any, column: str) -> str:
         return f"{row.gradient.loss:.10g}"
     if column == "digits":
         return "ref." if row.is_reference else f"{row.digits:.1f}"
+    if column == "error":
+        return "–" if row.error is None else f"{row.error:.0e}"
     if column == "time":
         return f"{row.time:.3g} s" if row.time >= 1 else f"{row.time * 1e3:.3g} ms"
     if column == "memory":
@@ -95,4 +106,5 @@ def _bytes(count: int) -> str:
     return f"{count} B"
 
 
-command = experiment_command("compare")(compare)
+CERTIFY = "Estimate each gradient's own error too, by an independent route, and how far chaos lets it mean anything."
+command = experiment_command("compare", click.option("--certify", is_flag=True, help=CERTIFY))(compare)

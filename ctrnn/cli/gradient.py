@@ -20,7 +20,7 @@ def gradient(job: Job) -> None:
     experiment = job.experiment
     problem = experiment.problem
     (method,) = gradient_methods(experiment.spec, "gradient")
-    with experiment.solving(method=("gradient", "method")):
+    with experiment.solving(method=("gradient", "method"), memory=("gradient", "method", "memory")):
         g = ctrnn.gradient(problem, method=method, **experiment.limited_solver)
     job.results["gradient"] = g
     readout = g.readout or {}

@@ -13,6 +13,7 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "run": "Everything that an experiment file asks for.",
     "simulate": "The solution r(t), as CSV and NPZ.",
     "gradient": "The gradient of the objective.",
+    "plan": "What each gradient method would cost, before any is run.",
     "compare": "Gradient methods side by side: agreement, time, memory.",
     "fit": "Parameters that make the objective least.",
     "equilibrium": "A rest point, its eigenvalues and stability.",

@@ -122,10 +122,10 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def experiment_command(name: str) -> Callable[[Callable[[Job], None]], click.Command]:
-    """Make ``step(job)`` the command ``name``, with the options that all of these have."""
+def experiment_command(name: str, *options: Callable[..., Any]) -> Callable[[Callable[..., None]], click.Command]:
+    """Make ``step(job)`` the command ``name``, with the options that all of these have, and ``options`` of its own as keywords."""
 
-    def wrap(step: Callable[[Job], None]) -> click.Command:
+    def wrap(step: Callable[..., None]) -> click.Command:
         @click.command(name, help=step.__doc__)
         @click.argument("experiment")
         @click.option("--out", type=click.Path(path_type=Path), help=OUT)
@@ -139,6 +139,7 @@ def experiment_command(name: str) -> Callable[[Callable[[Job], None]], click.Com
             overrides: tuple[str, ...],
             no_figures: bool,
             quiet: bool,
+            **own: Any,
         ) -> None:
             progress.enable(not quiet)
             job = Job(name, experiment, overrides, out, not no_figures, quiet)
@@ -146,12 +147,14 @@ def experiment_command(name: str) -> Callable[[Callable[[Job], None]], click.Com
             with warnings.catch_warnings():
                 warnings.showwarning = job.warn
                 try:
-                    step(job)
+                    step(job, **own)
                     job.finish()
                 except BaseException:  # Ctrl-C too
                     job.broken_off()
                     raise
 
+        for option in options:
+            command = option(command)
         return command
 
     return wrap

@@ -82,6 +82,7 @@ atol = 1e-10
 method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint-checkpoint,
                                  # adjoint-backsolve, adjoint-interpolate, autograd, complex-step,
                                  # central-difference; the approximations tbptt, rflo
+                                 # { name = "adjoint-checkpoint", memory = 2000000 }: in so many bytes
 
 [compare]                        # reference = "autograd" in place of the complex step
 methods = [

@@ -31,6 +31,7 @@ from ctrnn.gradients.rtrl import RTRL
 from ctrnn.gradients.scales import parameter_scales, typical
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.solve import solve
 
 #: stages that torch may take again; each takes some 100 µs there
@@ -73,6 +74,8 @@ class Certificate:
     horizon: float | None
     t_span: tuple[float, float]
     notes: tuple[str, ...] = ()
+    #: g*, the gradient by ``route``
+    reference: Gradient | None = None
 
     @property
     def lost(self) -> bool:
@@ -128,7 +131,8 @@ def certify(found: Gradient, method: Any, problem: Problem, settings: Settings) 
             notes.append(f"no {what}: {error}")
             return None
 
-    scale = np.concatenate([parameter_scales(problem.field), np.full(problem.field.n, typical(problem.r0))])
+    problem = with_steps(problem, settings)
+    scale = _scale(problem)
     judge, tight = _second_opinion(found, method, problem, settings)
     route = f"{judge.name}, by {tight.solver} at rtol = {float(np.min(tight.rtol)):.1g}"
     reference = attempt("second opinion", compute, judge, problem, tight)
@@ -177,6 +181,7 @@ def certify(found: Gradient, method: Any, problem: Problem, settings: Settings) 
         horizon,
         problem.t_span,
         tuple(notes),
+        reference,
     )
 
 
@@ -312,6 +317,15 @@ def _tolerance(problem: Problem, settings: Settings, tight: Settings) -> float:
 
 
 # --- comparison
+
+
+def relative_error(found: Gradient, star: Gradient, problem: Problem) -> float:
+    """‖g − g*‖/‖g*‖ of two gradients of a problem, entries of w and r0 times their size."""
+    return _off(found, star, _scale(problem))
+
+
+def _scale(problem: Problem) -> Array:
+    return np.concatenate([parameter_scales(problem.field), np.full(problem.field.n, typical(problem.r0))])
 
 
 def _off(a: Gradient, b: Gradient, scale: Array) -> float:

@@ -6,8 +6,9 @@
 The steps taken again are those taken before, bit for bit (ctrnn.solvers.snapshot), so this is the discrete adjoint, in other memory. As long as
 there is a snapshot for every segment, every step is taken twice; beyond, where T/L exceeds the snapshots, some more often: binomially many
 (ctrnn.gradients.revolve). With C snapshots of a bytes and segments of b bytes a step, memory is C a + L b, and the C L steps that can be
-taken back at the cost of one more forward run are most when both have half of it. The record is pulled back in chunks, so that the
-stages' cotangents need room for a chunk only.
+taken back at the cost of one more forward run are most when both have half of it. Where T is known (fixed steps) and has room with a snapshot
+for every segment, the segments are the longest for which L b + (T/L) a fits: the last one is not run again, and the memory given is used by
+a short run as by a long one. The record is pulled back in chunks, so that the stages' cotangents need room for a chunk only.
 """
 
 from __future__ import annotations
@@ -80,8 +81,11 @@ class Costs:
         record = 8 * (2 + N + s + s * N + s * stride)
         return cls(snapshot_size(ran) + OBJECT, record, 8 * pull, 8 * once + RUN, before)
 
-    def plan(self, size: int, memory: int | None, checkpoints: int | None) -> Plan:
-        """How a run with ``size`` numbers a step in its cotangents is cut; raises UsageError where memory is too small."""
+    def plan(self, size: int, memory: int | None, checkpoints: int | None, steps: int | None = None) -> Plan:
+        """How a run with ``size`` numbers a step in its cotangents is cut; raises UsageError where memory is too small.
+
+        steps : of the whole run, where they are known before it
+        """
         chunk = max(1, CHUNK // size)
         if memory is None:
             segment = max(1, min(SEGMENT, BLOCK_BYTES // self.record))
@@ -95,17 +99,29 @@ class Costs:
                     "memory",
                     given=memory,
                     allowed=f"at least {least} bytes for this problem{what}",
-                    hint="memory=None for segments of 512 steps, or fewer checkpoints",
+                    hint="no memory, for segments of 512 steps, or fewer checkpoints",
                 )
             room = memory - self.once
             chunk = max(1, min(chunk, room // (4 * self.pull)))
             room -= chunk * self.pull
-            segment = (room // 2 if checkpoints is None else room - checkpoints * self.snapshot) // self.record
+            segment = (
+                self._longest(room, steps)
+                if checkpoints is None
+                else (room - checkpoints * self.snapshot) // self.record
+            )
             segment = max(1, min(segment, BLOCK_BYTES // self.record))
             snapshots = checkpoints or max(1, (room - segment * self.record) // self.snapshot)
         chunk = min(chunk, segment)
         total = self.once + snapshots * self.snapshot + segment * self.record + chunk * self.pull
         return Plan(int(segment), int(chunk), int(snapshots), int(total))
+
+    def _longest(self, room: int, steps: int | None) -> int:
+        """L, the larger root of L b + (T/L + 1) a = room; half of the room for the segment where there is none or T is not known."""
+        left = room - self.snapshot
+        square = 0 if steps is None or left < 0 else left**2 - 4 * self.record * self.snapshot * steps
+        if steps is None or square <= 0:
+            return room // (2 * self.record)
+        return min(steps, int((left + math.sqrt(square)) / (2 * self.record)))
 
 
 class Reversal:
@@ -218,7 +234,7 @@ def checkpoint_gradient(
     """l and dl/dw, dl/dr0 by the discrete adjoint, within ``checkpoints`` snapshots and ``memory`` bytes."""
     run = DiscreteRun(problem, settings, name)
     loss, g0, g_o = run.losses.start()
-    plan = Costs.of(run).plan(run.s * run.n, memory, checkpoints)
+    plan = Costs.of(run).plan(run.s * run.n, memory, checkpoints, steps_ahead(run.integration))
     reversal = Reversal(run, plan)
     stats = reversal.go()
     stats = replace(stats, jacobians=run.stats.jacobians, wall_time=run.stats.wall_time)

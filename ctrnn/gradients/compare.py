@@ -1,11 +1,15 @@
-"""All gradients of one problem in one table: do they agree, and what do they cost?"""
+"""All gradients of one problem in one table: do they agree, and what do they cost? And, with a certificate, how right are they?
+
+Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the distance from the gradient of
+the ODE itself, estimated by another method, another solver and a hundredth of the tolerances (ctrnn.gradients.certificate): it says whether the steps are.
+"""
 
 from __future__ import annotations
 
 import time
 import tracemalloc
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +18,16 @@ from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.autograd import Autograd
+from ctrnn.gradients.certificate import Certificate, relative_error
+from ctrnn.gradients.certificate import certify as certificate_of
 from ctrnn.gradients.differences import CentralDifference, ComplexStep
-from ctrnn.gradients.gradient import Gradient, compute, method_named
+from ctrnn.gradients.gradient import Gradient, check_alive, compute, method_named
+from ctrnn.gradients.online import RFLO
+from ctrnn.gradients.trials import trials_gradient
+from ctrnn.gradients.truncated import TruncatedBPTT
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen as solver_chosen
+from ctrnn.trials import Trials
 
 #: methods whose memory lies in torch, which does not tell
 _UNSEEN = (Autograd, ComplexStep)
@@ -31,7 +41,10 @@ DEFAULT = ("rtrl", "adjoint", "rtrl-continuous", "adjoint-backsolve", "adjoint-i
 
 @dataclass(frozen=True)
 class Row:
-    """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown)."""
+    """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown).
+
+    error : with a certificate, the estimated relative error as a gradient of the ODE
+    """
 
     method: str
     gradient: Gradient | None
@@ -40,14 +53,20 @@ class Row:
     memory: int | None
     is_reference: bool = False
     failure: str = ""
+    error: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """The table. Iterate over it, or take a row by its method's name."""
+    """The table. Iterate over it, or take a row by its method's name.
+
+    certificate : with certify=True, of the first exact method; each row's ``error`` is against the same independent route
+    """
 
     rows: tuple[Row, ...]
     reference: str
+    certificate: Certificate | None = None
+    certified: str = ""
 
     def __iter__(self) -> Any:
         return iter(self.rows)
@@ -59,7 +78,8 @@ class Comparison:
         return next(row for row in self.rows if row.method == method)
 
     def __repr__(self) -> str:
-        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'time':>11}{'memory':>11}{'F evals':>10}"
+        sure = self.certificate is not None
+        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'error' if sure else '':>{9 * sure}}{'time':>11}{'memory':>11}{'F evals':>10}"
         lines = [head, "-" * len(head)]
         for row in self.rows:
             if row.gradient is None:
@@ -68,18 +88,29 @@ class Comparison:
             digits = "ref." if row.is_reference else f"{row.digits:.1f}"
             memory = "–" if row.memory is None else _bytes(row.memory)
             lines.append(
-                f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_time(row.time):>11}{memory:>11}"
+                f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_error(row) if sure else '':>{9 * sure}}"
+                f"{_time(row.time):>11}{memory:>11}"
                 f"{row.gradient.stats.evaluations:>10}"
             )
         lines.append(
             f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0, dl/d(V, c)], entries of w and r0 times their size; "
             f"reference: {self.reference}"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.remarks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the errors are, and the certificate, in lines; none without."""
+        if self.certificate is None:
+            return ()
+        return (
+            f"error: estimated ‖g − g*‖/‖g*‖ as a gradient of the ODE, against g* by {self.certificate.route}",
+            *f"{self.certified}: {self.certificate.text}".splitlines(),
+        )
 
 
 def compare_gradients(
-    problem: Problem,
+    problem: Problem | Trials,
     methods: Iterable[Any] = DEFAULT,
     solver: str = "tsit5",
     rtol: Any = 1e-8,
@@ -87,37 +118,73 @@ def compare_gradients(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     reference: Any = None,
+    certify: bool = False,
 ) -> Comparison:
-    """Compute the gradient by each method and compare with a reference.
+    """Compute the gradient by each method and compare with a reference; of ctrnn.Trials, the sum over them, with dl/dr0 of each.
 
     reference : a method; None takes the complex step through the same steps, central differences where the field is not
         analytic, and torch's autograd where there are too many parameters for either.
+    certify : also estimate each gradient's own error, as one of the ODE, and certify the first exact one, with the largest Lyapunov exponent
+        and the horizon beyond which no gradient means anything (ctrnn.gradients.certificate). For a problem, not for trials
 
     Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table.
     """
     settings = Settings(solver, rtol, atol, dt, max_steps)
+    if certify and isinstance(problem, Trials):
+        hint = "gradient(trials, certify=True), or compare one of them: trials[0]"
+        raise UsageError("certify", given=True, allowed="False, for trials", hint=hint)
     methods = (methods,) if isinstance(methods, str) or hasattr(methods, "compute") else tuple(methods)
-    checked_problem(problem).needs_objective("a comparison of gradients")
-    settings = solver_chosen(problem, settings)
-    chosen = [method_named(m, problem, settings) for m in methods]
+    one = problem[0] if isinstance(problem, Trials) else problem
+    checked_problem(one).needs_objective("a comparison of gradients")
+    check_alive(problem if isinstance(problem, Trials) else [one])
+    settings = solver_chosen(one, settings)
+    chosen = [method_named(m, one, settings) for m in methods]
     judge = _reference(problem, settings, reference)
     rows = [_row(method, problem, settings, judge) for method in chosen if method.name != judge.method]
     place = next((i for i, method in enumerate(chosen) if method.name == judge.method), len(rows))
     rows.insert(place, judge)
+    if certify:
+        return _certified(rows, judge.method, [m for m in chosen if m.name != judge.method], problem, settings)
     return Comparison(tuple(rows), judge.method)
 
 
-def _reference(problem: Problem, settings: Settings, wanted: Any) -> Row:
+def _certified(rows: list[Row], reference: str, methods: list[Any], problem: Any, settings: Settings) -> Comparison:
+    """The table with the certificate of the first exact method, and each row's error."""
+    found = {row.method: row.gradient for row in rows if row.gradient is not None}
+    exact = [m for m in methods if m.name in found and not isinstance(m, (RFLO, TruncatedBPTT))]
+    if not exact:
+        hint = "methods=['adjoint', ...]"
+        raise UsageError("certify", given=True, allowed="with an exact method among the methods", hint=hint)
+    its = certificate_of(found[exact[0].name], exact[0], problem, settings)
+    if its.reference is not None:
+        star = its.reference
+        rows = [
+            row if row.gradient is None else replace(row, error=relative_error(row.gradient, star, problem))
+            for row in rows
+        ]
+    return Comparison(tuple(rows), reference, its, exact[0].name)
+
+
+def _computed(method: Any, problem: Problem | Trials, settings: Settings) -> Gradient:
+    return (
+        trials_gradient(problem, method, settings)
+        if isinstance(problem, Trials)
+        else compute(method, problem, settings)
+    )
+
+
+def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Row:
     """The judge: independent of our derivatives, and affordable."""
     if settings.library:
         # no steps of our own to take again: an independent solution, much tighter
         settings = Settings("dop853", 1e-12, 1e-13)
     if wanted is not None:
-        row = _row(method_named(wanted, problem, settings), problem, settings, None)
+        one = problem[0] if isinstance(problem, Trials) else problem
+        row = _row(method_named(wanted, one, settings), problem, settings, None)
         if row.gradient is None:
             raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
         return row
-    probe = Adjoint().compute(problem, settings)
+    probe = _computed(Adjoint(), problem, settings)
     work = probe.stats.evaluations * (problem.field.m + problem.field.n)
     # each evaluation of F takes some 20 µs in torch, most of it shared by a batch
     judges = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
@@ -128,7 +195,7 @@ def _reference(problem: Problem, settings: Settings, wanted: Any) -> Row:
     raise NotFiniteError(f"no reference gradient could be computed: {row.failure}")
 
 
-def _row(method: Any, problem: Problem, settings: Settings, judge: Row | None) -> Row:
+def _row(method: Any, problem: Problem | Trials, settings: Settings, judge: Row | None) -> Row:
     """Run a method once to load and compile what it needs, once for its time, and once for its memory."""
     try:
         found, taken = _timed(method, problem, settings)
@@ -139,7 +206,7 @@ def _row(method: Any, problem: Problem, settings: Settings, judge: Row | None) -
         if taken < PATIENCE and not isinstance(method, _UNSEEN):
             tracemalloc.start()
             try:
-                compute(method, problem, settings)
+                _computed(method, problem, settings)
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -150,20 +217,21 @@ def _row(method: Any, problem: Problem, settings: Settings, judge: Row | None) -
     return Row(method.name, found, agreement(found, judge.gradient, _scale(problem)), taken, peak)
 
 
-def _timed(method: Any, problem: Problem, settings: Settings) -> tuple[Gradient, float]:
+def _timed(method: Any, problem: Problem | Trials, settings: Settings) -> tuple[Gradient, float]:
     began = time.perf_counter()
-    found = compute(method, problem, settings)
+    found = _computed(method, problem, settings)
     return found, time.perf_counter() - began
 
 
-def _scale(problem: Problem) -> Array:
-    scale = np.concatenate([problem.field.vector, problem.r0])
+def _scale(problem: Problem | Trials) -> Array:
+    r0 = [trial.r0 for trial in problem] if isinstance(problem, Trials) else [problem.r0]
+    scale = np.concatenate([problem.field.vector, *r0])
     return np.where(scale == 0, 1.0, np.abs(scale))
 
 
 def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
     """Digits to which two gradients agree, at most 16; each entry counts with its parameter's size."""
-    one, two = (np.concatenate([scale * np.concatenate([g.vector, g.r0]), _readout(g)]) for g in (a, b))
+    one, two = (np.concatenate([scale * np.concatenate([g.vector, g.r0.ravel()]), _readout(g)]) for g in (a, b))
     size = float(np.linalg.norm(two))
     off = float(np.linalg.norm(one - two))
     if off == 0.0:
@@ -175,6 +243,10 @@ def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
 
 def _readout(gradient: Gradient) -> Array:
     return np.concatenate([np.empty(0), *(part.ravel() for part in (gradient.readout or {}).values())])
+
+
+def _error(row: Row) -> str:
+    return "–" if row.error is None else f"{row.error:.0e}"
 
 
 def _bytes(count: int) -> str:

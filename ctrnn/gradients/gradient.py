@@ -8,23 +8,25 @@ A method is an object with ``compute(problem, settings) -> Gradient``; each is o
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
+from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError, ZeroGradientWarning
 from ctrnn.fields.base import Array
-from ctrnn.fields.torch_field import TorchField
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen as solver_chosen
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
+from ctrnn.trials import Trials
 
 if TYPE_CHECKING:
     from ctrnn.gradients.certificate import Certificate
-from ctrnn.trials import Trials
+    from ctrnn.gradients.trials import TrialsCertificate
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,7 +39,7 @@ class Gradient:
     r0          (n,) dl/dr0
     readout     dict "V" (p, n), "c" (p,), or None without a trained read-out
     stats       the cost of both passes
-    method      what computed it
+    method      what computed it; ``reason`` says why, where method="auto" chose it
     """
 
     loss: float
@@ -50,10 +52,13 @@ class Gradient:
     #: names the entries of the vector; made when asked for, as there may be millions
     labels: Callable[[], list[str]] = list
     #: what stands behind the number, with certify=True (ctrnn.gradients.certificate)
-    certificate: Certificate | None = None
+    certificate: Certificate | TrialsCertificate | None = None
+    #: why method="auto" took this one
+    reason: str = ""
 
     def __repr__(self) -> str:
-        lines = [f"Gradient by {self.method}: loss = {self.loss:.10g}"]
+        why = f" ({self.reason})" if self.reason else ""
+        lines = [f"Gradient by {self.method}{why}: loss = {self.loss:.10g}"]
         if self.vector.size <= 8:
             lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in zip(self.labels(), self.vector, strict=True)]
         else:
@@ -128,21 +133,27 @@ def method_named(method: Any, problem: Problem, settings: Settings) -> Method:
         raise UsageError("method", given=method, allowed=f"a name ({', '.join(METHODS)}, auto) or a method object")
     name = _ALSO.get(method.lower(), method.lower())
     if name == "auto":
-        name = _automatic(problem, settings)
+        return _automatic(problem, settings)[0]
     if name not in METHODS:
         raise UnknownNameError("method", method, [*METHODS, "auto"])
     module, kind, arguments = METHODS[name]
     return getattr(importlib.import_module(f"ctrnn.gradients.{module}"), kind)(**arguments)
 
 
-def _automatic(problem: Problem, settings: Settings) -> str:
-    """The discrete adjoint costs least wherever there are steps of our own; other solvers get a continuous method:
-    forward sensitivities while they are few, else the adjoint that does not run the state backwards."""
-    if settings.library == "":
-        # each call into a torch field costs more than torch's own graph of it
-        return "autograd" if isinstance(problem.field, TorchField) else "adjoint"
-    few = problem.field.n * (problem.field.m + problem.field.n) <= 200
-    return "rtrl-continuous" if few else "adjoint-interpolate"
+def _automatic(problem: Problem, settings: Settings) -> tuple[Method, str]:
+    """The method that suits the problem (ctrnn.gradients.choice), and why."""
+    from ctrnn.gradients.adjoint import BoundedAdjoint
+    from ctrnn.gradients.choice import choose
+    from ctrnn.gradients.machine import available_memory
+
+    if problem.events:
+        return method_named(
+            "adjoint", problem, settings
+        ), "of the two methods that go through events, the one that costs less"
+    choice = choose(problem, settings, available_memory())
+    if choice.room is not None:
+        return BoundedAdjoint(room=choice.room), choice.reason
+    return method_named(choice.name, problem, settings), choice.reason
 
 
 def gradient(
@@ -158,17 +169,17 @@ def gradient(
 ) -> Gradient:
     """The loss of a problem and its gradient; of ctrnn.Trials, the sums over the trials.
 
-    method : "auto", "rtrl", "adjoint" (both exact for the steps taken, any block size), "rtrl-continuous",
-        "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo" (leak-only approximation),
-        "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object such as
-        ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve")
+    method : "auto" (by n, m, T, memory and solver; ctrnn.plan shows the costs), "rtrl", "adjoint" (both exact for the steps taken,
+        any block size), "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo"
+        (leak-only approximation), "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object
+        such as ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve")
     solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate
     certify : check the number by independent routes, at some times its cost (ctrnn.gradients.certificate)
 
     Returns a Gradient: .loss, .parameters, .vector (m,), .r0 (n,), .readout, .stats, .certificate.
 
-    Raises UsageError for a problem without objective or a method that the solver does not allow, and the errors of
-    ctrnn.simulate.
+    Raises UsageError for a problem without objective, with weights that are all zero, or with a method that the solver does not
+    allow, and the errors of ctrnn.simulate. Warns (ctrnn.errors.ZeroGradientWarning) of a gradient that is exactly zero where the loss is not.
 
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
@@ -181,19 +192,37 @@ def gradient(
     if isinstance(problem, Trials):
         from ctrnn.gradients.trials import trials_gradient
 
-        if certify:
-            raise UsageError(
-                "certify", given=True, allowed="False, for trials", hint="certify one of them: gradient(trials[0], ...)"
-            )
-        return trials_gradient(problem, method, settings)
-    checked_problem(problem).needs_objective("a gradient")
+        check_alive(problem)
+        return told_if_zero(trials_gradient(problem, method, settings, certify))
+    check_alive([checked_problem(problem)])
     settings = solver_chosen(problem, settings)
-    chosen = method_named(method, problem, settings)
-    found = compute(chosen, problem, settings)
+    is_auto = isinstance(method, str) and method.lower() == "auto"
+    chosen, reason = _automatic(problem, settings) if is_auto else (method_named(method, problem, settings), "")
+    found = replace(compute(chosen, problem, settings), reason=reason)
     if certify:
         from ctrnn.gradients.certificate import certify as check
 
         found = replace(found, certificate=check(found, chosen, problem, settings))
+    return told_if_zero(found)
+
+
+def check_alive(problems: Iterable[Problem]) -> None:
+    """Raises UsageError for problems without objectives, or whose weights are all zero: their loss is 0 whatever they do."""
+    counts = [problem.needs_objective("a gradient").counts for problem in problems]
+    if not any(counts):
+        raise UsageError("objective.weight", given="0 at every time", allowed="a weight that is not zero somewhere")
+
+
+def told_if_zero(found: Gradient) -> Gradient:
+    """The gradient; warns of a dead objective, one with a loss that nothing changes."""
+    parts = [found.vector, found.r0, *(found.readout or {}).values()]
+    if found.loss != 0.0 and not any(part.any() for part in parts):
+        warnings.warn(
+            f"the loss is {found.loss:.6g} and its gradient exactly zero, as if the objective did not depend on the states there. "
+            "Try: look at its slope at the solution",
+            ZeroGradientWarning,
+            stacklevel=3,
+        )
     return found
 
 
@@ -201,6 +230,12 @@ def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
     """Run a method on one BLAS thread (ctrnn.threads says why)."""
     from ctrnn.kernels.augmented import SMALL
 
+    if problem.events:
+        from ctrnn.gradients.events import event_gradient
+
+        with one_blas_thread:
+            return event_gradient(method, problem, settings)
+    problem = with_steps(problem, settings)
     kernel = problem.field.kernel
     if not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL:
         return method.compute(problem, settings)

@@ -15,6 +15,8 @@ from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, styled
 def gradient_agreement(comparison: Any) -> Figure:
     """Digits of agreement with the reference, and the time, of each method in a comparison.
 
+    With a certificate, a ring beside each dot shows the digits that the gradient has as one of the ODE: −log10 of its estimated error.
+
     comparison  what :func:`ctrnn.compare_gradients` returns, or any rows with ``method``,
                 ``digits`` and ``time`` (seconds). The reference, and a method that failed, have no
                 dot but a word; one that only approximates has both.
@@ -38,6 +40,14 @@ def gradient_agreement(comparison: Any) -> Figure:
     digits = np.minimum(digits, 16.0)
     left.hlines(y, 0, np.where(np.isnan(digits), 0, digits), color=GREY, lw=0.8)
     left.plot(digits, y, "o", color=BLUE, ms=6, zorder=3)
+    errors = [getattr(row, "error", None) for row in rows]
+    if any(error is not None for error in errors):
+        right_digits = [np.nan if e is None else np.clip(-np.log10(max(e, 1e-16)), 0.0, 16.0) for e in errors]
+        left.plot(
+            right_digits, y, "o", mfc="none", mec=ORANGE, mew=1.6, ms=10, zorder=2, label="with the ODE (estimated)"
+        )
+        left.plot([], [], "o", color=BLUE, ms=6, label="with the reference")
+        left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=8, borderaxespad=0.0)
     left.axvline(0.0, color=GREY, lw=0.8)  # the axes begin left of zero, so that a dot there is whole
     left.spines.left.set_visible(False)
     left.set_xticks(range(0, 17, 2))

@@ -1,0 +1,55 @@
+"""``ctrnn plan``: what each gradient method would cost, before any of them is run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ctrnn.cli.job import PIPED, SET
+
+
+@click.command("plan")
+@click.argument("experiment")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET)
+@click.option("--memory", type=click.IntRange(min=1), help="Bytes at hand; the system is asked by default.")
+@click.option("--afresh", is_flag=True, help="Measure this machine again; its rates are kept in the cache folder.")
+def command(experiment: str, overrides: tuple[str, ...], memory: int | None, afresh: bool) -> None:
+    """Predicted flops, time and memory of each gradient method; writes nothing.
+
+    Fixed steps are counted without a run. Adaptive steps take one forward run. The star is on what method "auto" would take.
+    """
+    import ctrnn
+    from ctrnn import progress
+    from ctrnn.experiment.build import Experiment
+
+    progress.enable(True)
+    e = Experiment(experiment, overrides)
+    e.require("objective", "for the gradient")
+    with e.solving():
+        found = ctrnn.plan(e.problem, memory=memory, afresh=afresh, **e.limited_solver)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
+    _print(Console(width=width, highlight=False), found)
+
+
+def _print(console: Console, found: Any) -> None:
+    from ctrnn.experiment.relocate import in_file_words
+    from ctrnn.gradients.cost import in_bytes
+    from ctrnn.gradients.plan import in_seconds
+
+    console.print(found.summary, markup=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in ("", "method", "exact for", "flops", "time", "memory", "note"):
+        numbers = column in ("flops", "time", "memory")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or column == "method")
+    for row in found:
+        cells = ["", "", ""]
+        if row.time is not None:
+            cells = [f"{row.flops:.1e}", in_seconds(row.time), in_bytes(row.memory)]
+        table.add_row("*" if row.method == found.auto else "", row.method, row.exact, *cells, in_file_words(row.note))
+    console.print(table)
+    console.print(f'* method = "auto" takes {found.auto}: {found.reason}', markup=False)
