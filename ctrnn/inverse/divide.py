@@ -1,0 +1,219 @@
+"""a A⁻¹ by a method: the plan, the run with its measurements, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import ConvergenceError, NotFiniteError, UnknownNameError, UsageError
+from ctrnn.inverse.matrix import System
+from ctrnn.inverse.methods import (
+    Chebyshev,
+    Flow,
+    GradientFlow,
+    Hyperpower,
+    Neumann,
+    NewtonSchulz,
+    Richardson,
+)
+from ctrnn.inverse.plan import FLOAT64, HINT, Plan
+from ctrnn.inverse.references import GMRES, LU
+from ctrnn.inverse.result import Inverse, residual_rounding, rounding_level, worst_residual
+from ctrnn.threads import one_blas_thread
+
+_ALL: tuple[Any, ...] = (Flow, Richardson, Chebyshev, GradientFlow, NewtonSchulz, Hyperpower, Neumann, LU, GMRES)
+METHODS = tuple(method.name for method in _ALL)
+SMALL = 10**7  # multiplications of a product that gains nothing from a second thread
+BLIND = 4  # iterations from residual to residual where no length is predicted
+BLOCKS = 100  # residuals recorded in a run of the predicted length
+DIVERGED = 1e8  # growth of the residual at which an iteration that nothing guarantees is given up
+
+
+def right_divide(
+    a: Any,
+    A: Any,
+    method: Any = "flow",
+    *,
+    tol: float = 1e-15,
+    max_iterations: int = 100_000,
+    step: float | str | None = None,
+    raise_on_failure: bool = True,
+) -> Inverse:
+    """a A⁻¹ for a row a (n,), a stack of rows (q, n), or None: the identity.
+
+    A
+        a matrix (n, n), a scipy.sparse matrix, or only a product: a function V ↦ VA of rows shaped as a is, a `Product` with V ↦ VAᵀ
+        too, or scipy's LinearOperator. Of a product, and of a sparse matrix beyond 512 rows, spectrum and ‖A⁻¹‖ are estimated from some 40
+        products (``estimated``), or asked for: Flow(step=…), Chebyshev(interval=…).
+    method
+        a name with its defaults, or an object.
+
+        ==================  =================================  ====================  =================================
+        "flow"              Flow(solver, step)                 A Hurwitz             κ iterations of a product (A normal)
+        "richardson"        Richardson(step)                   A or −A Hurwitz       κ
+        "chebyshev"         Chebyshev(interval)                A or −A Hurwitz       √κ
+        "gradient-flow"     GradientFlow(step)                 any                   κ², two products each
+        "newton-schulz"     NewtonSchulz()                     any                   2 log₂κ + 5, of two n³ products
+        "hyperpower"        Hyperpower(order=3)                any                   2 log_p κ + …, of p n³ products
+        "neumann"           Neumann(K=20, step)                A or −A Hurwitz       K, truncated
+        "gmres"             GMRES(restart)                     any                   at most n; divides
+        "lu"                LU()                               any                   the reference; divides
+        ==================  =================================  ====================  =================================
+    tol
+        relative residual ‖VA − a‖/‖a‖ (2-norm, worst row) to reach. Where float64 cannot reach it,
+        as ‖V‖‖A‖ is much larger than ‖a‖, the iteration is done when it is at that level of
+        rounding and no longer improves; ``error_bound`` says what V is worth. The default asks
+        for all that float64 gives.
+    step
+        of "flow" and "richardson" given by name: as in Flow(step=step).
+    raise_on_failure
+        False: an iteration that does not converge returns its last V with ``converged=False``.
+
+    Raises `NotHurwitzError` (carries the spectral abscissa), `SingularJacobianError`, `UsageError` (shapes, NaN, a step outside its
+    bound), `NotFiniteError` (a product that returns NaN), `ConvergenceError` (too many iterations, told before they are spent; a residual that
+    grows).
+
+    >>> A = np.array([[-2.0, 1.0], [0.0, -1.0]])
+    >>> result = right_divide([1.0, 0.0], A)
+    >>> np.round(result.value, 12)
+    array([-0.5, -0.5])
+    >>> result.converged, result.error_bound < 1e-14
+    (True, True)
+    >>> right_divide([1.0, 0.0], lambda V: V @ A, "gmres").value.round(12)
+    array([-0.5, -0.5])
+    """
+    chosen = _method(method, step)
+    if not 0 < tol < 1:
+        raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
+    if max_iterations < 1:
+        raise UsageError("max_iterations", given=max_iterations, allowed="a positive integer")
+    system = System(a, A)
+    if isinstance(chosen, (LU, GMRES)):
+        solved = chosen.solve(system, tol, max_iterations)
+        V, history, condition = solved.V, solved.history, solved.condition
+        inverse_norm, estimated, truncated = solved.inverse_norm, solved.estimated, False
+    else:
+        plan = chosen.plan(system, tol)
+        condition, estimated, truncated = plan.condition, plan.estimated, plan.steps is not None
+        if raise_on_failure and not truncated:
+            _refuse_what_takes_too_long(chosen.name, plan, tol, max_iterations)
+        small = len(system.a) * system.n**2 < SMALL
+        with one_blas_thread if small else nullcontext():
+            V, history = _run(plan, system, tol, max_iterations)
+        inverse_norm = plan.inverse_norm
+        if math.isnan(inverse_norm):
+            inverse_norm = _by_observed_contraction(history, plan)
+
+    iterations, residual = (np.array(column) for column in zip(*history, strict=True))
+    converged = bool(residual[-1] <= max(tol, rounding_level(V, system)))
+    if not converged and raise_on_failure and not truncated:
+        raise ConvergenceError(_failure(chosen.name, iterations, residual, tol, condition))
+    R = np.linalg.norm(V @ system.A - system.a, axis=1)  # measured, not carried along
+    error_bound = inverse_norm * (R + residual_rounding(V, system))
+    return Inverse(
+        value=V[0] if system.is_row else V,
+        residual=residual,
+        residual_at=iterations,
+        iterations=int(iterations[-1]),
+        converged=converged,
+        error_bound=float(error_bound[0]) if system.is_row else error_bound,
+        condition=condition,
+        method=chosen.name,
+        estimated=estimated,
+    )
+
+
+def _method(method: Any, step: Any) -> Any:
+    if isinstance(method, str):
+        if method not in METHODS:
+            hint = "ctrnn.inverse.zhang(A, t_span), for an A that moves" if method == "zhang" else ""
+            raise UnknownNameError("method", method, METHODS, hint)
+        kind = _ALL[METHODS.index(method)]
+        if step is None:
+            return kind()
+        if kind in (Flow, Richardson):
+            return kind(step=step)
+    elif isinstance(method, _ALL):
+        if step is None:
+            return method
+    else:
+        raise UsageError(
+            "method", given=method, allowed=f"a name ({', '.join(METHODS)}) or a method object, Flow(step=0.1)"
+        )
+    raise UsageError("step", given=step, allowed='None, but with method="flow" or "richardson"')
+
+
+def _refuse_what_takes_too_long(name: str, plan: Plan, tol: float, max_iterations: int) -> None:
+    needed = plan.condition.predicted
+    if needed is None or needed <= max_iterations * (4 if plan.estimated else 1):
+        return
+    better = "newton-schulz, gmres or lu" if name != "newton-schulz" else "gmres or lu"
+    raise ConvergenceError(
+        f"the {name} would need about {needed:.4g} iterations to reach "
+        f"{tol:.3g}, and max_iterations is {max_iterations} ({plan.condition}). "
+        f"Try: a larger max_iterations or tol, or the method {better}"
+    )
+
+
+def _run(plan: Plan, system: System, tol: float, max_iterations: int) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    """Blocks of iterations until the residual is at tol or stays at rounding, or exactly plan.steps."""
+    expected = plan.condition.predicted or BLOCKS * BLIND
+    stride = 1 if plan.steps else max(1, min(expected, max_iterations) // BLOCKS)
+    certified = not plan.estimated
+    history: list[tuple[int, float]] = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block, (ahead, R) in enumerate(plan.iterates(stride, FLOAT64)):
+            done = block * stride
+            residual = worst_residual(R, system.a)
+            if not math.isfinite(residual) and (not history or float(np.abs(ahead).max()) < 1e100):
+                raise NotFiniteError(f"the product V ↦ VA is NaN or infinite after {done} iterations, at a finite V")
+            if not math.isfinite(residual):
+                break  # so far from normal that the eigenvalues do not tell the step, or nothing did: keep the last V
+            V = ahead
+            history.append((done, residual))
+            if plan.steps is not None:
+                if done == plan.steps:
+                    break
+                continue
+            stays = block > 0 and residual <= rounding_level(V, system) and residual > 0.9 * history[-2][1]
+            grows = not certified and residual > DIVERGED
+            if residual <= tol or stays or grows or done + stride > max_iterations:
+                break
+    return V, history
+
+
+def _by_observed_contraction(history: list[tuple[int, float]], plan: Plan) -> float:
+    """‖A⁻¹‖ on what is left, h/(1 − q), from the contraction q observed over the last half of the decades; twice that, to be safe."""
+    k, r = (np.array(column, dtype=float) for column in zip(*history, strict=True))
+    assert plan.condition.step is not None
+    inside = np.flatnonzero((r <= math.sqrt(r[0] * r[-1])) & (r > 10 * r[-1]))
+    if inside.size < 2:
+        inside = np.array([0, len(r) - 1])
+    i, j = inside[0], inside[-1]
+    if not (k[j] > k[i] and r[j] < r[i] and r[j] > 0):
+        return math.inf
+    q = (r[j] / r[i]) ** (1.0 / (k[j] - k[i]))
+    return 2.0 * abs(plan.condition.step) / (1.0 - q)
+
+
+def _failure(name: str, iterations: np.ndarray, residual: np.ndarray, tol: float, condition: Any) -> str:
+    text = (
+        f"{name}: residual {residual[-1]:.3g} after {iterations[-1]} iterations, smallest "
+        f"{residual.min():.3g}, asked {tol:.3g} ({condition}). "
+    )
+    if condition.known_by in ("products", "norms") and residual[-1] > 10.0:
+        growth = (residual[-1] / residual[0]) ** (1.0 / max(int(iterations[-1]), 1))
+        return text + (
+            f"The residual grows, by {growth:.4g} an iteration: A is not Hurwitz, or the step is above min 2|Re λ|/|λ|². "
+            f"Try: a smaller step, or {HINT}"
+        )
+    if name == "gmres":
+        return (
+            text + "GMRES stands still where A is near singular or restart is too small. Try: a larger restart, or lu"
+        )
+    return text + (
+        "A strongly non-normal A makes the residual grow before it shrinks. Try: a larger max_iterations, or " + HINT
+    )

@@ -1,0 +1,161 @@
+r"""Fixed-point numbers: arrays of the multiples of 2⁻ᶠ in [−2^(i−1), 2^(i−1)), for the iterations of ctrnn.inverse.iterations.
+
+    Q i.f:  w = i + f bits, the sign among the i.      x ↦ 2⁻ᶠ round(2ᶠ x), saturated
+
+Sums are exact but for saturation. A product of matrices accumulates its terms at full width and is rounded once, as in a multiply–accumulate
+unit with a wide accumulator; a scaling by a power of two is a shift, rounded. The numbers are held as float64, which are exact for a product as
+long as 2(i + f) + log₂n ≤ 53; beyond that, the rounding of float64 is still far below 2⁻ᶠ up to f = 40.
+
+Rounding: "nearest" (half to even, error ≤ 2⁻ᶠ/2), "truncate" (towards −∞, as dropping bits does: error up to 2⁻ᶠ, and of one sign), "stochastic" (up with a
+probability that makes the mean right; Gupta et al., ICML 2015).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.inverse.plan import Numbers
+
+ROUNDINGS = ("nearest", "truncate", "stochastic")
+
+
+@dataclass(frozen=True)
+class QFormat:
+    """Q integer.fraction, two's complement.
+
+    integer : bits left of the point, the sign among them; fraction : bits right of it; rounding : a name; seed : of stochastic rounding
+
+    >>> q = QFormat(2, 3)
+    >>> q, q.round(np.array([0.3, 5.0, -7.0]))
+    (Q2.3, array([ 0.25 ,  1.875, -2.   ]))
+    """
+
+    integer: int
+    fraction: int
+    rounding: str = "nearest"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("integer", self.integer, 1), ("fraction", self.fraction, 0)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise UsageError(name, given=value, allowed=f"a whole number of bits, at least {least}")
+        if self.fraction > 40:
+            raise UsageError(
+                "fraction", given=self.fraction, allowed="at most 40 bits: beyond that float64 would round first"
+            )
+        if self.rounding not in ROUNDINGS:
+            raise UnknownNameError("rounding", self.rounding, ROUNDINGS)
+
+    def __repr__(self) -> str:
+        return f"Q{self.integer}.{self.fraction}" + ("" if self.rounding == "nearest" else f" {self.rounding}")
+
+    @property
+    def bits(self) -> int:
+        return self.integer + self.fraction
+
+    @property
+    def unit(self) -> float:
+        """2⁻ᶠ, the distance of neighbouring numbers."""
+        return math.ldexp(1.0, -self.fraction)
+
+    def round(self, x: np.ndarray) -> np.ndarray:
+        """The nearest numbers of this format (by ``nearest``, whatever the rounding of the arithmetic)."""
+        return Arithmetic(QFormat(self.integer, self.fraction)).quantised(np.asarray(x, dtype=float))
+
+
+@dataclass
+class Arithmetic(Numbers):
+    """A format at work: it rounds, counts what saturated, and may disturb what is read from the matrix A.
+
+    format : None leaves float64; read_noise : standard deviation of what is added to each entry of A, anew at every read
+    """
+
+    format: QFormat | None
+    read_noise: float = 0.0
+    seed: int = 0
+    saturated: int = 0
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng((self.seed, 0 if self.format is None else self.format.seed))
+
+    def array(self, x: Any) -> FixedArray:
+        """x, held in the format: the nearest numbers, whatever the rounding of the arithmetic."""
+        return FixedArray(self._held(x), self)
+
+    def matrix(self, A: Any) -> Crossbar:
+        """A as an array of devices, each read anew for every product."""
+        return Crossbar(self._held(A), self)
+
+    def _held(self, x: Any) -> np.ndarray:
+        array = np.asarray(x, dtype=float)
+        return array if self.format is None else self.format.round(array)
+
+    def quantised(self, x: np.ndarray) -> np.ndarray:
+        q = self.format
+        if q is None:
+            return x
+        scaled = np.ldexp(x, q.fraction)
+        if q.rounding == "nearest":
+            scaled = np.rint(scaled)
+        elif q.rounding == "truncate":
+            scaled = np.floor(scaled)
+        else:
+            scaled = np.floor(scaled + self.rng.random(x.shape))
+        limit = math.ldexp(1.0, q.bits - 1)
+        over = (scaled >= limit) | (scaled < -limit)
+        if over.any():
+            self.saturated += int(over.sum())
+            scaled = np.clip(scaled, -limit, limit - 1)
+        return np.ldexp(scaled, -q.fraction)
+
+
+class FixedArray:
+    """An array in an `Arithmetic`, with the operators that the iterations use; it knows no division."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, x: np.ndarray, by: Arithmetic) -> None:
+        self.x, self.by = x, by
+
+    def __add__(self, other: FixedArray) -> FixedArray:
+        return self._made(self.x + other.x)
+
+    def __sub__(self, other: FixedArray) -> FixedArray:
+        return self._made(self.x - other.x)
+
+    def __rmul__(self, scale: float) -> FixedArray:
+        return self._made(scale * self.x)
+
+    def __matmul__(self, other: FixedArray) -> FixedArray:
+        return self._made(self.x @ other.read())
+
+    @property
+    def T(self) -> FixedArray:
+        return FixedArray(self.x.T, self.by)
+
+    def read(self) -> np.ndarray:
+        """The entries, as they come out of the memory that holds them."""
+        return self.x
+
+    def _made(self, x: np.ndarray) -> FixedArray:
+        return FixedArray(self.by.quantised(x), self.by)
+
+
+class Crossbar(FixedArray):
+    """The matrix A as an array of devices: every product reads every entry anew, with noise."""
+
+    def read(self) -> np.ndarray:
+        level = self.by.read_noise
+        if level == 0.0:
+            return self.x
+        return self.x + level * self.by.rng.normal(size=self.x.shape)
+
+    @property
+    def T(self) -> Crossbar:
+        return Crossbar(self.x.T, self.by)

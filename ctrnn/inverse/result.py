@@ -1,0 +1,115 @@
+"""What comes back from a division: the value, its evidence, and the condition that guaranteed it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+EPS = float(np.finfo(np.float64).eps)
+NEVER = 10**18  # iterations predicted where the contraction is one to rounding
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What guaranteed (or would have guaranteed) convergence.
+
+    ``number``: ‖A‖‖A⁻¹‖, from singular values or, where ``known_by`` says so, estimated; NaN if unknown.
+    ``abscissa``: max Re λ. ``step``: h, η or the scale of the start. ``step_bound``: convergence for 0 < step < step_bound
+    (Euler: min 2|Re λ|/|λ|²). ``contraction``: the factor of the residual per iteration in the long run (max |1 + hλ| for Euler;
+    of a method of ``order`` p > 1 that of its first, whose p-th power is the next). ``predicted``: the iterations to the
+    tolerance that a normal A needs at most; a non-normal A may need more. ``truncation``: of the Neumann series, a bound of
+    ‖V − aA⁻¹‖₂ for the worst row, known before it is summed. ``known_by``: "spectrum" (eigenvalues or singular values),
+    "norms" (bounds from the entries), "factors" (LAPACK's estimate) or "products" (estimated from products V ↦ VA).
+    """
+
+    number: float
+    abscissa: float | None = None
+    step: float | None = None
+    step_bound: float | None = None
+    contraction: float | None = None
+    predicted: int | None = None
+    order: int = 1
+    truncation: float | None = None
+    known_by: str = "spectrum"
+
+    def __str__(self) -> str:
+        parts = [] if math.isnan(self.number) else [f"condition number {self.number:.3g}"]
+        if self.abscissa is not None:
+            parts.append(f"spectral abscissa {self.abscissa:.4g}")
+        if self.step is not None:
+            below = "" if self.step_bound is None else f" below {self.step_bound:.4g}"
+            parts.append(f"step {self.step:.4g}{below}")
+        if self.contraction is not None:
+            parts.append(
+                f"contraction {self.contraction:.6g}" + (f" to the power {self.order}" if self.order > 1 else "")
+            )
+        if self.predicted is not None:
+            parts.append(f"{self.predicted:.4g} iterations predicted")
+        if self.truncation is not None:
+            parts.append(f"truncation error at most {self.truncation:.3g}")
+        return ", ".join(parts) + f" (known by {self.known_by})"
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """An approximation V of a A⁻¹ with its evidence.
+
+    ``value``: V, shaped as a: (n,) or (q, n) (`reciprocal`: a float).
+    ``residual`` (K,): ‖VA − a‖₂/‖a‖₂ of the worst row, after ``residual_at`` (K,) iterations.
+    ``error_bound``: bounds the absolute error ‖V − aA⁻¹‖₂, a float for a row, (q,) for a stack:
+    ‖A⁻¹‖₂ (‖VA − a‖₂ + the largest rounding error of computing VA − a). Where A is only a product (or sparse and large) ‖A⁻¹‖ is
+    not known but estimated, and ``estimated`` is True.
+    ``converged``: the last residual is below the tolerance, or at the level of rounding.
+    ``condition``: what guaranteed it, a `Condition`.
+    """
+
+    value: Any
+    residual: np.ndarray
+    residual_at: np.ndarray
+    iterations: int
+    converged: bool
+    error_bound: Any
+    condition: Condition
+    method: str = "flow"
+    estimated: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method}: {'converged' if self.converged else 'NOT converged'} after "
+            f"{self.iterations} iterations, residual {self.residual[-1]:.3g}, "
+            f"error {'about' if self.estimated else 'at most'} {np.max(self.error_bound):.3g}; {self.condition}"
+        )
+
+
+def predicted(gap: float, tol: float, order: int = 1) -> int:
+    """The iterations k after which (1 − gap)^k ≤ tol; with order p, (1 − gap)^(p^k) ≤ tol."""
+    if gap <= 0.0:
+        return NEVER
+    needed = math.log(tol) / math.log1p(-gap) if gap < 1.0 else 1.0
+    if order > 1:
+        needed = math.log(max(needed, 1.0)) / math.log(order)
+    return NEVER if needed > NEVER else max(1, math.ceil(needed))
+
+
+# --- residuals and their rounding ---
+
+
+def worst_residual(R: np.ndarray, a: np.ndarray) -> float:
+    """‖R‖₂/‖a‖₂ of the worst row, R = VA − a; a row of zeros has none."""
+    size = np.linalg.norm(a, axis=1)
+    return float((np.linalg.norm(R, axis=1) / np.where(size > 0, size, 1.0)).max())
+
+
+def rounding_level(V: np.ndarray, system: Any) -> float:
+    """The relative residual left by rounding V and VA, as it is typically (not at worst)."""
+    size = np.linalg.norm(system.a, axis=1)
+    level = EPS * (2.0 * np.linalg.norm(V, axis=1) * system.frobenius + size)
+    return float((level / np.where(size > 0, size, 1.0)).max())
+
+
+def residual_rounding(V: np.ndarray, system: Any) -> np.ndarray:
+    """The largest rounding error of computing VA − a (n products and sums), 2-norm per row."""
+    return np.asarray((system.n + 2) * EPS * np.linalg.norm(system.terms(V), axis=1))
