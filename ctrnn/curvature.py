@@ -128,6 +128,12 @@ def _loss_curvature(objective: BoundObjective, o: Array, y: Array, do: Array) ->
     return np.stack([np.broadcast_to(np.asarray(c, float), len(o)) for c in columns], axis=1)
 
 
+def prepare(objective: BoundObjective) -> None:
+    """Derive what an expression needs, before many threads do."""
+    if objective.objective.is_expression:
+        _expression_curvature(objective.objective.loss, objective.state_names)
+
+
 @lru_cache(maxsize=64)
 def _expression_curvature(text: str, state_names: tuple[str, ...]) -> Any:
     """ℓ_oo δo of an expression, as a numpy function of o and δo."""

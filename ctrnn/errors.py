@@ -113,6 +113,10 @@ class ReconstructionWarning(UserWarning):
     """A state run backwards has lost digits that the tolerance promised."""
 
 
+class ZeroGradientWarning(UserWarning):
+    """A gradient is exactly zero and the loss is not: the objective may not depend on the solution at all."""
+
+
 class NotHurwitzError(CtrnnError, ArithmeticError):
     """A flow that would grow: some eigenvalue has a real part that is not negative.
 

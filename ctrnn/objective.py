@@ -152,6 +152,12 @@ class BoundObjective:
         """Whether the loss is one of NAMED."""
         return isinstance(self.objective.loss, str) and self.objective.loss in NAMED
 
+    @property
+    def counts(self) -> bool:
+        """Whether some weight is not zero, as far as that is known without following a signal."""
+        a = self.objective.weight if self.times is None else self.weights
+        return not isinstance(a, np.ndarray) or bool(a.any())
+
     def _bind_target(self) -> None:
         """The targets (K, q) and weights (K,) at the times, or both as one signal."""
         y, p = self.objective.target, self.output_size

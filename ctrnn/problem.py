@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.events import BoundEventObjective, EventObjective, bound_events
 from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.times import RESOLUTION, align
@@ -58,7 +59,7 @@ class Course(NamedTuple):
 
 
 class Problem:
-    """A field with its initial state, time span, input and objective.
+    """A field with its initial state, time span, input and objective; given a batch of them, a ctrnn.Trials.
 
     Parameters
     ----------
@@ -67,7 +68,12 @@ class Problem:
     t_span : (t0, t1), t1 > t0
     x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
         then run with x = 0, equations that name inputs raise UsageError
-    objective : ctrnn.Objective, or None where only the solution is wanted
+    objective : ctrnn.Objective or ctrnn.EventObjective, or None where only the solution is wanted
+    events : ctrnn.Event objects: what happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint" and
+        "rtrl" take them, by our own solvers; everything else refuses a problem with events
+
+    r0 of shape (B, n), or lists of B states, t_spans, inputs or objectives, make a batch: Problem(...) is then the ctrnn.Trials of the same
+    arguments, which simulate, gradient, fit and the others take as they take a problem.
 
     Raises UsageError for shapes, values or times that do not fit the field.
 
@@ -75,7 +81,24 @@ class Problem:
     >>> decay = Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> Problem(decay, r0=[1.0], t_span=(0.0, 1.0))
     Problem(1 state, 1 parameter, 0 inputs, t from 0 to 1, no objective)
+    >>> len(Problem(decay, r0=[[1.0], [2.0], [3.0]], t_span=(0.0, 1.0)))
+    3
     """
+
+    def __new__(
+        cls,
+        field: Any = None,
+        r0: Any = None,
+        t_span: Any = None,
+        x: Any = None,
+        objective: Any = None,
+        events: Any = (),
+    ) -> Any:
+        from ctrnn.trials import Trials, is_batch
+
+        if is_batch(r0, t_span, x, objective):
+            return Trials(field, r0, t_span, x, objective, events)
+        return object.__new__(cls)
 
     def __init__(
         self,
@@ -83,7 +106,8 @@ class Problem:
         r0: Any,
         t_span: tuple[float, float],
         x: Any = None,
-        objective: Objective | None = None,
+        objective: Objective | EventObjective | None = None,
+        events: Any = (),
     ) -> None:
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
@@ -91,16 +115,19 @@ class Problem:
         self.r0 = state_of(field, r0)
         self.t_span = _span(t_span)
         t0, t1 = self.t_span
-        if objective is not None and not isinstance(objective, Objective):
-            raise UsageError("objective", given=objective, allowed="a ctrnn.Objective")
+        if objective is not None and not isinstance(objective, (Objective, EventObjective)):
+            raise UsageError("objective", given=objective, allowed="a ctrnn.Objective or ctrnn.EventObjective")
         self._objective = objective
         self.objective: BoundObjective | None = None if objective is None else objective.bind(field)
+        self._events, self.events = events, bound_events(events, field)
+        if isinstance(self.objective, BoundEventObjective):
+            self.objective.number([event.event.label for event in self.events])
         self._x = _input(field, x)
         _covered("x", self._x, t0, t1)
         times = np.empty(0)
         breaks = [self._x.breaks]
         if self.objective is not None:
-            if self.objective.times is not None:
+            if self.objective.times is not None and self.objective.times.size:
                 times = self.objective.times
                 times = align(times, np.array([t0, t1]))
                 if times[0] < t0 or times[-1] > t1:
@@ -134,13 +161,14 @@ class Problem:
         return f"Problem({', '.join(parts)}, t from {self.t_span[0]:g} to {self.t_span[1]:g}, {worth})"
 
     def replace(self, **changes: Any) -> Problem:
-        """A copy with other field, r0, t_span, x or objective."""
+        """A copy with other field, r0, t_span, x, objective or events."""
         every: dict[str, Any] = {
             "field": self.field,
             "r0": self.r0,
             "t_span": self.t_span,
             "x": self._x,
             "objective": self._objective,
+            "events": self._events,
         }
         unknown = set(changes) - set(every)
         if unknown:
@@ -156,7 +184,17 @@ class Problem:
         return stack(self.x, extra) if self.x.size else extra
 
     def bind(self) -> Bound:
-        """The field at its parameters, driven by ``signals``."""
+        """The field at its parameters, driven by ``signals``.
+
+        Raises UsageError for a problem with events: what binds it knows nothing of them.
+        """
+        if self.events:
+            raise UsageError(
+                "problem",
+                given=f"{len(self.events)} events",
+                allowed="a problem without events, here",
+                hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and solver='tsit5' (or another of our own)",
+            )
         signals = self.signals
         return self.field.bind(signals.program(), signals.size)
 
@@ -174,7 +212,8 @@ class Problem:
 def checked_problem(problem: Any) -> Problem:
     """The problem itself; raises UsageError for anything else."""
     if not isinstance(problem, Problem):
-        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem")
+        hint = "one trial of the batch: trials[0]" if hasattr(problem, "problems") else ""
+        raise UsageError("problem", given=problem, allowed="a ctrnn.Problem", hint=hint)
     return problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, inputs, simulate
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import (
+    ConvergenceError,
+    SingularJacobianError,
+    SolverError,
+    UnknownNameError,
+    UsageError,
+    ZeroGradientWarning,
+)
 from ctrnn.inputs import merge_times
 from ctrnn.problem import Settings
 
@@ -49,7 +57,9 @@ def test_r0_by_place_and_by_name():
     ("changes", "kind", "message"),
     [
         ({"r0": [1.0]}, UsageError, r"r0: got 'shape \(1,\)'; allowed: shape \(2,\)"),
-        ({"r0": [[1.0, 2.0]]}, UsageError, r"r0: got 'shape \(1, 2\)'"),
+        ({"r0": [[1.0]]}, UsageError, r"r0: got 'shape \(1, 1\)'; allowed: shape \(2,\), or \(B, 2\) for B trials"),
+        ({"r0": np.ones((2, 1))}, UsageError, r"r0: got 'shape \(2, 1\)'"),
+        ({"r0": np.ones((1, 1, 2))}, UsageError, r"r0: got 'shape \(1, 1, 2\)'"),
         ({"r0": [1.0, np.nan]}, UsageError, r"r0.*finite numbers.*entry \(1,\): nan"),
         ({"r0": [1.0, np.inf]}, UsageError, "r0.*finite numbers"),
         ({"r0": ["a", "b"]}, UsageError, "r0.*real numbers"),
@@ -264,3 +274,216 @@ def test_what_is_no_problem_is_refused_by_name(call):
 def test_what_is_no_field_is_refused_by_name():
     with pytest.raises(UsageError, match="field: got 3"):
         ctrnn.find_equilibrium(3, [1.0])
+
+
+# ---- bad input: a message that names it, in the library and on the command line -----------------------------------------
+
+
+@cache
+def ends_at_half():
+    """F is NaN from t = 0.5 on."""
+    return Problem(
+        Equations({"r": "-k*r*sqrt(0.5 - t)"}, {"k": 1.0}), [1.0], (0.0, 1.0), objective=Objective("r", at=[1.0])
+    )
+
+
+@cache
+def stays():
+    """dr/dt = 4 r: a stage of kencarp4, a_ii = ¼, with h = 1 has the matrix 1 − h a_ii J = 0."""
+    return Problem(Equations({"r": "k*r"}, {"k": 4.0}), [1.0], (0.0, 1.0), objective=Objective("r", at=[1.0]))
+
+
+def observed(**changes):
+    return Objective(**({"target": np.zeros((2, 2)), "at": [0.5, 1.0]} | changes))
+
+
+NETWORK = RateNetwork(2, seed=0)
+BAD = {
+    "a parameter that is NaN": (
+        lambda: Equations({"r": "k*r"}, {"k": np.nan}),
+        "parameter 'k': got nan; allowed: finite numbers$",
+    ),
+    "a parameter that is changed to inf": (lambda: prey().with_parameters(a=np.inf), "parameter 'a': got inf"),
+    "a vector with NaN": (
+        lambda: NETWORK.with_vector(np.full(NETWORK.m, np.nan)),
+        "(?s)parameter 'W'.*entry \\(0, 0\\): nan",
+    ),
+    "weights of a wrong shape": (
+        lambda: NETWORK.with_parameters(W=np.eye(3)),
+        "parameter 'W': got 'shape \\(3, 3\\)'; .*\\(2, 2\\)",
+    ),
+    "a target of a wrong shape": (
+        lambda: make(objective=observed(target=[[1.0], [2.0]])),
+        "target: got '1 columns'; allowed: 2",
+    ),
+    "targets for other times": (lambda: observed(target=np.zeros((3, 2))), "target: got 'shape \\(3, 2\\)'"),
+    "a direction of a wrong shape": (
+        lambda: ctrnn.hessian_vector_product(make(objective=observed()), [1.0, 2.0]),
+        "v: got 'shape \\(2,\\)'; allowed: shape \\(1,\\)",
+    ),
+    "observations that are not in order": (
+        lambda: observed(at=[1.0, 0.5]),
+        "at: got '1 followed by 0.5'; allowed: increasing times",
+    ),
+    "wanted times that are not in order": (lambda: simulate(make(), save_at=[1.0, 0.5]), "save_at: got '1 before 0.5'"),
+    "samples that are not in order": (
+        lambda: inputs.Sampled([1.0, 0.5], [0.0, 1.0]),
+        r"times \(row 1\): got 0.5; .* increase",
+    ),
+    "a target after the end": (
+        lambda: make(objective=observed(at=[0.5, 1.5])),
+        r"objective.at: got 1.5; .*from 0 to 1 \(t_span\)",
+    ),
+    "a target before the start": (lambda: make(objective=observed(at=[-0.5, 0.5])), "objective.at: got -0.5"),
+    "wanted times after the end": (lambda: ctrnn.sensitivities(make(), [2.0]), "save_at: got 'times from 2 to 2'"),
+    "a loss without states": (lambda: make(objective=Objective("1 + pi", at=[1.0])), "loss: .*depends on the states"),
+    "a loss whose states cancel": (lambda: make(objective=Objective("prey - prey")), "loss: .*depends on the states"),
+    "a loss that is flat": (
+        lambda: make(objective=Objective("sign(prey) + (1 if pred > 1 else 0)", at=[1.0])),
+        "loss: .*flat everywhere",
+    ),
+    "a loss that is constant": (
+        lambda: make(objective=Objective("sin(prey)**2 + cos(prey)**2")),
+        "loss: .*flat everywhere",
+    ),
+    "a callable that looks at no state": (
+        lambda: make(objective=Objective(lambda o: o.detach().sum(), at=[1.0])),
+        "loss: .*a value that depends on o",
+    ),
+    "weights that are all zero": (
+        lambda: ctrnn.gradient(make(objective=observed(weight=[0.0, 0.0]))),
+        "objective.weight: got '0 at every time'",
+    ),
+    "an integral of weight zero": (
+        lambda: ctrnn.compare_gradients(make(objective=Objective(target=0.0, weight=0.0))),
+        "objective.weight: got '0 at every time'",
+    ),
+    "an unknown state in an equation": (
+        lambda: Equations({"r": "-q"}),
+        "dr/dt: unknown name 'q' at column 2; allowed: r, t",
+    ),
+    "an unknown state in a loss": (
+        lambda: make(objective=Objective("prey*pray", at=[1.0])),
+        "loss: unknown name 'pray'",
+    ),
+    "an unknown state that is the loss": (lambda: make(objective=Objective("pray", at=[1.0])), "did you mean 'prey'"),
+    "an unknown state in a read-out": (
+        lambda: make(objective=observed(readout=["prey", "pray"])),
+        "readout state: got 'pray'.*did you mean 'prey'",
+    ),
+    "a memory that is too small": (
+        lambda: ctrnn.gradient(make(objective=observed()), ctrnn.Adjoint("checkpoint", memory=10)),
+        "memory: got 10; allowed: at least .* bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_refused_by_name(what):
+    call, message = BAD[what]
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("solver", ["tsit5", "kvaerno5", "scipy:LSODA"])
+@pytest.mark.parametrize("call", [simulate, ctrnn.gradient, ctrnn.fit], ids=lambda f: f.__name__)
+def test_a_field_that_is_nan_at_some_t_says_where(solver, call):
+    """The last good time is 0.5, to the step that a solver takes there."""
+    with pytest.raises(SolverError) as caught:
+        call(ends_at_half(), solver=solver)
+    assert 0.4 < caught.value.t <= 0.5 and "last good t = " in str(caught.value) and "Try: " in str(caught.value)
+
+
+def test_a_singular_newton_matrix_is_told():
+    """Of fixed steps an error; adaptive ones go around it."""
+    for call in (simulate, ctrnn.gradient, ctrnn.hessian):
+        with pytest.raises(
+            SolverError, match="Newton's method does not converge in a stage; last good t = 0, step h = 1"
+        ):
+            call(stays(), solver="kencarp4", dt=1.0)
+    assert simulate(stays(), solver="kencarp4").r[-1, 0] == pytest.approx(np.exp(4.0), rel=1e-6)
+    with pytest.raises(SingularJacobianError, match="Jacobian where Newton stopped .* is singular"):
+        ctrnn.find_equilibrium(Equations({"r": "r**2 + 1"}), [0.0])
+
+
+def test_a_gradient_that_is_zero_where_the_loss_is_not_is_warned_of():
+    import torch
+
+    flat = make(objective=Objective(lambda o: torch.sign(o).sum(), at=[1.0]))
+    with pytest.warns(ZeroGradientWarning, match="the loss is 2 and its gradient exactly zero"):
+        assert not ctrnn.gradient(flat).vector.any()
+    perfect = make(objective=observed())
+    target = simulate(perfect, save_at=[0.5, 1.0]).r
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ctrnn.gradient(perfect.replace(objective=observed(target=target))).loss == 0.0  # no less can be had
+
+
+def test_a_fit_to_what_it_cannot_change_is_refused():
+    start_alone = make(objective=Objective(target=[[5.0, 5.0]], at=[0.0]))
+    with pytest.raises(ConvergenceError, match="fit cannot begin: .* gradient is exactly zero at the start"):
+        ctrnn.fit(start_alone)
+
+
+ON_THE_COMMAND_LINE = {  # --set ... -> exit code, and what the message says
+    "a parameter that is NaN": (["field.parameters.k=nan"], 2, "field.parameters.k: got nan; allowed: a finite number"),
+    "a wrong shape": (["problem.r0=[1.0, 2.0]"], 2, "problem.r0: got '2 numbers'; allowed: 1 number"),
+    "a target of a wrong shape": (["objective.target=[[1.0, 2.0]]"], 2, "objective.target: got '2 columns'"),
+    "times that are not in order": (
+        ["objective.at=[0.8, 0.5]", "objective.target=[1.0, 2.0]"],
+        2,
+        "objective.at: got '0.8 followed by 0.5'",
+    ),
+    "a target after the end": (["objective.at=[2.0]"], 2, "objective.at: got 2.0; allowed: times from 0 to 1"),
+    "a dead loss": (['objective={loss="sign(r)", at=[1.0]}'], 2, "objective.loss: got 'sign(r)'"),
+    "a dead weight": (["objective.weight=0.0"], 2, "objective.weight: got '0 at every time'"),
+    "an unknown state": (['field.equations.r="-k*q"'], 2, "field.equations.r: unknown name 'q'"),
+    "an unknown state in the loss": (['objective={loss="q**2", at=[1.0]}'], 2, "objective.loss: unknown name 'q'"),
+    "a singular Newton matrix": (
+        ["field.parameters.k=-4.0", 'solver={name="kencarp4", dt=1.0}'],
+        1,
+        "Newton's method does not converge in a stage; last good t = 0",
+    ),
+    "a field that is NaN": (['field.equations.r="-k*r*sqrt(0.5 - t)"'], 1, "last good t = 0.5"),
+    "a memory that is too small": (
+        ['gradient.method={name="adjoint-checkpoint", memory=10}'],
+        2,
+        "gradient.method.memory: got 10; allowed: at least",
+    ),
+}
+
+DECAY = """\
+[field]
+kind = "equations"
+equations = { r = "-k*r" }
+parameters = { k = 2.0 }
+[problem]
+r0 = { r = 3.0 }
+t_span = [0.0, 1.0]
+[objective]
+target = [1.5]
+at = [1.0]
+"""
+
+
+@pytest.mark.parametrize("what", ON_THE_COMMAND_LINE)
+def test_bad_input_on_the_command_line_is_one_message(what, tmp_path, monkeypatch, capsys):
+    from ctrnn.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "decay.toml").write_text(DECAY, encoding="utf-8")
+    changes, code, message = ON_THE_COMMAND_LINE[what]
+    arguments = [word for change in changes for word in ("--set", change)]
+    assert main.run(["gradient", "decay.toml", *arguments]) == code
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err and err.startswith("error: ")
+
+
+def test_a_memory_that_is_enough_is_used_on_the_command_line(tmp_path, monkeypatch, capsys):
+    from ctrnn.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "decay.toml").write_text(DECAY, encoding="utf-8")
+    method = '{name="adjoint-checkpoint", memory=1000000}'
+    assert main.run(["gradient", "decay.toml", "--set", f"gradient.method={method}"]) == 0
+    assert "checkpoint" in capsys.readouterr().out

@@ -13,120 +13,22 @@ which is H but for ∂ℓ/∂r d²r/dw²: positive semi-definite where ℓ_oo is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrnn.curvature import Curvature
-from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import check_finite
-from ctrnn.gradients.losses import Part
-from ctrnn.kernels.stepper import Record
+from ctrnn.gradients.linearization import Linearization
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen
-from ctrnn.threads import one_blas_thread
+from ctrnn.trials import Trials
+
+if TYPE_CHECKING:
+    from ctrnn.gradients.trials import HessianOfTrials
 
 #: bytes that the tangents of one block may take
 BLOCK_BYTES = 64 * 2**20
-
-
-class Linearization:
-    """The steps of one run, with what every direction through them needs."""
-
-    def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
-        from ctrnn.kernels import abi
-        from ctrnn.kernels.linalg import lapack_addresses
-
-        checked_problem(problem)
-        self.problem, self.objective = problem, problem.needs_objective(caller)
-        self.n, self.m = problem.field.n, problem.field.m
-        self.run = DiscreteRun(problem, settings, caller)
-        self.bound = self.run.bound
-        self.kernel = problem.field.second_kernel
-        self.scratch = np.zeros(max(self.kernel.scratch, 1))
-        self.ctx = np.concatenate([self.bound.system.ctx, np.array(self.kernel.extra, dtype=np.int64)])
-        self.ctx[abi.SCRATCH] = self.scratch.ctypes.data
-        self.lapack = lapack_addresses()
-        self.blas = one_blas_thread if self.bound.kernel.blas else nullcontext()
-        observed = problem.observed
-        #: observations at t0, and the curvature of the loss there
-        self.first = int((observed == problem.t_span[0]).sum())
-        self.at_start = self._observed(np.tile(problem.r0, (self.first, 1)), 0)
-
-    def _observed(self, r: Array, first: int) -> Curvature:
-        here = slice(first, first + len(r))
-        return Curvature(self.objective, r, self.objective.targets[here], self.objective.weights[here], np.ones(len(r)))
-
-    def blocks(self, capacity: int | None = None) -> Iterator[tuple[Record, Part, Curvature, Array | None]]:
-        """The record of each block, its part of the losses, their curvature and, for observations, the steps they follow."""
-        self.run.losses.start()
-        taken, nx = self.first, self.problem.field.input_size
-        for record, part in self.run.blocks() if capacity is None else self.run.blocks(capacity):
-            if self.objective.times is None:
-                signals = record.stage_x[:, :, nx:].reshape(record.stage_t.size, -1)
-                h = (record.h[:, None] * self.run.b).ravel()
-                r = record.stage_r.reshape(-1, self.n)
-                yield record, part, Curvature(self.objective, r, signals[:, :-1], signals[:, -1], h), None
-                continue
-            times = self.problem.observed[taken:]
-            rows = np.searchsorted(record.t, times[times <= record.t[-1]])
-            yield record, part, self._observed(record.r[rows], taken), rows
-            taken += len(rows)
-
-    def tangent(self, record: Record, dr: Array, dw: Array, stages: Array, ends: Array) -> None:
-        """δr_i and δr⁺ of a block's steps into ``stages`` and ``ends``; ``dr`` goes from its start to its end."""
-        from ctrnn.kernels import second
-
-        run = self.run
-        self._regular(
-            second.tangent(
-                self.bound.system, self.lapack, self.kernel.jvp, self.ctx, run.a, run.b, record.h, record.stage_t,
-                record.stage_r, record.stage_x, dr, dw, stages, ends,
-            )
-        )  # fmt: skip
-
-    def cotangents(self, record: Record, part: Part, lam: Array, K: Array) -> None:
-        from ctrnn.kernels import second
-
-        run = self.run
-        self._regular(
-            second.cotangents(
-                self.bound.system, self.lapack, run.a, run.b, record.h, record.stage_t, record.stage_r, record.stage_x,
-                part.jumps, part.sources, lam, K,
-            )
-        )  # fmt: skip
-
-    def pullback_tangent(
-        self, record: Record, jumps: Array, sources: Array, K: Array, stages: Array, dw: Array, lam: Array, G: Array
-    ) -> None:
-        from ctrnn.kernels import second
-
-        run = self.run
-        self._regular(
-            second.pullback_tangent(
-                self.bound.system, self.lapack, self.kernel.second, self.ctx, run.a, run.b, record.h, record.stage_t,
-                record.stage_r, record.stage_x, jumps, sources, K, stages, dw, lam, np.empty_like(K), G,
-            )
-        )  # fmt: skip
-
-    def _regular(self, solved: bool) -> None:
-        self.bound.raise_pending()
-        if not solved:
-            raise SingularJacobianError(np.inf, "I − h a_ii J of an implicit stage", "a smaller step or tolerance")
-
-    def direction(self, v: Array) -> tuple[Array, Array, Array]:
-        """A direction (m + n + readout_size,) as δw in the kernel's layout, δr0 and the change of V and c."""
-        parts = np.split(v, [self.m, self.m + self.n])
-        return self.problem.field.kernel_direction(parts[0]), parts[1].copy(), parts[2]
-
-    @property
-    def size(self) -> int:
-        """m + n + readout_size, the length of a direction."""
-        return self.m + self.n + self.objective.readout_size
 
 
 class HessianOperator:
@@ -192,9 +94,31 @@ class HessianOperator:
         return H
 
 
-def gauss_newton_matrix(problem: Problem, settings: Settings, columns: Array | None = None) -> Array:
+def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str) -> HessianOperator | HessianOfTrials:
+    """v -> H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import HessianOfTrials
+
+        return HessianOfTrials(problem, settings, caller)
+    return HessianOperator(problem, chosen(problem, settings), caller)
+
+
+def hessian_matrix(problem: Problem | Trials, settings: Settings, columns: Array, caller: str) -> Array:
+    """The rows and columns of H numbered ``columns`` among (w, r0, V and c)."""
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import matrix_of_trials
+
+        return matrix_of_trials(problem, columns, caller, lambda p, its: hessian_matrix(p, settings, its, caller))
+    return HessianOperator(problem, chosen(problem, settings), caller).matrix(columns)
+
+
+def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: Array | None = None) -> Array:
     """The Gauss–Newton matrix of the entries ``columns`` of (w, r0, V and c); all without."""
-    lin = Linearization(problem, settings, "gauss_newton")
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import matrix_of_trials
+
+        return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
+    lin = Linearization(problem, chosen(problem, settings), "gauss_newton")
     columns = np.arange(lin.size) if columns is None else columns
     directions = [lin.direction(v) for v in np.eye(lin.size)[columns]]
     k, n, s = len(columns), lin.n, lin.run.s
@@ -216,7 +140,7 @@ def gauss_newton_matrix(problem: Problem, settings: Settings, columns: Array | N
 
 
 def hessian_vector_product(
-    problem: Problem,
+    problem: Problem | Trials,
     v: Any,
     r0: bool = False,
     solver: str = "tsit5",
@@ -228,7 +152,9 @@ def hessian_vector_product(
 ) -> Array:
     """H v, with H = d²l/dw² (m, m), without H: forward over reverse through the steps of the solver.
 
-    v : (m,), in the order of field.parameter_names; with ``r0`` (m + n,), the initial state behind the parameters
+    problem : with an objective; of ctrnn.Trials, H of the sum over trials, side by side
+    v : (m,), in the order of field.parameter_names; with ``r0`` (m + n,), the initial state behind the parameters; of trials that each have
+        their own (m + B n,), trial after trial
     r0 : whether r0 counts among the parameters
     solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate; a solver of our own
 
@@ -245,16 +171,17 @@ def hessian_vector_product(
     >>> bool(abs(H_v[0] - 2 * np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
-    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
-    operator = HessianOperator(problem, settings)
-    size = problem.field.m + r0 * problem.field.n
+    operator = hessian_operator(
+        problem, Settings(solver, rtol, atol, dt, max_steps, min_step), "hessian_vector_product"
+    )
+    size = problem.field.m + r0 * problem.r0.size
     direction = np.zeros(operator.size)
     direction[:size] = checked_array("v", v, (size,))
     return operator(direction)[:size]
 
 
 def hessian(
-    problem: Problem,
+    problem: Problem | Trials,
     r0: bool = False,
     solver: str = "tsit5",
     rtol: Any = 1e-8,
@@ -264,6 +191,8 @@ def hessian(
     min_step: float = 0.0,
 ) -> Array:
     """H = d²l/dw² (m, m), columns and rows in the order of field.parameter_names; with ``r0`` (m + n, m + n), r0 behind them.
+
+    Of ctrnn.Trials, the sum over them; with ``r0`` (m + B n, m + B n), trial after trial, or (m + n, m + n) where they share one r0.
 
     One product forward over reverse for each column, on one record of the steps; symmetric to round-off, and then made so. A trained
     read-out is held fixed.
@@ -278,13 +207,13 @@ def hessian(
     array([[ 2., -2.],
            [-2.,  1.]])
     """
-    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
-    H = HessianOperator(problem, settings, "hessian").matrix(np.arange(problem.field.m + r0 * problem.field.n))
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    H = hessian_matrix(problem, settings, _columns(problem, r0), "hessian")
     return (H + H.T) / 2
 
 
 def gauss_newton(
-    problem: Problem,
+    problem: Problem | Trials,
     r0: bool = False,
     solver: str = "tsit5",
     rtol: Any = 1e-8,
@@ -293,7 +222,8 @@ def gauss_newton(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> Array:
-    """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw; with ``r0`` (m + n, m + n).
+    """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw; with ``r0`` (m + n, m + n). Of ctrnn.Trials,
+    the sum, as of hessian.
 
     For the squared error it is JᵀJ of the weighted residuals, for the cross-entropy of a softmax the Fisher matrix, with ℓ_oo in terms of
     the logits. An expression or a callable enters with its own ℓ_oo, which need not be positive.
@@ -307,7 +237,13 @@ def gauss_newton(
     >>> bool(abs(gauss_newton(problem)[0, 0] - np.exp(-4.0)) < 1e-8)  # (dr/dk)²
     True
     """
-    settings = chosen(problem, Settings(solver, rtol, atol, dt, max_steps, min_step))
-    checked_problem(problem)
-    M = gauss_newton_matrix(problem, settings, np.arange(problem.field.m + r0 * problem.field.n))
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    M = gauss_newton_matrix(problem, settings, _columns(problem, r0))
     return (M + M.T) / 2
+
+
+def _columns(problem: Problem | Trials, r0: bool) -> Array:
+    """The numbers of w and, with ``r0``, of all initial states."""
+    if not isinstance(problem, Trials):
+        checked_problem(problem)
+    return np.arange(problem.field.m + r0 * problem.r0.size)

@@ -1,50 +1,96 @@
-"""The gradient of a sum over trials: each trial's own, side by side, then added in their order."""
+"""Derivatives of a sum over trials: each trial's own, side by side, then added in their order.
+
+    l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b)
+    ∂²l/∂w² = Σ_b ∂²l_b/∂w²        ∂²l/∂w∂r0_b = ∂²l_b/∂w∂r0_b        ∂²l/∂r0_b∂r0_c = 0 for b ≠ c
+
+and where all trials start from one r0, its derivatives are sums too (Trials.places says what lies where).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.curvature import prepare
+from ctrnn.fields.base import Array
+from ctrnn.gradients.certificate import Certificate, certify
 from ctrnn.gradients.gradient import Gradient, compute, method_named
+from ctrnn.gradients.scales import parameter_scales, typical
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.auto import chosen
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials, each_trial
+from ctrnn.trials import Trials, each_trial, side_by_side
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TrialsGradient(Gradient):
-    """A Gradient whose loss, vector, parameters and readout are sums over trials, and r0 is (B, n); ``trials`` are the B gradients."""
+    """A Gradient whose loss, vector, parameters and readout are sums over trials, and r0 is (B, n); ``trials`` are the B gradients.
+
+    Where the trials share one r0, dl/dr0 is the sum of its rows.
+    """
 
     trials: tuple[Gradient, ...] = ()
 
     @property
-    def losses(self) -> np.ndarray:
+    def losses(self) -> Array:
         """(B,) the loss of each trial."""
         return np.array([g.loss for g in self.trials])
 
 
-def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGradient:
+@dataclass(frozen=True, repr=False)
+class TrialsCertificate:
+    """What stands behind a sum over trials: the certificate of each, and the error of the sum.
+
+    error, digits   ‖g − g*‖/‖g*‖ and −log10 of it, of [Σ_b dl_b/dw, each dl_b/dr0_b, Σ_b dl_b/d(V, c)], entries of w and r0 times their size;
+                    g* from the trials' second opinions. None where a trial has none
+    worst           the number of the trial with the largest error
+    trials          the B certificates
+    """
+
+    error: float | None
+    digits: float | None
+    worst: int
+    trials: tuple[Certificate, ...]
+
+    @property
+    def lost(self) -> bool:
+        """Whether some trial runs beyond its horizon and its gradient shows it."""
+        return any(one.lost for one in self.trials)
+
+    @property
+    def text(self) -> str:
+        B = len(self.trials)
+        if self.digits is None:
+            head = f"certificate of {B} trials: none, for want of a second opinion on trial {self.worst}"
+        else:
+            head = f"certificate of {B} trials: {self.digits:.1f} digits; estimated relative error of their sum {self.error:.1e}"
+        return f"{head}; the worst is trial {self.worst}:\n{self.trials[self.worst].text}"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def trials_gradient(trials: Trials, method: Any, settings: Settings, certified: bool = False) -> TrialsGradient:
     """Each trial by the same method; raises what the first trial that fails raises."""
-    sizes = {trial.needs_objective("a gradient").readout_size for trial in trials}
-    if len(sizes) > 1:
-        raise UsageError("objective", given="read-outs of several sizes", allowed="one size, as their gradients add up")
+    trials.readout_size("a gradient")
 
     def one(problem: Problem) -> Gradient:
         its = chosen(problem, settings)
-        return compute(method_named(method, problem, its), problem, its)
+        its_method = method_named(method, problem, its)
+        found = compute(its_method, problem, its)
+        return replace(found, certificate=certify(found, its_method, problem, its)) if certified else found
 
     found = each_trial(trials, one, "trials")
     readout = None
     if found[0].readout is not None:
         readout = {name: np.sum([g.readout[name] for g in found if g.readout], axis=0) for name in found[0].readout}
     vector = reduce(add, (g.vector for g in found))
-    return TrialsGradient(
+    g = TrialsGradient(
         loss=float(sum(g.loss for g in found)),
         vector=vector,
         parameters=trials.field.unflatten(vector),
@@ -55,3 +101,72 @@ def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGr
         labels=found[0].labels,
         trials=tuple(found),
     )
+    return replace(g, certificate=_certificate(trials, g)) if certified else g
+
+
+def _certificate(trials: Trials, g: TrialsGradient) -> TrialsCertificate:
+    its = tuple(one.certificate for one in g.trials if isinstance(one.certificate, Certificate))
+    worst = int(np.argmax([np.inf if one.error is None else one.error for one in its]))
+    stars = [one.reference for one in its if one.reference is not None]
+    if len(stars) < len(its):
+        return TrialsCertificate(None, None, worst, its)
+    ours, theirs = _relative(trials, g.trials), _relative(trials, stars)
+    off, size = float(np.linalg.norm(ours - theirs)), float(np.linalg.norm(theirs))
+    error = off / size if size > 0.0 else float(off > 0.0)
+    return TrialsCertificate(error, float(np.clip(-np.log10(max(error, 1e-16)), 0.0, 16.0)), worst, its)
+
+
+def _relative(trials: Trials, found: Sequence[Gradient]) -> Array:
+    """[Σ_b dl_b/dw, each dl_b/dr0_b, Σ_b dl_b/d(V, c)] in relative coordinates."""
+    w = parameter_scales(trials.field) * sum(g.vector for g in found)
+    r0 = [typical(problem.r0) * g.r0 for problem, g in zip(trials, found, strict=True)]
+    readouts = [np.concatenate([part.ravel() for part in g.readout.values()]) for g in found if g.readout]
+    return np.concatenate([w, *r0, *([np.sum(readouts, axis=0)] if readouts else [])])
+
+
+# --- second order
+
+
+class HessianOfTrials:
+    """v -> H v in (w, r0 of all trials, a trained read-out): a HessianOperator for each trial, whose products add up."""
+
+    def __init__(self, trials: Trials, settings: Settings, caller: str) -> None:
+        from ctrnn.gradients.second import HessianOperator
+
+        self.places = trials.places(trials.readout_size(caller))
+        self.size = int(self.places[-1].max(initial=-1)) + 1
+        _ready(trials)
+        self.operators = each_trial(trials, lambda p: HessianOperator(p, chosen(p, settings), caller), caller)
+
+    def __call__(self, v: Array) -> Array:
+        jobs = list(zip(self.operators, self.places, strict=True))
+        result = np.zeros(self.size)
+        for part, here in zip(side_by_side(jobs, lambda job: job[0](v[job[1]]), "trials"), self.places, strict=True):
+            result[here] += part
+        return result
+
+
+def matrix_of_trials(
+    trials: Trials, columns: Array | None, caller: str, matrix: Callable[[Problem, Array], Array]
+) -> Array:
+    """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c); all without."""
+    places = trials.places(trials.readout_size(caller))
+    size = int(places[-1].max(initial=-1)) + 1
+    columns = np.arange(size) if columns is None else columns
+    where = np.full(size, -1)
+    where[columns] = np.arange(len(columns))
+    _ready(trials)
+    jobs = [(problem, np.flatnonzero(where[here] >= 0)) for problem, here in zip(trials, places, strict=True)]
+    total = np.zeros((len(columns), len(columns)))
+    found = side_by_side(jobs, lambda job: matrix(*job), caller)
+    for part, (_, mine), here in zip(found, jobs, places, strict=True):
+        into = where[here[mine]]
+        total[np.ix_(into, into)] += part
+    return total
+
+
+def _ready(trials: Trials) -> None:
+    """Derive and compile once what all threads use."""
+    _ = trials.field.kernel, trials.field.second_kernel
+    for problem in trials:
+        prepare(problem.needs_objective("second derivatives"))

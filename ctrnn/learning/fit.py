@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ctrnn.errors import UsageError
 from ctrnn.learning.newton import by_newton
 from ctrnn.learning.optimizers import SCIPY, SECOND, Loss, by_scipy, by_torch, known_optimizer
-from ctrnn.learning.transforms import Coordinates
-from ctrnn.problem import Settings
+from ctrnn.learning.transforms import Coordinates, trained_readout
+from ctrnn.problem import Settings, checked_problem
 from ctrnn.progress import track
+from ctrnn.trials import Trials
 
 __all__ = ["Fit", "fit"]
 
@@ -31,7 +32,7 @@ Array = NDArray[np.float64]
 class Fit:
     """What a fit found; it prints as a small table.
 
-    problem       the problem at the best point seen
+    problem       the problem, or the trials, at the best point seen
     start         the problem as it was given
     loss          l there
     initial_loss  l at the start
@@ -75,16 +76,13 @@ class Fit:
 
     @property
     def r0(self) -> Array:
-        """The initial state (n,) of the fitted problem."""
+        """The initial state (n,) of the fitted problem; of trials (B, n), or (n,) where they share it."""
         return self.problem.r0
 
     @property
     def readout(self) -> dict[str, Array] | None:
         """V (p, n) and c (p,) of a trained read-out, or None."""
-        if not self.problem.objective.readout_size:
-            return None
-        readout = self.problem.objective.readout
-        return {"V": readout.V, "c": readout.c}
+        return trained_readout(self.problem) or None
 
     @property
     def iterations(self) -> int:
@@ -99,12 +97,14 @@ class Fit:
         ]
         was, now = self.start.field.parameters, self.parameters
         rows = [(name, was[name], now[name]) for name in now if now[name].size]
-        if len(self.r0) <= 6:
+        if self.r0.ndim == 1 and self.r0.size <= 6:
             names = self.problem.field.state_names
             rows += [(f"r0[{s}]", a, b) for s, a, b in zip(names, self.start.r0, self.r0, strict=True)]
+        elif self.r0.ndim == 2 and self.fits_r0:
+            rows.append(("r0", self.start.r0, self.r0))
         if self.readout is not None:
-            old = self.start.objective.readout
-            rows += [(f"readout {k}", getattr(old, k), v) for k, v in self.readout.items()]
+            old = trained_readout(self.start)
+            rows += [(f"readout {k}", old[k], v) for k, v in self.readout.items()]
         for name, a, b in rows:
             if np.size(a) == 1:
                 lines.append(f"{name:16}{np.ravel(a)[0]:14.6g}{np.ravel(b)[0]:14.6g}")
@@ -133,9 +133,11 @@ def fit(
 ) -> Fit:
     """The parameters, initial state and read-out at which the objective of a problem is least.
 
-    problem         with an objective; its values are the start
+    problem         with an objective; its values are the start. Of ctrnn.Trials, the sum of their losses is made least: one set of
+                    parameters for all, and one read-out, which must be the same in all
     parameters      names of those to fit, all by default; the others stay
-    r0              whether to fit the initial state too
+    r0              whether to fit the initial state too; of trials that were given (B, n), each trial's own, B n quantities; of trials
+                    that were given one r0 for all, that one
     transform       "none", "log", or one of them by name, as {"a": "log", "r0": "log"}
     optimizer       L-BFGS-B, BFGS, CG, SLSQP, TNC or trust-constr, which are SciPy's;
                     gauss-newton (Levenberg-Marquardt), the one for least squares with up to some
@@ -158,7 +160,7 @@ def fit(
 
     Raises :class:`~ctrnn.errors.UsageError` for a call that is not possible,
     :class:`~ctrnn.errors.SolverError` if there is no solution at the start, and
-    :class:`~ctrnn.errors.ConvergenceError` if the loss or its gradient is not finite there.
+    :class:`~ctrnn.errors.ConvergenceError` if the loss or its gradient is not finite there, or the gradient is zero and the loss is not.
 
     >>> import ctrnn
     >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
@@ -169,9 +171,8 @@ def fit(
     k = 0.500000
     """
     name = known_optimizer(optimizer)
-    if getattr(problem, "objective", None) is None:
-        hint = "Problem(..., objective=Objective(...))"
-        raise UsageError("problem", given="no objective", allowed="one with an objective", hint=hint)
+    if not isinstance(problem, Trials):
+        checked_problem(problem).needs_objective("a fit")
     if isinstance(max_iterations, bool) or not max_iterations == int(max_iterations) > 0:
         raise UsageError("max_iterations", given=max_iterations, allowed="a positive whole number")
     if not 0 < learning_rate < np.inf:

@@ -20,6 +20,7 @@ from ctrnn.errors import SingularJacobianError, UsageError
 from ctrnn.learning.fit import Fit
 from ctrnn.learning.transforms import Coordinates
 from ctrnn.problem import Settings
+from ctrnn.trials import Trials
 
 Array = NDArray[np.float64]
 
@@ -90,7 +91,7 @@ def laplace(
     """Standard errors and correlations of fitted parameters.
 
     problem     a Fit, which knows what it fitted and how it solved (the other arguments are then not looked at), or a problem at its
-                least, with a squared error or a cross-entropy at observation times
+                least, with a squared error or a cross-entropy at observation times; or ctrnn.Trials of such, whose observations count together
     parameters  names of the fitted ones, all by default
     r0          whether the initial state was fitted too
 
@@ -110,22 +111,30 @@ def laplace(
     True
     """
     from ctrnn.gradients.gradient import gradient
-    from ctrnn.gradients.second import HessianOperator, gauss_newton_matrix
+    from ctrnn.gradients.second import gauss_newton_matrix, hessian_matrix
 
     if isinstance(problem, Fit):
         parameters, r0 = problem.names, problem.fits_r0
         settings, problem = Settings(**problem.settings), problem.problem
     else:
         settings = Settings(solver, rtol, atol, dt)
-    objective = getattr(problem, "objective", None)
-    if objective is None or not objective.is_named or objective.times is None:
-        given = "no objective" if objective is None else objective.describe()
-        raise UsageError("problem", given=given, allowed="a squared error or a cross-entropy at observation times")
+    objectives: list[Any] = [
+        getattr(one, "objective", None) for one in (problem if isinstance(problem, Trials) else [problem])
+    ]
+    for objective in objectives:
+        if objective is None or not objective.is_named or objective.times is None:
+            given = "no objective" if objective is None else objective.describe()
+            raise UsageError("problem", given=given, allowed="a squared error or a cross-entropy at observation times")
+    losses = {objective.objective.loss for objective in objectives}
+    if len(losses) > 1:
+        raise UsageError(
+            "problem", given="trials with several losses", allowed="a squared error, or a cross-entropy, in all"
+        )
     coordinates = Coordinates(problem, parameters, r0, "none")
     columns, held = coordinates.columns, coordinates.free
     columns = columns[held]
-    N, k = int(np.count_nonzero(objective.weights)) * objective.output_size, len(columns)
-    is_likelihood = objective.objective.loss == "cross_entropy"
+    N, k = sum(int(np.count_nonzero(o.weights)) * o.output_size for o in objectives), len(columns)
+    is_likelihood = losses == {"cross_entropy"}
     if k >= N and not is_likelihood:
         raise UsageError("problem", given=f"{N} observed values", allowed=f"more than the {k} fitted quantities")
     options = {"solver": settings.solver, "rtol": settings.rtol, "atol": settings.atol, "dt": settings.dt}
@@ -138,7 +147,7 @@ def laplace(
         raise SingularJacobianError(
             condition, "the Gauss–Newton matrix of the fitted quantities", f"fit without {weakest}, or more data"
         )
-    whole, _ = _inverse(HessianOperator(problem, settings, "laplace").matrix(columns))
+    whole, _ = _inverse(hessian_matrix(problem, settings, columns, "laplace"))
     slope = coordinates.gradient(found, coordinates.start)[held]
     return Laplace(
         labels=tuple(np.array(coordinates.labels, dtype=object)[held]),

@@ -56,6 +56,11 @@ class Loss:
         if not (np.isfinite(l) and np.all(np.isfinite(slope))):
             what = f"the loss at the start is {l}" if not np.isfinite(l) else "its gradient is not finite"
             raise ConvergenceError(f"fit cannot begin: {what}. Try: another start, or another objective")
+        if l != 0.0 and not np.any(slope):
+            raise ConvergenceError(
+                f"fit cannot begin: the loss is {l:.6g} but its gradient is exactly zero at the start, as if it did not depend on what is "
+                "fitted. Try: observations of other states or later times, other parameters, or another start"
+            )
         self.initial, self.initial_slope = l, slope
         self.least, self.slope = l, slope
 
@@ -88,10 +93,10 @@ class Loss:
 
     def hessian_product(self, theta: Array) -> Callable[[Array], Array]:
         """v -> (d²l/dtheta²) v at a point that has a solution; where w = exp theta, w dl/dw joins the diagonal."""
-        from ctrnn.gradients.second import HessianOperator
+        from ctrnn.gradients.second import hessian_operator
 
         c = self.coordinates
-        operator = HessianOperator(c.problem(theta), self._settings, "fit")
+        operator = hessian_operator(c.problem(theta), self._settings, "fit")
         found = self(theta)
         assert found is not None
         scale, corner = c.scale(theta), np.where(c.log, found[1], 0.0)

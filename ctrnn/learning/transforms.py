@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.losses import Readout
+from ctrnn.trials import Trials
 
 Array = NDArray[np.float64]
 
@@ -27,10 +29,12 @@ TRANSFORMS = ("none", "log")
 class Coordinates:
     """theta (k,): the chosen parameters, then r0 if asked, then a trained read-out's V and c.
 
+    Of ctrnn.Trials, r0 is that of every trial in turn, or the one that they share, and the read-out is common to all.
+
     start         theta at the given problem
     lower, upper  bounds on theta, from the field's own (k,)
     log           which entries are logarithms (k,)
-    columns       their places (k,) among all parameters (m), r0 (n) and the read-out's entries, in this order
+    columns       their places (k,) among all parameters (m), r0 (n, or n a trial) and the read-out's entries, in this order
     sizes         a typical size of each entry (k,), 1 for logarithms
     free          which entries count (k,): weights outside a mask do not
     labels        a name for each entry
@@ -66,12 +70,13 @@ class Coordinates:
             here = [labels[i] for i in np.ravel(places[name])]
             parts.append((name, here, np.ravel(field.parameters[name])))
         if r0:
-            parts.append(("r0", [f"r0[{s}]" for s in field.state_names], np.asarray(problem.r0)))
-        self.readout = _readout(problem)
+            here = problem.r0_labels if isinstance(problem, Trials) else [f"r0[{s}]" for s in field.state_names]
+            parts.append(("r0", here, np.ravel(problem.r0)))
+        self.readout = trained_readout(problem)
         for name, value in self.readout.items():
             here = [f"readout.{name}[{i}]" for i in range(value.size)]
             parts.append((f"readout.{name}", here, np.ravel(value)))
-        n, m = field.n, field.m
+        n, m = problem.r0.size, field.m
         ranges = [np.ravel(places[name]) for name in self.names] + ([np.arange(m, m + n)] if r0 else [])
         whole = m + n + sum(value.size for value in self.readout.values())
         self.columns = np.concatenate([*ranges, np.arange(m + n, whole)]).astype(int)
@@ -120,20 +125,22 @@ class Coordinates:
             named[name], k = w[k : k + size].reshape(shape), k + size
         changes: dict[str, Any] = {"field": field.with_parameters(**named)}
         if self.fits_r0:
-            changes["r0"], k = w[k : k + field.n], k + field.n
+            size = self._problem.r0.size
+            changes["r0"], k = w[k : k + size].reshape(self._problem.r0.shape), k + size
         if self.readout:
             new = {}
             for name, value in self.readout.items():
                 new[name], k = w[k : k + value.size].reshape(value.shape), k + value.size
-            objective = self._problem.objective.objective
-            changes["objective"] = replace(objective, readout=replace(objective.readout, **new))
+            moved = [replace(o, readout=replace(o.readout, **new)) for o in _objectives(self._problem)]
+            changes["objective"] = moved if isinstance(self._problem, Trials) else moved[0]
         return self._problem.replace(**changes)
 
     def gradient(self, g: Any, theta: Array) -> Array:
         """dl/dtheta (k,) from the gradient ``g`` at theta."""
         parts = [np.ravel(g.parameters[name]) for name in self.names]
         if self.fits_r0:
-            parts.append(np.ravel(g.r0))
+            shared = isinstance(self._problem, Trials) and self._problem.shares_r0
+            parts.append(g.r0.sum(axis=0) if shared else np.ravel(g.r0))
         parts += [np.ravel(g.readout[name]) for name in self.readout]
         dl_dw = np.concatenate(parts)
         return self.scale(theta) * dl_dw
@@ -172,9 +179,17 @@ def _known(transform: str) -> str:
     return transform
 
 
-def _readout(problem: Any) -> dict[str, Array]:
-    """V (p, n) and c (p,) of a trained read-out; empty where there is none."""
-    if not problem.objective.readout_size:
-        return {}
-    readout = problem.objective.readout
-    return {"V": np.asarray(readout.V, float), "c": np.asarray(readout.c, float)}
+def trained_readout(problem: Any) -> dict[str, Array]:
+    """V (p, n) and c (p,) of a trained read-out; empty where there is none. Raises UsageError for trials that differ in theirs."""
+    first, *others = _objectives(problem)
+    has_one = isinstance(first.readout, Readout)
+    for b, other in enumerate(others, 1):
+        if isinstance(other.readout, Readout) != has_one or (has_one and not first.readout.equals(other.readout)):
+            allowed = "one and the same read-out in all trials, or none, as it is fitted for all"
+            raise UsageError("objective", given=f"another read-out in trial {b} than in trial 0", allowed=allowed)
+    return {"V": np.asarray(first.readout.V, float), "c": np.asarray(first.readout.c, float)} if has_one else {}
+
+
+def _objectives(problem: Any) -> list[Any]:
+    trials = problem if isinstance(problem, Trials) else [problem]
+    return [trial.needs_objective("a fit").objective for trial in trials]
