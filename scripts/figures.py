@@ -9,6 +9,7 @@ Each experiment's figures show what its file says; the numbers are computed anew
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -132,7 +133,115 @@ def scalar() -> dict:
     }
 
 
-EXPERIMENTS = {"hare_lynx": hare_lynx, "limit_cycle": limit_cycle, "scalar": scalar}
+def inverse() -> dict:
+    """The division-free inverse: every method on a symmetric A of condition 30; Euler's step, bits and noise on J at the rest of 64 units."""
+    from ctrnn import inverse as division
+
+    network = ctrnn.RateNetwork(64, gain=0.8, seed=3).with_parameters(b=np.linspace(-0.5, 0.5, 64))
+    rest = ctrnn.find_equilibrium(network, np.zeros(64))
+    J, a = rest.jacobian, np.random.default_rng(0).normal(size=64)
+    methods = {
+        "flow (Euler)": "flow",
+        "flow (rk4)": division.Flow("rk4"),
+        "chebyshev": "chebyshev",
+        "gradient-flow": "gradient-flow",
+        "newton-schulz": "newton-schulz",
+        "hyperpower (5)": division.Hyperpower(5),
+        "neumann (20)": division.Neumann(20),
+        "gmres": "gmres",
+        "lu": "lu",
+    }
+    Q, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(64, 64)))
+    ill = -(Q * np.logspace(0.0, np.log10(30.0), 64)) @ Q.T  # symmetric, of condition 30
+    results = {name: division.right_divide(a, ill, method) for name, method in methods.items()}
+    print("\n".join(map(str, results.values())))
+    bound = division.right_divide(a, J).condition.step_bound
+    observed = []
+    for part in (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95):
+        run = division.right_divide(a, J, step=part * bound)
+        late = (run.residual < 1e-6) & (run.residual > 1e-12)
+        slope = np.polyfit(run.residual_at[late], np.log(run.residual[late]), 1)[0]
+        observed.append((part * bound, float(np.exp(slope))))
+    bits = [division.word_length(a, J, method) for method in ("flow", "gradient-flow", "newton-schulz")]
+    levels = np.logspace(-5, -1.5, 8)
+    noise = [
+        division.device_noise(a, J, method, levels=levels) for method in ("flow", "gradient-flow", "newton-schulz")
+    ]
+    noise.append(division.device_noise(a, J, "flow", levels=levels, kind="mismatch"))
+    print("\n\n".join(map(str, [*bits, *noise])))
+    return {
+        "convergence": plotting.inverse_convergence(results),
+        "step-bound": plotting.euler_step(rest.eigenvalues, observed, time_unit="tau"),
+        "bits": plotting.hardware_error(bits, noise),
+    }
+
+
+def rest() -> dict:
+    """At rest: one-phase relaxation; digits classified by where 200 units settle, learnt by the flow and by LU; stored images recalled."""
+    import torch
+    from torch import nn
+
+    from ctrnn.learning import rest_tasks as tasks
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(3)
+    network = ctrnn.RateNetwork(10).with_parameters(W=rng.normal(size=(10, 10)) * 0.6 / 10**0.5, b=rng.normal(size=10))
+    point = ctrnn.find_equilibrium(network, np.zeros(10))
+    y = rng.normal(size=10)
+    exact = ctrnn.equilibrium_gradient(network, point, point.r - y, "lu").vector
+    runs = {}
+    for name, start in (("r and V from 0", np.zeros(10)), ("r at rest, V from 0", point.r)):
+        run = ctrnn.one_phase(
+            network, start, lambda r: r - y, 25.0 / -point.abscissa, points=201, rtol=1e-12, atol=1e-15
+        )
+        runs[name] = (run, run.errors(exact))
+        print(f"{name}: error decays at {run.decay_rate(exact):.5g}, max Re λ(J) = {point.abscissa:.5g}")
+
+    images = tasks.digits()
+    curves = []
+    for method in ("flow", "lu"):
+        torch.manual_seed(0)
+        layer = ctrnn.RestLayer(ctrnn.RateNetwork(200, inputs=64, gain=0.5, seed=0), inverse=method)
+        readout = nn.Linear(200, 10, dtype=torch.float64)
+
+        def accuracy(model: Callable) -> float:
+            return float((model(images.x_test).argmax(1) == images.y_test).double().mean())
+
+        data = (images.x, images.y)
+        curves.append(tasks.train_at_rest(layer, readout, data, nn.functional.cross_entropy, accuracy, epochs=6))
+        print(curves[-1])
+    apart = np.abs(curves[0].loss - curves[1].loss) / curves[1].loss
+    print(
+        f"the losses of flow and LU are apart by {apart.max():.1e}, relative; scores by {np.abs(curves[0].score - curves[1].score).max():.1e}"
+    )
+
+    memory = ctrnn.RestLayer(ctrnn.RateNetwork(100, inputs=64, gain=0.5, seed=0))
+    shown, stored = tasks.memories(images, copies=1, seed=2)
+
+    class Visible(nn.Module):
+        """The first 64 units are the image."""
+
+        def forward(self, r: torch.Tensor) -> torch.Tensor:
+            return r[:, :64]
+
+    def error(model: Callable) -> float:
+        return float((model(shown) - stored).square().mean() / stored.square().mean())
+
+    training = tasks.memories(images, copies=40, seed=1)
+    # without the penalty the memory loses its stability after some thirty epochs
+    options = {"epochs": 25, "batch": 64, "penalty": 1.0}
+    print(tasks.train_at_rest(memory, Visible(), training, nn.functional.mse_loss, error, **options))
+    with torch.no_grad():
+        settled = memory(shown)[:, :64]
+    pictures = [(part[:20:2] + images.mean).numpy() for part in (shown, settled, stored)]
+    return {
+        "one-phase": plotting.one_phase(runs, point.abscissa, time_label="t (tau)"),
+        "learning": plotting.learning_at_rest(curves),
+        "recall": plotting.recalled(*pictures),
+    }
+
+
+EXPERIMENTS = {"hare_lynx": hare_lynx, "limit_cycle": limit_cycle, "scalar": scalar, "inverse": inverse, "rest": rest}
 
 
 def main(names: list[str]) -> int:

@@ -213,10 +213,60 @@ def test_bad_arguments_of_find_equilibrium_are_named():
     for r0 in (np.zeros(3), np.zeros((4, 1)), [math.nan] * 4, [math.inf] * 4):
         with pytest.raises(UsageError, match="r0"):
             find_equilibrium(field, r0)
-    with pytest.raises(UnknownNameError, match="auto, newton"):
-        find_equilibrium(field, np.zeros(4), method="anderson")
+    with pytest.raises(UnknownNameError, match="auto, relaxation, newton"):
+        find_equilibrium(field, np.zeros(4), method="broyden")
     with pytest.raises(UsageError, match="tol"):
         find_equilibrium(field, np.zeros(4), tol=0.0)
+
+
+METHODS = ("auto", "relaxation", "newton", "pseudo-transient", "anderson")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_the_point_to_1e_12_and_says_what_it_is(method):
+    for field in (reference(), real(40, gain=0.6)):
+        r = np.zeros(field.n)
+        for _ in range(3000):
+            r = r + field(0.0, r)
+        eq = find_equilibrium(field, np.ones(field.n), method=method)
+        np.testing.assert_allclose(eq.r, r, rtol=0, atol=1e-12 * 50)
+        assert eq.stable and eq.index == 0 and eq.method == method and eq.iterations > 0
+        assert eq.condition == pytest.approx(np.linalg.cond(eq.jacobian))
+        assert eq.residual < 1e-11 and eq.residual <= eq.speed
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_every_method_says_where_it_ended_when_there_is_no_equilibrium(method):
+    with pytest.raises((ConvergenceError, SingularJacobianError), match=r"max \|F\|"):
+        find_equilibrium(one_dimensional("r**2 + 1"), [0.5], method=method)
+
+
+def test_pseudo_transient_follows_the_flow_where_newton_jumps():
+    field = one_dimensional("-r*(r - 1)*(r - 1.5)")  # from 1.25 Newton lands on 0
+    assert find_equilibrium(field, [1.25], method="pseudo-transient").r[0] == pytest.approx(1.5, rel=1e-14)
+    assert find_equilibrium(field, [1.25], method="relaxation").r[0] == pytest.approx(1.5, rel=1e-10)
+
+
+def test_index_and_condition_of_a_saddle():
+    field = Equations({"u": "a*u", "v": "-2*v", "w": "3*w"}, {"a": 1.0})
+    eq = find_equilibrium(field, [0.1, 0.1, 0.1], method="newton")
+    assert eq.index == 2 and eq.kind == "saddle" and eq.condition == pytest.approx(3.0)
+
+
+def test_a_large_network_rests_without_its_jacobian(monkeypatch):
+    n = 500
+    rng = np.random.default_rng(0)
+    field = RateNetwork(n, gain=0.8, seed=0).with_parameters(b=rng.normal(size=n))
+    with monkeypatch.context() as held:
+        held.setattr(RateNetwork, "jacobian", lambda *_: pytest.fail("J was formed"))
+        eq = find_equilibrium(field, np.zeros(n))
+        g = equilibrium_gradient(field, eq, np.ones(n))
+    assert eq.method == "anderson" and eq.residual < 1e-11
+    W = field.parameters["W"]
+    expected = np.linalg.solve((-np.eye(n) + W * (1 - np.tanh(eq.r) ** 2)).T, np.ones(n))
+    assert np.linalg.norm(g.V - expected) < 1e-10 * np.linalg.norm(expected)
+    assert eq.stable  # now J is formed, once
+    assert eq.abscissa == pytest.approx(np.linalg.eigvals(eq.jacobian).real.max())
 
 
 # --- its gradient ---
@@ -353,5 +403,5 @@ def test_bad_arguments_of_equilibrium_gradient_are_named():
     for point in (np.zeros(3), [math.nan] * 4):
         with pytest.raises(UsageError, match="eq"):
             equilibrium_gradient(field, point, np.ones(4))
-    with pytest.raises(UnknownNameError, match="flow, lu"):
+    with pytest.raises(UnknownNameError, match="flow, richardson"):
         equilibrium_gradient(field, eq, np.ones(4), "qr")

@@ -1,8 +1,17 @@
 """What a field does: its equilibria and their stability, and its Lyapunov exponents."""
 
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
+from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.gradients.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 
-__all__ = ["Equilibrium", "LyapunovSpectrum", "find_equilibrium", "largest_exponent", "lyapunov_spectrum"]
+__all__ = [
+    "Equilibrium",
+    "FixedPoints",
+    "LyapunovSpectrum",
+    "find_equilibrium",
+    "fixed_points",
+    "largest_exponent",
+    "lyapunov_spectrum",
+]

@@ -6,6 +6,10 @@ and for a loss with dl/dr = a, one row is enough:
 
     V* = a J⁻¹    (the rest point of dV/dt = V J − a)        dl/dw = −V* F_w
 
+Small systems form J, and the flow's step is certified by the spectrum of J. Large ones only multiply by it (ctrnn.gradients.rest_rows): O(n²) an
+iteration and no more memory than the answer takes. Stopped after K steps of size h, inverse=ctrnn.inverse.Neumann(K, step=h), the flow is what
+truncated BPTT with a window of K Euler steps gives at rest.
+
 Source: note 001 of this project; the flow is recurrent backpropagation, Almeida (1987) and Pineda,
 "Generalization of back-propagation to recurrent neural networks", Phys. Rev. Lett. 59 (1987).
 It is the adjoint equation at rest, and dr*/dw is the long-time limit of dp/dt = J p + F_w.
@@ -18,21 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import (
-    NotAtRestError,
-    NotHurwitzError,
-    SingularJacobianError,
-    UnknownNameError,
-    UsageError,
-)
-from ctrnn.fields.base import Field
-from ctrnn.inverse import METHODS, Inverse, right_divide
+from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Field
+from ctrnn.gradients.rest_rows import LU_HINT, Rows, estimate, parameter_row, solve_rows
+from ctrnn.inverse import GMRES, METHODS, Inverse, right_divide
+from ctrnn.threads import one_blas_thread
 
 __all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
 
 #: Largest |F_i| / rest_scale at which a point counts as at rest. The gradient's relative error is
 #: of this order times the condition of J.
 REST_TOLERANCE = 1e-8
+#: from so many states on J is not formed, for fewer rows than a tenth of n
+LARGE = 64
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class EquilibriumGradient:
 
     ``vector``: (m,), or (q, m) for q rows of dl/dr. ``parameters``: the same as named arrays, with
     a leading axis q for rows. ``V``: the rows V* = a J⁻¹, (n,) or (q, n). ``residual``:
-    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, an `ctrnn.inverse.Inverse`.
+    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, an `ctrnn.inverse.Inverse`, or matrix-free
+    an `ctrnn.gradients.rest_rows.Rows`.
     """
 
-    vector: np.ndarray
-    parameters: dict[str, np.ndarray]
-    V: np.ndarray
+    vector: Array
+    parameters: dict[str, Array]
+    V: Array
     residual: float
-    inverse: Inverse
+    inverse: Inverse | Rows
 
     def __str__(self) -> str:
         lines = [f"gradient at rest, by {self.inverse}"]
@@ -60,7 +63,14 @@ class EquilibriumGradient:
 
 
 def equilibrium_gradient(
-    field: Field, eq: Any, dl_dr: Any = None, inverse: str = "flow", x: Any = None
+    field: Field,
+    eq: Any,
+    dl_dr: Any = None,
+    inverse: Any = "flow",
+    x: Any = None,
+    *,
+    matrix_free: bool | None = None,
+    tol: float | None = None,
 ) -> EquilibriumGradient:
     """dl/dw of a loss at the equilibrium r*(w), for dl/dr (n,); or dr*/dw.
 
@@ -69,9 +79,14 @@ def equilibrium_gradient(
     dl_dr
         one row (n,), a stack of rows (q, n), or None for the identity: ``vector`` is dr*/dw (n, m).
     inverse
-        ``"flow"`` (division-free, at a stable point) or ``"lu"`` (any point with nonsingular J).
+        ``"flow"`` (division-free, at a stable point), ``"lu"`` (any nonsingular J), or another name or method object of `ctrnn.inverse`, as
+        "gmres" (products too; any nonsingular J) or Neumann(K, step=h), K-step truncated BPTT, an approximation.
     x
         the input at rest (nx,), if it is not the one that ``eq`` carries.
+    matrix_free
+        True: products V ↦ VJ alone, O(n²) an iteration; False: J is formed; None: True for few rows of at least 64 states ("flow", "gmres").
+    tol
+        ‖VJ − a‖/‖a‖ to reach; by default 1e-12 by products, and with J formed the last digits.
 
     Raises `NotAtRestError` where F does not vanish (as after a change of parameters),
     `SingularJacobianError`, `NotHurwitzError` for the flow at an unstable point or a centre,
@@ -83,8 +98,12 @@ def equilibrium_gradient(
     >>> np.round(g.vector, 12), np.round(g.parameters["b"], 12)  # b / (1 − w)², 1 / (1 − w)
     (array([4., 2.]), np.float64(2.0))
     """
-    if inverse not in METHODS:
+    if isinstance(inverse, str) and inverse not in METHODS:
         raise UnknownNameError("inverse", inverse, METHODS)
+    if inverse == "lu" and matrix_free:
+        raise UsageError("matrix_free", given=True, allowed='False with inverse="lu"', hint='inverse="gmres"')
+    if tol is not None and not 0 < tol < 1:
+        raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
     r = np.asarray(getattr(eq, "r", eq), dtype=np.float64)
     t = float(getattr(eq, "t", 0.0))
     x = getattr(eq, "x", None) if x is None else x
@@ -92,28 +111,23 @@ def equilibrium_gradient(
         raise UsageError("eq", given=r.shape, allowed=f"an Equilibrium or a state ({field.n},)")
     if not np.isfinite(r).all():
         raise UsageError("eq", given=r, allowed="a state without NaN or infinity")
-    F, J = field(t, r, x), field.jacobian(t, r, x)
-    # written so that a NaN in F or J is refused too
-    if not (np.abs(F) <= REST_TOLERANCE * rest_scale(J, r)).all():
-        raise NotAtRestError(float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters")
+    a = _checked_rows(dl_dr, field.n)
+    if matrix_free is None:
+        matrix_free = inverse in ("flow", "gmres") and field.n >= LARGE and len(np.atleast_2d(a)) <= field.n // 10
+    here = _At(field, t, r, x)
     try:
-        solved = right_divide(np.eye(field.n) if dl_dr is None else dl_dr, J, inverse)
+        solved = here.by_products(a, inverse, tol or 1e-12) if matrix_free else here.by_matrix(a, inverse, tol or 1e-15)
     except NotHurwitzError as error:
-        raise NotHurwitzError(
-            error.abscissa,
-            "the Jacobian at this equilibrium",
-            'inverse="lu"; no trajectory settles at this point, though, unless it starts there',
-        ) from error
+        raise NotHurwitzError(error.abscissa, "the Jacobian at this equilibrium", LU_HINT) from error
     except SingularJacobianError as error:
         raise SingularJacobianError(
             error.condition,
             "the Jacobian at this equilibrium",
             "other parameters: at a bifurcation, or on a line of equilibria, dr*/dw does not exist",
         ) from error
-    except UsageError as error:
-        raise UsageError("dl_dr", given=error.given, allowed=error.allowed) from error
     V = solved.value
-    vector = -field.parameter_vjp(t, r, V, x)
+    # −V, not −(V F_w): the gradient is the one array of length m
+    vector = parameter_row(field, t, r, -V, x) if V.ndim == 1 else field.parameter_vjp(t, r, -V, x)
     return EquilibriumGradient(
         vector=vector,
         parameters=field.unflatten(vector),
@@ -123,7 +137,58 @@ def equilibrium_gradient(
     )
 
 
-def rest_scale(J: np.ndarray, r: np.ndarray) -> np.ndarray:
+def _checked_rows(dl_dr: Any, n: int) -> Array:
+    if dl_dr is None:
+        return np.eye(n)
+    try:
+        a = np.asarray(dl_dr, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError("dl_dr", given=dl_dr, allowed="real numbers") from error
+    if a.ndim not in (1, 2) or a.shape[-1] != n or not a.size:
+        raise UsageError("dl_dr", given=f"shape {a.shape}", allowed=f"a row ({n},) or rows (q, {n})")
+    if not np.isfinite(a).all():
+        raise UsageError("dl_dr", given=a, allowed="finite numbers")
+    return a
+
+
+@dataclass(frozen=True)
+class _At:
+    """The field at the point that should be at rest."""
+
+    field: Field
+    t: float
+    r: Array
+    x: Any
+
+    def by_products(self, a: Array, inverse: Any, tol: float) -> Inverse | Rows:
+        tau = getattr(self.field, "tau", None)  # a network's time constants: its leak alone makes J as large as 1/τ
+        with one_blas_thread:
+            if np.any(a):
+                F = self.field(self.t, self.r, self.x)
+                size = max(1.0, float(np.abs(self.r).max()))
+                norm = estimate(self.product, np.atleast_2d(a), 4).norm() if tau is None else 1.0 / np.asarray(tau)
+                self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * norm * size).all()))
+            if inverse == "flow":
+                return solve_rows(self.product, a, tol, tau)
+            # begun anew often enough that its basis stays small beside J
+            method = GMRES(restart=max(20, self.field.n // 10)) if inverse == "gmres" else inverse
+            return right_divide(a, self.product, method, tol=tol)
+
+    def product(self, V: Array) -> Array:
+        return self.field.vjp(self.t, self.r, V, self.x)
+
+    def by_matrix(self, a: Array, inverse: Any, tol: float) -> Inverse:
+        F, J = self.field(self.t, self.r, self.x), self.field.jacobian(self.t, self.r, self.x)
+        # written so that a NaN in F or J is refused too
+        self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * rest_scale(J, self.r)).all()))
+        return right_divide(a, J, inverse, tol=tol)
+
+    def refuse_motion(self, F: Array, rests: bool) -> None:
+        if not rests:
+            raise NotAtRestError(float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters")
+
+
+def rest_scale(J: Array, r: Array) -> Array:
     """What |F_i| is measured against: Σ_j |J_ij| max(1, |r_j|), (n,).
 
     A change of the states by one part in 10⁸ changes F by 10⁻⁸ of it, in any unit of time.

@@ -57,7 +57,7 @@ class _AtRest:
     """K δJ and K δF_w at one point: the tangent of the pullback through one stage of weight 1 whose cotangent stays."""
 
     def __init__(self, field: Field, t: float, r: Array, x: Any) -> None:
-        from ctrnn.gradients.second import Linearization
+        from ctrnn.gradients.linearization import Linearization
         from ctrnn.objective import Objective
 
         # a stage needs a run for its bound functions; one Euler step of size 1 from the point is that stage

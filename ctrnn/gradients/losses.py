@@ -65,5 +65,8 @@ class Losses:
         l, l_r, l_o = self.objective.at_observations(record.r[rows], self._next)
         self._next += observed.size
         jumps = np.zeros((C, n))
-        np.add.at(jumps, rows, l_r)  # times that are equal but for rounding are one stop
+        if (rows[1:] > rows[:-1]).all():
+            jumps[rows] = l_r
+        else:  # times that are equal but for rounding are one stop
+            np.add.at(jumps, rows, l_r)
         return Part(float(l.sum()), l_o, jumps, none)

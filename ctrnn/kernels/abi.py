@@ -153,12 +153,11 @@ def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz):
 
 def _view(element: Any, shape: Any) -> Any:
     """An intrinsic for the array of a shape at an address: no copy, and no owner. (``numba.carray`` would not do in LEAN code.)"""
-    sizes = shape.count if isinstance(shape, types.BaseTuple) else 1
-    array_type = types.Array(element, sizes, "C")
+    kinds: list[Any] = [*shape] if isinstance(shape, types.BaseTuple) else [shape]  # type: ignore[misc]
+    array_type = types.Array(element, len(kinds), "C")
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lengths = cgutils.unpack_tuple(builder, arguments[1]) if isinstance(shape, types.BaseTuple) else [arguments[1]]
-        kinds = list(shape) if isinstance(shape, types.BaseTuple) else [shape]
         lengths = [context.cast(builder, n, k, types.intp) for n, k in zip(lengths, kinds, strict=True)]
         item = context.get_constant(types.intp, 8)
         strides = [item]

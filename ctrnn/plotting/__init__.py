@@ -10,17 +10,25 @@
 
 from ctrnn.plotting.agreement import gradient_agreement
 from ctrnn.plotting.fitting import fit, fit_history
+from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
+from ctrnn.plotting.rest import learning_at_rest, one_phase, recalled
 from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
 
 __all__ = [
+    "euler_step",
     "exact_versus_leak_only",
     "fit",
     "fit_history",
     "gradient_agreement",
+    "hardware_error",
+    "inverse_convergence",
+    "learning_at_rest",
     "limit_cycle",
+    "one_phase",
     "phase_portrait",
+    "recalled",
     "save",
     "sensitivities",
     "spectrum",

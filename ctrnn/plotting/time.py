@@ -45,6 +45,7 @@ def trajectory(
     if states is not None and len(states) == 0:
         raise UsageError("states", given=states, allowed="one state or more")
     which = [run.index(s) for s in (run.names if states is None else states)]
+    run = _with_resets(run)
     labels = labels or {}
     names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
     unit = shared_unit(names)
@@ -83,6 +84,21 @@ def trajectory(
     axes.set_ylabel(value_label)
     legend_above(figure, axes)
     return figure
+
+
+def _with_resets(run: Trajectory) -> Trajectory:
+    """The run with both states of each reset, so that it is drawn upright."""
+    if run.events is None or not len(run.events):
+        return run
+    events = run.events
+    jumps = (events.before != events.after).any(axis=1)
+    inside = jumps & (events.t >= run.t[0]) & (events.t <= run.t[-1])
+    t = np.concatenate([run.t, np.repeat(events.t[inside], 2)])
+    pairs = np.stack([events.before[inside], events.after[inside]], axis=1).reshape(-1, run.r.shape[1])
+    r = np.concatenate([run.r, pairs])
+    # behind both states comes what was saved at the same time, which is the state after
+    order = np.lexsort((np.concatenate([np.full(len(run.t), 2), np.tile([0, 1], inside.sum())]), t))
+    return Trajectory(t[order], r[order], run.names, run.stats)
 
 
 def _input(axes: Axes, x: Any, t0: float, t1: float, names: Sequence[str]) -> None:

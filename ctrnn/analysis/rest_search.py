@@ -1,0 +1,263 @@
+r"""The ways to a point of rest, each from one start, at fixed t and x.
+
+    relaxation           dr/dt = F(r)                            LSODA, until it rests
+    Anderson             r ← Σ_k α_k (r_k + h F_k),  Σ α = 1     α minimises ‖Σ α_k F_k‖ over the last points; no J
+    Newton               J δ = −F,  r ← r + α δ                  α = 1, ½, ¼, … until ‖F‖ falls
+    pseudo-transient     (I/δ − J) Δ = F,  r ← r + Δ             δ ← δ ‖F_old‖/‖F‖: an implicit Euler step that grows into Newton's
+
+Anderson's h is a network's τ, or 1/‖J‖ from products; what h makes diverge, the combination of the last points mends in most cases. Pseudo-transient continuation
+follows the flow where it is far from rest, so that it ends at a stable point where Newton may not.
+
+Sources: D. G. Anderson, J. ACM 12 (1965); H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011); C. T. Kelley and D. E. Keyes, "Convergence
+analysis of pseudo-transient continuation", SIAM J. Numer. Anal. 35 (1998).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ctrnn.fields.base import Field
+from ctrnn.gradients.equilibrium import rest_scale
+from ctrnn.gradients.rest_rows import estimate
+from ctrnn.threads import one_blas_thread
+
+REST_SPEED = 1e-6  # the speed, over that at r0, at which the relaxation counts as come to rest
+NEWTON_STEPS = 100
+ANDERSON_STEPS = 2000
+MEMORY = 8  # points that Anderson's iteration combines
+#: up to so many states ‖J‖ is that of the matrix
+SMALL = 32
+
+
+# --- the field at a fixed t and x ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    field: Field
+    t: float
+    x: np.ndarray | None
+
+    def F(self, r: np.ndarray) -> np.ndarray:
+        if not np.isfinite(r).all():  # a field refuses such a state; a trial step only backs off
+            return np.full(r.shape, np.nan)
+        return self.field(self.t, r, self.x)
+
+    def J(self, r: np.ndarray) -> np.ndarray:
+        return self.field.jacobian(self.t, r, self.x)
+
+    def norm(self, r: np.ndarray) -> float:
+        """‖J‖₂ from below, by a few products."""
+        if r.size <= SMALL or not hasattr(self.field, "vjp"):
+            return float(np.linalg.norm(self.J(r), 2))
+        row = np.random.default_rng(0).normal(size=r.size)
+        return estimate(lambda V: self.field.vjp(self.t, r, V, self.x), row[None]).norm()
+
+    def time(self, r: np.ndarray) -> float:
+        """1/‖J‖, the fastest time constant; 1 where J is zero."""
+        norm = self.norm(r)
+        return 1.0 / norm if norm > 0 and math.isfinite(norm) else 1.0
+
+
+# --- relaxation ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Path:
+    r: np.ndarray  # the slowest point seen
+    mean: np.ndarray  # the time average over the last stretch
+    rests: bool
+
+
+def follow(point: Point, r0: np.ndarray) -> Path:
+    """Follow dr/dt = F from r0 for as long as that slows it down.
+
+    Stretches of 10, 20, 40, … time constants (1 over ‖J‖ at r0, about), until the
+    speed has fallen by REST_SPEED, or has not halved over four stretches, or the flow escapes.
+    """
+    from scipy.integrate import LSODA
+
+    duration = 10.0 * point.time(r0)
+    start_speed = best_speed = float(np.linalg.norm(point.F(r0)))
+    slowest = r = mean = r0
+    idle = 0
+    while best_speed > REST_SPEED * start_speed and idle < 4:
+        integral, previous_best = np.zeros_like(r), best_speed
+        try:
+            solver = LSODA(lambda _, r: point.F(r), 0.0, r, duration, rtol=1e-8, atol=1e-10)
+            while solver.status == "running":
+                before, t_before = solver.y.copy(), solver.t
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # LSODA's; its status is read below
+                    solver.step()
+                if solver.status == "failed" or not np.isfinite(solver.y).all():
+                    return Path(slowest, mean, False)
+                integral += 0.5 * (solver.t - t_before) * (before + solver.y)
+                speed = float(np.linalg.norm(point.F(solver.y)))
+                if speed < best_speed:
+                    best_speed, slowest = speed, solver.y.copy()
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+            break  # the flow left the region where F can be evaluated
+        r, mean = solver.y.copy(), integral / duration
+        idle = 0 if best_speed <= 0.5 * previous_best else idle + 1
+        duration *= 2.0
+    return Path(slowest, mean, best_speed <= REST_SPEED * start_speed)
+
+
+# --- Newton --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    r: np.ndarray
+    F: np.ndarray
+    point: Point
+    iterations: int
+    found: bool
+    singular: bool = False
+
+    @cached_property
+    def J(self) -> np.ndarray:
+        return self.point.J(self.r)
+
+
+def newton(point: Point, r: np.ndarray, tol: float) -> Run:
+    """Newton with a backtracking line search on ‖F‖, until ‖F‖ does not fall any more.
+
+    Where J is singular to working precision the step is the shortest that solves J δ = −F in the
+    sense of least squares: on a line of equilibria that is the way to the line.
+    """
+    F, J = point.F(r), point.J(r)
+    singular, steps = False, 0
+    while steps < NEWTON_STEPS:
+        size = float(np.linalg.norm(F))
+        if size == 0.0:
+            break
+        at_rest = bool((np.abs(F) <= tol * rest_scale(J, r)).all())
+        # lstsq cuts off the singular values that rounding alone produces
+        δ, _, rank, _ = np.linalg.lstsq(J, -F, rcond=r.size * np.finfo(float).eps)
+        singular = rank < r.size
+        α, least = 1.0, (1.0 if at_rest else 2.0**-30)  # once at rest only full steps: it polishes
+        while α >= least:
+            ahead = r + α * δ
+            F_ahead = point.F(ahead)
+            if np.linalg.norm(F_ahead) <= (1.0 - 1e-4 * α) * size:  # False for NaN
+                break
+            α *= 0.5
+        if α < least:
+            break
+        r, F, J, steps = ahead, F_ahead, point.J(ahead), steps + 1
+    found = bool((np.abs(F) <= tol * rest_scale(J, r)).all())
+    return Run(r, F, point, steps, found, singular)
+
+
+def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
+    """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|); of many states |F_i| ≤ tol ‖J‖ max(1, max |r|), without J."""
+    if r.size <= SMALL:
+        return bool((np.abs(F) <= tol * rest_scale(point.J(r), r)).all())
+    tau = getattr(point.field, "tau", None)  # a network's leak alone makes J as large as 1/τ
+    norm = point.norm(r) if tau is None else 1.0 / np.asarray(tau)
+    return bool((np.abs(F) <= tol * norm * max(1.0, float(np.abs(r).max()))).all())
+
+
+def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
+    """The flow itself, with tight tolerances, in stretches that double, for as long as the speed halves within three of them."""
+    from scipy.integrate import solve_ivp
+
+    duration, speeds, F, stretches = 10.0 * point.time(r), [np.inf], point.F(r), 0
+    while not rests(point, r, F, tol) and np.isfinite(F).all():
+        speeds.append(float(np.linalg.norm(F)))
+        if len(speeds) > 4 and speeds[-1] > 0.5 * speeds[-4]:
+            break
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # LSODA's; where it ends is tested
+                ahead = solve_ivp(
+                    lambda _, r: point.F(r),
+                    (0.0, duration),
+                    r,
+                    "LSODA",
+                    rtol=1e-11,
+                    atol=1e-14 + 1e-16 * np.abs(r).max(),
+                ).y[:, -1]
+        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+            break  # the flow left the region where F can be evaluated
+        if not np.isfinite(point.F(ahead)).all():
+            break
+        r, F, stretches, duration = ahead, point.F(ahead), stretches + 1, 2.0 * duration
+    return Run(r, F, point, stretches, rests(point, r, F, tol))
+
+
+def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
+    """Anderson's iteration on r ↦ r + h F(r), down to tol; h halves where it loses its way."""
+    tau = getattr(point.field, "tau", None)  # with h = τ a network's own decay is done in one step
+    h = point.time(r) if tau is None else np.broadcast_to(tau, r.shape)
+    with one_blas_thread:
+        F = point.F(r)
+        size = float(np.linalg.norm(F))
+        best, best_r, best_F, fast = size, r, F, False
+        R: list[np.ndarray] = []
+        G: list[np.ndarray] = []
+        steps = since = 0
+        while (
+            steps < ANDERSON_STEPS
+            and since < 40
+            and not (np.abs(h * F) <= tol * max(1.0, float(np.abs(r).max()))).all()
+        ):
+            R, G = [*R[1 - MEMORY :], r], [*G[1 - MEMORY :], h * F]
+            # a step that halves ‖F‖ by itself is better left alone: cheaper, and as good
+            r, steps = r + G[-1] if fast else _mixed(R, G), steps + 1
+            before, F = size, point.F(r)
+            size = float(np.linalg.norm(F))
+            fast = size < 0.5 * before
+            if not size <= 100.0 * best:  # lost, or NaN
+                r, F, R, G, h, size = best_r, best_F, [], [], h / 2, best
+                continue
+            since = 0 if size < 0.99 * best else since + 1
+            if size < best:
+                best, best_r, best_F = size, r, F
+    return Run(best_r, best_F, point, steps, rests(point, best_r, best_F, tol))
+
+
+def _mixed(R: list[np.ndarray], G: list[np.ndarray]) -> np.ndarray:
+    """The combination of the last points r_k + g_k whose changes g_k cancel best."""
+    if len(R) == 1:
+        return R[0] + G[0]
+    g, D = np.array(G), np.diff(G, axis=0)
+    # the normal equations: what their condition costs in digits of γ costs none in those of the point
+    γ = np.linalg.lstsq(D @ D.T, D @ g[-1], rcond=1e-14)[0]
+    return np.asarray(R[-1] + g[-1] - γ @ (np.diff(R, axis=0) + D))
+
+
+def pseudo_transient(point: Point, r: np.ndarray, tol: float) -> Run:
+    """Implicit Euler steps whose length grows as ‖F‖ falls, until it falls no more; a step that is not finite is tried at a tenth."""
+    F, δ, steps = point.F(r), point.time(r), 0
+    while steps < 10 * NEWTON_STEPS:
+        size = float(np.linalg.norm(F))
+        if size == 0.0:
+            break
+        J = point.J(r)
+        try:
+            ahead = r + np.linalg.solve(np.eye(r.size) / δ - J, F)
+            F_ahead = point.F(ahead)
+        except np.linalg.LinAlgError:
+            F_ahead = np.full(r.size, np.nan)
+        steps += 1
+        if not np.isfinite(F_ahead).all():
+            δ /= 10.0
+            if δ < 1e-12 * point.time(r):
+                break
+            continue
+        now = float(np.linalg.norm(F_ahead))
+        if now >= size and (np.abs(F) <= tol * rest_scale(J, r)).all():
+            break
+        r, F, δ = ahead, F_ahead, min(δ * size / max(now, 1e-300), 1e15 * point.time(r))
+    return Run(r, F, point, steps, rests(point, r, F, tol))
+
+
+BY_NAME = {"relaxation": relaxation, "newton": newton, "pseudo-transient": pseudo_transient, "anderson": anderson}

@@ -1,0 +1,80 @@
+"""One phase: r and V relax together; the gradient's error decays at the spectral abscissa of J (5 %), and its limit is the gradient (1e-9)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctrnn import Equations, RateNetwork, equilibrium_gradient
+from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
+from ctrnn.gradients.one_phase import one_phase
+
+
+def network(seed, symmetric, n=10):
+    rng = np.random.default_rng(seed)
+    W = rng.normal(size=(n, n)) * 0.6 / np.sqrt(n)
+    field = RateNetwork(n).with_parameters(W=(W + W.T) / np.sqrt(2) if symmetric else W, b=rng.normal(size=n))
+    r = np.zeros(n)
+    for _ in range(3000):
+        r = r + field(0.0, r)
+    return field, r, rng.normal(size=n)
+
+
+# leading eigenvalues that are real and alone: of a complex pair the error also swings, of two close ones the slower takes long to show
+@pytest.mark.parametrize("seed, symmetric", [(3, True), (3, False), (6, False), (7, False), (9, False)])
+def test_the_error_decays_at_the_spectral_abscissa(seed, symmetric):
+    field, r, y = network(seed, symmetric)
+    exact = equilibrium_gradient(field, r, r - y, "lu").vector
+    λ = np.linalg.eigvals(field.jacobian(0.0, r))
+    λ = λ[np.argsort(-λ.real)]
+    α = λ[0].real
+    assert λ[0].imag == 0 and λ[1].real < 1.2 * α
+    duration = 22.0 / -α
+    both = one_phase(field, np.zeros(10), lambda r: r - y, duration, rtol=1e-12, atol=1e-15)
+    assert both.decay_rate(exact) == pytest.approx(α, rel=0.05)
+    assert both.errors(exact)[-1] < 1e-6 < both.errors(exact)[0]
+    # with r at rest from the start V relaxes alone, without the secular term
+    alone = one_phase(field, r, lambda r: r - y, duration, rtol=1e-12, atol=1e-15)
+    assert alone.decay_rate(exact) == pytest.approx(α, rel=0.02)
+    assert alone.errors(exact)[-1] < both.errors(exact)[-1]
+
+
+def test_the_limit_is_the_gradient():
+    field, r, y = network(0, False)
+    exact = equilibrium_gradient(field, r, r - y, "lu")
+    found = one_phase(field, np.zeros(10), lambda r: r - y, 45.0, rtol=1e-12, atol=1e-15, rest=1e-9)
+    assert np.linalg.norm(found.vector - exact.vector) < 1e-9 * np.linalg.norm(exact.vector)
+    np.testing.assert_allclose(found.V[-1], exact.V, atol=1e-9)
+    np.testing.assert_array_equal(found.parameters["b"], -found.V[-1])
+    # on the way it is another vector
+    assert found.errors(exact.vector)[10] > 1e-3 and "one-phase" in str(found)
+
+
+def test_what_does_not_settle_is_refused():
+    field, _, y = network(0, True)
+    with pytest.raises(NotAtRestError, match="longer duration"):
+        one_phase(field, np.zeros(10), lambda r: r - y, 1.0, rest=1e-9)
+    blows_up = Equations({"r": "r**2 + c"}, {"c": 1.0})
+    with pytest.raises(DivergenceError):
+        one_phase(blows_up, [0.0], lambda r: r, 10.0)
+    # an unstable point: r stays where it starts, V grows and never rests
+    unstable = Equations({"r": "r*k"}, {"k": 1.0})
+    with pytest.raises(NotAtRestError):
+        one_phase(unstable, [0.0], lambda r: [1.0], 10.0, rest=1e-6)
+
+
+def test_bad_arguments_are_named():
+    field, r, y = network(0, True)
+    for changed, match in (
+        ({"r0": np.zeros(3)}, "r0"),
+        ({"dl_dr": y}, "dl_dr"),
+        ({"dl_dr": lambda r: r[:2]}, "dl_dr"),
+        ({"duration": 0.0}, "duration"),
+        ({"duration": np.inf}, "duration"),
+        ({"points": 1}, "points"),
+        ({"V0": np.zeros(3)}, "V0"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            one_phase(**({"field": field, "r0": r, "dl_dr": lambda r: r - y, "duration": 1.0} | changed))
+    with pytest.raises(UsageError, match="duration"):
+        one_phase(field, r, lambda r: r - y, 30.0, points=5).decay_rate(equilibrium_gradient(field, r, r - y).vector)
