@@ -18,6 +18,7 @@ from ctrnn.errors import UsageError
 from ctrnn.experiment import schema, signals
 from ctrnn.experiment.examples import example_names, examples_folder
 from ctrnn.files import atomic_path
+from ctrnn.solvers import tableaus
 
 DECAY = """\
 title = "Decay"
@@ -446,8 +447,9 @@ def test_the_template_names_every_kind_and_key_of_signals_and_tables():
         if name not in ("title", "shows", "field"):
             assert f"[{name}]" in TEMPLATE
             assert section is not None
+    assert all(name in TEMPLATE for name in tableaus.names())
     assert all(method in TEMPLATE for method in get_args(schema.MethodName))
-    for model in (schema.EquilibriumSpec, schema.FiguresSpec, schema.FitSpec, schema.SolverSpec):
+    for model in (schema.EquilibriumSpec, schema.FiguresSpec, schema.FitSpec, schema.SolverSpec, schema.EventSpec):
         missing = [key for key in model.model_fields if f"{key} = " not in TEMPLATE]
         assert not missing
 

@@ -62,6 +62,13 @@ r0 = { v = -1.2, u = -0.62 }     # or a number, a list, "data" (its first row),
                                  # { seed = 1, sd = 0.5 } for normal values
 t_span = [0.0, 60.0]
 
+# [[events]]                     # where a condition on the state crosses zero
+# condition = "v - threshold"    # in states, inputs, parameters and t
+# direction = 1                  # upwards; -1 downwards, 0 both
+# reset = { v = "v_reset", u = "u + b" }
+# terminal = false               # true ends the run; or end it at the third, terminal = 3
+# name = "spike"                 # an [objective] with event = "spike" is taken at the events, loss = "t" of their times
+
 [objective]                      # Σ_k a_k ℓ(o(t_k), y_k); without `at` it is ∫ a(t) ℓ(o, y) dt
 loss = "squared_error"           # ½‖o − y‖²; "cross_entropy"; or an expression, "v**2"
 target = { kind = "constant", values = 1.0 }     # or "data", numbers, a list of signals
@@ -70,8 +77,8 @@ weight = 1.0                     # a number, one for each time, or a signal
 readout = ["v"]                  # the observed states; or { size = 2, seed = 1 } for o = V r + c
 
 [solver]
-name = "tsit5"                   # euler, midpoint, heun, rk4, bs3, dopri5, dop853,
-                                 # "scipy:LSODA", "torchdiffeq:dopri5", …
+name = "tsit5"                   # euler, exponential-euler, midpoint, heun, rk4, bs3, dopri5, dop853; stiff:
+                                 # kencarp4, kvaerno5, auto; "scipy:LSODA", "torchdiffeq:dopri5", …
 rtol = 1e-8
 atol = 1e-10
 # dt = 0.01                      # fixed steps

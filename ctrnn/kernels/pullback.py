@@ -25,6 +25,9 @@ from numba import njit
 from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, LEAN, VJP, at, call_accumulate, call_f, call_vjp, copy
 from ctrnn.kernels.linalg import factor, solve_transposed
 
+#: sums over stages go through this many entries at a time, so that large ones are summed in the cache
+CHUNK = 2048
+
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, G):
@@ -105,15 +108,17 @@ def _pull_rows(
                 rows[j, q - 1] += jumps[m, j]
         for i in range(s - 1, -1, -1):
             Ki, Ri = flat[m, i], R[i]
-            w = h[m] * b[i]
-            for j in range(size):
-                Ki[j] = w * lam[j]
-            for l in range(i + 1, s):
-                w = h[m] * a[l, i]
-                if w != 0.0:
-                    Rl = R[l]
-                    for j in range(size):
-                        Ki[j] += w * Rl[j]
+            for begin in range(0, size, CHUNK):
+                end = min(begin + CHUNK, size)
+                w = h[m] * b[i]
+                for j in range(begin, end):
+                    Ki[j] = w * lam[j]
+                for l in range(i + 1, s):
+                    w = h[m] * a[l, i]
+                    if w != 0.0:
+                        Rl = R[l]
+                        for j in range(begin, end):
+                            Ki[j] += w * Rl[j]
             if a[i, i] != 0.0:
                 copy(Ki, right)
                 if sources.shape[0] > 0:
@@ -147,8 +152,10 @@ def _pull_rows(
                     if large[j] > 1.0:
                         for p in range(j * q, j * q + q):
                             Ri[p] = (Ki[p] - right[p]) / (h[m] * a[i, i])
-        for i in range(s):
-            Ri = R[i]
-            for j in range(size):
-                lam[j] += Ri[j]
+        for begin in range(0, size, CHUNK):
+            end = min(begin + CHUNK, size)
+            for i in range(s):
+                Ri = R[i]
+                for j in range(begin, end):
+                    lam[j] += Ri[j]
     return True

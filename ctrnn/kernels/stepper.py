@@ -85,8 +85,8 @@ def field_at(system, t, lookup, r, work, x, out):
 
 
 @njit(inline="always")
-def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, known, delta):
-    """k[i] = F at stage i; y and x receive the stage's state and input. Returns the stage's time and Newton's status."""
+def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work):
+    """y = r + h Σ_{j<i} a_ij k_j and x at stage i; returns its time."""
     n = r.size
     for j in range(n):
         y[j] = r[j]
@@ -103,18 +103,7 @@ def _stage(system, method, newton, control, i, t, h, t_new, r, k, y, x, work, kn
         evaluate(system.code, system.data, ti, lookup, work, x)
         if control.step_channel >= 0:
             x[control.step_channel] = h
-    if method.a[i, i] == 0.0:
-        call_f(system.table[F], at(system.ctx), ti, at(y), at(system.w), at(x), at(k[i]))
-        return ti, CONVERGED
-    hg = h * method.a[i, i]
-    for j in range(n):
-        known[j] = y[j]
-    for l in range(i):
-        w = hg * method.guess[i, l]
-        if w != 0.0:
-            for j in range(n):
-                y[j] += w * k[l, j]
-    return ti, newton_stage(system, newton, control, ti, hg, known, y, k[i], delta, x)
+    return ti
 
 
 @njit(inline="always")
@@ -133,13 +122,24 @@ def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, wor
             status = prepare(system, newton, t, r, x[0], h * method.gamma)
             if status != CONVERGED:
                 return status
-        ti, status = _stage(system, method, newton, control, i, t, h, t_new, r, k, y[i], x[i], work, known, delta)
+        yi, xi = y[i], x[i]
+        ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work)
         if i < stage_t.size:
             stage_t[i] = ti
         if method.a[i, i] == 0.0:
+            call_f(system.table[F], at(system.ctx), ti, at(yi), at(system.w), at(xi), at(k[i]))
             count[EVALUATIONS] += 1
-        elif status != CONVERGED:
-            return status
+        else:
+            hg = h * method.a[i, i]
+            copy(yi, known)
+            for l in range(i):
+                w = hg * method.guess[i, l]
+                if w != 0.0:
+                    for j in range(n):
+                        yi[j] += w * k[l, j]
+            status = newton_stage(system, newton, control, ti, hg, known, yi, k[i], delta, xi)
+            if status != CONVERGED:
+                return status
         if i == 0:
             count[HAVE_K1] = 1
     for j in range(n):
@@ -359,9 +359,11 @@ def _advance(
         if count[SAVED] < save_t.size or record.k.size > 0:
             within = count[SAVED] < save_t.size and way * (save_t[count[SAVED]] - t_new) < 0.0
             if record.k.size > 0 or within:
-                for i in range(s, S):
+                for i in range(s, S):  # explicit ones
                     # the row of y and x behind the stages, so that those stay as they were
-                    _stage(system, method, newton, control, i, t, h, t_new, r, k, y[s], x[s], work, delta[:, 0], delta)
+                    yi, xi = y[s], x[s]
+                    ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work)
+                    call_f(system.table[F], at(system.ctx), ti, at(yi), at(system.w), at(xi), at(k[i]))
                 count[EVALUATIONS] += S - s
             _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r)
         if capacity > 0:
