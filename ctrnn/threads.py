@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
+from itertools import islice
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
+
+from ctrnn.progress import track
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @lru_cache(maxsize=1)
@@ -45,6 +52,12 @@ class _OneThread:
             if self._inside == 0:
                 self._limit.__exit__(*error)
 
+    def forget(self) -> None:
+        """Nobody is inside: as after a fork, which takes along neither the threads that were nor their locks."""
+        inside, self._inside, self._lock = self._inside, 0, Lock()
+        if inside:
+            self._limit.__exit__(None, None, None)
+
 
 #: a context in which BLAS runs on one thread; the former setting comes back at its end
 one_blas_thread = _OneThread()
@@ -62,26 +75,67 @@ def workers() -> int:
     return max(1, min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores)
 
 
-def pool(threads: int) -> ThreadPoolExecutor:
-    """A pool whose threads divide their own work no further."""
-    return ThreadPoolExecutor(threads, "ctrnn", initializer=lambda: setattr(_here, "is_worker", True))
-
-
 @lru_cache(maxsize=1)
-def _helpers() -> ThreadPoolExecutor:
-    return pool(max(1, workers() - 1))
+def _pool() -> ThreadPoolExecutor:
+    """Threads that stay, as starting them takes longer than a small trial; what they do they divide no further."""
+    cores = os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, "ctrnn", initializer=lambda: setattr(_here, "is_worker", True))
+
+
+def _in_child() -> None:
+    """After a fork: none of the parent's threads are here, to work or to give back what they hold."""
+    _pool.cache_clear()
+    one_blas_thread.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The results of (function, *arguments), all but the first on other threads; the functions release Python's lock."""
-    others = [_helpers().submit(function, *arguments) for function, *arguments in calls[1:]]
+    """The results of (function, *arguments), all but the first on other threads; the functions release Python's lock.
+
+    They may write to addresses that only the caller's arrays keep alive: neither an error nor Ctrl-C leaves before all have ended.
+    """
+    if len(calls) == 1:
+        function, *arguments = calls[0]
+        return [function(*arguments)]
+    others = [_pool().submit(function, *arguments) for function, *arguments in calls[1:]]
     function, *arguments = calls[0]
     try:
         first = function(*arguments)
     finally:
-        found = [other.result() for other in others]
-    return [first, *found]
+        _ended(others)
+    return [first, *(other.result() for other in others)]
 
 
-if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
+def _ended(others: Sequence[Future[Any]]) -> None:
+    interrupted = None
+    while not all(other.done() for other in others):
+        try:
+            wait(others)
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
+
+
+def side_by_side(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
+    """``run`` for every item on all workers, results in the order of the items; the first error is raised, and no further item begun."""
+    threads, found = min(len(items), workers()), []
+    with one_blas_thread, track(len(items), label) as update:
+        if threads == 1:
+            for item in items:
+                found.append(run(item))
+                update(len(found))
+            return found
+        waiting = iter(items)
+        under_way = deque(_pool().submit(run, item) for item in islice(waiting, threads))
+        try:
+            while under_way:
+                found.append(under_way.popleft().result())
+                under_way.extend(_pool().submit(run, item) for item in islice(waiting, 1))
+                update(len(found))
+        finally:
+            wait(under_way)
+    return found

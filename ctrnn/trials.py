@@ -9,9 +9,7 @@ order of the trials, so that they do not depend on which thread was quicker.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,10 +18,8 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.inputs import Input
 from ctrnn.problem import Problem
-from ctrnn.progress import track
-from ctrnn.threads import one_blas_thread
+from ctrnn.threads import side_by_side
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -159,17 +155,6 @@ class Trials(Sequence[Problem]):
 def each_trial(trials: Trials, run: Callable[[Problem], Result], label: str) -> list[Result]:
     """``run`` for every trial, side by side, in the order of the trials; the first error is raised."""
     return side_by_side(trials.problems, run, label)
-
-
-def side_by_side(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
-    """``run`` for every item on all cores, results in their order; the first error is raised."""
-    threads = min(len(items), os.cpu_count() or 1)
-    found: list[Result] = []
-    with one_blas_thread, track(len(items), label) as update, ThreadPoolExecutor(threads) as pool:
-        for result in pool.map(run, items):
-            found.append(result)
-            update(len(found))
-    return found
 
 
 def is_batch(r0: Any, t_span: Any, x: Any, objective: Any) -> bool:

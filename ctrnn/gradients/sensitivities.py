@@ -17,9 +17,9 @@ from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.solve import checked_times
-from ctrnn.threads import one_blas_thread
+from ctrnn.threads import one_blas_thread, side_by_side
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials, one_each, side_by_side
+from ctrnn.trials import Trials, one_each
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -23,8 +23,9 @@ from ctrnn.gradients.gradient import Gradient, compute, method_named
 from ctrnn.gradients.scales import parameter_scales, typical
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.auto import chosen
+from ctrnn.threads import side_by_side
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials, each_trial, side_by_side
+from ctrnn.trials import Trials, each_trial
 
 
 @dataclass(frozen=True, repr=False, eq=False)

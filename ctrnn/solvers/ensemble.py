@@ -8,10 +8,8 @@ what it gives does not depend on its company; nothing of Python runs between one
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -21,14 +19,13 @@ import numpy as np
 from ctrnn.errors import SolverError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.progress import track
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solve import checked_times
-from ctrnn.threads import one_blas_thread
+from ctrnn.threads import side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
 #: members that a thread takes at a time
-CHUNK = 64
+CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,13 +108,12 @@ def ensemble(
         return Integration(problem.bind(), problem.r0, course, settings, times, label="ensemble")
 
     began = time.perf_counter()
-    threads = max(1, min(os.cpu_count() or 1, B // CHUNK))
     idle: SimpleQueue[Integration] = SimpleQueue()
-    for _ in range(threads):
+    for _ in range(workers()):
         idle.put(made())
     order = (tableau.error_order or 2) - 1
 
-    def solve(first: int) -> int:
+    def solve(first: int) -> None:
         run = idle.get()
         end = min(first + CHUNK, B)
         kernel.solve_members(
@@ -135,11 +131,8 @@ def ensemble(
         )
         idle.put(run)
         run.bound.raise_pending()
-        return end
 
-    with one_blas_thread, track(B, "ensemble") as update, ThreadPoolExecutor(threads) as pool:
-        for done in pool.map(solve, range(0, B, CHUNK)):
-            update(done)
+    side_by_side(range(0, B, CHUNK), solve, "ensemble")
     failures = {
         int(b): _failure(made(), int(b), int(status[b]), counts[b], last[:, b], starts[b])
         for b in np.flatnonzero(status != stepper.DONE)

@@ -26,8 +26,9 @@ from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration
+from ctrnn.threads import side_by_side
 from ctrnn.trajectory import Stats, Trajectory
-from ctrnn.trials import Trials, one_each, side_by_side
+from ctrnn.trials import Trials, one_each
 
 
 @dataclass(frozen=True)
