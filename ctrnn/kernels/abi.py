@@ -54,6 +54,8 @@ N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
 #: the same way: a function that makes arrays is one of OWN.
 LEAN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
 OWN: dict[str, Any] = LEAN | {"_nrt": True}
+#: small functions that many call: handing over their arrays would take longer than what they do
+INLINE: dict[str, Any] = LEAN | {"forceinline": True}
 
 _i, _d = types.int64, types.float64
 SIGNATURES = {

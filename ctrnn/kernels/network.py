@@ -28,6 +28,7 @@ from ctrnn.kernels.abi import (
     DGEMM,
     EXTRA,
     G_STRIDE,
+    INLINE,
     JACOBIAN,
     LEAK,
     LEAN,
@@ -59,7 +60,7 @@ def scratch_size(n: int, A: int, B: int, inputs: int) -> int:
     return (n + inputs + 1) + B * n + n * (A * A + A * B + A) + (B + 1) * n
 
 
-@njit(**LEAN)
+@njit(**INLINE)
 def _sources(ctx, r_, x_, s):
     """s = [h(z); x; 1]"""
     n, nx = ctx[UNITS], ctx[INPUTS]
@@ -70,7 +71,7 @@ def _sources(ctx, r_, x_, s):
     s[n + nx] = 1.0
 
 
-@njit(**LEAN)
+@njit(**INLINE)
 def _preactivations(ctx, w_, s, u):
     """u = Ŵ s."""
     rows, width = ctx[PREACTS] * ctx[UNITS], ctx[WIDTH]
@@ -146,7 +147,7 @@ def jacobian(ctx_, t, r_, w_, x_, J_):
     _jacobian(ctx, r_, w_, x_, doubles(J_, (A, n, A, n)))
 
 
-@njit(**LEAN)
+@njit(**INLINE)
 def _vjp_one(ctx, r_, w_, x_, K, R):
     """One cotangent, K and R (A, n); nothing is allocated."""
     n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]

@@ -12,10 +12,10 @@ from typing import Any
 
 from numba import njit
 
-from ctrnn.kernels.abi import LEAN
+from ctrnn.kernels.abi import INLINE
 
 #: sums in any order, and a·b + c as one operation: what vector instructions need
-FAST: dict[str, Any] = LEAN | {"fastmath": {"reassoc", "contract"}}
+FAST: dict[str, Any] = INLINE | {"fastmath": {"reassoc", "contract"}}
 
 
 @njit(**FAST)
