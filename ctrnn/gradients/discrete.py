@@ -27,6 +27,8 @@ from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of
 from ctrnn.threads import share, workers
 from ctrnn.trajectory import Stats
 
+#: bytes of cotangents that are pulled back before their parameter part is taken, so that it finds them in the cache
+CACHE = 2**19
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 5e6
 
@@ -95,7 +97,13 @@ class DiscreteRun:
 
     def pull(self, record: Record, part: Part, rows: Array, G: Array) -> None:
         """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
-        self.accumulate(record, self.pull_rows(record, part, rows), G)
+        n, q = rows.shape
+        steps = max(1, CACHE // (8 * self.s * n * q))
+        for end in range(record.h.size, 0, -steps):
+            some = slice(max(0, end - steps), end)
+            piece = Record(*(values[some] for values in record))
+            its = part._replace(jumps=part.jumps[some], sources=part.sources[some])
+            self.accumulate(piece, self.pull_rows(piece, its, rows), G)
 
     def pull_rows(self, record: Record, part: Part, rows: Array) -> list[Pulled]:
         """The rows alone, and what ``accumulate`` needs of them; many rows are divided among threads."""

@@ -48,14 +48,15 @@ def reference(field: ctrnn.RateNetwork, r: np.ndarray, y: np.ndarray) -> np.ndar
 
 
 def rounds(calls: dict[str, Callable[[], Any]], count: int) -> dict[str, tuple[float, float]]:
-    """Least processor seconds and least seconds of each; they take turns, and the first turn does not count."""
+    """Least processor seconds and least seconds of each; they take turns of three calls, so that the caches are their own; the first turn does not count."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(count + 1):
         for name, call in calls.items():
-            processor, clock = time.process_time(), time.perf_counter()
-            call()
-            if turn:
-                taken[name].append((time.process_time() - processor, time.perf_counter() - clock))
+            for _ in range(3):
+                processor, clock = time.process_time(), time.perf_counter()
+                call()
+                if turn:
+                    taken[name].append((time.process_time() - processor, time.perf_counter() - clock))
     return {name: tuple(map(min, zip(*each, strict=True))) for name, each in taken.items()}  # type: ignore[misc]
 
 

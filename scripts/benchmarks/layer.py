@@ -1,0 +1,159 @@
+"""ctrnn.nn.CTRNN against the same network in torch: python scripts/benchmarks/layer.py [--seconds 3]
+
+A batch of B sequences of 200 inputs with 4 channels, n tanh units, float64; squared error to a target at each of the 200 times; one call of the layer and
+loss.backward(), with gradients to W, U and b.
+
+    rk4      dr/dt = −r + W tanh(r) + U x + b, a step of 0.05 for each input, against a loop over the steps in eager torch that takes the whole batch at once,
+             has U x + b taken out of the loop and each stage in three operations (tanh, addmm, sub)
+    euler    form "rate", one Euler step of dt = tau for each input, against torch.nn.RNN
+
+Before anything is timed both are checked to compute the same gradient to 1e-10. Rounds are interleaved; the least and the median time are given. torch runs on one thread (its
+fastest setting for products of this size: two spin against each other), ctrnn on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import ctrnn
+from ctrnn.plotting.style import BLUE, GREEN, ORANGE, frame, save, styled
+
+FIGURES = Path(__file__).resolve().parents[2] / "figures"
+T, INPUTS, DT = 200, 4, 0.05
+SIZES = (4, 16, 64, 256)
+BATCHES = (1, 16, 64)
+WANTED = {("rk4", 64, 16): 10.0}
+Program = Callable[[], list[torch.Tensor]]
+
+
+def eager_rk4(layer: ctrnn.nn.CTRNN, x: torch.Tensor) -> torch.Tensor:
+    """The states (T, B, n) of the layer, by torch alone."""
+    drive, WT = x.transpose(0, 1) @ layer.U.T + layer.b, layer.W.T
+    r, states = torch.zeros(x.shape[0], layer.hidden_size), []
+
+    def F(r: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(d, torch.tanh(r), WT) - r
+
+    for d in drive:
+        k1 = F(r, d)
+        k2 = F(torch.add(r, k1, alpha=DT / 2), d)
+        k3 = F(torch.add(r, k2, alpha=DT / 2), d)
+        k4 = F(torch.add(r, k3, alpha=DT), d)
+        r = torch.add(r, k1 + 2 * (k2 + k3) + k4, alpha=DT / 6)
+        states.append(r)
+    return torch.stack(states)
+
+
+def programs(case: str, n: int, B: int) -> dict[str, Program]:
+    """What gives dl/d(W, U, b), ours first."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(B, T, INPUTS, generator=generator), torch.randn(T, B, n, generator=generator)
+    if case == "rk4":
+        layer = ctrnn.nn.CTRNN(INPUTS, n, dt=DT, gain=1.2, seed=0)
+        weights = [layer.W, layer.U, layer.b]
+        other, name = lambda: eager_rk4(layer, x), "eager torch"
+        others = weights
+    else:
+        layer = ctrnn.nn.CTRNN(INPUTS, n, dt=DT, tau=DT, solver="euler", form="rate", seed=0)
+        weights, peer = [layer.W, layer.U, layer.b], torch.nn.RNN(INPUTS, n)
+        with torch.no_grad():
+            for mine, theirs in zip(weights, (peer.weight_hh_l0, peer.weight_ih_l0, peer.bias_ih_l0), strict=True):
+                theirs.copy_(mine)
+            peer.bias_hh_l0.zero_()
+        peer.bias_hh_l0.requires_grad_(False)
+        sequence = x.transpose(0, 1).contiguous()
+        other, name = lambda: peer(sequence)[0], "torch.nn.RNN"
+        others = [peer.weight_hh_l0, peer.weight_ih_l0, peer.bias_ih_l0]
+
+    def gradient(states: Callable[[], torch.Tensor], of: list[torch.nn.Parameter]) -> Program:
+        def run() -> list[torch.Tensor]:
+            for weight in of:
+                weight.grad = None
+            (0.5 * (states() - y).square().sum()).backward()
+            return [weight.grad for weight in of if weight.grad is not None]
+
+        return run
+
+    return {"ctrnn.nn.CTRNN": gradient(lambda: layer(x)[0].transpose(0, 1), weights), name: gradient(other, others)}
+
+
+def rounds(made: dict[str, Program], budget: float, least: int = 5) -> dict[str, list[float]]:
+    """Seconds of each call of each, in turn; a call before it, not timed, brings the caches back."""
+    taken: dict[str, list[float]] = {name: [] for name in made}
+    end = time.perf_counter() + budget
+    while len(taken[name := next(iter(made))]) < least or time.perf_counter() < end:
+        for name, run in made.items():
+            run()
+            began = time.perf_counter()
+            run()
+            taken[name].append(time.perf_counter() - began)
+    return taken
+
+
+@styled
+def draw(found: dict[tuple[str, int, int], dict[str, list[float]]], path: Path) -> None:
+    """Medians against n: ours drawn through, torch dashed, a colour for each B."""
+    figure, axes = frame(1, 2, height=3.2)
+    for ax, case, title in zip(
+        axes, ("rk4", "euler"), ("RK4, against eager torch", "Euler, against torch.nn.RNN"), strict=True
+    ):
+        for B, colour, marker in zip(BATCHES, (BLUE, ORANGE, GREEN), "os^", strict=True):
+            for k, line in enumerate(("-", "--")):
+                times = [1e3 * median(list(found[case, n, B].values())[k]) for n in SIZES]
+                label = f"B = {B}, {'ctrnn' if k == 0 else 'torch'}"
+                ax.loglog(SIZES, times, line, marker=marker, color=colour, label=label, markersize=4)
+        ax.set_title(title)
+        ax.set_xlabel("units n")
+        ax.set_xticks(SIZES, [str(n) for n in SIZES])
+        ax.minorticks_off()
+    axes[0].set_ylabel("forward and backward of 200 inputs / ms")
+    axes[0].legend(fontsize=6)
+    save(figure, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for the rounds of one size")
+    parser.add_argument("--figures", type=Path, default=FIGURES)
+    arguments = parser.parse_args()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    console, found = Console(width=120), {}
+    table = Table(title=f"Forward and backward of {T} inputs, {os.cpu_count()} cores, interleaved")
+    for column in ("case", "n, B", "program", "least ms", "median ms", "ratio of least", "of medians", "wanted"):
+        table.add_column(column, justify="left" if column in ("case", "n, B", "program") else "right")
+    for case in ("rk4", "euler"):
+        for n in SIZES:
+            for B in BATCHES:
+                made = programs(case, n, B)
+                mine, theirs = (run() for run in made.values())
+                for a, b in zip(mine, theirs, strict=True):
+                    if not torch.allclose(a, b, rtol=0, atol=1e-10 * float(b.norm())):
+                        raise SystemExit(f"{case} {n}, {B}: the gradients differ")
+                taken = found[case, n, B] = rounds(made, arguments.seconds)
+                ours = next(iter(taken.values()))
+                for k, (name, each) in enumerate(taken.items()):
+                    ratios = [f"{min(each) / min(ours):.1f}", f"{median(each) / median(ours):.1f}"] if k else ["", ""]
+                    wanted = WANTED.get((case, n, B)) if k else None
+                    met = median(each) / median(ours) >= (wanted or 0.0)
+                    aim = f"{wanted:g} {'met' if met else 'MISSED'}" if wanted else ""
+                    where = (case, f"{n}, {B}") if not k else ("", "")
+                    row = *where, name, f"{1e3 * min(each):.2f}", f"{1e3 * median(each):.2f}", *ratios, aim
+                    table.add_row(*row)
+                    console.print(" ".join(row), style="dim")
+                table.add_section()
+    console.print(table)
+    draw(found, arguments.figures / "layer-speed.png")
+
+
+if __name__ == "__main__":
+    main()
