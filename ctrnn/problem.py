@@ -69,8 +69,8 @@ class Problem:
     x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
         then run with x = 0, equations that name inputs raise UsageError
     objective : ctrnn.Objective or ctrnn.EventObjective, or None where only the solution is wanted
-    events : ctrnn.Event objects: what happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint" and
-        "rtrl" take them, by our own solvers; everything else refuses a problem with events
+    events : ctrnn.Event objects: what happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint",
+        "rtrl" and "central-difference" take them, by our own solvers, with their certificates; everything else refuses a problem with events
 
     r0 of shape (B, n), or lists of B states, t_spans, inputs or objectives, make a batch: Problem(...) is then the ctrnn.Trials of the same
     arguments, which simulate, gradient, fit and the others take as they take a problem.
@@ -314,7 +314,7 @@ class Settings:
                 raise UsageError(
                     name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components"
                 )
-            both.append(np.broadcast_to(value, (n,)).copy())
+            both.append(np.full(n, value) if value.ndim == 0 else value.copy())
         rtol, atol = both
         if ((rtol == 0) & (atol == 0)).any():
             k = int(np.argmax((rtol == 0) & (atol == 0)))

@@ -80,14 +80,23 @@ def staggered_for(
     bound: Bound, tableau: Tableau, z: Array | None = None, rtol: Any = 0.0, atol: Any = 0.0, slot: int = JACOBIAN
 ) -> Staggered:
     """Sensitivities to go behind the state of an implicit method, from z (n, q) with tolerances that broadcast to it; none without z."""
-    n = 0 if z is None else bound.n
-    z = np.zeros((0, 0)) if z is None else np.array(z)
-    groups, columns = (bound.kernel.groups, bound.kernel.columns) if n else (0, 0)
+    if z is None:
+        return _no_sensitivities(tableau.s)
+    return _staggered(np.array(z), tableau.s, bound.kernel.groups, bound.kernel.columns, rtol, atol, slot)
+
+
+@cache
+def _no_sensitivities(s: int) -> Staggered:
+    return _staggered(np.zeros((0, 0)), s, 0, 0, 0.0, 0.0, JACOBIAN)
+
+
+def _staggered(z: Array, s: int, groups: int, columns: int, rtol: Any, atol: Any, slot: int) -> Staggered:
+    n = len(z)
     return Staggered(
         z,
         np.empty_like(z),
         np.empty_like(z),
-        np.empty((tableau.s, *z.shape)),
+        np.empty((s, *z.shape)),
         np.broadcast_to(rtol, z.shape).copy(),
         np.broadcast_to(atol, z.shape).copy(),
         np.empty((groups, n, columns)),
