@@ -405,3 +405,37 @@ def test_bad_arguments_of_equilibrium_gradient_are_named():
             equilibrium_gradient(field, point, np.ones(4))
     with pytest.raises(UnknownNameError, match="flow, richardson"):
         equilibrium_gradient(field, eq, np.ones(4), "qr")
+
+
+def test_a_fold_is_singular_though_the_condition_of_one_state_is_1():
+    """r' = c + r² at c = 0: Newton ends at |r| ~ 1e-30, J = 2r is as small, and dr*/dc has no value. Beside the fold it is −1/2r, to 1e-9."""
+    for start in (-1.0, 1.0, -1e-9):
+        eq = find_equilibrium(one_dimensional("r**2 + c", c=0.0), [start])
+        for inverse in ("flow", "lu", "newton-schulz", "gmres"):
+            with pytest.raises((SingularJacobianError, NotHurwitzError)):
+                equilibrium_gradient(one_dimensional("r**2 + c", c=0.0), eq, [1.0], inverse)
+    with pytest.raises(SingularJacobianError):
+        equilibrium_gradient(one_dimensional("r**2 + c", c=0.0), [-1e-12], [1.0], "lu")
+    field = one_dimensional("r**2 + c", c=-1e-8)
+    g = equilibrium_gradient(field, find_equilibrium(field, [-1.0]), [1.0])
+    np.testing.assert_allclose(g.vector, [0.5e4], rtol=1e-9)  # r* = −√−c
+    kink = RateNetwork(3, activation="relu", gain=0.5, seed=0)  # every unit exactly at its kink
+    assert np.isfinite(equilibrium_gradient(kink, np.zeros(3), np.ones(3)).vector).all()
+
+
+@pytest.mark.parametrize("equation", ["-r**3 + 0*c", "-r**5 + 0*c"])
+def test_a_relaxation_that_only_creeps_to_rest_ends(equation):
+    """As 1/√t it would take 10²⁴ time constants to 1e-12."""
+    with pytest.raises(ConvergenceError, match="relaxation"):
+        find_equilibrium(one_dimensional(equation, c=1.0), [1.0], method="relaxation")
+
+
+def test_an_error_in_a_callable_field_is_raised_from_the_compiled_iteration():
+    class Broken(Reference):
+        def __call__(self, t, r, x=None):
+            if np.abs(r).max() > 0:
+                raise RuntimeError("the user's own")
+            return super().__call__(t, r, x)
+
+    with pytest.raises(RuntimeError, match="the user's own"):
+        find_equilibrium(Broken(np.zeros((2, 2)), np.ones(2)), np.zeros(2), method="anderson")

@@ -127,6 +127,12 @@ def test_a_product_that_is_not_hurwitz_is_refused_or_seen_to_diverge():
         right_divide(a, lambda V: -1.25 * V, Flow(step=2.0))
 
 
+def _second(V, calls):
+    """−V + a shift, and NaN the second time."""
+    calls.append(1)
+    return np.roll(V, 1) - 2.0 * V if len(calls) < 2 else V * math.nan
+
+
 def test_a_product_that_changes_or_fails_mid_run_is_named():
     from ctrnn.errors import NotFiniteError
 
@@ -148,8 +154,10 @@ def test_a_product_that_changes_or_fails_mid_run_is_named():
         right_divide(np.ones(3), turning, Flow(step=0.1))
     with pytest.raises(UsageError, match="product of shape"):
         right_divide(np.ones(3), lambda V: V[:2], "gmres")
-    with pytest.raises(UsageError, match="NaN"):
-        right_divide(np.ones(3), lambda V: V * math.nan, "flow")
+    for method in ("flow", "richardson", "chebyshev", "neumann", "gmres", "lu"):
+        calls.clear()
+        with pytest.raises(NotFiniteError, match=r"NaN or infinite in call \d, at a finite V"):
+            right_divide([1.0, 2.0, 4.0], lambda V: _second(V, calls), method)
     with pytest.raises(UsageError, match="VAᵀ"):
         right_divide(np.ones(3), lambda V: -V, "gradient-flow")
     with pytest.raises(UsageError, match="size is unknown"):
@@ -209,3 +217,39 @@ def test_bad_methods_are_named():
     ):
         with pytest.raises(UsageError):
             bad()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+@pytest.mark.parametrize("method", ["flow", "gradient-flow", "newton-schulz", "chebyshev", "gmres", "lu"])
+def test_numbers_whose_norms_over_or_underflow_are_refused_by_name(method, size):
+    """A row of 1e-200 has the norm 0 in float64: it must not come back as 0, converged."""
+    A = np.array([[-2.0, 1.0], [0.0, -1.0]])
+    for a, matrix, name in (([size, 0.0], A, "a"), ([[1.0, 1.0], [0.0, size]], A, "a"), ([1.0, 1.0], size * A, "A")):
+        with pytest.raises(UsageError, match=f"^{name}: got 'a largest entry"):
+            right_divide(a, matrix, method)
+    assert right_divide([0.0, 0.0], A, method).error_bound == 0.0
+
+
+def test_arguments_of_the_wrong_kind_are_named():
+    import scipy.sparse as sparse
+
+    A = np.array([[-2.0, 1.0], [0.0, -1.0]])
+    for arguments, name in (
+        ({"tol": "x"}, "tol"),
+        ({"max_iterations": 1.5}, "max_iterations"),
+        ({"max_iterations": True}, "max_iterations"),
+    ):
+        with pytest.raises(UsageError, match=name):
+            right_divide([1.0, 1.0], A, **arguments)
+    for interval in (("a", "b"), (-3, -2, -1), -1.0):
+        with pytest.raises(UsageError, match="interval"):
+            Chebyshev(interval)
+    with pytest.raises(UsageError, match="real numbers"):
+        right_divide([1.0, 1.0], sparse.csr_matrix(1j * A))
+
+
+@pytest.mark.parametrize("smallest", [1e-9, 1e-12, 1e-14])
+def test_the_gradient_flow_of_a_near_singular_matrix_tells_its_iterations(smallest):
+    """Its own step must not be refused as one of the user's."""
+    with pytest.raises(ConvergenceError, match="would need about"):
+        right_divide(np.ones(3), np.diag([-1.0, -1.0, -smallest]), "gradient-flow")

@@ -176,3 +176,29 @@ def test_bad_arguments_are_named():
         RestLayer("network")
     with pytest.raises(UsageError, match="x"):
         equilibrium(FIELDS["equations"]())
+
+
+def test_an_empty_batch_has_an_empty_answer_and_no_gradient():
+    layer = RestLayer(RateNetwork(5, inputs=2, gain=0.5, seed=0))
+    r = layer(torch.ones(0, 2, dtype=torch.float64))
+    r.sum().backward()
+    assert r.shape == (0, 5) and not layer.W.grad.any()
+    assert layer.contraction_penalty(r, torch.ones(0, 2)) == 0.0
+    with pytest.raises(UsageError, match="no states"):
+        layer.abscissa(r)
+
+
+def test_the_abscissa_is_taken_at_the_inputs_that_led_there():
+    """In the rate form, −r + φ(Wr + Ux + b), J depends on x: without it another number would come back."""
+    field = RateNetwork(6, inputs=2, form="rate", gain=0.9, seed=0)
+    layer, x = RestLayer(field), 2.0 * torch.ones(3, 2, dtype=torch.float64)
+    r = layer(x)
+    exact = max(np.linalg.eigvals(field.jacobian(0.0, one.detach().numpy(), [2.0, 2.0])).real.max() for one in r)
+    assert layer.abscissa(r) == pytest.approx(exact, rel=1e-12) == layer.abscissa(r, x) == layer.abscissa(r, x[0])
+    assert layer.abscissa(r, 0 * x) != pytest.approx(exact, rel=1e-2)
+    assert layer.abscissa(layer()) == layer.abscissa(layer(), [0.0, 0.0])  # no input is 0
+    layer(x)
+    with pytest.raises(UsageError, match="that led to r"):
+        layer.abscissa(r[:2])
+    with pytest.raises(UsageError, match="that led to r"):
+        RestLayer(field).abscissa(r)

@@ -15,12 +15,21 @@ from ctrnn.learning.rest_tasks import digits, erased, memories, train_at_rest
 pytest.importorskip("sklearn")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Batches this small gain nothing from a second thread, which spins against everything else on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def images():
     return digits(most=700)
 
 
-def classifier(images, inverse, n=48, epochs=6, **options):
+def classifier(images, inverse, n=48, epochs=6, batch=64, **options):
     torch.manual_seed(0)
     layer = RestLayer(RateNetwork(n, inputs=64, gain=0.5, seed=0), inverse=inverse)
     readout = nn.Linear(n, 10, dtype=torch.float64)
@@ -36,7 +45,7 @@ def classifier(images, inverse, n=48, epochs=6, **options):
         nn.functional.cross_entropy,
         accuracy,
         epochs=epochs,
-        batch=64,
+        batch=batch,
         learning_rate=1e-2,
         **options,
     )
@@ -50,6 +59,13 @@ def test_digits_are_told_by_where_the_network_settles_and_flow_and_lu_learn_alik
     np.testing.assert_array_equal(flow.score, lu.score)
     assert (flow.abscissa < 0).all() and (flow.factor < 1).all()
     assert "accuracy" not in str(flow) and "6 epochs" in str(flow)
+
+
+def test_all_1797_digits_by_200_units_above_95_percent():
+    """Of the 450 held back; 95.6 to 96.9 % by the seed (three tried)."""
+    curves = classifier(digits(), "flow", n=200, epochs=4, batch=128)
+    assert curves.score[-1] > 0.95 > 0.2 > curves.score[0]
+    assert (curves.abscissa < 0).all() and (curves.factor < 0.9).all()
 
 
 def test_the_penalty_keeps_the_network_further_from_losing_its_stability(images):

@@ -1,9 +1,10 @@
-"""One phase: r and V relax together; the gradient's error decays at the spectral abscissa of J (5 %), and its limit is the gradient (1e-9)."""
+"""One phase: r and V relax together, each mode at its eigenvalue of J (1e-7); the limit is the gradient (1e-9)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from ctrnn import Equations, RateNetwork, equilibrium_gradient
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
@@ -20,9 +21,46 @@ def network(seed, symmetric, n=10):
     return field, r, rng.normal(size=n)
 
 
-# leading eigenvalues that are real and alone: of a complex pair the error also swings, of two close ones the slower takes long to show
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_every_mode_of_v_decays_at_its_eigenvalue_to_1e_7(seed, symmetric):
+    """r at rest: J v = λ v gives d(δV v)/dt = λ δV v exactly, for every network and every λ, complex or not."""
+    field, r, y = network(seed, symmetric)
+    exact = equilibrium_gradient(field, r, r - y, "lu").V
+    λ, v = np.linalg.eig(field.jacobian(0.0, r))
+    run = one_phase(field, r, lambda r: r - y, 4.0, rtol=1e-12, atol=1e-14)
+    modes = (run.V - exact) @ v
+    growth = np.log(np.abs(modes[-1] / modes[0])) / run.t[-1]
+    weight = np.abs(modes[0]) / np.abs(modes[0]).max()
+    clear = weight > 1e-4  # rounding of what hardly moves
+    assert clear.sum() >= 7
+    np.testing.assert_allclose(growth[clear], λ.real[clear], rtol=1e-7)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+def test_near_rest_both_obey_the_joint_linear_system_with_its_secular_term(seed, symmetric):
+    """(δr, δV)' = M (δr, δV), M = [J 0; C Jᵀ], C = diag((V*W) tanh″(r)) − 1: its exponential, to 1e-5 for a start 1e-6 from rest."""
+    field, r, y = network(seed, symmetric)
+    V = equilibrium_gradient(field, r, r - y, "lu").V
+    J, s = field.jacobian(0.0, r), np.tanh(r)
+    C = np.diag((V @ field.parameters["W"]) * -2.0 * s * (1.0 - s * s)) - np.eye(10)
+    M = np.block([[J, np.zeros((10, 10))], [C, J.T]])
+    assert np.linalg.eigvals(M).real.max() == pytest.approx(np.linalg.eigvals(J).real.max(), rel=1e-5)
+    start = 1e-6 * np.random.default_rng(seed).normal(size=20)
+    run = one_phase(field, r + start[:10], lambda r: r - y, 6.0, V0=V + start[10:], rtol=1e-13, atol=1e-17, points=7)
+    for t, found in zip(run.t, np.hstack([run.r - r, run.V - V]), strict=True):
+        predicted = scipy.linalg.expm(M * t) @ start
+        assert np.linalg.norm(found - predicted) < 1e-5 * np.linalg.norm(predicted) + 1e-13
+    # without C the prediction misses: r drives V
+    alone = scipy.linalg.expm(J.T * run.t[-1]) @ start[10:]
+    assert np.linalg.norm(run.V[-1] - V - alone) > 1e-2 * np.linalg.norm(alone)
+
+
+# a leading eigenvalue that is real and a fifth ahead of the next: of a complex pair the error also swings, and of two close ones 22 time constants, in
+# which the error falls to rounding, are too short to tell the slower. (Of 50 networks as they come 44 are within 5 %, the worst 20 % off.)
 @pytest.mark.parametrize("seed, symmetric", [(3, True), (3, False), (6, False), (7, False), (9, False)])
-def test_the_error_decays_at_the_spectral_abscissa(seed, symmetric):
+def test_the_slope_of_the_error_is_the_spectral_abscissa_to_5_percent(seed, symmetric):
     field, r, y = network(seed, symmetric)
     exact = equilibrium_gradient(field, r, r - y, "lu").vector
     λ = np.linalg.eigvals(field.jacobian(0.0, r))
@@ -71,6 +109,7 @@ def test_bad_arguments_are_named():
         ({"dl_dr": lambda r: r[:2]}, "dl_dr"),
         ({"duration": 0.0}, "duration"),
         ({"duration": np.inf}, "duration"),
+        ({"duration": "long"}, "duration"),
         ({"points": 1}, "points"),
         ({"V0": np.zeros(3)}, "V0"),
     ):

@@ -39,7 +39,7 @@ import numpy as np
 from ctrnn.analysis import rest_search as search
 from ctrnn.analysis.rest_search import Point, Run
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
-from ctrnn.fields.base import Field
+from ctrnn.fields.base import Field, checked_array
 from ctrnn.gradients.rest_rows import outer_spectrum
 from ctrnn.problem import state_of
 
@@ -161,7 +161,7 @@ def find_equilibrium(
     """
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
-    if not tol > 0:
+    if not float(checked_array("tol", tol, ())) > 0:
         raise UsageError("tol", given=tol, allowed="a positive number")
     r0 = state_of(field, r0)
     if callable(x):

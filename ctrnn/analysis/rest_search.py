@@ -16,20 +16,22 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from ctrnn.callbacks import Pending
 from ctrnn.fields.base import Field
 from ctrnn.gradients.equilibrium import rest_scale
-from ctrnn.gradients.rest_rows import estimate
-from ctrnn.threads import one_blas_thread
+from ctrnn.gradients.rest_rows import norm_from_below
 
 REST_SPEED = 1e-6  # the speed, over that at r0, at which the relaxation counts as come to rest
 NEWTON_STEPS = 100
 ANDERSON_STEPS = 2000
-MEMORY = 8  # points that Anderson's iteration combines
+STRETCHES = 11  # of the relaxation, from ten time constants on: 20,000 in all
 #: up to so many states ‖J‖ is that of the matrix
 SMALL = 32
 
@@ -48,6 +50,26 @@ class Point:
             return np.full(r.shape, np.nan)
         return self.field(self.t, r, self.x)
 
+    @cached_property
+    def compiled(self) -> tuple[Any, np.ndarray, Callable[[], None], Any]:
+        """The field as compiled loops take it, x for them, what raises an error of a callback afterwards, and what must be kept till then."""
+        if isinstance(self.field, Field):
+            _, bound, _, x = self.field._at_point(self.t, np.zeros(self.field.n), self.x)
+            return bound.system, x, bound.raise_pending, bound
+        from ctrnn.kernels import abi
+
+        # anything else that can be called as a field is
+        pending, n = Pending(), self.field.n
+
+        def rate(ctx: int, t: float, r: int, w: int, x: int, out: int) -> None:
+            abi.view(out, n)[:] = self.F(abi.view(r, n).copy())
+
+        function = abi.callback(abi.F, pending.guard(rate, lambda *a: abi.view(a[5], n)))
+        table = np.array([abi.address_of(function), 0, 0, 0, 0])
+        ctx = np.zeros(abi.EXTRA, dtype=np.int64)
+        system = abi.System(table, ctx, np.zeros(1), np.zeros(0, dtype=np.int64), np.zeros(0))
+        return system, np.zeros(1), pending.raise_pending, function
+
     def J(self, r: np.ndarray) -> np.ndarray:
         return self.field.jacobian(self.t, r, self.x)
 
@@ -56,7 +78,7 @@ class Point:
         if r.size <= SMALL or not hasattr(self.field, "vjp"):
             return float(np.linalg.norm(self.J(r), 2))
         row = np.random.default_rng(0).normal(size=r.size)
-        return estimate(lambda V: self.field.vjp(self.t, r, V, self.x), row[None]).norm()
+        return norm_from_below(lambda V: self.field.vjp(self.t, r, V, self.x), row)
 
     def time(self, r: np.ndarray) -> float:
         """1/‖J‖, the fastest time constant; 1 where J is zero."""
@@ -166,11 +188,14 @@ def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
 
 
 def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
-    """The flow itself, with tight tolerances, in stretches that double, for as long as the speed halves within three of them."""
+    """The flow itself, with tight tolerances, in stretches that double, for as long as the speed halves within three of them, `STRETCHES` at most.
+
+    Where it slows down as a power of the time (at a Hopf point as 1/√t) it would never be at rest.
+    """
     from scipy.integrate import solve_ivp
 
     duration, speeds, F, stretches = 10.0 * point.time(r), [np.inf], point.F(r), 0
-    while not rests(point, r, F, tol) and np.isfinite(F).all():
+    while stretches < STRETCHES and not rests(point, r, F, tol) and np.isfinite(F).all():
         speeds.append(float(np.linalg.norm(F)))
         if len(speeds) > 4 and speeds[-1] > 0.5 * speeds[-4]:
             break
@@ -194,44 +219,16 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
 
 
 def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
-    """Anderson's iteration on r ↦ r + h F(r), down to tol; h halves where it loses its way."""
+    """Anderson's iteration on r ↦ r + h F(r), down to tol, compiled (ctrnn.kernels.rest); h halves where it loses its way."""
+    from ctrnn.kernels import rest
+
     tau = getattr(point.field, "tau", None)  # with h = τ a network's own decay is done in one step
-    h = point.time(r) if tau is None else np.broadcast_to(tau, r.shape)
-    with one_blas_thread:
-        F = point.F(r)
-        size = float(np.linalg.norm(F))
-        best, best_r, best_F, fast = size, r, F, False
-        R: list[np.ndarray] = []
-        G: list[np.ndarray] = []
-        steps = since = 0
-        while (
-            steps < ANDERSON_STEPS
-            and since < 40
-            and not (np.abs(h * F) <= tol * max(1.0, float(np.abs(r).max()))).all()
-        ):
-            R, G = [*R[1 - MEMORY :], r], [*G[1 - MEMORY :], h * F]
-            # a step that halves ‖F‖ by itself is better left alone: cheaper, and as good
-            r, steps = r + G[-1] if fast else _mixed(R, G), steps + 1
-            before, F = size, point.F(r)
-            size = float(np.linalg.norm(F))
-            fast = size < 0.5 * before
-            if not size <= 100.0 * best:  # lost, or NaN
-                r, F, R, G, h, size = best_r, best_F, [], [], h / 2, best
-                continue
-            since = 0 if size < 0.99 * best else since + 1
-            if size < best:
-                best, best_r, best_F = size, r, F
-    return Run(best_r, best_F, point, steps, rests(point, best_r, best_F, tol))
-
-
-def _mixed(R: list[np.ndarray], G: list[np.ndarray]) -> np.ndarray:
-    """The combination of the last points r_k + g_k whose changes g_k cancel best."""
-    if len(R) == 1:
-        return R[0] + G[0]
-    g, D = np.array(G), np.diff(G, axis=0)
-    # the normal equations: what their condition costs in digits of γ costs none in those of the point
-    γ = np.linalg.lstsq(D @ D.T, D @ g[-1], rcond=1e-14)[0]
-    return np.asarray(R[-1] + g[-1] - γ @ (np.diff(R, axis=0) + D))
+    h = np.array(np.broadcast_to(point.time(r) if tau is None else tau, r.shape), dtype=float)
+    system, x, raise_pending, _ = point.compiled
+    r, F = np.array(r, dtype=float), np.empty(r.size)
+    steps = rest.anderson(system, point.t, x, h, tol, ANDERSON_STEPS, r, F)
+    raise_pending()
+    return Run(r, F, point, steps, rests(point, r, F, tol))
 
 
 def pseudo_transient(point: Point, r: np.ndarray, tol: float) -> Run:

@@ -24,9 +24,9 @@ import numpy as np
 
 from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.rest_rows import LU_HINT, Rows, estimate, parameter_row, solve_rows
-from ctrnn.inverse import GMRES, METHODS, Inverse, right_divide
-from ctrnn.threads import one_blas_thread
+from ctrnn.gradients.rest_rows import LU_HINT, norm_from_below, parameter_row, solve_rows
+from ctrnn.inverse import METHODS, Inverse, right_divide
+from ctrnn.inverse.result import EPS
 
 __all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
 
@@ -43,15 +43,14 @@ class EquilibriumGradient:
 
     ``vector``: (m,), or (q, m) for q rows of dl/dr. ``parameters``: the same as named arrays, with
     a leading axis q for rows. ``V``: the rows V* = a J⁻¹, (n,) or (q, n). ``residual``:
-    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, an `ctrnn.inverse.Inverse`, or matrix-free
-    an `ctrnn.gradients.rest_rows.Rows`.
+    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, a `ctrnn.inverse.Inverse`.
     """
 
     vector: Array
     parameters: dict[str, Array]
     V: Array
     residual: float
-    inverse: Inverse | Rows
+    inverse: Inverse
 
     def __str__(self) -> str:
         lines = [f"gradient at rest, by {self.inverse}"]
@@ -160,19 +159,17 @@ class _At:
     r: Array
     x: Any
 
-    def by_products(self, a: Array, inverse: Any, tol: float) -> Inverse | Rows:
+    def by_products(self, a: Array, inverse: Any, tol: float) -> Inverse:
         tau = getattr(self.field, "tau", None)  # a network's time constants: its leak alone makes J as large as 1/τ
-        with one_blas_thread:
-            if np.any(a):
-                F = self.field(self.t, self.r, self.x)
-                size = max(1.0, float(np.abs(self.r).max()))
-                norm = estimate(self.product, np.atleast_2d(a), 4).norm() if tau is None else 1.0 / np.asarray(tau)
-                self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * norm * size).all()))
-            if inverse == "flow":
-                return solve_rows(self.product, a, tol, tau)
-            # begun anew often enough that its basis stays small beside J
-            method = GMRES(restart=max(20, self.field.n // 10)) if inverse == "gmres" else inverse
-            return right_divide(a, self.product, method, tol=tol)
+        if a.any():
+            F = self.field(self.t, self.r, self.x)
+            row = np.atleast_2d(a)[int(np.flatnonzero(np.atleast_2d(a).any(axis=1))[0])]
+            norm = norm_from_below(self.product, row) if tau is None else 1.0 / np.asarray(tau)
+            rests = bool((np.abs(F) <= REST_TOLERANCE * norm * max(1.0, float(np.abs(self.r).max()))).all())
+            self.refuse_motion(F, rests)
+        if inverse == "flow":
+            return solve_rows(self.field, self.t, self.r, a, self.x, tol)
+        return right_divide(a, self.product, inverse, tol=tol)
 
     def product(self, V: Array) -> Array:
         return self.field.vjp(self.t, self.r, V, self.x)
@@ -181,7 +178,24 @@ class _At:
         F, J = self.field(self.t, self.r, self.x), self.field.jacobian(self.t, self.r, self.x)
         # written so that a NaN in F or J is refused too
         self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * rest_scale(J, self.r)).all()))
+        if self.field.n <= LARGE:
+            self.refuse_fold(F, J)
         return right_divide(a, J, inverse, tol=tol)
+
+    def refuse_fold(self, F: Array, J: Array) -> None:
+        """Where J changes by its smallest singular value within the error of r itself, it is singular as far as can be told.
+
+        At a fold (a saddle-node) J is never found exactly singular, and of one state the condition of J is always 1.
+        """
+        U, σ, Vt = np.linalg.svd(J)
+        if not σ[-1] > 0:
+            return  # the division says so
+        flattest = Vt[-1]
+        error = 4.0 * EPS * max(1.0, float(np.abs(self.r).max())) + abs(float(U[:, -1] @ F)) / σ[-1]
+        beside = [self.field.jacobian(self.t, self.r + s * error * flattest, self.x) for s in (-1.0, 1.0)]
+        change = min(float(np.linalg.norm((one - J) @ flattest)) for one in beside)  # of a kink at r one side is smooth
+        if change > 0.5 * σ[-1]:
+            raise SingularJacobianError(max(float(σ[0]), change) / float(σ[-1]), "J", "")
 
     def refuse_motion(self, F: Array, rests: bool) -> None:
         if not rests:

@@ -117,6 +117,6 @@ def settle(
 def _check(field: Field, r0: Array, dl_dr: Any, beta: float) -> None:
     if not callable(dl_dr):
         raise UsageError("dl_dr", given=dl_dr, allowed="a function of r, (n,) to (n,)")
-    if not (np.isfinite(beta) and beta != 0):
+    if not float(checked_array("beta", beta, ())):
         raise UsageError("beta", given=beta, allowed="a finite number other than 0")
     checked_array("dl_dr(r0)", dl_dr(r0), (field.n,))

@@ -2,12 +2,10 @@ r"""Rows at rest without the matrix: V* = a J⁻¹ from products V ↦ V J alone
 
     dV/dt = V J − a        V ← V + h (V J − a)        needs all Re λ(J) < 0
 
-The step is a network's time constants where they make the residual fall, h = τ: then the leak's part of V J is done in one step. Otherwise a few
-products from a give an orthonormal Krylov basis Q (Arnoldi), Q J Qᵀ = H, and the eigenvalues θ of the small H (Ritz values), which find the outer
-eigenvalues of J first; h minimises max |1 + hθ|. The residual is the step itself, so an iteration is one product. Where it grows all the same,
-ARPACK (implicitly restarted Arnoldi) gives the rightmost eigenvalue, from products again: it says whether the point is unstable, singular or only
-stiff. All other methods, and the flow where J is at hand, are in ctrnn.inverse; this is the short way for large n, with some 4 times fewer products
-than the certificate there takes.
+The step that is tried first is a network's time constants, h = τ, in compiled code (ctrnn.kernels.rest): the leak's part of V J is then done in one
+step, and the residual is the step itself, so that an iteration is one product. Its contraction is observed, and with it ‖J⁻¹‖. Where the residual hardly
+falls, or there is no τ, ctrnn.inverse finds the step from the spectrum that some 40 products show. Where that fails, ARPACK (implicitly restarted
+Arnoldi) gives the rightmost eigenvalue, from products again: it says whether the point is unstable, singular or only stiff.
 
 Sources: Almeida (1987), Pineda (1987); Saad, *Numerical Methods for Large Eigenvalue Problems* (2011), chapters 6 and 7.
 """
@@ -16,204 +14,92 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ctrnn.errors import ConvergenceError, NotHurwitzError, SingularJacobianError
 from ctrnn.fields.base import Array, Field
-from ctrnn.inverse import best_step
+from ctrnn.inverse import Condition, Inverse, right_divide
+from ctrnn.inverse.result import observed_inverse_norm, worst_history
 
-__all__ = ["Krylov", "Rows", "estimate", "parameter_row", "solve_rows"]
+__all__ = ["norm_from_below", "outer_spectrum", "parameter_row", "solve_rows"]
 
 Product = Callable[[Array], Array]
-EPS = float(np.finfo(np.float64).eps)
-#: products that the estimate of the spectrum takes
-RITZ = 12
-MOST = 20_000
+MOST = 1000  # iterations with h = τ, each of which must shrink the residual by a twentieth
+POWER = 6  # products for ‖J‖
 LU_HINT = 'inverse="lu", which needs no stability; no trajectory settles at this point, though, unless it starts there'
 
 
-@dataclass(frozen=True)
-class Rows:
-    """V ≈ a J⁻¹ by products, with its evidence.
-
-    ``value`` as a, (n,) or (q, n); ``residual`` (K,): ‖VJ − a‖₂/‖a‖₂ of the worst row, before and after each iteration; ``products``: rows
-    multiplied by J; ``step``: h, or the largest of them; ``norm``: what ‖J‖₂ is at least; ``condition``: what that of J is at least, from
-    ‖V‖‖J‖/‖a‖.
-    """
-
-    value: Array
-    residual: Array
-    products: int
-    step: float
-    norm: float
-    condition: float
-
-    @property
-    def iterations(self) -> int:
-        return self.residual.size - 1
-
-    @property
-    def contraction(self) -> float:
-        """By what the residual shrank in an iteration, over the later half of them: max |1 + hλ| in the long run."""
-        k = self.iterations // 2
-        if self.iterations < 2 or self.residual[-1] == 0.0:
-            return 0.0
-        return float((self.residual[-1] / self.residual[k]) ** (1.0 / (self.iterations - k)))
-
-    def __str__(self) -> str:
-        return (
-            f"flow, matrix-free: converged after {self.iterations} iterations ({self.products} products), residual {self.residual[-1]:.3g}; "
-            f"step {self.step:.4g}, contraction {self.contraction:.4g}, condition at least {self.condition:.3g}"
-        )
-
-
-class Krylov:
-    """An orthonormal basis Q (k, n) of a, aP, aP², … and H = Q P Qᵀ, grown a product at a time (Arnoldi, orthogonalised twice).
-
-    >>> A = np.diag([-1.0, -2.0, -3.0])
-    >>> space = Krylov(lambda V: V @ A, np.ones(3))
-    >>> while space.grow() and len(space.H) < 3:
-    ...     pass
-    >>> np.sort(space.ritz().real).round(12)
-    array([-3., -2., -1.])
-    """
-
-    def __init__(self, product: Product, a: Array) -> None:
-        self.product = product
-        self.size = float(np.linalg.norm(a))
-        self.Q = np.empty((min(RITZ, a.size) + 1, a.size))
-        self.Q[0] = a / self.size
-        self.H = np.zeros((0, 0))
-        self.next = 1.0  # ‖what the last product adds to the basis‖
-
-    def grow(self) -> bool:
-        """One more product; False where the space is closed: J maps it into itself."""
-        k = len(self.H)
-        if self.next <= 0.0 or k >= len(self.Q) - 1:
-            return False
-        w = self.product(self.Q[k])
-        size = float(np.linalg.norm(w))
-        Q = self.Q[: k + 1]
-        h = Q @ w
-        w = w - h @ Q
-        again = Q @ w
-        w = w - again @ Q
-        H = np.zeros((k + 1, k + 1))
-        H[:k, :k] = self.H
-        if k:
-            H[k - 1, k] = self.next  # row k−1 of Q, times J, reaches into the new direction
-        H[k, :] = h + again
-        self.H, self.next = H, float(np.linalg.norm(w))
-        if self.next <= k * 4 * EPS * size:
-            self.next = 0.0
-            return False
-        self.Q[k + 1] = w / self.next
-        return True
-
-    def ritz(self) -> Array:
-        return np.linalg.eigvals(self.H)
-
-    def norm(self) -> float:
-        """A lower bound of ‖J‖₂, the exact one in the space."""
-        return float(np.linalg.norm(np.column_stack([self.H, self._last()]), 2))
-
-    def _last(self) -> Array:
-        last = np.zeros(len(self.H))
-        last[-1] = self.next
-        return last
-
-
-def solve_rows(product: Product, a: Array, tol: float = 1e-12, tau: Any = None) -> Rows:
-    """V with V J = a, for a row a (n,) or rows (q, n), from ``product``: V (q, n) ↦ V J (q, n), or (n,) ↦ (n,).
-
-    tol: ‖VJ − a‖₂/‖a‖₂ of the worst row. tau: time constants (n,) or one, the step that is tried first.
+def solve_rows(field: Field, t: float, r: Array, a: Array, x: Any = None, tol: float = 1e-12) -> Inverse:
+    """V with V J = a, for a row a (n,) or rows (q, n), from products with J at (t, r, x): ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row.
 
     Raises NotHurwitzError (unstable J), SingularJacobianError, ConvergenceError.
 
-    >>> A = np.array([[-2.0, 1.0], [0.0, -1.0]])
-    >>> solve_rows(lambda V: V @ A, np.array([1.0, 0.0])).value.round(12)
-    array([-0.5, -0.5])
+    >>> from ctrnn import RateNetwork
+    >>> field = RateNetwork(2, activation="linear").with_parameters(W=[[0.0, 0.5], [0.0, 0.0]])  # J = W − I
+    >>> solve_rows(field, 0.0, np.zeros(2), np.array([1.0, 0.0])).value.round(12)
+    array([-1. , -0.5])
     """
-    rows = np.atleast_2d(a)
-    if not rows.any():
-        return Rows(np.zeros(a.shape), np.zeros(1), 0, 0.0, 0.0, 1.0)
-    flow = _Flow(product, rows, tol)
-    if tau is None or not flow.run(np.asarray(tau, dtype=float), trial=True):
-        space = estimate(product, rows)
-        flow.products += len(space.H)
-        flow.norm = max(flow.norm, space.norm())
-        h = step_of(space.ritz())
-        if not flow.run(h):
-            spectrum = outer_spectrum(product, rows.shape[1])
-            refuse_unstable(spectrum)
-            h = min(h / 2, step_of(np.concatenate([spectrum, space.ritz()])))
-            if not flow.run(h):
-                raise ConvergenceError(
-                    f"the flow's residual is {flow.history[-1]:.3g} after {len(flow.history) - 1} steps of {h:.3g}, asked {tol:.3g}: the "
-                    'Jacobian is stiff or far from normal. Try: inverse="gmres", or "lu"'
-                )
-    condition = float((np.linalg.norm(flow.V, axis=1) * flow.norm / flow.sizes).max())
-    if condition * EPS >= 1e-2:
-        raise _singular(condition)
-    return Rows(flow.V.reshape(a.shape), np.array(flow.history), flow.products, flow.step, flow.norm, condition)
+    tau = getattr(field, "tau", None)
+    if tau is not None:
+        found = _with_time_constants(field, t, r, a, x, tol, np.asarray(tau, dtype=float))
+        if found is not None:
+            return found
+
+    def product(V: Array) -> Array:
+        return field.vjp(t, r, V, x)
+
+    try:
+        return right_divide(a, product, "flow", tol=tol)
+    except (ConvergenceError, NotHurwitzError, SingularJacobianError):
+        refuse_unstable(outer_spectrum(product, field.n))
+        raise
 
 
-class _Flow:
-    """Euler steps of dV/dt = V J − a from V = 0, and what they tell of J."""
+def _with_time_constants(field: Field, t: float, r: Array, a: Array, x: Any, tol: float, tau: Array) -> Inverse | None:
+    """The flow with h = τ, a row at a time; None where the residual hardly falls."""
+    from ctrnn.kernels import rest
 
-    def __init__(self, product: Product, a: Array, tol: float) -> None:
-        self.product, self.a, self.tol = product, a, tol
-        sizes = np.linalg.norm(a, axis=1)
-        self.sizes = np.where(sizes > 0, sizes, 1.0)
-        self.V, self.history, self.products, self.norm, self.step = np.zeros_like(a), [1.0], 0, 0.0, 0.0
-
-    def run(self, h: Any, trial: bool = False) -> bool:
-        """Whether the residual comes down to tol, or to rounding. A trial gives up as soon as it hardly falls."""
-        a, V, R = self.a, np.zeros_like(self.a), -self.a
-        self.history, self.step, best = [1.0], float(np.max(h)), 1.0
-        while True:
-            k, last = len(self.history), self.history[-1]
-            stays = k > 1 and last > 0.9 * self.history[-2] and last <= self._rounding(V, R)
-            if last <= self.tol or stays:
-                self.V = V
-                self._rounding(V, R)
-                return True
-            if k > MOST or not last <= 1e3 * best:
-                return False
-            if (trial and k > 4 and last > 0.8 * self.history[-4]) or (k > 200 and last > 0.9 * self.history[-200]):
-                return False
-            V = V + h * R
-            R = self.product(V) - a
-            self.products += len(a)
-            self.history.append(float((np.linalg.norm(R, axis=1) / self.sizes).max()))
-            best = min(best, self.history[-1])
-
-    def _rounding(self, V: Array, R: Array) -> float:
-        """The relative residual that rounding V and VJ leaves; ‖J‖ from below by ‖VJ‖/‖V‖."""
-        size = np.linalg.norm(V, axis=1)
-        self.norm = max(self.norm, float((np.linalg.norm(R + self.a, axis=1) / np.maximum(size, 1e-300)).max()))
-        return float((EPS * (4.0 * size * self.norm / self.sizes + 1.0)).max())
+    t, bound, r, x = field._at_point(t, r, x)
+    rows, h = np.atleast_2d(a), np.array(np.broadcast_to(tau, (field.n,)))
+    V, bounds, histories = np.zeros(rows.shape), np.zeros(len(rows)), [np.zeros(1)]
+    for k in np.flatnonzero(rows.any(axis=1)):
+        row, history = np.ascontiguousarray(rows[k]), np.empty(MOST + 1)
+        count, rounding = rest.flow(bound.system, t, r, x, row, h, tol, MOST, V[k], history)
+        bound.raise_pending()
+        histories.append(history[: count + 1])
+        if not history[count] <= max(tol, rounding):
+            return None
+        left = float(np.linalg.norm(row)) * (history[count] + rounding)
+        bounds[k] = left * observed_inverse_norm(np.arange(count + 1), history[: count + 1], float(h.max()))
+    residual = worst_history(histories)
+    return Inverse(
+        value=V.reshape(a.shape),
+        residual=residual,
+        residual_at=np.arange(residual.size),
+        iterations=residual.size - 1,
+        converged=True,
+        error_bound=bounds if a.ndim > 1 else float(bounds[0]),
+        condition=Condition(math.nan, step=float(h.max()), known_by="products"),
+        estimated=True,
+    )
 
 
-def estimate(product: Product, rows: Array, most: int = RITZ) -> Krylov:
-    """The Krylov space of so many products from the first row that is not zero."""
-    row = rows[int(np.flatnonzero(rows.any(axis=1))[0])]
-    space = Krylov(product, row)
-    while len(space.H) < most and space.grow():
-        pass
-    return space
+def norm_from_below(product: Product, row: Array) -> float:
+    """‖J‖₂ from below: the largest ‖vJ‖/‖v‖ along v, vJ, vJ², …
 
-
-def step_of(eigenvalues: Array) -> float:
-    """h that minimises max |1 + hλ|.
-
-    Ritz values of a Hurwitz J that is far from normal may lie on the right; they cannot tell the step.
+    >>> round(norm_from_below(lambda V: V * np.array([-1.0, -3.0]), np.ones(2)), 2)
+    3.0
     """
-    λ = eigenvalues[eigenvalues.real < 0]
-    return best_step(λ) if λ.size else 1.0 / max(float(np.abs(eigenvalues).max()), 1e-300)
+    norm, v = 0.0, row
+    for _ in range(POWER):
+        size = float(np.linalg.norm(v))
+        if not 0.0 < size < math.inf:
+            break
+        v = product(v / size)
+        norm = max(norm, float(np.linalg.norm(v)))
+    return norm
 
 
 def outer_spectrum(product: Product, n: int) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.threads import one_blas_thread
 
 Map = Callable[[np.ndarray], Any]
@@ -20,6 +20,8 @@ Map = Callable[[np.ndarray], Any]
 #: sparse matrices up to this size get the certificate of a dense one: eigenvalues and singular values take a second at most
 DENSE_CERTIFICATE = 512
 ARNOLDI = 40  # products spent on the spectrum of what is only a product
+LARGE_V = 1e100  # where a product may overflow
+SCALE = 1e151  # entries beyond it, or below one over it, have squares that over- or underflow in sums
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,22 @@ class Operator:
     def __rmatmul__(self, V: np.ndarray) -> np.ndarray:
         self.calls += 1
         if not self.is_row:
-            return self._checked(self.product(V), V.shape)
+            return self._checked(V)
         if len(V) == 1:
-            return self._checked(self.product(V[0]), V.shape[1:])[None]
-        return np.stack([self._checked(self.product(v), V.shape[1:]) for v in V])
+            return self._checked(V[0])[None]
+        return np.stack([self._checked(v) for v in V])
 
-    def _checked(self, found: Any, shape: tuple[int, ...]) -> np.ndarray:
-        found = np.asarray(found)
-        if found.shape != shape:
+    def _checked(self, V: np.ndarray) -> np.ndarray:
+        found = np.asarray(self.product(V))
+        if found.shape != V.shape:
             raise UsageError(
-                "A", given=f"a product of shape {found.shape}", allowed=f"V ↦ VA of shape {shape}, as V is"
+                "A", given=f"a product of shape {found.shape}", allowed=f"V ↦ VA of shape {V.shape}, as V is"
             )
         if found.dtype.kind not in "fiub":
             raise UsageError("A", given=found, allowed="a product V ↦ VA of real numbers")
+        # of a diverging V it may overflow: that is the iteration's to tell
+        if not np.isfinite(found).all() and np.abs(V).max() < LARGE_V:
+            raise NotFiniteError(f"the product V ↦ VA is NaN or infinite in call {self.calls}, at a finite V")
         return found
 
     @property
@@ -96,6 +101,7 @@ class System:
             self.A: Any = self._operator(A)
         elif hasattr(A, "tocsr"):
             self.kind = "sparse"
+            checked_real("A", A.tocsr().data)
             self.A = A.tocsr().astype(np.float64)
             self._check_matrix(self.A.shape, self.A.data)
             self.n = self.A.shape[0]
@@ -133,6 +139,7 @@ class System:
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
             raise UsageError("A", given=f"{bad} NaN or infinite values", allowed="finite numbers")
+        _check_scale("A", values)
 
     @staticmethod
     def _rows(a: Any, n: int | None) -> np.ndarray:
@@ -146,16 +153,16 @@ class System:
         if rows.ndim not in (1, 2) or rows.size == 0 or (n is not None and rows.shape[-1] != n):
             of = "" if n is None else f", n = {n}, as A is"
             raise UsageError("a", given=rows.shape, allowed=f"a row (n,) or rows (q, n){of}")
-        return np.atleast_2d(rows)
+        rows = np.atleast_2d(rows)
+        for row in rows:
+            _check_scale("a", row)
+        return rows
 
     def matrix(self) -> np.ndarray:
         """A itself; of a product, by n products."""
         if self.dense is not None:
             return self.dense
-        found = self.A.toarray() if self.kind == "sparse" else np.eye(self.n) @ self.A
-        if not np.isfinite(found).all():
-            raise UsageError("A", given="a product with NaN or infinite values", allowed="finite numbers")
-        return found
+        return self.A.toarray() if self.kind == "sparse" else np.asarray(np.eye(self.n) @ self.A)
 
     # --- what is known ---
 
@@ -207,8 +214,6 @@ class System:
         Q[0] = q / np.linalg.norm(q)
         for k in range(m):
             w = self._one(Q[k : k + 1])[0].astype(float)
-            if not np.isfinite(w).all():
-                raise UsageError("A", given="a product with NaN or infinite values", allowed="finite numbers")
             scale = np.linalg.norm(w)
             for _ in range(2):  # twice is enough (Kahan, Parlett)
                 c = Q[: k + 1] @ w
@@ -261,6 +266,16 @@ class System:
 
     def _one(self, v: np.ndarray) -> np.ndarray:
         return np.asarray(v @ self.A)
+
+
+def _check_scale(name: str, values: np.ndarray) -> None:
+    """Norms over- and underflow far from 1: a row of 1e-200 would count as a row of zeros."""
+    size = float(np.abs(values).max(initial=0.0))
+    if size and not 1.0 / SCALE <= size <= SCALE:
+        raise UsageError(
+            name, given=f"a largest entry of {size:.3g}", allowed=f"0, or {1 / SCALE:g} to {SCALE:g}",
+            hint="other units: a power of two times A, or a, is the same problem",
+        )  # fmt: skip
 
 
 def checked_real(name: str, value: Any) -> np.ndarray:

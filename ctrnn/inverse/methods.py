@@ -13,7 +13,7 @@ import numpy as np
 
 from ctrnn.errors import SingularJacobianError, UsageError
 from ctrnn.inverse import iterations, spectrum
-from ctrnn.inverse.matrix import System
+from ctrnn.inverse.matrix import System, checked_real
 from ctrnn.inverse.plan import (
     SINGULAR_HINT,
     Plan,
@@ -143,7 +143,10 @@ class Chebyshev:
 
     def __post_init__(self) -> None:
         if self.interval is not None:
-            low, high = self.interval
+            ends = checked_real("interval", self.interval)
+            if ends.shape != (2,):
+                raise UsageError("interval", given=self.interval, allowed="(low, high)")
+            low, high = ends
             if not (-math.inf < low <= high < math.inf and low * high > 0):
                 raise UsageError("interval", given=self.interval, allowed="(low, high), both positive or both negative")
 
@@ -217,9 +220,11 @@ class GradientFlow:
         else:
             eta = float(self.step)
         bound = 2.0 / largest**2
-        if not 0 < eta < bound:
-            raise UsageError("step", given=eta, allowed=f"above 0 and below 2/σ₁² = {bound:.6g}")
         gap = min(eta * smallest**2, 2.0 - eta * largest**2)
+        if self.step == "spectrum" and system.dense is not None:
+            gap = eta * smallest**2  # both are that; of a near singular A the other one is lost in rounding
+        elif not 0 < eta < bound:
+            raise UsageError("step", given=eta, allowed=f"above 0 and below 2/σ₁² = {bound:.6g}")
         condition = Condition(
             largest / smallest,
             step=eta,

@@ -15,7 +15,7 @@ import numpy as np
 from ctrnn.errors import SingularJacobianError
 from ctrnn.inverse.matrix import DENSE_CERTIFICATE, System
 from ctrnn.inverse.plan import SINGULAR_HINT, check_whole
-from ctrnn.inverse.result import EPS, Condition, rounding_level, worst_residual
+from ctrnn.inverse.result import EPS, Condition, rounding_level, worst_history, worst_residual
 
 History = list[tuple[int, float]]
 
@@ -54,6 +54,8 @@ class LU:
 class GMRES:
     """GMRES, restarted after ``restart`` products, a row at a time: any nonsingular A, matrix-free.
 
+    restart : rows of n numbers that the basis may grow to before it is begun anew; it is no larger than the iterations ask for. Too small a restart
+        stands still, which is an error that says so
     ‖A⁻¹‖ in the error bound comes from the singular values of a matrix up to 512; of others it is estimated from those of GMRES's own small matrix.
     """
 
@@ -72,8 +74,7 @@ class GMRES:
             V[k], history, σ = _gmres_row(row[None], system, tol, self.restart, max_iterations)
             histories.append(history)
             largest, smallest = max(largest, σ[0]), min(smallest, σ[1])
-        longest = max(map(len, histories))
-        worst = [max(h[min(k, len(h) - 1)] for h in histories) for k in range(longest)]
+        worst = worst_history(histories)
         worst[-1] = worst_residual(V @ system.A - system.a, system.a)
         exact = system.dense is not None and system.n <= DENSE_CERTIFICATE
         if exact:
@@ -110,9 +111,9 @@ def _gmres_row(
 
 def _cycle(R: np.ndarray, A: Any, target: float, m: int) -> tuple[np.ndarray, list[float], tuple[float, float]]:
     """D with the smallest ‖R − DA‖ on at most m Krylov rows, the norms on the way, and the extreme singular values met."""
-    n = R.shape[1]
-    Q, H = np.zeros((m + 1, n)), np.zeros((m + 1, m))
-    T = np.zeros((m + 1, m))  # H, made triangular by rotations
+    n, room = R.shape[1], min(m, 32)
+    Q, H = np.empty((room + 1, n)), np.zeros((room + 1, room))
+    T = H.copy()  # H, made triangular by rotations
     g = np.zeros(m + 1)
     rotations: list[tuple[float, float]] = []
     residuals: list[float] = []
@@ -120,6 +121,9 @@ def _cycle(R: np.ndarray, A: Any, target: float, m: int) -> tuple[np.ndarray, li
     Q[0] = R[0] / g[0]
     used = 0
     for k in range(m):
+        if k == room:
+            room = min(m, 2 * room)
+            Q, H, T = _larger(Q, room + 1, n), _larger(H, room + 1, room), _larger(T, room + 1, room)
         w = (Q[k : k + 1] @ A)[0]
         scale = np.linalg.norm(w)
         for _ in range(2):
@@ -150,6 +154,13 @@ def _cycle(R: np.ndarray, A: Any, target: float, m: int) -> tuple[np.ndarray, li
         y[k] = (g[k] - T[k, k + 1 : used] @ y[k + 1 :]) / T[k, k]
     σ = np.linalg.svd(H[: used + 1, :used], compute_uv=False)
     return (y @ Q[:used])[None], residuals, (float(σ[0]), float(σ[-1]))
+
+
+def _larger(B: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """B in the corner of a larger matrix of zeros."""
+    out = np.zeros((rows, columns))
+    out[: B.shape[0], : B.shape[1]] = B
+    return out
 
 
 # --- LU ---

@@ -97,6 +97,30 @@ def predicted(gap: float, tol: float, order: int = 1) -> int:
 # --- residuals and their rounding ---
 
 
+def worst_history(histories: list[Any]) -> np.ndarray:
+    """Of rows solved one by one: the largest residual of all after 0, 1, … iterations, a row that is done keeping its last.
+
+    >>> worst_history([[1.0, 0.5], [1.0, 0.6, 0.1]])
+    array([1. , 0.6, 0.5])
+    """
+    longest = max(map(len, histories))
+    return np.max([np.append(h, np.full(longest - len(h), h[-1])) for h in histories], axis=0)
+
+
+def observed_inverse_norm(k: np.ndarray, residual: np.ndarray, step: float) -> float:
+    """‖A⁻¹‖ on what is left, h/(1 − q), from the contraction q observed over the last half of the decades; twice that, to be safe."""
+    inside = np.flatnonzero((residual <= math.sqrt(residual[0] * residual[-1])) & (residual > 10 * residual[-1]))
+    if inside.size < 2:
+        inside = np.array([0, len(residual) - 1])
+    i, j = inside[0], inside[-1]
+    if residual[j] == 0.0:
+        j -= 1
+    if not (j > i and residual[j] < residual[i]):
+        return 2.0 * abs(step) if residual[-1] == 0.0 else math.inf
+    q = (residual[j] / residual[i]) ** (1.0 / float(k[j] - k[i]))
+    return 2.0 * abs(step) / (1.0 - q)
+
+
 def worst_residual(R: np.ndarray, a: np.ndarray) -> float:
     """‖R‖₂/‖a‖₂ of the worst row, R = VA − a; a row of zeros has none."""
     size = np.linalg.norm(a, axis=1)

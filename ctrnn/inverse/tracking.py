@@ -103,8 +103,9 @@ def zhang(
         raise UnknownNameError("dynamics", dynamics, DYNAMICS)
     if isinstance(derivative, str) and derivative not in DERIVATIVES:
         raise UnknownNameError("derivative", derivative, DERIVATIVES, hint="or a function t -> (n, n)")
-    t0, t1 = float(t_span[0]), float(t_span[1])
-    if not (math.isfinite(t0) and math.isfinite(t1) and t1 > t0):
+    span, dt = checked_real("t_span", t_span), float(checked_real("dt", dt))
+    t0, t1 = map(float, span) if span.shape == (2,) else (0.0, 0.0)
+    if not t1 > t0:
         raise UsageError("t_span", given=t_span, allowed="(start, end) with start < end")
     if not 0 < dt <= t1 - t0:
         raise UsageError("dt", given=dt, allowed="a positive step, not longer than t_span")

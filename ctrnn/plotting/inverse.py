@@ -159,7 +159,7 @@ def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
         else:
             one.set_xscale("log")
             one.set(
-                xlabel="standard deviation / largest |a_ij|",
+                xlabel="standard deviation / largest |aᵢⱼ|",
                 ylabel="" if one is not axes[0] else "error ‖V − aA⁻¹‖ / ‖aA⁻¹‖",
                 title="noise of A",
             )

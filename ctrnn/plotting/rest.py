@@ -39,7 +39,7 @@ def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_
         "--",
         color=BLACK,
         lw=1.0,
-        label=f"slope max Re λ(J) = {abscissa:.3g}",
+        label=f"slope max Re λ(J) = {abscissa:.3g}".replace("-", "−"),
     )
     least = min(float(errors[errors > 0].min(initial=1.0)) for _, errors in runs.values())
     left.set(xlabel=time_label, ylabel="gradient's relative error", ylim=(max(least / 3, 1e-16), None))
@@ -99,6 +99,7 @@ def recalled(given: Any, settled: Any, stored: Any, side: int = 8) -> Figure:
             panel.imshow(image.reshape(side, side), cmap="gray_r", vmin=low, vmax=high)
             panel.set(xticks=[], yticks=[])
             panel.grid(False)
+            panel.spines[:].set_visible(False)
             if k == 0:
                 panel.set_ylabel(name)
     return figure
