@@ -18,6 +18,10 @@ class CtrnnError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # an error has to come back from another process, whatever its arguments are called
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
 
 class UsageError(CtrnnError, ValueError):
     """An argument, a name or a file that cannot be used.
@@ -142,6 +146,12 @@ class NotAtRestError(CtrnnError, ArithmeticError):
     def __init__(self, residual: float, what: str, hint: str) -> None:
         self.residual = residual
         super().__init__(f"{what} is not at rest: the largest |F| there is {residual:.3g}. Try: {hint}")
+
+
+def _as_it_was(kind: type[CtrnnError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CtrnnError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def nearest(given: Any, known: Any) -> str:

@@ -104,6 +104,9 @@ class Objective:
     def is_expression(self) -> bool:
         return isinstance(self.loss, str) and self.loss not in NAMED
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_compiled": {}}
+
     def bind(self, field: Any) -> BoundObjective:
         """The objective for the states of a field, checked against it.
 
@@ -194,6 +197,15 @@ class BoundObjective:
         self.signals: Input | None = signals
         self.signal_breaks: Array = signal_breaks
         self.targets, self.weights = targets, weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what was compiled does not go to another process
+        return {name: None if name == "_loss" else value for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_loss" in state:
+            self._loss = self._bind_loss()
 
     def _bind_loss(self) -> Loss:
         loss = self.objective.loss

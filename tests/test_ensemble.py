@@ -24,13 +24,22 @@ def test_members_have_the_analytic_solution_to_the_tolerance():
     assert (found.steps > 0).all() and found.stats.steps == found.steps.sum()
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "rk4", "dt": 0.1}, {"solver": "kvaerno5"}, {"solver": "dop853"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"solver": "rk4", "dt": 0.1},
+        {"solver": "kvaerno5"},
+        {"solver": "dop853"},
+        {"solver": "exponential-euler", "dt": 0.1},
+    ],
+)
 def test_a_member_is_its_own_problem_bit_for_bit(options):
     vectors = NETWORK.vector + 0.1 * RNG.normal(size=(300, NETWORK.m))
     vectors[:, -4:] = np.abs(vectors[:, -4:])
     starts, times = RNG.normal(size=(300, 4)), [0.0, 1.3, 4.0]
     found = ctrnn.ensemble(DRIVEN, vectors, starts, save_at=times, **options)
-    for b in (0, 255, 256, 299):  # both sides of the border between two chunks
+    for b in (0, 1, 256, 257, 299):  # the first alone, and both sides of the border between two chunks
         alone = ctrnn.simulate(
             DRIVEN.replace(field=NETWORK.with_vector(vectors[b]), r0=starts[b]), save_at=times, **options
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from functools import cache
 
@@ -12,12 +13,14 @@ import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, inputs, simulate
 from ctrnn.errors import (
     ConvergenceError,
+    DivergenceError,
     SingularJacobianError,
     SolverError,
     UnknownNameError,
     UsageError,
     ZeroGradientWarning,
 )
+from ctrnn.events import EventError
 from ctrnn.inputs import merge_times
 from ctrnn.problem import Settings
 
@@ -487,3 +490,45 @@ def test_a_memory_that_is_enough_is_used_on_the_command_line(tmp_path, monkeypat
     method = '{name="adjoint-checkpoint", memory=1000000}'
     assert main.run(["gradient", "decay.toml", "--set", f"gradient.method={method}"]) == 0
     assert "checkpoint" in capsys.readouterr().out
+
+
+# --- to another process and back
+
+
+LORENZ = {"x": "s*(y - x)", "y": "x*(r - z) - y", "z": "x*y - b*z"}
+
+
+@pytest.mark.parametrize(
+    ("events", "objective"),
+    [
+        ((), Objective("x*z")),
+        ((), Objective(target=[[1.0, 2.0, 3.0]], at=[1.0])),
+        ([ctrnn.Event("z - 20", reset={"y": "-y"})], Objective("x*z")),
+        ([ctrnn.Event("z - 20")], ctrnn.EventObjective("t")),
+    ],
+)
+def test_problems_and_gradients_travel(events, objective):
+    field = Equations(LORENZ, parameters={"s": 10.0, "r": 28.0, "b": 8 / 3})
+    problem = Problem(field, [1.0, 1.0, 1.0], (0.0, 2.0), objective=objective, events=events)
+    here, there = (ctrnn.gradient(p) for p in (problem, pickle.loads(pickle.dumps(problem))))
+    assert there.loss == here.loss != 0.0
+    assert there.vector.tobytes() == here.vector.tobytes()
+    again = pickle.loads(pickle.dumps(here))
+    assert again.labels() == ["s", "r", "b"]
+    assert repr(again) == repr(here)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("a", given=1, allowed="b", hint="c"),
+        EventError("no event", 1.0, [1.0, 2.0], "another"),
+        DivergenceError("gone", t=1.0, r=[1.0], h=0.1, hint="a smaller dt"),
+        SingularJacobianError(1e17, "J", "another start"),
+    ],
+)
+def test_errors_come_back_from_another_process_with_what_they_say(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert again.__dict__.keys() == error.__dict__.keys()

@@ -18,6 +18,8 @@ from ctrnn.inputs import Pulse
 from ctrnn.solvers import tableaus
 
 DIGITS = 1e-11
+#: RTRL in several blocks: in a single one, which a small system takes by itself, it is BPTT
+FORWARD = ctrnn.RTRL(block=3)
 #: by fixed steps; each stage of the implicit ones is solved to round-off
 SOLVERS = [name for name in tableaus.names() if not name.startswith("exponential")]
 #: dissipative, with products, a saturation and a rate that depends on t
@@ -116,7 +118,7 @@ def test_lambda_times_p_is_constant_along_a_run_without_losses(field, steps, rng
     whole = gradient(problem.replace(objective=linear(run[-1], c, times[-1])), "adjoint", **steps)
     for s, r in zip(times[:-1], run[:-1], strict=True):
         before = problem.replace(t_span=(0.0, s))
-        rows = [gradient(before.replace(objective=linear(r, e, s)), "rtrl", **steps) for e in np.eye(3)]
+        rows = [gradient(before.replace(objective=linear(r, e, s)), FORWARD, **steps) for e in np.eye(3)]
         S, p = np.stack([g.r0 for g in rows]), np.stack([g.vector for g in rows])
         after = problem.replace(t_span=(s, times[-1]), r0=r, objective=linear(run[-1], c, times[-1]))
         rest = gradient(after, "adjoint", **steps)
@@ -138,7 +140,7 @@ numbers = st.floats(-3.0, 3.0).filter(lambda v: abs(v) > 1e-2)
     rng=seeds(),
     s=numbers,
     t=numbers,
-    method=st.sampled_from(["adjoint", "rtrl", "adjoint-checkpoint"]),
+    method=st.sampled_from(["adjoint", FORWARD, "adjoint-checkpoint"]),
     is_adaptive=st.booleans(),
 )
 def test_the_gradient_is_linear_in_the_weights(field, steps, kind, rng, s, t, method, is_adaptive):
@@ -177,7 +179,7 @@ def test_a_run_split_in_two_and_chained_gives_the_same(field, steps, kind, rng, 
     second = gradient(
         problem.replace(t_span=(s, times[-1]), r0=r, objective=part(slice(cut, None))), "adjoint", **steps
     )
-    own = gradient(first, "rtrl", **steps)
+    own = gradient(first, FORWARD, **steps)
     handed_back = gradient(first.replace(objective=linear(r, second.r0, s)), "adjoint", **steps)
     assert abs(own.loss + second.loss - whole.loss) <= DIGITS * abs(whole.loss)
     terms = own.vector, second.vector, handed_back.vector
@@ -203,7 +205,7 @@ def test_a_run_split_in_two_and_chained_gives_the_same(field, steps, kind, rng, 
     form=st.sampled_from(["state", "rate"]),
     steps=steps(),
     rng=seeds(),
-    method=st.sampled_from(["adjoint", "rtrl", "autograd"]),
+    method=st.sampled_from(["adjoint", FORWARD, "autograd"]),
 )
 def test_permuted_units_have_the_permuted_gradient(order, form, steps, rng, method):
     order = np.array(order)
@@ -246,7 +248,7 @@ def test_the_time_of_an_autonomous_problem_may_be_shifted(field, steps, kind, rn
     order=st.permutations(range(5)),
     size=st.integers(1, 5),
     kind=KINDS,
-    method=st.sampled_from(["adjoint", "rtrl"]),
+    method=st.sampled_from(["adjoint", FORWARD]),
 )
 def test_a_trial_in_any_company_is_what_it_is_alone(field, solver, rng, order, size, kind, method):
     """Bit for bit, in gradients, sensitivities and second derivatives; and sums are sums in the order of the trials."""

@@ -343,6 +343,13 @@ def test_it_is_the_hessian_where_the_residuals_vanish():
     assert np.max(np.abs(away - ctrnn.gauss_newton(problem, **options))) > 1e-2 * np.max(np.abs(away))
 
 
+def test_no_parameters_no_entries():
+    problem = Problem(Equations({"r": "-r"}), [1.0], (0.0, 1.0), objective=Objective("r**2"))
+    assert ctrnn.gauss_newton(problem).shape == ctrnn.hessian(problem).shape == (0, 0)
+    # l = r0² (1 − e⁻²)/2
+    np.testing.assert_allclose(ctrnn.gauss_newton(problem, r0=True), [[1.0 - np.exp(-2.0)]], rtol=1e-7)
+
+
 def test_it_is_jtj_of_the_sensitivities():
     problem = driven(observed_squares(2, readout=["z", "u"]), smooth_inputs())
     s = ctrnn.sensitivities(problem, save_at=TIMES, rtol=1e-10, atol=1e-12)

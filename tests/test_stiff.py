@@ -194,6 +194,9 @@ def test_a_reaction_diffusion_line_of_100_states():
 
 # --- gradients
 
+#: in many blocks: in a single one, which a small system takes by itself, RTRL is BPTT
+FORWARD = ctrnn.RTRL(block=16)
+
 
 @cache
 def observed(name):
@@ -221,7 +224,7 @@ def test_rtrl_and_adjoint_agree(name, solver):
     """To 1e-12 on HIRES and Oregonator, to 1e-9 on Robertson. Forward, a relaxation oscillation loses more: p is 10⁶ times larger in
     its jumps than between them, and what is rounded off there stays: 1e-6."""
     problem = observed(name)
-    back, ahead = (gradient(problem, m, solver=solver, **STIFF[name].tolerances(1e-8)) for m in ("adjoint", "rtrl"))
+    back, ahead = (gradient(problem, m, solver=solver, **STIFF[name].tolerances(1e-8)) for m in ("adjoint", FORWARD))
     a, b = (by_size(problem, g.vector, g.r0) for g in (ahead, back))
     wanted = {"hires": 1e-12, "oregonator": 1e-12, "robertson": 1e-9}.get(name, 1e-6)
     assert relative(a, b) < wanted
@@ -271,7 +274,7 @@ def test_the_gradient_of_a_reaction_diffusion_line():
     problem = brusselator().replace(objective=Objective("r20*r70", at=[10.0]))
     how = {"solver": "kvaerno5", "rtol": 1e-7, "atol": 1e-7}
     g = gradient(problem, "adjoint", **how)
-    assert relative(gradient(problem, "rtrl", **how).vector, g.vector) < 1e-11
+    assert relative(gradient(problem, FORWARD, **how).vector, g.vector) < 1e-11
     ends = [brusselator_by_radau(B=3.0 + s * 1e-3) for s in (1, -1)]
     slope = (ends[0][20] * ends[0][70] - ends[1][20] * ends[1][70]) / 2e-3
     assert g.parameters["B"] == pytest.approx(slope, rel=1e-5)
@@ -295,7 +298,7 @@ def test_a_network_with_fast_and_slow_units():
     tight = {"rtol": 1e-10, "atol": 1e-12}
     g, explicit = (gradient(problem, "adjoint", **how | tight) for how in (stiff, plain))
     assert relative(g.vector, explicit.vector) < 1e-6
-    g, forward = (gradient(problem, m, **stiff) for m in ("adjoint", "rtrl"))
+    g, forward = (gradient(problem, m, **stiff) for m in ("adjoint", FORWARD))
     assert relative(forward.vector, g.vector) < 1e-11 and relative(forward.r0, g.r0) < 1e-11
 
 
@@ -308,7 +311,7 @@ def test_jumps_of_the_input(solver, integral):
     field = Equations({"u": "-k*(u - x0*v)", "v": "-v + tanh(u*x0) + p"}, {"k": 1e4, "p": 0.7}, inputs=("x0",))
     problem = Problem(field, [0.0, 1.0], (0.0, 1.0), x=x, objective=objective)
     how = {"rtol": 1e-8, "atol": 1e-10}
-    g, r = (gradient(problem, m, solver=solver, **how) for m in ("adjoint", "rtrl"))
+    g, r = (gradient(problem, m, solver=solver, **how) for m in ("adjoint", FORWARD))
     a, b = (by_size(problem, one.vector, one.r0) for one in (g, r))
     assert relative(b, a) < 1e-12
     tight = {"rtol": 1e-10, "atol": 1e-12}

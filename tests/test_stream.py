@@ -351,6 +351,26 @@ def test_files_that_are_no_streams(tmp_path):
         RTRLStream(RateNetwork(2, seed=0), [0.0, 0.0], dt=0.1).save(tmp_path / "no" / "folder.npz")
 
 
+@pytest.mark.parametrize("left_out", ["G", "r", "times", "rtol", "memory 3"])
+def test_a_file_without_all_its_parts_is_no_stream(tmp_path, left_out):
+    stream = RTRLStream(RateNetwork(2, inputs=1, seed=0), [0.0, 0.0], dt=0.1)
+    stream.advance(1.0, x=0.3)
+    stream.save(tmp_path / "s.npz")
+    parts = dict(np.load(tmp_path / "s.npz"))
+    del parts[left_out]
+    np.savez(tmp_path / "s.npz", **parts)
+    with pytest.raises(UsageError, match="path"):
+        RTRLStream.load(tmp_path / "s.npz")
+
+
+def test_a_stream_of_independent_units_is_not_loaded_into_a_field_that_couples_them(tmp_path):
+    stream = RTRLStream(RateNetwork(3, seed=0, mask=np.eye(3)), np.zeros(3), dt=0.1)
+    stream.advance(1.0, target=0.2)
+    stream.save(tmp_path / "s.npz")
+    with pytest.raises(UsageError, match="the same connections"):
+        RTRLStream.load(tmp_path / "s.npz", field=RateNetwork(3, seed=0))
+
+
 # --- what does not fit
 
 

@@ -140,6 +140,7 @@ class Exponential(Field):
             scratch=2 * self.n,
             keep=keep,
             step_channel=self.field.input_size,
+            divisible=False,  # the ctx of F and of D know nothing of G_STRIDE
         )
 
     def bind(self, program: Any = None, channels: int | None = None) -> Bound:

@@ -40,11 +40,11 @@ class Formula:
     def __init__(self, text: str, field: Field, where: str) -> None:
         states, inputs = tuple(field.state_names), tuple(field.input_names)
         self.parameters = {name: float(v) for name, v in field.parameters.items() if np.ndim(v) == 0}
-        self._names = tuple(dict.fromkeys((*states, *self.parameters, *inputs, "t")))
-        used, self._value, self._slopes = compiled(text, self._names, where)
+        self._text = text, tuple(dict.fromkeys((*states, *self.parameters, *inputs, "t"))), where
+        self._used, self._value, self._slopes = compiled(*self._text)
+        used = self._used
         #: the names that occur
         self.used = set(used)
-        self._used = used
         self._kind = {"t": ("t", 0)}
         self._kind |= {name: ("x", i) for i, name in enumerate(inputs)}
         self._kind |= {name: ("w", i) for i, name in enumerate(self.parameters)}
@@ -53,6 +53,14 @@ class Formula:
         self.states = [self._kind[name][1] for name in used if self._kind[name][0] == "r"]
         self.inputs = [self._kind[name][1] for name in used if self._kind[name][0] == "x"]
         self._sizes = len(states), len(self.parameters), len(inputs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what was compiled does not go to another process
+        return {name: value for name, value in self.__dict__.items() if name not in ("_value", "_slopes")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _, self._value, self._slopes = compiled(*self._text)
 
     def _arguments(self, t: Any, r: Array, x: Array) -> list[Any]:
         def pick(name: str) -> Any:

@@ -5,13 +5,13 @@ error        ‖g − g*‖/‖g*‖, g* by another method, another solver and a
 same steps   the same comparison with torch's derivatives through the very steps taken: right to round-off where the code is right
 slope        dl/dε = g·d along d = the gradient in relative coordinates, against [64 D(ε/2) − 20 D(ε) + D(2ε)]/45, D the central difference
              of the loss: no derivative at all
+             Through events both are those of whole solutions: g* by the other one of RTRL and the adjoint, differences at the tighter tolerance
 horizon      t0 + log(1/tol)/λ, with λ the run's largest Lyapunov exponent: an error of the relative size tol, such as each step makes, has
              grown to the size of the state by then. tol = rtol, or for fixed steps the measured relative error of the first one
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ from ctrnn.errors import CtrnnError, SolverError, UnknownNameError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.autograd import Autograd
-from ctrnn.gradients.differences import CentralDifference, ComplexStep
+from ctrnn.gradients.differences import CentralDifference, ComplexStep, moved_field
+from ctrnn.gradients.events import event_loss
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.gradients.gradient import Gradient, compute
 from ctrnn.gradients.replay import recorded
@@ -159,7 +160,11 @@ def certify(found: Gradient, method: Any, problem: Problem, settings: Settings) 
     if difference is not None:
         slope_digits = _digits(abs(slope - difference) / max(abs(slope), abs(difference)))
 
-    exponents = attempt("Lyapunov exponent", _exponent, problem, settings)
+    exponents = None
+    if problem.events:
+        notes.append("no Lyapunov exponent: of a run without events only")
+    else:
+        exponents = attempt("Lyapunov exponent", _exponent, problem, settings)
     tol = attempt("tolerance", _tolerance, problem, settings, tight) or float(np.finfo(float).eps)
     exponent, spread = (None, None) if exponents is None else (exponents.largest, float(exponents.standard_errors[0]))
     horizon = None
@@ -199,7 +204,9 @@ def _second_opinion(found: Gradient, method: Any, problem: Problem, settings: Se
     else:
         other = "tsit5" if solver in ("dop853", "dopri8") else "dop853"
     judge: Any = Adjoint() if stiff else Adjoint("interpolate")
-    if not isinstance(method, RTRL) and (flops < FLOPS or method == judge):
+    if problem.events:
+        judge = RTRL() if isinstance(method, Adjoint) else Adjoint()
+    elif not isinstance(method, RTRL) and (flops < FLOPS or method == judge):
         judge = RTRL() if stiff else RTRL(mode="continuous")
     rtol = np.maximum(np.asarray(settings.rtol) / 100.0, LEAST_RTOL)
     atol = np.asarray(settings.atol) / 100.0
@@ -223,7 +230,7 @@ def _explicit(settings: Settings) -> bool:
 
 def _through_the_same_steps(found: Gradient, method: Any, problem: Problem, settings: Settings) -> Any:
     """A method with other derivatives, for those that are exact for the steps taken; None where that is too dear."""
-    if settings.library or getattr(method, "mode", "") in ("continuous", "backsolve", "interpolate"):
+    if settings.library or problem.events or getattr(method, "mode", "") in ("continuous", "backsolve", "interpolate"):
         return None
     if isinstance(method, (Autograd, ComplexStep, CentralDifference)):
         return Adjoint()
@@ -239,7 +246,7 @@ class _Along:
     def __init__(self, problem: Problem, settings: Settings, tight: Settings, found: Gradient, d: Array) -> None:
         self.problem, self.settings, self.tight, self.d = problem, settings, tight, d
         self.steps = None
-        if _explicit(settings):
+        if _explicit(settings) and not problem.events:
             stages = found.stats.steps * tableaus.get(settings.solver).stages * problem.field.n
             if stages <= MEMORY:
                 self.steps = recorded(problem, settings, "central difference")
@@ -249,10 +256,7 @@ class _Along:
         w, r0 = self.problem.field.vector + epsilon * self.d[:m], self.problem.r0 + epsilon * self.d[m:]
         if self.steps is not None:
             return CentralDifference._loss(self.problem, self.settings, self.steps, w, r0)
-        # a field that need not obey its constraints, by as little as ε
-        field = copy.copy(self.problem.field)
-        field.parameters = field.unflatten(w)
-        return _loss(self.problem.replace(field=field, r0=r0), self.tight)
+        return _loss(self.problem.replace(field=moved_field(self.problem.field, w), r0=r0), self.tight)
 
     def difference(self) -> float:
         """dl/dε by differences of order 6, with the step at which they differ least from those of order 4.
@@ -278,6 +282,8 @@ class _Along:
 
 def _loss(problem: Problem, settings: Settings) -> float:
     """The loss alone, on any solver."""
+    if problem.events:
+        return event_loss(problem, settings)[0]
     objective = problem.needs_objective("a loss")
     system = ForwardSystem(problem, with_p=False, with_readout=False)
     settings, groups = system.tolerances(settings)
@@ -307,7 +313,7 @@ def _tolerance(problem: Problem, settings: Settings, tight: Settings) -> float:
         rtol = np.asarray(settings.rtol)
         return max(float(rtol[rtol > 0].min(initial=math.inf if (rtol > 0).any() else 1e-16)), eps)
     t0, t1 = problem.t_span
-    short = problem.replace(t_span=(t0, min(t1, t0 + settings.dt)), objective=None)
+    short = problem.replace(t_span=(t0, min(t1, t0 + settings.dt)), objective=None, events=())
     ends = [
         solve(short.bind(), short.r0, short.course, s, short.course.stops[-1:], label="first step").r[-1]
         for s in (settings, tight)

@@ -26,6 +26,7 @@ from ctrnn.gradients.online import RFLO
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.gradients.truncated import TruncatedBPTT
 from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import chosen as solver_chosen
 from ctrnn.trials import Trials
 
@@ -127,7 +128,15 @@ def compare_gradients(
     certify : also estimate each gradient's own error, as one of the ODE, and certify the first exact one, with the largest Lyapunov exponent
         and the horizon beyond which no gradient means anything (ctrnn.gradients.certificate). For a problem, not for trials
 
-    Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table.
+    Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table. Raises NotFiniteError where no
+    reference can be computed, UsageError for a reference that cannot treat the problem, and what the solver raises.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective(target=[0.0], at=[1.0]))
+    >>> table = compare_gradients(problem, ["adjoint", "rtrl-continuous"])
+    >>> table.reference, table["adjoint, discrete"].digits > 13 > table["RTRL, continuous"].digits > 6
+    ('complex step', True)
     """
     settings = Settings(solver, rtol, atol, dt, max_steps)
     if certify and isinstance(problem, Trials):
@@ -175,11 +184,12 @@ def _computed(method: Any, problem: Problem | Trials, settings: Settings) -> Gra
 
 def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Row:
     """The judge: independent of our derivatives, and affordable."""
-    if settings.library:
-        # no steps of our own to take again: an independent solution, much tighter
-        settings = Settings("dop853", 1e-12, 1e-13)
+    one = problem[0] if isinstance(problem, Trials) else problem
+    if settings.library or one.events:
+        # no steps of our own to take again, or other ones where the events move: an independent solution, much tighter
+        stiff = not settings.library and tableaus.get(settings.solver).gamma > 0.0
+        settings = Settings("kvaerno5" if stiff else "dop853", 1e-12, 1e-13)
     if wanted is not None:
-        one = problem[0] if isinstance(problem, Trials) else problem
         row = _row(method_named(wanted, one, settings), problem, settings, None)
         if row.gradient is None:
             raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
@@ -187,7 +197,9 @@ def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Ro
     probe = _computed(Adjoint(), problem, settings)
     work = probe.stats.evaluations * (problem.field.m + problem.field.n)
     # each evaluation of F takes some 20 µs in torch, most of it shared by a batch
-    judges = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
+    judges: tuple[Any, ...] = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
+    if one.events:
+        judges = (CentralDifference(),)
     for judge in judges:
         row = _row(judge, problem, settings, None)
         if row.gradient is not None:

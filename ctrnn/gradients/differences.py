@@ -5,12 +5,13 @@
 
 The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for w_k = 0): the truncation goes with h⁶, the
 rounding with 1/h, and a loss may well change its course within a hundredth of a parameter. Both take the recorded steps again
-(same t and h), so they see the same discrete function as the exact methods. They cost one or six solutions for each of m + n
-numbers: for checks, not for training. The complex step takes ∂ℓ/∂r, and both take the read-out's gradient, from the objective.
+(same t and h), so they see the same discrete function as the exact methods; but through events, which move, the differences are those of whole
+solutions, and see the tolerance's noise. They cost one or six solutions for each of m + n numbers: for checks, not for training. The complex step takes ∂ℓ/∂r, and both take the read-out's gradient, from the objective.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.gradient import Gradient, result
 from ctrnn.gradients.losses import Losses
 from ctrnn.gradients.replay import Steps, field_inputs, newton_matrices, recorded, replay, within_mask
@@ -88,7 +89,7 @@ class ComplexStep:
 
 @dataclass(frozen=True)
 class CentralDifference:
-    """Differences of order 6 through the recorded steps, in compiled code. For any field."""
+    """Differences of order 6 through the recorded steps, in compiled code, or of whole solutions with events. For any field."""
 
     @property
     def name(self) -> str:
@@ -96,34 +97,45 @@ class CentralDifference:
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         began = time.perf_counter()
-        steps = recorded(problem, settings, self.name)
         field = problem.field
         w, r0 = field.vector, problem.r0
+        if problem.events:
+            from ctrnn.gradients.events import event_loss
+
+            loss, readout, stats = event_loss(problem, settings)
+        else:
+            steps = recorded(problem, settings, self.name)
+            loss, readout, stats = steps.loss, steps.readout, steps.stats
+
+        def at(w: Array, r0: Array) -> float:
+            if problem.events:
+                return event_loss(problem.replace(field=moved_field(field, w), r0=r0), settings)[0]
+            return self._loss(problem, settings, steps, w, r0)
 
         sizes_w, size_r0 = parameter_scales(field), typical(r0)
 
         def along_w(k: int, h: float) -> float:
             moved = w.copy()
             moved[k] += h
-            return self._loss(problem, settings, steps, moved, r0)
+            return at(moved, r0)
 
         def along_r0(k: int, h: float) -> float:
             moved = r0.copy()
             moved[k] += h
-            return self._loss(problem, settings, steps, w, moved)
+            return at(w, moved)
 
         vector = np.array([_derivative(along_w, k, w[k], sizes_w[k]) for k in range(field.m)])
         g0 = np.array([_derivative(along_r0, k, r0[k], size_r0) for k in range(field.n)])
         runs = 1 + 6 * (field.m + field.n)
-        stats = replace(steps.stats, evaluations=steps.stats.evaluations * runs, wall_time=time.perf_counter() - began)
-        return result(problem, self.name, steps.loss, within_mask(field, vector), g0, steps.readout, stats)
+        stats = replace(stats, evaluations=stats.evaluations * runs, wall_time=time.perf_counter() - began)
+        return result(problem, self.name, loss, within_mask(field, vector), g0, readout, stats)
 
     @staticmethod
     def _loss(problem: Problem, settings: Settings, steps: Steps, w: Array, r0: Array) -> float:
         """The loss after the same steps from other numbers: each recorded time is a stop, and dt is longer than any."""
         bound = problem.bind()
         times = steps.record.t
-        system = bound.system._replace(w=_kernel_vector(problem, w))
+        system = bound.system._replace(w=moved_field(problem.field, w).kernel_vector())
         bound = replace(bound, system=system)
         fixed = replace(settings, dt=2.0 * (problem.t_span[1] - problem.t_span[0]))
         course = Course(problem.t_span[0], times, np.ones(times.size, dtype=bool))
@@ -135,13 +147,11 @@ class CentralDifference:
         return loss
 
 
-def _kernel_vector(problem: Problem, w: Array) -> Array:
-    """The kernel's parameters for a flat vector that need not obey the field's constraints."""
-    import copy
-
-    moved = copy.copy(problem.field)
-    moved.parameters = {k: np.ascontiguousarray(v) for k, v in problem.field.unflatten(w).items()}
-    return moved.kernel_vector()
+def moved_field(field: Field, w: Array) -> Field:
+    """The field at a flat vector (m,) that need not obey its constraints."""
+    moved = copy.copy(field)
+    moved.parameters = field.unflatten(w)
+    return moved
 
 
 def _derivative(f: Callable[[int, float], float], k: int, value: float, size: float) -> float:

@@ -18,6 +18,8 @@ the solution to the solver's accuracy, and the two methods agree to rounding.
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,32 +29,45 @@ from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_places
 from ctrnn.gradients.adjoint import Adjoint
+from ctrnn.gradients.differences import CentralDifference
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.losses import Part
 from ctrnn.gradients.rtrl import RTRL
+from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.events import Piece, pieces
+from ctrnn.trajectory import Stats
 
 #: |ċ| below this part of (largest |c|)/(length of the piece) is a touch, not a crossing
 TANGENT = 1e-8
 
 
 def event_gradient(method: Any, problem: Problem, settings: Settings) -> Gradient:
-    """The gradient of a problem with events, by the discrete adjoint or discrete RTRL.
+    """The gradient of a problem with events, by the discrete adjoint, discrete RTRL, or central differences of whole solutions.
 
     Raises UsageError for other methods and solvers; EventError for an event that only touches zero, for two resets at one time, and for a
     loss behind the end of the run; and what the solver raises.
     """
+    if isinstance(method, CentralDifference):
+        return method.compute(problem, settings)
     known = isinstance(method, (Adjoint, RTRL)) and method.mode == "discrete"
     if not known:
         raise UsageError(
             "method",
             given=getattr(method, "name", method),
-            allowed="'adjoint' or 'rtrl', for a problem with events",
+            allowed="'adjoint', 'rtrl' or 'central-difference', for a problem with events",
             hint="ctrnn.RTRL(block=...) is one of them",
         )
     way = _Way(problem, settings, method.name)
     return way.backward() if isinstance(method, Adjoint) else way.forward(method.block)
+
+
+def event_loss(problem: Problem, settings: Settings) -> tuple[float, Array, Stats]:
+    """The loss of a problem with events, its derivative by (V, c), and the cost; raises what event_gradient raises."""
+    way = _Way(problem, settings, "a loss")
+    runs, loss, g_o = way.recorded()
+    return float(loss), g_o, sum((run.stats for run, *_ in runs), way.cost)
 
 
 class Passage(NamedTuple):
@@ -69,6 +84,7 @@ class _Way:
     """The pieces of a run with what is linear at their ends, and the two ways along them."""
 
     def __init__(self, problem: Problem, settings: Settings, name: str) -> None:
+        self._began = time.perf_counter()
         self.problem, self.settings, self.name = problem, settings, name
         self.objective = problem.needs_objective(name)
         self.pieces, self.cost = pieces(problem, settings)
@@ -96,6 +112,10 @@ class _Way:
         found = sum(piece.fired.count(e) for piece in self.pieces)
         return {(e, k): value for k, value in self.objective.taken(found, names[e], last.end, last.after).items()}
 
+    def _timed(self, stats: Stats) -> Stats:
+        """The cost with the time of it all: the pieces' own times overlap."""
+        return replace(stats, wall_time=time.perf_counter() - self._began)
+
     # -- the two ways
 
     def forward(self, block: int | None) -> Gradient:
@@ -121,21 +141,25 @@ class _Way:
             if passage.S is not None:
                 P, Z = passage.S @ P, passage.S @ Z
                 P[:, self.places] += passage.W
-        return result(self.problem, self.name, loss, g, g0, g_o, stats)
+        return result(self.problem, self.name, loss, g, g0, g_o, self._timed(stats))
 
-    def backward(self) -> Gradient:
-        """λ ← λ S."""
-        runs, loss, g_o, stats, seen = [], 0.0, None, self.cost, [0] * len(self.problem.events)
+    def recorded(self) -> tuple[list[tuple[DiscreteRun, Array, list[tuple[Record, Part]], Passage]], float, Array]:
+        """The loss and its derivative by (V, c); and of each piece its run, dl/dr of the loss at its start, its blocks, and what is at its end."""
+        runs, loss, g_o, seen = [], 0.0, np.zeros(self.objective.readout_size), [0] * len(self.problem.events)
         for k, piece in enumerate(self.pieces):
             run = DiscreteRun(piece.problem, self.settings, self.name)
             l, l_r, part_o = self._start(run, piece, k)
             taken = list(run.blocks())
             passage = self._passage(k, seen)
             loss += l + sum(part.loss for _, part in taken) + passage.loss
-            g_o = (
-                part_o + sum((part.readout for _, part in taken), np.zeros_like(part_o)) + (0.0 if g_o is None else g_o)
-            )
+            g_o = sum((part.readout for _, part in taken), g_o + part_o)
             runs.append((run, l_r, taken, passage))
+        return runs, loss, g_o
+
+    def backward(self) -> Gradient:
+        """λ ← λ S."""
+        runs, loss, g_o = self.recorded()
+        stats = self.cost
         lam, g = np.zeros((self.n, 1)), np.zeros(self.m)
         kernel = runs[0][0].bound.kernel
         G = np.zeros((kernel.groups, 1, kernel.columns))
@@ -149,8 +173,7 @@ class _Way:
             lam[:, 0] += l_r
             stats = stats + run.stats
         vector = runs[0][0].bound.rows(G)[0] + g
-        assert g_o is not None
-        return result(self.problem, self.name, loss, vector, lam[:, 0].copy(), g_o, stats)
+        return result(self.problem, self.name, loss, vector, lam[:, 0].copy(), g_o, self._timed(stats))
 
     def _start(self, run: DiscreteRun, piece: Piece, k: int) -> tuple[float, Array, Array]:
         """The loss at the start of piece k, with its derivatives: at t0, or where an observation falls on an event."""

@@ -122,6 +122,8 @@ def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: 
     columns = np.arange(lin.size) if columns is None else columns
     directions = [lin.direction(v) for v in np.eye(lin.size)[columns]]
     k, n, s = len(columns), lin.n, lin.run.s
+    if k == 0:
+        return np.empty((0, 0))
     integral = lin.objective.times is None
     dr = np.array([d[1] for d in directions]).reshape(k, n)
     do = np.array([d[2] for d in directions]).reshape(k, lin.objective.readout_size)

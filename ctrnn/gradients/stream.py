@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,14 @@ class RTRLStream:
             size = self.readout.V.size
             readout = {"V": c.g_o[:size].reshape(self.readout.V.shape).copy(), "c": c.g_o[size:].copy()}
         return Gradient(
-            c.loss, vector, f.unflatten(vector), c.g0.copy(), readout, self.stats, "RTRL, stream", lambda: f.labels
+            c.loss,
+            vector,
+            f.unflatten(vector),
+            c.g0.copy(),
+            readout,
+            self.stats,
+            "RTRL, stream",
+            partial(getattr, f, "labels"),
         )
 
     # -- learning on the way

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = "ctrnn RTRLStream 2"
 _CARRIED = ("G", "S", "g_o")
+_MEMORY = tuple(f"memory {i}" for i in range(6))
 _STATS = ("solver", "steps", "rejected", "evaluations", "jacobians", "wall_time", "stiff")
 
 
@@ -93,8 +94,16 @@ def read(kind: type[RTRLStream], path: str | os.PathLike[str], field: Field | No
     carried = stream._carried
     carried.loss, carried.begun = l, True
     for key in _CARRIED:
-        getattr(carried, key)[...] = arrays[key]
-    stream._memory = [arrays[f"memory {i}"] for i in range(sum(k.startswith("memory ") for k in arrays))]
+        here = getattr(carried, key)
+        if here.shape != arrays[key].shape:  # P has rows only for states that hang together
+            raise UsageError(
+                "field",
+                given=field,
+                allowed="the field of the stream, with the same connections",
+                hint=f"{key} of the file has the shape {arrays[key].shape}, and for this field {here.shape}",
+            )
+        here[...] = arrays[key]
+    stream._memory = [arrays[name] for name in _MEMORY if name in arrays]
     return stream
 
 
@@ -103,6 +112,9 @@ def _open(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         text = json.loads(str(arrays["text"]))
+        if text["format"] == FORMAT:
+            _ = [arrays[key] for key in (*_CARRIED, "r", "rtol", "atol", *(_MEMORY if _MEMORY[0] in arrays else ()))]
+            arrays["times"] = arrays["times"].reshape(3)
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise UsageError("path", given=str(path), allowed="a file that RTRLStream.save has written") from error
     if text["format"] != FORMAT:

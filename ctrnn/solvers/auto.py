@@ -31,6 +31,13 @@ def chosen(problem: Problem, settings: Settings) -> Settings:
     if settings.dt is not None:
         raise UsageError("dt", given=settings.dt, allowed="None with solver='auto', which looks at the steps chosen")
     explicit, implicit = replace(settings, solver=EXPLICIT), replace(settings, solver=IMPLICIT)
+    if problem.events:
+        from ctrnn.solvers.events import pieces
+
+        try:
+            return implicit if pieces(problem, explicit)[1].stiff else explicit
+        except (StepUnderflowError, TooManyStepsError):
+            return implicit
     run = Integration(problem.bind(), problem.r0, problem.course, explicit, keep="steps", label="auto")
     try:
         for _ in run.blocks(LOOK):

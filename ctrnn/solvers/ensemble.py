@@ -19,13 +19,14 @@ import numpy as np
 from ctrnn.errors import SolverError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solve import checked_times
-from ctrnn.threads import side_by_side, workers
+from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
-#: members that a thread takes at a time
-CHUNK = 256
+#: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: until then nothing can stop them
+CHUNK, PATIENCE = 256, 0.2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,6 +98,7 @@ def ensemble(
     times = np.array([problem.t_span[1]]) if save_at is None else checked_times("save_at", save_at, problem.t_span)
     vectors, starts = _members(problem, parameters, r0)
     B, n = len(starts), problem.field.n
+    problem = with_steps(problem, settings)
     weights = _kernel_vectors(problem.field, vectors)
     course = problem.course
     if dt is None and tableau.dense_order < tableau.order - 1:
@@ -113,9 +115,8 @@ def ensemble(
         idle.put(made())
     order = (tableau.error_order or 2) - 1
 
-    def solve(first: int) -> None:
+    def solve(first: int, end: int) -> None:
         run = idle.get()
-        end = min(first + CHUNK, B)
         kernel.solve_members(
             run.arguments(run.record(0), settings.max_steps + 1),
             order,
@@ -132,7 +133,12 @@ def ensemble(
         idle.put(run)
         run.bound.raise_pending()
 
-    side_by_side(range(0, B, CHUNK), solve, "ensemble")
+    solve(0, 0)  # read from disk, or compiled
+    one_alone = time.perf_counter()
+    with one_blas_thread:
+        solve(0, 1)
+    chunk = int(min(CHUNK, max(1.0, PATIENCE / (time.perf_counter() - one_alone))))
+    side_by_side(range(1, B, chunk), lambda first: solve(first, min(first + chunk, B)), "ensemble")
     failures = {
         int(b): _failure(made(), int(b), int(status[b]), counts[b], last[:, b], starts[b])
         for b in np.flatnonzero(status != stepper.DONE)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import TooManyStepsError, UsageError
 from ctrnn.events import Occurrences, ZenoError
 from ctrnn.fields.base import Array
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers import tableaus
+from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.crossings import Search
 from ctrnn.solvers.runge_kutta import tableau_of
 from ctrnn.solvers.solve import solve
@@ -73,17 +74,21 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
     residual = np.zeros(len(problem.events))  # |c| where it counts as zero
     counts, halts, last = (np.zeros(len(problem.events)) for _ in range(3))
     last[:] = -np.inf
-    steps, found, cost, began = 0, [], 0, time.perf_counter()
+    steps, found, cost, stiff, began = 0, [], 0, False, time.perf_counter()
     while True:
         ahead = course.stops > t
         way = Course(t, course.stops[ahead], course.is_break[ahead])
         left = replace(settings, max_steps=max(1, settings.max_steps - steps))
         search = Search(bound, problem, r, way, left, residual)
-        hit = search.run()
-        steps, cost = steps + search.steps, cost + search.evaluations
+        try:
+            hit = search.run()
+        except TooManyStepsError as error:
+            reason = f"more than {settings.max_steps} steps"
+            raise TooManyStepsError(reason, t=error.t, r=error.r, h=error.h, hint=error.hint) from error
+        steps, cost, stiff = steps + search.steps, cost + search.evaluations, stiff or search.run_.stats.stiff
         if hit is None:
             found.append(_piece(plain, t, end, r, way, (), search.r, (), search.sizes, True))
-            return found, Stats(evaluations=cost, wall_time=time.perf_counter() - began)
+            return found, Stats(evaluations=cost, stiff=stiff, wall_time=time.perf_counter() - began)
         tau, before, fired = hit
         stops = way.stops < tau
         way = Course(t, np.append(way.stops[stops], tau), np.append(way.is_break[stops], True))
@@ -102,7 +107,7 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
         found.append(_piece(plain, t, tau, r, way, fired, before, tuple(states), search.sizes, ended or tau >= end))
         found[-1] = replace(found[-1], ended=ended)
         if ended or tau >= end:
-            return found, Stats(evaluations=cost, wall_time=time.perf_counter() - began)
+            return found, Stats(evaluations=cost, stiff=stiff, wall_time=time.perf_counter() - began)
         if halts.max() >= ZENO_COUNT:
             name = problem.events[int(halts.argmax())].event.label
             raise ZenoError(
@@ -155,8 +160,7 @@ def occurrences(problem: Problem, found: list[Piece]) -> Occurrences:
 
 def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:
     """ctrnn.simulate for a problem with events; behind an event that ends the run nothing is saved."""
-    if settings.solver.lower() == "auto":
-        raise UsageError("solver", given="auto", allowed="a solver by name, for a problem with events", hint="'tsit5'")
+    settings = chosen(problem, settings)
     tableau, course = tableau_of(settings, "a problem with events"), problem.course
     if save_at is not None and settings.dt is None and tableaus.get(settings.solver).dense_order < tableau.order - 1:
         course = course.onto(save_at)

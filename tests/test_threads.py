@@ -1,0 +1,111 @@
+"""Threads: the number of them changes no bit, an interruption leaves none behind, and a forked child has its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ctrnn
+from ctrnn.threads import one_blas_thread, share, workers
+
+PROBLEM = ctrnn.Problem(
+    ctrnn.RateNetwork(80, inputs=1, gain=1.2, seed=0),
+    np.linspace(-1.0, 1.0, 80),
+    (0.0, 1.0),
+    x=0.3,
+    objective=ctrnn.Objective(target=np.zeros((2, 80)), at=[0.5, 1.0]),
+)
+STEPS = {"solver": "rk4", "dt": 0.1}
+
+
+def flat(problem: ctrnn.Problem, method: object = "rtrl") -> bytes:
+    g = ctrnn.gradient(problem, method, **STEPS)
+    return np.concatenate([g.vector, g.r0, [g.loss]]).tobytes()
+
+
+def test_one_thread_gives_the_same_bits():
+    code = "import test_threads as t, sys; sys.stdout.write(t.flat(t.PROBLEM).hex() + str(t.workers()))"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    alone = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert alone.stdout == flat(PROBLEM).hex() + "1"
+
+
+def test_results_come_in_the_order_of_the_calls_and_errors_come_out():
+    assert share([(lambda k: (time.sleep(0.01 * (3 - k)), k)[1], k) for k in range(3)]) == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        share([(int, 1), (lambda: 1 // 0,)])
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
+def test_ctrl_c_waits_for_those_who_may_still_write():
+    ended = threading.Event()
+
+    def slow() -> None:
+        time.sleep(0.3)
+        ended.set()
+
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            share([(int, 1), (slow,)])
+        assert ended.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _in_child(queue: object) -> None:
+    queue.put((one_blas_thread._inside, workers(), flat(PROBLEM)))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_a_child_forked_in_the_middle_of_a_gradient_computes_the_same():
+    expected = flat(PROBLEM)  # the pool is there
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with one_blas_thread, one_blas_thread._lock:  # as if another thread were just entering
+        child = context.Process(target=_in_child, args=(queue,))
+        child.start()
+    assert queue.get(timeout=60) == (0, workers(), expected)
+    child.join()
+
+
+MASK = np.random.default_rng(0).random((9, 9)) < 0.4
+FIELDS = {
+    "state": ctrnn.RateNetwork(9, inputs=1, gain=1.2, seed=0),
+    "rate, tau trained": ctrnn.RateNetwork(9, inputs=1, gain=1.2, seed=0, form="rate", train_tau=True),
+    "masked": ctrnn.RateNetwork(9, inputs=1, gain=1.2, seed=0, mask=MASK),
+    "blocks": ctrnn.RateNetwork(9, inputs=1, gain=1.2, seed=0, mask=np.kron(np.eye(3), np.ones((3, 3)))),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("solver", ["rk4", "exponential-euler", "kvaerno5"])
+@pytest.mark.parametrize("integral", [False, True])
+def test_rows_divided_among_threads_give_the_adjoint_to_1e12(name, solver, integral, monkeypatch):
+    for module in ("carried", "discrete"):
+        monkeypatch.setattr(f"ctrnn.gradients.{module}.workers", lambda: 3)
+        monkeypatch.setattr(f"ctrnn.gradients.{module}.WORTH_THREADS", 0.0)
+    rng = np.random.default_rng(1)
+    readout = ctrnn.Readout(rng.normal(size=(2, 9)), rng.normal(size=2))
+    at = None if integral else [0.3, 1.0]
+    objective = ctrnn.Objective(target=[0.5, -0.5] if integral else rng.normal(size=(2, 2)), at=at, readout=readout)
+    problem = ctrnn.Problem(FIELDS[name], rng.normal(size=9), (0.0, 1.0), x=0.4, objective=objective)
+
+    def both(method: object) -> np.ndarray:
+        g = ctrnn.gradient(problem, method, solver=solver, dt=0.1)
+        assert g.readout is not None
+        return np.concatenate([g.vector, g.r0, g.readout["V"].ravel(), g.readout["c"]])
+
+    exact = both("adjoint")
+    for block in (None, 1, 4):
+        assert abs(both(ctrnn.RTRL(block=block)) - exact).max() < 1e-12 * abs(exact).max()
