@@ -55,12 +55,12 @@ _WHERE = {
     "as_module": "ctrnn.learning.torch_module",
     "odeint": "ctrnn.learning.odeint",
 }
-_MODULES = ("analysis", "errors", "fields", "gradients", "inputs", "inverse", "learning", "plotting", "solvers")
+_MODULES = ("analysis", "errors", "fields", "gradients", "inputs", "inverse", "learning", "nn", "plotting", "solvers")
 
 __all__ = sorted([*_WHERE, *_MODULES, "__version__"])
 
 if TYPE_CHECKING:
-    from ctrnn import analysis, errors, fields, gradients, inputs, inverse, learning, plotting, solvers
+    from ctrnn import analysis, errors, fields, gradients, inputs, inverse, learning, nn, plotting, solvers
 
 
 def __getattr__(name: str) -> Any:
