@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ctrnn.gradients.backward import backward_gradient
 from ctrnn.gradients.checkpoint import checkpoint_gradient
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.torch_device.place import Place
 from ctrnn.problem import Problem, Settings
 
 MODES = ("discrete", "checkpoint", "interpolate", "backsolve")
@@ -34,6 +37,9 @@ class Adjoint:
         the fewer there are the more often beyond
     memory : of the mode "checkpoint": bytes for snapshots, the record of a segment and its cotangents. The segments are as long as that
         allows, and snapshots take what they leave. None: segments of 512 steps, and as much again for snapshots
+    device, dtype : of the mode "discrete" with explicit fixed steps: in torch operations (ctrnn.gradients.torch_device), on "cpu" or "cuda", in
+        "float64" or "float32"; ctrnn.Trials of the same times go together. One alone takes "cpu", "float64" for the other; None, None is the
+        compiled kernels
 
     Raises UnknownNameError for another mode, UsageError for numbers that are not positive or not of the mode; and, when it
     meets the problem, for a memory that is too small, with the smallest that is enough.
@@ -52,6 +58,8 @@ class Adjoint:
     mode: str = "discrete"
     checkpoints: int | None = None
     memory: int | None = None
+    device: str | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -66,10 +74,24 @@ class Adjoint:
             if not (number and 1 <= value < np.inf and value == int(value)):
                 raise UsageError(name, given=value, allowed=f"{unit}, at least 1, or None")
             object.__setattr__(self, name, int(value))
+        if self.place is not None and self.mode != "discrete":
+            raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
+
+    @property
+    def place(self) -> Place | None:
+        """Where torch computes it; None for the compiled kernels."""
+        return Place.of(self.device, self.dtype)
 
     @property
     def name(self) -> str:
-        return f"adjoint, {self.mode}"
+        return f"adjoint, {self.mode if self.place is None else self.place}"
+
+    def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
+        """The losses and gradients of problems that go together over there (ctrnn.gradients.torch_device.result.Found)."""
+        from ctrnn.gradients.torch_device.adjoint import adjoint
+
+        assert self.place is not None
+        return adjoint(problems, settings, self.place, self.name)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         if self.mode == "discrete":

@@ -11,6 +11,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -97,7 +98,7 @@ def result(
     check_finite(loss, vector, r0, readout)
     named = objective.unflatten_readout(readout) if objective.readout_size else None
     f = problem.field
-    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, lambda: f.labels)
+    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, partial(getattr, f, "labels"))
 
 
 #: name -> (module, class, arguments)
@@ -172,7 +173,7 @@ def gradient(
     method : "auto" (by n, m, T, memory and solver; ctrnn.plan shows the costs), "rtrl", "adjoint" (both exact for the steps taken,
         any block size), "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo"
         (leak-only approximation), "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object
-        such as ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve")
+        such as ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve"), ctrnn.RTRL(device="cuda", dtype="float32")
     solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate
     certify : check the number by independent routes, at some times its cost (ctrnn.gradients.certificate)
 
@@ -193,6 +194,10 @@ def gradient(
         from ctrnn.gradients.trials import trials_gradient
 
         check_alive(problem)
+        if getattr(method, "place", None) is not None:
+            from ctrnn.gradients.torch_device.result import of_trials
+
+            return told_if_zero(of_trials(problem, method, settings, certify))
         return told_if_zero(trials_gradient(problem, method, settings, certify))
     check_alive([checked_problem(problem)])
     settings = solver_chosen(problem, settings)
@@ -230,6 +235,10 @@ def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
     """Run a method on one BLAS thread (ctrnn.threads says why)."""
     from ctrnn.kernels.augmented import SMALL
 
+    if getattr(method, "place", None) is not None:
+        from ctrnn.gradients.torch_device.result import of_problem
+
+        return of_problem(problem, method, settings)
     if problem.events:
         from ctrnn.gradients.events import event_gradient
 

@@ -15,7 +15,9 @@ test (ctrnn.kernels.augmented).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,9 @@ from ctrnn.gradients.carried import Carried
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.forward import forward_gradient
 from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.torch_device.place import Place
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import BLOCK
 
 #: bytes that the cotangents of one block may take
 BLOCK_BYTES = 256 * 2**20
@@ -41,13 +45,24 @@ class RTRL:
     block : steps in a block, of the discrete mode; None chooses from n and m
     mode : "discrete" (through the solver's own steps) or "continuous" (an ODE of its own)
     error_control : of the continuous mode: "all" (the sensitivities' error counts in the step test) or "state"
+    device, dtype : of the discrete mode with explicit fixed steps: in torch operations (ctrnn.gradients.torch_device), on "cpu" or "cuda", in
+        "float64" or "float32". One alone takes "cpu", "float64" for the other; None, None is the compiled kernels
 
-    Raises UsageError for other values.
+    Raises UsageError for other values; and, when it meets the problem, for a device that is not there.
+
+    >>> import ctrnn
+    >>> at = ctrnn.Objective(target=1.0, at=[5.0])
+    >>> problem = ctrnn.Problem(ctrnn.RateNetwork(16, gain=1.2, seed=0), [0.1] * 16, (0.0, 5.0), objective=at)
+    >>> g, g32 = (ctrnn.gradient(problem, m, solver="rk4", dt=0.05).vector for m in (RTRL(), RTRL(dtype="float32")))
+    >>> bool(0 < abs(g32 - g).max() < 1e-5 * abs(g).max())
+    True
     """
 
     block: int | None = None
     mode: str = "discrete"
     error_control: str = "all"
+    device: str | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("discrete", "continuous"):
@@ -57,12 +72,27 @@ class RTRL:
         whole = isinstance(self.block, (int, np.integer)) and not isinstance(self.block, bool)
         if self.block is not None and not (whole and self.block >= 1):
             raise UsageError("block", given=self.block, allowed="a number of steps, at least 1, or None")
+        if self.place is not None and self.mode != "discrete":
+            raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
+
+    @property
+    def place(self) -> Place | None:
+        """Where torch computes it; None for the compiled kernels."""
+        return Place.of(self.device, self.dtype)
 
     @property
     def name(self) -> str:
         if self.mode == "continuous":
             return "RTRL, continuous"
-        return "RTRL" if self.block is None else f"RTRL, block {self.block}"
+        name = "RTRL" if self.block is None else f"RTRL, block {self.block}"
+        return name if self.place is None else f"{name}, {self.place}"
+
+    def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
+        """The losses and gradients of problems that go together over there (ctrnn.gradients.torch_device.result.Found)."""
+        from ctrnn.gradients.torch_device.rtrl import rtrl
+
+        assert self.place is not None
+        return rtrl(problems, settings, self.place, self.name, self.block)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         if self.mode == "continuous":
@@ -93,4 +123,4 @@ def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
     wanted = 10 * 2.0 * q * q * entries / max(rows, 1.0)
     # a small system waits for Python, not for flops: give each call something to do
     wanted = max(wanted, 5e6 / max(rows, 1.0), 16)
-    return int(max(1, min(wanted, max(BLOCK_BYTES, 8 * q * entries) / (8 * s * n * q))))
+    return int(max(1, min(wanted, BLOCK, max(BLOCK_BYTES, 8 * q * entries) / (8 * s * n * q))))

@@ -31,7 +31,7 @@ from ctrnn.gradients.torch_device.rtrl import peak_bytes, plan_for
 SIZES = {"cpu": (64, 128, 256, 512), "cuda": (512, 1024, 2048)}
 BOUND = {"float64": 1e-10, "float32": 1e-4}
 #: seconds of a round from which one is enough
-LONG = 60.0
+LONG = 120.0
 
 
 @dataclass(frozen=True)
