@@ -252,6 +252,9 @@ def draw(found: list[Row], path: Path) -> None:
         limits = [(int(row.where.split(",")[0]), 1e3 * row.limit) for row in mine if row.limit]
         ax.loglog(*zip(*limits, strict=True), ":", color=BLACK, label="limit of this machine")
         ax.set_title(title)
+        ax.minorticks_off()
+        sizes = sorted({int(row.where.split(",")[0]) for row in mine})
+        ax.set_xticks(sizes, [str(n) for n in sizes])
         ax.set_xlabel("units n")
         ax.legend(fontsize=6)
     axes[0].set_ylabel("time of 200 steps / ms")
