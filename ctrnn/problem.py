@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -176,6 +177,11 @@ class Problem:
         return Problem(**(every | changes))
 
     @property
+    def driven_by(self) -> Input:
+        """The input as it was given: one and the same object for all trials that share it."""
+        return self._x
+
+    @property
     def signals(self) -> Input:
         """The input's channels; for an integral objective, its targets and its weight behind them."""
         if self.objective is None or self.objective.signals is None:
@@ -253,7 +259,7 @@ def _input(field: Field, x: Any) -> Input:
     if x is None:
         if field.input_size and not field.input_is_optional:
             raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
-        return Constant(np.zeros(field.input_size))
+        return _nothing(field.input_size)
     signal = as_input(x)
     if signal.size != field.input_size:
         raise UsageError(
@@ -263,6 +269,12 @@ def _input(field: Field, x: Any) -> Input:
             hint="ctrnn.inputs.stack(...) puts signals side by side",
         )
     return signal
+
+
+@lru_cache
+def _nothing(size: int) -> Input:
+    """No input, one object for all."""
+    return Constant(np.zeros(size))
 
 
 def _covered(name: str, signal: Input, t0: float, t1: float) -> None:

@@ -157,6 +157,7 @@ class Cell:
         by_theta = {f"Gth[{a * C + b}, i]": derivative(G[a], th[b]) for a in range(A) for b in range(C)}
         partials = {f"Gz[{a * A + b}, i]": derivative(G[a], z[b]) for a in range(A) for b in range(A)}
         partials |= drive | {f"hz[{a}, i]": derivative(h, z[a]) for a in range(A)}
+        source_too = partials | {"h[0, i]": h}  # costs nothing beside its derivative
 
         def need_u(expressions: dict[str, Any]) -> bool:
             return any(e.has(*u) for e in expressions.values())
@@ -170,10 +171,9 @@ class Cell:
         for name, rows, values in (("Gu", A * B, drive), ("Gth", A * C, by_theta)):
             head = f"{'drive' if name == 'Gu' else 'by_theta'}, z_, u_, th_, {name}_"
             source += loop(head, [state, pre, theta, (name, rows)], list(values), list(values.values()))
-        every = [("Gz", A * A), ("Gu", A * B), ("hz", A)]
-        source += loop(
-            "partials, z_, u_, th_, Gz_, Gu_, hz_", [state, pre, theta, *every], list(partials), list(partials.values())
-        )
+        every = [("Gz", A * A), ("Gu", A * B), ("hz", A), ("h", 1)]
+        head = "partials, z_, u_, th_, Gz_, Gu_, hz_, h_"
+        source += loop(head, [state, pre, theta, *every], list(source_too), list(source_too.values()))
         torch = {s: f"z[{i}]" for i, s in enumerate(z)} | {s: f"u[{i}]" for i, s in enumerate(u)}
         torch |= {s: f"th[{i}]" for i, s in enumerate(th)}
         lines = codegen.assignments(["h"], [h], "torch", torch)

@@ -222,6 +222,11 @@ class RateNetwork(Field):
         lists[:, longest:] = n + np.arange(extra)
         return lists
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the kernels store W as lists of the weights that exist."""
+        return self._lists is not None
+
     @cached_property
     def _exists(self) -> Array:
         """Which entries of the lists are weights, not filling, (n, width)."""
@@ -240,6 +245,13 @@ class RateNetwork(Field):
     def kernel_vector(self) -> Array:
         p = self.parameters
         return self._packed(p["W"], p["U"], p["b"], self.tau)
+
+    def flat_gradient(self, W: Array, U: Array, b: Array, tau: Array | None) -> Array:
+        """(m,) of derivatives by W (n, n), U (n, inputs), b (n,) and each unit's tau (n,), where it is trained; 0 outside the mask."""
+        parts = {"W": W if self.mask is None else W * self.mask, "U": U, "b": b}
+        if tau is not None:
+            parts["tau"] = tau if self.tau.ndim else tau.sum()
+        return np.concatenate([np.ravel(parts[name]) for name in self.parameter_names])
 
     @cached_property
     def second_kernel(self) -> SecondKernel:

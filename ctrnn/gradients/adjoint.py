@@ -1,6 +1,7 @@
 """Back-propagation through time: one row of cotangents backward, λ = dl/dr.
 
-    discrete     the pullback of λ through the recorded steps: exact for the steps that were taken
+    discrete     the pullback of λ through the recorded steps: exact for the steps that were taken (of rate networks by fixed steps:
+                 ctrnn.gradients.network_adjoint)
     checkpoint   the same numbers in bounded memory: the steps are taken again, a segment at a time (ctrnn.gradients.checkpoint)
     backsolve    dλ/dt = −λ J − a ∂ℓ/∂r, with r integrated backwards beside it: no memory, but r(t) is only right where
                  running F backwards is harmless (Chen et al. 2018)
@@ -18,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients import network_adjoint
 from ctrnn.gradients.backward import backward_gradient
 from ctrnn.gradients.checkpoint import checkpoint_gradient
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.gradient import Gradient, result
+from ctrnn.gradients.together import of_problem
 from ctrnn.gradients.torch_device.place import Place
 from ctrnn.problem import Problem, Settings
 
@@ -83,11 +86,16 @@ class Adjoint:
         return Place.of(self.device, self.dtype)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it keeps all stages, in the compiled kernels."""
+        return self.mode == "discrete" and self.place is None
+
+    @property
     def name(self) -> str:
         return f"adjoint, {self.mode if self.place is None else self.place}"
 
     def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
-        """The losses and gradients of problems that go together over there (ctrnn.gradients.torch_device.result.Found)."""
+        """The losses and gradients of problems that go together over there (ctrnn.gradients.together.Found)."""
         from ctrnn.gradients.torch_device.adjoint import adjoint
 
         assert self.place is not None
@@ -113,6 +121,8 @@ class BoundedAdjoint(Adjoint):
 
 def discrete_gradient(problem: Problem, settings: Settings, name: str, room: float = np.inf) -> Gradient:
     """The pullback of one row through every step, all of them kept; in ``room`` bytes, or else by checkpoints."""
+    if network_adjoint.goes([problem], settings):
+        return of_problem(problem, name, network_adjoint.adjoint([problem], settings, name))
     run = DiscreteRun(problem, settings, name)
     loss, g0, g_o = run.losses.start()
     taken, held = [], 0

@@ -88,7 +88,7 @@ class RTRL:
         return name if self.place is None else f"{name}, {self.place}"
 
     def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
-        """The losses and gradients of problems that go together over there (ctrnn.gradients.torch_device.result.Found)."""
+        """The losses and gradients of problems that go together over there (ctrnn.gradients.together.Found)."""
         from ctrnn.gradients.torch_device.rtrl import rtrl
 
         assert self.place is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
@@ -18,9 +18,12 @@ import numpy as np
 
 from ctrnn.curvature import prepare
 from ctrnn.fields.base import Array
+from ctrnn.gradients import network_adjoint as together
+from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.certificate import Certificate, certify
 from ctrnn.gradients.gradient import Gradient, compute, method_named
 from ctrnn.gradients.scales import parameter_scales, typical
+from ctrnn.gradients.together import TogetherGradient, of_trials
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.auto import chosen
 from ctrnn.threads import side_by_side
@@ -76,9 +79,16 @@ class TrialsCertificate:
         return self.text
 
 
-def trials_gradient(trials: Trials, method: Any, settings: Settings, certified: bool = False) -> TrialsGradient:
-    """Each trial by the same method; raises what the first trial that fails raises."""
+def trials_gradient(
+    trials: Trials, method: Any, settings: Settings, certified: bool = False
+) -> TrialsGradient | TogetherGradient:
+    """Each trial by the same method, or all together where that is faster; raises what the first trial that fails raises."""
     trials.readout_size("a gradient")
+    if not certified and together.goes(trials.problems, settings):
+        its_method = method_named(method, trials[0], settings)
+        if isinstance(its_method, Adjoint) and its_method.is_plain:
+            all_of_them = together.adjoint(trials.problems, settings, its_method.name)
+            return of_trials(trials, its_method.name, all_of_them, partial(its_method.compute, settings=settings))
 
     def one(problem: Problem) -> Gradient:
         its = chosen(problem, settings)

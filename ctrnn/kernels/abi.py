@@ -149,8 +149,8 @@ def call_elementwise(typingctx, address, n, a, b, c, d):
 
 
 @intrinsic
-def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz):
-    return _call(types.void(_i, _i, _i, _i, _i, _i, _i))
+def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz, h):
+    return _call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
 
 
 def _view(element: Any, shape: Any) -> Any:

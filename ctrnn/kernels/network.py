@@ -4,7 +4,7 @@ A unit i has state components z_ai (a < A) and pre-activations u_pi (p < B),
 
     u = Ŵ s,   s = [h(z); x; 1],   dz_ai/dt = G_a(z_i, u_i, θ_i),   Ŵ = [W U b] of shape (B n, n + nx + 1).
 
-A cell is elementwise, and enters through the addresses of compiled loops over the units (source h; rate G; partials ∂G/∂z, ∂G/∂u, h′;
+A cell is elementwise, and enters through the addresses of compiled loops over the units (source h; rate G; partials ∂G/∂z, ∂G/∂u, h′ and again h;
 drive ∂G/∂u and by_theta ∂G/∂θ for the parameter part), so these functions are compiled once. With c_pai = ∂G_a/∂u_pi:
 
     VJP         R_bi = h′_bi (Ŵᵀ Kc)_i + Σ_a ∂G_a/∂z_bi K_ai,   Kc_pi = Σ_a c_pai K_ai       2 B n² flops for one row;
@@ -98,7 +98,7 @@ def _partials(ctx, r_, w_, x_):
     Gu = doubles(start, (A, B, n))
     start += 8 * A * B * n
     hz = doubles(start, (A, n))
-    call_partials(ctx[PARTIALS], n, r_, at(u), w_ + 8 * B * n * ctx[WIDTH], at(Gz), at(Gu), at(hz))
+    call_partials(ctx[PARTIALS], n, r_, at(u), w_ + 8 * B * n * ctx[WIDTH], at(Gz), at(Gu), at(hz), at(s))
     return Gz, Gu, hz
 
 

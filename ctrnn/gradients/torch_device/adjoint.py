@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from ctrnn.gradients.together import Found
 from ctrnn.gradients.torch_device.place import Place, to_numpy
-from ctrnn.gradients.torch_device.result import Found
 from ctrnn.gradients.torch_device.run import Run
 from ctrnn.problem import Problem, Settings
 

@@ -19,8 +19,6 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.network import RateNetwork
 from ctrnn.gradients.torch_device.place import Place, to_numpy
@@ -109,15 +107,9 @@ class Network:
 
     def vector(self, g: list[Any]) -> Array:
         """dl/dw (m,) in the order of the field's parameters, 0 outside the mask."""
-        extended = to_numpy(g[0])
-        n, nx = self.n, self.field.input_size
-        parts = {"W": extended[:, :n], "U": extended[:, n : n + nx], "b": extended[:, -1]}
-        if self.field.mask is not None:
-            parts["W"] = parts["W"] * self.field.mask
-        if self.field.train_tau:
-            tau = to_numpy(g[1])[:, 0]
-            parts["tau"] = tau if self.field.tau.ndim else tau.sum()
-        return np.concatenate([np.ravel(parts[name]) for name in self.field.parameter_names])
+        extended, n = to_numpy(g[0]), self.n
+        tau = to_numpy(g[1])[:, 0] if self.field.train_tau else None
+        return self.field.flat_gradient(extended[:, :n], extended[:, n:-1], extended[:, -1], tau)
 
 
 class NetworkLinear:

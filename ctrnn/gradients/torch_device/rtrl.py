@@ -33,12 +33,11 @@ import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.network import RateNetwork
+from ctrnn.gradients.together import Found, check_together, summed
 from ctrnn.gradients.torch_device.fields import entries, units_at_once
 from ctrnn.gradients.torch_device.place import Place, to_numpy
-from ctrnn.gradients.torch_device.result import Found
-from ctrnn.gradients.torch_device.run import Block, Run, check_together
+from ctrnn.gradients.torch_device.run import Block, Run
 from ctrnn.problem import Problem, Settings
-from ctrnn.trajectory import Stats
 
 #: bytes that the cotangents of a piece may take: SMALL in any case, as many as P up to LARGE, and the share 1/PIECE of P
 SMALL, LARGE, PIECE = 2**28, 2**30, 12
@@ -86,16 +85,11 @@ def rtrl(problems: Sequence[Problem], settings: Settings, place: Place, caller: 
     field = problems[0].field
     one = place.item * (field.n + 1) * entries(field)
     together = max(1, min(len(problems), TOGETHER_BYTES // max(one, 1)))
-    found = [
-        _together(Run(problems[b : b + together], settings, place, caller), block)
-        for b in range(0, len(problems), together)
-    ]
-    return Found(
-        np.concatenate([part.loss for part in found]),
-        np.sum([part.vector for part in found], axis=0),
-        np.concatenate([part.r0 for part in found]),
-        np.sum([part.readout for part in found], axis=0),
-        sum((part.stats for part in found), Stats()),
+    return summed(
+        [
+            _together(Run(problems[b : b + together], settings, place, caller), block)
+            for b in range(0, len(problems), together)
+        ]
     )
 
 

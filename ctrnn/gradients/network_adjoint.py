@@ -1,0 +1,102 @@
+"""Back-propagation through time for dense rate networks by fixed steps, all trials together: λ ← λ Φ + jumps, and dl/dw in one product of all trials.
+
+The same numbers as ctrnn.gradients.adjoint gives of any field, to round-off, at a third of the time: φ and its slope once for both, no call a stage into a
+field that does not know its neighbours, and weights that are read once for several trials (ctrnn.kernels.network_batch has the formulas and the flops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.network import RateNetwork
+from ctrnn.gradients.network_trials import Bars, Network, Part, backward, forward
+from ctrnn.gradients.together import Found, Together, same_stops, summed
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.runge_kutta import BLOCK
+
+#: bytes that the stages of the trials may take that go together
+TOGETHER_BYTES = 2**30
+
+
+def goes(problems: Sequence[Problem], settings: Settings) -> bool:
+    """Whether these go through the kernels of dense rate networks together."""
+    first = problems[0]
+    if settings.dt is None or settings.library or not _dense(first.field):
+        return False
+    tableau = tableaus.get(settings.solver)
+    if tableau.gamma or tableau.exponential:
+        return False
+    return all(not problem.events and same_stops(problem, first) for problem in problems)
+
+
+def _dense(field: Field) -> bool:
+    """Whether W is stored whole, and connects all units with each other."""
+    return type(field) is RateNetwork and field.kernel.parts is None and not field.is_listed
+
+
+def adjoint(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
+    """The losses of B trials and their gradients, as many at a time as memory allows; raises what Together raises."""
+    one = problems[0]
+    numbers = (
+        (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0) * tableaus.get(settings.solver).stages * one.field.n
+    )
+    some = max(1, int(TOGETHER_BYTES // (16 * max(numbers, 1.0))))
+    return summed([_together(problems[b : b + some], settings, caller) for b in range(0, len(problems), some)])
+
+
+def _together(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
+    run = Together(problems, settings, caller)
+    field: Any = run.field
+    p, n, nx = field.parameters, run.n, field.input_size
+    weights = p["W"], np.concatenate([p["U"], p["b"][:, None]], axis=1), np.broadcast_to(field.tau, (n,))
+    method = np.ascontiguousarray(run.a[: run.s, : run.s]), np.ascontiguousarray(run.b[: run.s])
+    network = Network(field.cell, method, *weights, trains_tau=field.train_tau)
+    r, lam = np.zeros((2, run.B, network.width))
+    r[:, :n] = run.r0
+    taken = []
+    for records in run.records(BLOCK):
+        steps, x = _steps(records[0].h, run.s), run.inputs(records)
+        X = network.extended(x.reshape(steps.row.size, *x.shape[2:]))
+        states, parts = forward(network, steps, X, r, len(steps.h), keep=True)
+        shares = run.shares(
+            records, states[..., :n].transpose(1, 0, 2), _stages(parts, network) if run.integral else states
+        )
+        taken.append((steps, parts, *(_filled(part, network.width) for part in shares)))
+    bars, none = Bars.zeros(network, run.B), np.empty((0, run.s, run.B, network.width))
+    while taken:
+        steps, parts, jumps, sources = taken.pop()
+        if jumps is None:
+            jumps, steps = none[:, 0], steps._replace(mark=np.full_like(steps.mark, -1))
+        backward(network, steps, parts, jumps, none if sources is None else sources, lam, bars)
+        run.pulled += steps.row.size * run.B
+    tau = bars.tau[:, :n].sum(axis=0) if field.train_tau else None
+    vector = field.flat_gradient(bars.W[:, :n], bars.U[:, :nx], bars.U[:, nx], tau)
+    return Found(run.loss, vector, run.l_r0 + lam[:, :n], run.l_o, run.stats)
+
+
+def _steps(h: Array, s: int) -> Any:
+    """Steps whose stages have a row of the drive each, and whose ends are all asked for."""
+    from ctrnn.kernels.network_batch import Steps
+
+    C = h.size
+    return Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), np.arange(C))
+
+
+def _stages(parts: Sequence[Part], network: Network) -> Array:
+    """The states of all stages (B, C, s, n)."""
+    each = [part.Z.reshape(*part.Z.shape[:2], -1, network.width) for part in parts]
+    return np.concatenate(each, axis=2)[..., : network.n].transpose(2, 0, 1, 3)
+
+
+def _filled(values: Array | None, width: int) -> Array | None:
+    """Rows of n numbers filled up with 0."""
+    if values is None:
+        return None
+    made = np.zeros((*values.shape[:-1], width))
+    made[..., : values.shape[-1]] = values
+    return made

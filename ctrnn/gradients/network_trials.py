@@ -1,0 +1,207 @@
+"""Trials of one network through the same fixed steps: the kernels of ctrnn.kernels.network_batch for all trials, and the drive around them.
+
+    D = X̂ [U b]ᵀ, X̂ = [X 1]         [Ū b̄] += D̄ᵀ X̂,    X̄ = D̄ U
+
+The trials are divided into parts of a few, and the parts among threads; sums over parts are taken in their order, whoever was quicker. No BLAS takes part, so that
+a trial's states and λ are the same in any company, and nothing is to be said to its threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ctrnn.fields.base import Array
+from ctrnn.fields.cells import Cell
+from ctrnn.threads import share, workers
+
+#: flops below which a second thread costs more than it saves
+WORTH_THREADS = 3e6
+#: flops of a unit apart from products, most of them in φ
+UNIT_FLOPS = 60
+#: the trials that go together: enough for products and loops of useful length, few enough for the first-level cache
+PART_TRIALS, PART_NUMBERS, LEAST_NUMBERS = 8, 512, 128
+#: rows of the products that make W̄
+PANEL_ROWS = 128
+
+
+class Network:
+    """A rate network and an explicit method, filled up for the kernels.
+
+    W (n, n), U and b side by side (n, nx + 1), tau (n,); the a (s, s), b (s,) of the method; trains_tau: whether the way back gives τ̄
+    """
+
+    def __init__(
+        self, cell: Cell, method: tuple[Array, Array], W: Array, U: Array, tau: Array, trains_tau: bool = False
+    ) -> None:
+        from ctrnn.kernels.tiles import padded
+
+        self.cell, (self.a, self.b), self.trains_tau = cell, method, trains_tau
+        self.n, self.inputs = len(W), U.shape[1] - 1
+        self.width = wide = padded(self.n)
+        self.W, self.WT, self.UT = _filled(W, wide), _filled(W.T, wide), _filled(U.T, wide)
+        self.U, self.tau = _filled(U, padded(U.shape[1])), _filled(tau, wide, 1.0)
+
+    @property
+    def scheme(self) -> Any:
+        from ctrnn.kernels.network_batch import Scheme
+
+        made = self.cell.module
+        by_theta = made.by_theta.address if self.trains_tau else 0
+        return Scheme(made.source.address, made.rate.address, made.partials.address, by_theta, self.a, self.b)
+
+    def extended(self, x: Array) -> Array:
+        """X̂ (rows, B or 1, ·) of x (rows, B or 1, nx)."""
+        X = np.zeros((*x.shape[:2], self.U.shape[1]))
+        X[..., : x.shape[2]], X[..., x.shape[2]] = x, 1.0
+        return X
+
+    def flops(self, steps: Any, B: int) -> float:
+        return steps.row.size * B * self.width * (2.0 * self.n + UNIT_FLOPS)
+
+
+@dataclass
+class Part:
+    """The trials that go together, from ``first`` to ``last``: their inputs, and what they keep for the way back."""
+
+    first: int
+    last: int
+    X: Array
+    Z: Array
+    U: Array
+
+
+@dataclass
+class Bars:
+    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), τ̄ (B, width); and X̄ of the last stretch, if it was asked for."""
+
+    W: Array
+    U: Array
+    tau: Array
+    X: Array | None = None
+
+    @classmethod
+    def zeros(cls, network: Network, B: int) -> Bars:
+        n, width = network.n, network.width
+        return cls(np.zeros((n, width)), np.zeros((n, network.U.shape[1])), np.zeros((B, width)))
+
+
+def forward(network: Network, steps: Any, X: Array, r: Array, count: int, keep: bool) -> tuple[Array, list[Part]]:
+    """Take r (B, width) through the steps, in place.
+
+    X (rows, B or 1, ·) as of ``Network.extended``. Returns the ``count`` states (count, B, width) that the steps mark, and the parts, which keep
+    what ``backward`` needs if they are to.
+    """
+    from ctrnn.kernels import network_batch
+    from ctrnn.kernels.tiles import product
+
+    B, width = r.shape
+    C, s = steps.row.shape
+    kept = C if keep else 1
+    kept_u = kept if network.trains_tau or network.cell.module.NEEDS_U else 1
+    # one large array each: the system gives large ones in large pages
+    Z, U = np.empty(kept * s * B * width), np.empty(kept_u * s * B * width)
+    states, parts, scheme = np.empty((count, B, width)), [], network.scheme
+    for first, last in pairwise(_edges(B, network.n)):
+        mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
+        N = (last - first) * width
+        pieces = (_piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N))
+        parts.append(Part(first, last, mine, *pieces))
+
+    def run(part: Part) -> None:
+        q = part.last - part.first
+        D = np.zeros((*part.X.shape[:2], width))
+        product(_rows(part.X), network.UT, _rows(D))
+        theta, R = np.tile(network.tau, q), r[part.first : part.last].reshape(-1)
+        work = np.empty((s, q * width)), np.empty(q * width)
+        network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work, states)
+
+    _in_threads(run, parts, network.flops(steps, B))
+    return states, parts
+
+
+def backward(
+    network: Network,
+    steps: Any,
+    parts: list[Part],
+    jumps: Array,
+    sources: Array,
+    lam: Array,
+    bars: Bars,
+    x_wanted: bool = False,
+) -> None:
+    """Take λ (B, width) back to the start of the steps, in place; adds to ``bars``.
+
+    jumps (count, B, width) at the ends that the steps mark, sources (C or 0, s, B, width) at the stages.
+    """
+    from ctrnn.kernels import network_batch
+    from ctrnn.kernels.tiles import product, transposed_product
+
+    B, width = lam.shape
+    (C, s), n, scheme = steps.row.shape, network.n, network.scheme
+    found: list[tuple[Array, Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
+
+    def run(i: int) -> None:
+        part = parts[i]
+        q = part.last - part.first
+        N = q * width
+        W_bar, U_bar, D_bar = np.zeros((n, width)), np.zeros_like(bars.U), np.empty((*part.X.shape[:2], width))
+        panel = np.empty((2, max(1, min(PANEL_ROWS // q, C * s)), N))
+        mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
+        theta = np.tile(network.tau, q)
+        network_batch.backward(
+            scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, np.empty((s, N)), np.empty((4, N)), panel
+        )  # fmt: skip
+        transposed_product(_rows(D_bar), _rows(part.X), U_bar)
+        X_bar = None
+        if x_wanted:
+            X_bar = np.zeros_like(part.X)
+            product(_rows(D_bar), network.U, _rows(X_bar))
+        found[i] = W_bar, U_bar, X_bar
+
+    _in_threads(run, range(len(parts)), 2.0 * network.flops(steps, B))
+    for W_bar, U_bar, _ in found:
+        bars.W += W_bar
+        bars.U += U_bar
+    if x_wanted:
+        bars.X = np.concatenate([X_bar for _, _, X_bar in found if X_bar is not None], axis=1)
+
+
+def _filled(values: Array, width: int, by: float = 0.0) -> Array:
+    """A copy whose last axis has ``width`` numbers."""
+    made = np.full((*values.shape[:-1], width), by)
+    made[..., : values.shape[-1]] = values
+    return made
+
+
+def _rows(values: Array) -> Array:
+    """(rows, B, ·) as (rows B, ·), a view."""
+    return values.reshape(-1, values.shape[2])
+
+
+def _piece(whole: Array, first: int, kept: int, s: int, N: int) -> Array:
+    """(kept, s, N) of what is kept of all trials, those of N numbers from ``first`` on."""
+    return whole[kept * s * first : kept * s * (first + N)].reshape(kept, s, N)
+
+
+def _edges(B: int, n: int) -> list[int]:
+    """Where parts of a batch begin and end: two a thread where they stay long enough, so that one that is held up leaves its second to another."""
+    most = max(PART_TRIALS, PART_NUMBERS // n)
+    count = max(1, -(-B // most), min(B, 2 * workers(), B * n // LEAST_NUMBERS))
+    return [B * i // count for i in range(count + 1)]
+
+
+def _in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -> None:
+    """``run`` for every item; each thread takes the next when it is done with one."""
+    items = list(items)
+    waiting = iter(items)
+
+    def work() -> None:
+        for item in waiting:
+            run(item)
+
+    share([(work,)] * (min(workers(), len(items)) if flops > WORTH_THREADS else 1))

@@ -1,0 +1,226 @@
+"""Trials that go together: one field, the same fixed steps of an explicit method, all states at once.
+
+    l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b),        dl/dw in one product over all trials
+
+The times are those of the compiled stepper, to the bit: it runs beside them with a state at rest and the inputs of each trial, and says where it steps, and x
+at every stage. Losses and their derivatives are those of ctrnn.gradients.losses, in float64, of the states a block of steps at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrnn.errors import DivergenceError, SolverError, UsageError
+from ctrnn.fields.base import Array
+from ctrnn.fields.equations import Equations
+from ctrnn.gradients.gradient import Gradient, check_finite, result
+from ctrnn.gradients.losses import Losses
+from ctrnn.kernels.stepper import Record
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import Integration, tableau_of
+from ctrnn.trajectory import Stats
+from ctrnn.trials import Trials
+
+
+class Found(NamedTuple):
+    """Of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the stats."""
+
+    loss: Array
+    vector: Array
+    r0: Array
+    readout: Array
+    stats: Stats
+
+
+def summed(parts: Sequence[Found]) -> Found:
+    """Of groups of trials, in their order."""
+    return Found(
+        np.concatenate([part.loss for part in parts]),
+        np.sum([part.vector for part in parts], axis=0),
+        np.concatenate([part.r0 for part in parts]),
+        np.sum([part.readout for part in parts], axis=0),
+        sum((part.stats for part in parts), Stats()),
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class TogetherGradient(Gradient):
+    """A Gradient of trials that went together: loss, vector, parameters and readout are sums over them, r0 is (B, n), losses (B,).
+
+    One matrix product adds up what they contribute; ``trials``, the B gradients, are made one by one when they are asked for.
+    """
+
+    losses: Any = ()
+    alone: Any = None
+
+    @cached_property
+    def trials(self) -> tuple[Gradient, ...]:
+        """The gradient of each trial."""
+        return tuple(self.alone())
+
+
+def of_trials(trials: Trials, method: str, found: Found, alone: Callable[[Problem], Gradient]) -> TogetherGradient:
+    """Put the gradient of trials together, and refuse one that is not finite; ``alone`` is the method for one of them."""
+    check_finite(found.loss, found.vector, found.r0, found.readout)
+    field, objective = trials.field, trials[0].needs_objective("a gradient")
+    return TogetherGradient(
+        loss=float(found.loss.sum()),
+        vector=found.vector,
+        parameters=field.unflatten(found.vector),
+        r0=found.r0,
+        readout=objective.unflatten_readout(found.readout) if objective.readout_size else None,
+        stats=found.stats,
+        method=f"{method}, {len(trials)} trials",
+        labels=lambda: field.labels,
+        losses=found.loss,
+        alone=lambda: map(alone, trials),
+    )
+
+
+def of_problem(problem: Problem, method: str, found: Found) -> Gradient:
+    """The gradient of one problem; raises NotFiniteError."""
+    return result(problem, method, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)
+
+
+class Together:
+    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is their caller's.
+
+    loss (B,), l_r0 (B, n) at t0 and l_o (readout_size,) grow as blocks are taken; ``pulled`` counts what their caller pulls back.
+
+    Raises UsageError for adaptive steps, implicit or exponential solvers, events, and trials whose steps differ.
+    """
+
+    def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str) -> None:
+        self._began = time.perf_counter()
+        tableau = tableau_of(settings, caller)
+        if tableau.gamma or tableau.exponential:
+            raise UsageError(
+                "solver", given=tableau.name, allowed=f"an explicit one, for {caller}", hint='solver="rk4", dt=...'
+            )
+        if settings.dt is None:
+            raise UsageError(
+                "dt",
+                given=None,
+                allowed=f"a step size, for {caller}",
+                hint="a method without device, which takes adaptive steps",
+            )
+        check_together(problems, caller)
+        self.field, self.B, self.n = problems[0].field, len(problems), problems[0].field.n
+        self.a, self.b, self.s = tableau.a, tableau.b, tableau.stages
+        self.losses = [Losses(problem, tableau.b[: self.s], problem.r0) for problem in problems]
+        started = [losses.start() for losses in self.losses]
+        check_finite(*(part for start in started for part in start))
+        self.loss = np.array([l for l, _, _ in started])
+        self.l_r0 = np.stack([l_r for _, l_r, _ in started])
+        self.l_o = np.sum([l_o for _, _, l_o in started], axis=0)
+        self.integral = any(losses.objective.times is None for losses in self.losses)
+        self.r0 = np.stack([problem.r0 for problem in problems])
+        self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0
+        fixed = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
+        one = {id(problem.driven_by) for problem in problems} == {id(problems[0].driven_by)} and not self.integral
+        self._clocks = [_clock(problem, fixed, caller) for problem in (problems[:1] if one else problems)]
+        #: steps to come, at most
+        self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
+
+    def records(self, capacity: int) -> Iterator[list[Record]]:
+        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
+        try:
+            for records in zip(*(clock.blocks(capacity) for clock in self._clocks), strict=True):
+                yield list(records)
+        except SolverError as error:  # from the clock, whose state is not ours
+            if not isinstance(error, DivergenceError):
+                error = type(error)(error.reason, t=self._t, r=self._r[0], h=error.h, hint=error.hint)
+            raise error from None
+
+    def inputs(self, records: Sequence[Record]) -> Array:
+        """x (C, s, B, inputs) at the stages, or (C, s, 1, inputs) where all have the same."""
+        C, nx = records[0].h.size, self.field.input_size
+        return np.stack([record.stage_x[:C, :, :nx] for record in records], axis=2)
+
+    def shares(self, records: Sequence[Record], r: Array, stage_r: Array) -> tuple[Array | None, Array | None]:
+        """Add what a block contributes to the losses; jumps (C, B, n) and sources (C, s, B, n) of the cotangents, None where there are none.
+
+        r (B, C, n) at the ends of the steps, stage_r (B, C, s, n) where a loss is an integral.
+        Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
+        """
+        self._check(records[0], r)
+        self._t, self._r = float(records[0].t[-1]), r[:, -1]
+        every = records if len(records) == self.B else [records[0]] * self.B
+        parts = [
+            losses.block(record._replace(r=r[b], stage_r=stage_r[b] if self.integral else record.stage_r))
+            for b, (losses, record) in enumerate(zip(self.losses, every, strict=True))
+        ]
+        check_finite(*(value for part in parts for value in (part.loss, part.jumps, part.sources)))
+        self.loss += [part.loss for part in parts]
+        self.l_o = self.l_o + np.sum([part.readout for part in parts], axis=0)
+        return _stacked([part.jumps for part in parts], 1), _stacked([part.sources for part in parts], 2)
+
+    def _check(self, record: Record, states: Array) -> None:
+        if np.isfinite(states[:, -1]).all():  # what is no longer finite stays so: r⁺ = r + …
+            return
+        good = np.isfinite(states).all(axis=2)
+        m, b = next((m, b) for m in range(record.h.size) for b in range(self.B) if not good[b, m])
+        t, r = (float(record.t[m - 1]), states[b, m - 1]) if m else (self._t, self._r[b])
+        which = f" in trial {b}" if self.B > 1 else ""
+        raise DivergenceError(
+            f"the solution became infinite or NaN{which}",
+            t=t,
+            r=r,
+            h=float(record.h[m]),
+            hint="a smaller dt, or an adaptive solver",
+        )
+
+    @property
+    def stats(self) -> Stats:
+        """The cost so far, all trials together."""
+        one = self._clocks[0].stats
+        cost = replace(one, steps=self.B * one.steps, evaluations=self.B * one.evaluations, jacobians=self.pulled)
+        return replace(cost, wall_time=time.perf_counter() - self._began)
+
+
+def check_together(problems: Sequence[Problem], caller: str) -> None:
+    """Raises UsageError for problems with events, or that stop at different times."""
+    for b, problem in enumerate(problems):
+        if problem.events:
+            raise UsageError(
+                "problem", given=f"{len(problem.events)} events", allowed=f"a problem without events, for {caller}",
+                hint="the same method without device",
+            )  # fmt: skip
+        if not same_stops(problem, problems[0]):
+            raise UsageError(
+                "trials",
+                given=f"trial {b} stops at other times than trial 0",
+                allowed="one t_span, and the same observation times and jumps of x, for trials that go together on a device",
+                hint="the method without device, or a batch for each set of times",
+            )
+
+
+def same_stops(one: Problem, other: Problem) -> bool:
+    """Whether fixed steps take both to the same times."""
+    return one.course.start == other.course.start and np.array_equal(one.course.stops, other.course.stops)
+
+
+def _stacked(parts: list[Array], axis: int) -> Array | None:
+    """What each trial has, one axis more; zeros for those that have nothing, None where nobody has."""
+    some = next((part for part in parts if part.size), None)
+    if some is None:
+        return None
+    return np.stack([part if part.size else np.zeros_like(some) for part in parts], axis=axis)
+
+
+@lru_cache(maxsize=1)
+def _at_rest() -> Equations:
+    return Equations({"r": "0"})
+
+
+def _clock(problem: Problem, settings: Settings, caller: str) -> Integration:
+    """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
+    signals = problem.signals
+    bound = _at_rest().bind(signals.program(), signals.size)
+    return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)
