@@ -149,6 +149,8 @@ class Problem:
         self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
         self.x = self._x.aligned(every)
         self._every = every
+        #: what is known of runs by fixed steps whatever the field's numbers are (ctrnn.gradients.together): their times and inputs
+        self.timelines: dict[Any, Any] = {}
         #: (K,) the objective's observation times, each on a stop or at t0; empty without
         self.observed = align(times, every)
 
@@ -174,7 +176,10 @@ class Problem:
         unknown = set(changes) - set(every)
         if unknown:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
-        return Problem(**(every | changes))
+        made = Problem(**(every | changes))
+        if not changes.keys() & {"t_span", "x", "objective", "events"}:
+            made.timelines = self.timelines
+        return made
 
     @property
     def driven_by(self) -> Input:

@@ -14,6 +14,7 @@ import numpy as np
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.network import RateNetwork
 from ctrnn.gradients.network_trials import Bars, Network, Part, backward, forward
+from ctrnn.gradients.room import Room, room
 from ctrnn.gradients.together import Found, Together, same_stops, summed
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
@@ -50,7 +51,11 @@ def adjoint(problems: Sequence[Problem], settings: Settings, caller: str) -> Fou
 
 
 def _together(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
-    run = Together(problems, settings, caller)
+    with room() as take:
+        return _in_room(Together(problems, settings, caller), take)
+
+
+def _in_room(run: Together, take: Room) -> Found:
     field: Any = run.field
     p, n, nx = field.parameters, run.n, field.input_size
     weights = p["W"], np.concatenate([p["U"], p["b"][:, None]], axis=1), np.broadcast_to(field.tau, (n,))
@@ -62,11 +67,11 @@ def _together(problems: Sequence[Problem], settings: Settings, caller: str) -> F
     for records in run.records(BLOCK):
         steps, x = _steps(records[0].h, run.s), run.inputs(records)
         X = network.extended(x.reshape(steps.row.size, *x.shape[2:]))
-        states, parts = forward(network, steps, X, r, len(steps.h), keep=True)
+        states, parts = forward(network, steps, X, r, len(steps.h), keep=True, take=take)
         shares = run.shares(
             records, states[..., :n].transpose(1, 0, 2), _stages(parts, network) if run.integral else states
         )
-        taken.append((steps, parts, *(_filled(part, network.width) for part in shares)))
+        taken.append((steps, parts, *(_filled(part, network.width, take) for part in shares)))
     bars, none = Bars.zeros(network, run.B), np.empty((0, run.s, run.B, network.width))
     while taken:
         steps, parts, jumps, sources = taken.pop()
@@ -93,10 +98,10 @@ def _stages(parts: Sequence[Part], network: Network) -> Array:
     return np.concatenate(each, axis=2)[..., : network.n].transpose(2, 0, 1, 3)
 
 
-def _filled(values: Array | None, width: int) -> Array | None:
+def _filled(values: Array | None, width: int, take: Room) -> Array | None:
     """Rows of n numbers filled up with 0."""
     if values is None:
         return None
-    made = np.zeros((*values.shape[:-1], width))
+    made = take.zeros(*values.shape[:-1], width)
     made[..., : values.shape[-1]] = values
     return made

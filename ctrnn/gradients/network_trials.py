@@ -66,11 +66,12 @@ class Network:
 
 @dataclass
 class Part:
-    """The trials that go together, from ``first`` to ``last``: their inputs, and what they keep for the way back."""
+    """The trials that go together, from ``first`` to ``last``: their inputs, their drive, whose place D̄ takes, and what they keep for the way back."""
 
     first: int
     last: int
     X: Array
+    D: Array
     Z: Array
     U: Array
 
@@ -90,11 +91,17 @@ class Bars:
         return cls(np.zeros((n, width)), np.zeros((n, network.U.shape[1])), np.zeros((B, width)))
 
 
-def forward(network: Network, steps: Any, X: Array, r: Array, count: int, keep: bool) -> tuple[Array, list[Part]]:
+def _empty(*shape: int) -> Array:
+    return np.empty(shape)
+
+
+def forward(
+    network: Network, steps: Any, X: Array, r: Array, count: int, keep: bool, take: Callable[..., Array] = _empty
+) -> tuple[Array, list[Part]]:
     """Take r (B, width) through the steps, in place.
 
     X (rows, B or 1, ·) as of ``Network.extended``. Returns the ``count`` states (count, B, width) that the steps mark, and the parts, which keep
-    what ``backward`` needs if they are to.
+    what ``backward`` needs if they are to. ``take`` gives the arrays for that.
     """
     from ctrnn.kernels import network_batch
     from ctrnn.kernels.tiles import product
@@ -104,17 +111,17 @@ def forward(network: Network, steps: Any, X: Array, r: Array, count: int, keep: 
     kept = C if keep else 1
     kept_u = kept if network.trains_tau or network.cell.module.NEEDS_U else 1
     # one large array each: the system gives large ones in large pages
-    Z, U = np.empty(kept * s * B * width), np.empty(kept_u * s * B * width)
-    states, parts, scheme = np.empty((count, B, width)), [], network.scheme
+    Z, U = take(kept * s * B * width), take(kept_u * s * B * width)
+    states, parts, scheme = take(count, B, width), [], network.scheme
     for first, last in pairwise(_edges(B, network.n)):
         mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
         N = (last - first) * width
-        pieces = (_piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N))
-        parts.append(Part(first, last, mine, *pieces))
+        pieces = _piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N)
+        parts.append(Part(first, last, mine, take(*mine.shape[:2], width), *pieces))
 
     def run(part: Part) -> None:
-        q = part.last - part.first
-        D = np.zeros((*part.X.shape[:2], width))
+        q, D = part.last - part.first, part.D
+        D.fill(0.0)
         product(_rows(part.X), network.UT, _rows(D))
         theta, R = np.tile(network.tau, q), r[part.first : part.last].reshape(-1)
         work = np.empty((s, q * width)), np.empty(q * width)
@@ -149,7 +156,7 @@ def backward(
         part = parts[i]
         q = part.last - part.first
         N = q * width
-        W_bar, U_bar, D_bar = np.zeros((n, width)), np.zeros_like(bars.U), np.empty((*part.X.shape[:2], width))
+        W_bar, U_bar, D_bar = np.zeros((n, width)), np.zeros_like(bars.U), part.D
         panel = np.empty((2, max(1, min(PANEL_ROWS // q, C * s)), N))
         mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
         theta = np.tile(network.tau, q)
