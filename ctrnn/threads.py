@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from threading import Lock
@@ -107,6 +108,19 @@ def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     finally:
         _ended(others)
     return [first, *(other.result() for other in others)]
+
+
+@contextmanager
+def beside(function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+    """``function``, which releases Python's lock, runs on another thread beside the block, which tells it when to end: nobody waits until it has.
+
+    So it may touch nothing else than what ``arguments`` keep alive once it has been told.
+    """
+    other = _pool().submit(function, *arguments)
+    try:
+        yield
+    finally:
+        other.cancel()
 
 
 def _ended(others: Sequence[Future[Any]]) -> None:

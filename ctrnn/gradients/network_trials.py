@@ -8,7 +8,9 @@ a trial's states and λ are the same in any company, and nothing is to be said t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,10 +19,12 @@ import numpy as np
 
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
-from ctrnn.threads import share, workers
+from ctrnn.threads import beside, share, workers
 
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 3e6
+#: flops below which a thread beside the one trial's costs more than it saves
+WORTH_TEAM = 1e7
 #: flops of a unit apart from products, most of them in φ
 UNIT_FLOPS = 60
 #: the trials that go together: enough for products and loops of useful length, few enough for the first-level cache
@@ -124,10 +128,13 @@ def forward(
         D.fill(0.0)
         product(_rows(part.X), network.UT, _rows(D))
         theta, R = np.tile(network.tau, q), r[part.first : part.last].reshape(-1)
-        work = np.empty((s, q * width)), np.empty(q * width)
-        network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work, states)
+        N = q * width
+        work = np.empty((s, N)), np.empty(N), states, np.empty(N), board
+        network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work)
 
-    _in_threads(run, parts, network.flops(steps, B))
+    flops = network.flops(steps, B)
+    with _team(len(parts) == 1 and network.n >= network_batch.SPLIT, flops) as board:
+        _in_threads(run, parts, flops)
     return states, parts
 
 
@@ -156,26 +163,48 @@ def backward(
         part = parts[i]
         q = part.last - part.first
         N = q * width
-        W_bar, U_bar, D_bar = np.zeros((n, width)), np.zeros_like(bars.U), part.D
-        panel = np.empty((2, max(1, min(PANEL_ROWS // q, C * s)), N))
+        W_bar, U_bar, D_bar = np.zeros((2, n, width)), np.zeros_like(bars.U), part.D
+        panels = np.empty((2, 2, max(1, min(PANEL_ROWS // q, C * s)), N))
         mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
         theta = np.tile(network.tau, q)
+        work = np.empty((s, N)), np.empty((4, N)), panels, np.empty(N), board
         network_batch.backward(
-            scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, np.empty((s, N)), np.empty((4, N)), panel
-        )  # fmt: skip
+            scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, *work
+        )
         transposed_product(_rows(D_bar), _rows(part.X), U_bar)
         X_bar = None
         if x_wanted:
             X_bar = np.zeros_like(part.X)
             product(_rows(D_bar), network.U, _rows(X_bar))
-        found[i] = W_bar, U_bar, X_bar
+        found[i] = W_bar[0] + W_bar[1], U_bar, X_bar
 
-    _in_threads(run, range(len(parts)), 2.0 * network.flops(steps, B))
+    flops = 2.0 * network.flops(steps, B)
+    with _team(len(parts) == 1, flops) as board:
+        _in_threads(run, range(len(parts)), flops)
     for W_bar, U_bar, _ in found:
         bars.W += W_bar
         bars.U += U_bar
     if x_wanted:
         bars.X = np.concatenate([X_bar for _, _, X_bar in found if X_bar is not None], axis=1)
+
+
+@contextmanager
+def _team(wanted: bool, flops: float) -> Iterator[Array]:
+    """The board of ctrnn.kernels.team, with a thread that watches it if that is wanted and worth it."""
+    from ctrnn.kernels import team
+
+    whole = np.zeros(team.BOARD_SIZE + 8, dtype=np.int64)
+    board = whole[-whole.ctypes.data % 64 // 8 :][: team.BOARD_SIZE]  # where a cache line begins
+    if not wanted or flops < WORTH_TEAM or workers() == 1:
+        yield board
+        return
+    board[team.THERE] = 1
+    with beside(team.assist, board):
+        try:
+            yield board
+        finally:
+            while not team.close(board):
+                time.sleep(1e-5)
 
 
 def _filled(values: Array, width: int, by: float = 0.0) -> Array:

@@ -26,9 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import LEAN, at, call_elementwise, call_partials, copy
-from ctrnn.kernels.tiles import multiply_add
+from ctrnn.kernels.abi import INLINE, LEAN, at, call_elementwise, call_partials, copy
+from ctrnn.kernels.team import finish, post
+from ctrnn.kernels.tiles import LANES, multiply_add
 
+#: slots of the team's board: half a product with W, and the products of two panels
+HALF, PANELS = 0, 1
+#: units from which W is worth two threads, whose caches then hold half of it each
+SPLIT = 96
 #: a·b + c as one operation
 FUSED: dict[str, Any] = LEAN | {"fastmath": {"contract"}}
 
@@ -54,12 +59,12 @@ class Steps(NamedTuple):
 
 
 @njit(**FUSED)
-def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
+def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, board):
     """R (N,) and D (rows, q or 1, width) -> states (K, B, width) at the ends that are marked, R at the last end, Z and U (C or 1, s, N).
 
-    WT = Wᵀ (n, width), theta (N,). k (s, N) and H (N,) are working space.
+    WT = Wᵀ (n, width), theta (N,). k (s, N), H and aside (N,) are working space.
     """
-    (n, width), N, s = WT.shape, R.size, scheme.b.size
+    width, N, s = WT.shape[1], R.size, scheme.b.size
     for m in range(steps.h.size):
         h = steps.h[m]
         for i in range(s):
@@ -72,7 +77,7 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
                         Z_i[e] += w * k_l[e]
             _drive(D, steps.row[m, i], steps.share[m, i], U_i)
             call_elementwise(scheme.source, N, at(Z_i), at(H), 0, 0)
-            multiply_add(N // width, n, at(H), width, 1, at(WT), at(U_i), width)
+            _through(N // width, H, WT, U_i, aside, board)
             call_elementwise(scheme.rate, N, at(Z_i), at(U_i), at(theta), at(k[i]))
         for i in range(s):
             w, k_i = h * scheme.b[i], k[i]
@@ -81,6 +86,20 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
         if steps.mark[m] >= 0:
             for e in range(N // width):
                 copy(R[e * width : (e + 1) * width], states[steps.mark[m], first + e])
+
+
+@njit(**INLINE)
+def _through(q, A, M, C, aside, board):
+    """C (q, width) += A (q, n) M (n, width), half of the columns by the team where that pays."""
+    n, width = M.shape
+    vectors = width // LANES
+    mine = (vectors + 1) // 2 if n >= SPLIT else vectors
+    rest = vectors - mine
+    if rest > 0:
+        post(board, HALF, q, n, at(A), width, 1, at(M) + 64 * mine, at(C) + 64 * mine, width, rest, at(aside))
+    multiply_add(q, n, at(A), width, 1, at(M), at(C), width, mine)
+    if rest > 0:
+        finish(board, HALF)
 
 
 @njit(inline="always")
@@ -99,16 +118,16 @@ def _drive(D, row, p, U):
 
 @njit(**FUSED)
 def backward(
-    scheme, steps, W, theta, Z, U, jumps, sources, first, lam, W_bar, D_bar, theta_bar, R_bar, work, panel
+    scheme, steps, W, theta, Z, U, jumps, sources, first, lam, W_bar, D_bar, theta_bar, R_bar, work, panels, aside, board
 ):  # fmt: skip
     """Λ (N,) at the last end -> Λ at the start, with ``jumps`` (K, B, width) at the ends that are marked and ``sources`` (C or 0, s, B, width) at the stages.
 
-    Added to W_bar (n, width) and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum over the trials. W (n, width).
-    R_bar (s, N), work (4, N) and panel (2, stages, N) are working space.
+    Added to W_bar (2, n, width), whose sum is W̄, and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum over the trials. W (n, width).
+    R_bar (s, N), work (4, N), panels (2, 2, stages, N) and aside (N,) are working space.
     """
     N, s, width = lam.size, scheme.b.size, W.shape[1]
     K, Gz, Gu, hz = work[0], work[1], work[2], work[3]
-    filled, entered = 0, -1
+    filled, entered, one = 0, -1, 0
     for m in range(steps.h.size - 1, -1, -1):
         h = steps.h[m]
         if steps.mark[m] >= 0:
@@ -126,12 +145,12 @@ def backward(
                     for e in range(N):
                         K[e] += w * R_l[e]
             Z_i, U_i, R_i = Z[m, i], U[m % U.shape[0], i], R_bar[i]
-            Kc, H = panel[0, filled], panel[1, filled]
+            Kc, H = panels[one, 0, filled], panels[one, 1, filled]
             call_partials(scheme.partials, N, at(Z_i), at(U_i), at(theta), at(Gz), at(Gu), at(hz), at(H))
             for e in range(N):
                 Kc[e] = Gu[e] * K[e]
                 R_i[e] = 0.0
-            multiply_add(N // width, W.shape[0], at(Kc), width, 1, at(W), at(R_i), width)
+            _through(N // width, Kc, W, R_i, aside, board)
             for e in range(N):
                 R_i[e] = hz[e] * R_i[e] + Gz[e] * K[e]
             if sources.shape[0] > 0:
@@ -154,14 +173,17 @@ def backward(
             if p != 1.0:
                 _add(D_bar, max(row - 1, 0), 1.0 - p, Kc)
             filled += 1
-            if filled == panel.shape[1]:
-                _weights(panel, filled, W_bar, N)
-                filled = 0
+            if filled == panels.shape[2]:
+                _weights(panels, one, filled, W_bar, N, board)
+                one, filled = 1 - one, 0
+                finish(board, PANELS + one)  # before it is filled again
         for i in range(s):
             R_i = R_bar[i]
             for e in range(N):
                 lam[e] += R_i[e]
-    _weights(panel, filled, W_bar, N)
+    _weights(panels, one, filled, W_bar, N, board)
+    finish(board, PANELS)
+    finish(board, PANELS + 1)
 
 
 @njit(inline="always")
@@ -183,7 +205,8 @@ def _add(D_bar, row, p, Kc):
 
 
 @njit(**LEAN)
-def _weights(panel, filled, W_bar, N):
-    """W̄ += K̄cᵀ φ(Z) over the stages that wait."""
-    n, width = W_bar.shape
-    multiply_add(n, filled * (N // width), at(panel[0]), 1, width, at(panel[1]), at(W_bar), width)
+def _weights(panels, one, filled, W_bar, N, board):
+    """W̄ += K̄cᵀ φ(Z) over the stages that wait in one of the panels, by the team if there is one."""
+    _, n, width = W_bar.shape
+    K, A, M = filled * (N // width), at(panels[one, 0]), at(panels[one, 1])
+    post(board, PANELS + one, n, K, A, 1, width, M, at(W_bar[one]), width, width // LANES, 0)

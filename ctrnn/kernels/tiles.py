@@ -76,9 +76,8 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, width, C):
 
 
 @njit(**LEAN)
-def multiply_add(q, K, A, row_stride, k_stride, M, C, width):
-    """C (q, width) += A (q, K) M (K, width), addresses; A_ek lies at A + 8 (e row_stride + k k_stride)."""
-    vectors = width // LANES
+def multiply_add(q, K, A, row_stride, k_stride, M, C, width, vectors):
+    """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), rows of M and C are ``width`` numbers apart."""
     e = 0
     while e + 4 <= q:
         a, c, j = A + 8 * row_stride * e, C + 8 * width * e, 0
@@ -109,12 +108,14 @@ BLOCK = 128
 @njit(**LEAN)
 def product(A, M, C):
     """C (p, width) += A (p, ·) M (K, width), of the first K columns of A."""
-    multiply_add(A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), at(C), M.shape[1])
+    width = M.shape[1]
+    multiply_add(A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), at(C), width, width // LANES)
 
 
 @njit(**LEAN)
 def transposed_product(A, M, C):
     """C (n, width) += Aᵀ M of the first n columns of A (S, ·), M (S, width), a block of rows at a time."""
+    n, width = C.shape
     for start in range(0, A.shape[0], BLOCK):
         rows = min(BLOCK, A.shape[0] - start)
-        multiply_add(C.shape[0], rows, at(A[start]), 1, A.shape[1], at(M[start]), at(C), M.shape[1])
+        multiply_add(n, rows, at(A[start]), 1, A.shape[1], at(M[start]), at(C), width, width // LANES)
