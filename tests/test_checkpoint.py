@@ -17,7 +17,7 @@ from scenarios import SCENARIO, SCENARIOS, driven, jumping_inputs, state_network
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, TruncatedBPTT, gradient, inputs
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
-from ctrnn.gradients import checkpoint
+from ctrnn.gradients import checkpoint, room
 from ctrnn.gradients.checkpoint import Costs
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.revolve import places, split
@@ -210,6 +210,7 @@ def peak(problem, method, how):
     """Bytes; the lesser of two, as the first calls of compiled code in a process leave some 100 kB behind."""
     every = []
     for _ in range(3):
+        room.forget()
         tracemalloc.start()
         try:
             gradient(problem, method, **how)

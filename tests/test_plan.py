@@ -14,7 +14,7 @@ import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, gradient
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
-from ctrnn.gradients import cost, machine
+from ctrnn.gradients import cost, machine, room
 from ctrnn.gradients.checkpoint import checkpoint_gradient
 from ctrnn.gradients.choice import choose, fixed_steps
 from ctrnn.gradients.cost import Size, reruns
@@ -48,6 +48,7 @@ def lotka_volterra(at=(1.0, 4.0)):
 def traced(call):
     """Peak bytes of the second of two calls."""
     call()
+    room.forget()
     tracemalloc.start()
     try:
         call()

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctrnn.fields.network import RateNetwork
+from ctrnn.gradients import network_adjoint
 from ctrnn.gradients.carried import Structure
 from ctrnn.gradients.revolve import places, split
 from ctrnn.gradients.rtrl import default_block
@@ -48,7 +50,7 @@ class Size:
     stride, outputs, readout, observations : channels of x and of targets, outputs, numbers of the read-out, observation times (0: integral)
     steps, calls : T, and E, calls of F in the run
     s, total, couplings : stages pulled back through, with those of the dense output, non-zero a_ij and b_i
-    degree : of the dense output; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL
+    degree : of the dense output; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.network_adjoint; keeps_u : whether it keeps U
     """
 
     n: int
@@ -70,6 +72,8 @@ class Size:
     library: bool
     dense: bool
     rows: int
+    tiled: bool
+    keeps_u: bool
 
     @classmethod
     def of(cls, problem: Problem, settings: Settings, steps: int, calls: int | None = None) -> Size:
@@ -100,6 +104,8 @@ class Size:
             library=library,
             dense=not kernel.blas,
             rows=Structure(field.n, kernel).size + 1,
+            tiled=network_adjoint.goes([problem], settings),
+            keeps_u=isinstance(field, RateNetwork) and (field.train_tau or field.cell.module.NEEDS_U),
         )
 
     @property
@@ -186,8 +192,23 @@ def reruns(segments: int, snapshots: int, known: bool) -> int:
     return ran
 
 
+def tiled(z: Size) -> Cost:
+    """Rate networks by fixed steps: Z, the drive, and U where it counts; states and jumps at the ends of steps; and the stages of an integral, with their sources."""
+    from ctrnn.kernels.tiles import padded
+
+    wide, T = padded(z.n), z.steps
+    inputs = z.stride - (z.outputs + 1 if z.integral else 0)
+    stages = (3 if z.keeps_u else 2) * wide + padded(inputs + 1) + z.stride + 4
+    if z.integral:
+        stages += 3 * z.n + wide
+    panels = 4 * min(128, T * z.s) * wide + 7 * z.n * wide
+    return Cost(z.calls * z.f + T * z.s * z.va, z.before(8.0 * (T * (z.s * stages + 3 * wide + z.n + 6) + panels)))
+
+
 def discrete(z: Size) -> Cost:
     """Every step is kept; an integral's sources with it, an observed block's jumps too."""
+    if z.tiled and not z.implicit:
+        return tiled(z)
     allocated, steps = -(-z.steps // z.block) * z.block, min(z.block, z.steps)
     if z.states == z.n:
         held = allocated * z.record

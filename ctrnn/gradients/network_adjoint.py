@@ -7,15 +7,17 @@ field that does not know its neighbours, and weights that are read once for seve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.network import RateNetwork
-from ctrnn.gradients.network_trials import Bars, Network, Part, backward, forward
+from ctrnn.gradients.network_trials import Bars, Network, Part, backward, extended, forward
 from ctrnn.gradients.room import Room, room
 from ctrnn.gradients.together import Found, Together, same_stops, summed
+from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import BLOCK
@@ -65,8 +67,7 @@ def _in_room(run: Together, take: Room) -> Found:
     r[:, :n] = run.r0
     taken = []
     for records in run.records(BLOCK):
-        steps, x = _steps(records[0].h, run.s), run.inputs(records)
-        X = network.extended(x.reshape(steps.row.size, *x.shape[2:]))
+        steps, X = run.remembered("network", records, partial(_steps, run))
         states, parts = forward(network, steps, X, r, len(steps.h), keep=True, take=take)
         shares = run.shares(
             records, states[..., :n].transpose(1, 0, 2), _stages(parts, network) if run.integral else states
@@ -77,19 +78,22 @@ def _in_room(run: Together, take: Room) -> Found:
         steps, parts, jumps, sources = taken.pop()
         if jumps is None:
             jumps, steps = none[:, 0], steps._replace(mark=np.full_like(steps.mark, -1))
-        backward(network, steps, parts, jumps, none if sources is None else sources, lam, bars)
+        backward(network, steps, parts, jumps, none if sources is None else sources, lam, bars, take=take)
         run.pulled += steps.row.size * run.B
     tau = bars.tau[:, :n].sum(axis=0) if field.train_tau else None
     vector = field.flat_gradient(bars.W[:, :n], bars.U[:, :nx], bars.U[:, nx], tau)
     return Found(run.loss, vector, run.l_r0 + lam[:, :n], run.l_o, run.stats)
 
 
-def _steps(h: Array, s: int) -> Any:
-    """Steps whose stages have a row of the drive each, and whose ends are all asked for."""
+def _steps(run: Together, records: Sequence[Record]) -> tuple[Any, Array]:
+    """Steps whose stages have a row of the drive each, and whose ends are all asked for; and the inputs X̂ of those rows."""
     from ctrnn.kernels.network_batch import Steps
 
+    h, s, x = records[0].h, run.s, run.inputs(records)
     C = h.size
-    return Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), np.arange(C))
+    return Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), np.arange(C)), extended(
+        x.reshape(C * s, *x.shape[2:])
+    )
 
 
 def _stages(parts: Sequence[Part], network: Network) -> Array:

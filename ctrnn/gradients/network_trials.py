@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -27,8 +28,8 @@ WORTH_THREADS = 3e6
 WORTH_TEAM = 1e7
 #: flops of a unit apart from products, most of them in φ
 UNIT_FLOPS = 60
-#: the trials that go together: enough for products and loops of useful length, few enough for the first-level cache
-PART_TRIALS, PART_NUMBERS, LEAST_NUMBERS = 8, 512, 128
+#: the trials that go together: as many as a tile has rows, more where they are small; and no more parts than that, as each has a W̄ of its own
+PART_TRIALS, PART_NUMBERS, MOST_PARTS = 4, 128, 32
 #: rows of the products that make W̄
 PANEL_ROWS = 128
 
@@ -58,14 +59,18 @@ class Network:
         by_theta = made.by_theta.address if self.trains_tau else 0
         return Scheme(made.source.address, made.rate.address, made.partials.address, by_theta, self.a, self.b)
 
-    def extended(self, x: Array) -> Array:
-        """X̂ (rows, B or 1, ·) of x (rows, B or 1, nx)."""
-        X = np.zeros((*x.shape[:2], self.U.shape[1]))
-        X[..., : x.shape[2]], X[..., x.shape[2]] = x, 1.0
-        return X
-
     def flops(self, steps: Any, B: int) -> float:
         return steps.row.size * B * self.width * (2.0 * self.n + UNIT_FLOPS)
+
+
+def extended(x: Array) -> Array:
+    """X̂ = [x 1] (rows, B or 1, ·), filled up, of x (rows, B or 1, nx)."""
+    from ctrnn.kernels.tiles import padded
+
+    nx = x.shape[2]
+    X = np.zeros((*x.shape[:2], padded(nx + 1)))
+    X[..., :nx], X[..., nx] = x, 1.0
+    return X
 
 
 @dataclass
@@ -104,14 +109,14 @@ def forward(
 ) -> tuple[Array, list[Part]]:
     """Take r (B, width) through the steps, in place.
 
-    X (rows, B or 1, ·) as of ``Network.extended``. Returns the ``count`` states (count, B, width) that the steps mark, and the parts, which keep
+    X (rows, B or 1, ·) as of ``extended``. Returns the ``count`` states (count, B, width) that the steps mark, and the parts, which keep
     what ``backward`` needs if they are to. ``take`` gives the arrays for that.
     """
     from ctrnn.kernels import network_batch
-    from ctrnn.kernels.tiles import product
+    from ctrnn.kernels.tiles import multiply_add, product
 
     B, width = r.shape
-    C, s = steps.row.shape
+    (C, s), address = steps.row.shape, multiply_add.address
     kept = C if keep else 1
     kept_u = kept if network.trains_tau or network.cell.module.NEEDS_U else 1
     # one large array each: the system gives large ones in large pages
@@ -126,7 +131,7 @@ def forward(
     def run(part: Part) -> None:
         q, D = part.last - part.first, part.D
         D.fill(0.0)
-        product(_rows(part.X), network.UT, _rows(D))
+        product(address, _rows(part.X), network.UT, _rows(D))
         theta, R = np.tile(network.tau, q), r[part.first : part.last].reshape(-1)
         N = q * width
         work = np.empty((s, N)), np.empty(N), states, np.empty(N), board
@@ -147,35 +152,37 @@ def backward(
     lam: Array,
     bars: Bars,
     x_wanted: bool = False,
+    take: Callable[..., Array] = _empty,
 ) -> None:
     """Take λ (B, width) back to the start of the steps, in place; adds to ``bars``.
 
     jumps (count, B, width) at the ends that the steps mark, sources (C or 0, s, B, width) at the stages.
     """
     from ctrnn.kernels import network_batch
-    from ctrnn.kernels.tiles import product, transposed_product
+    from ctrnn.kernels.tiles import multiply_add, product, transposed_product
 
     B, width = lam.shape
-    (C, s), n, scheme = steps.row.shape, network.n, network.scheme
+    (C, s), n, scheme, address = steps.row.shape, network.n, network.scheme, multiply_add.address
     found: list[tuple[Array, Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
+    stages = [max(1, min(PANEL_ROWS // (part.last - part.first), C * s)) for part in parts]
+    rooms = [take(2, 2, count, (part.last - part.first) * width) for part, count in zip(parts, stages, strict=True)]
 
     def run(i: int) -> None:
         part = parts[i]
         q = part.last - part.first
         N = q * width
         W_bar, U_bar, D_bar = np.zeros((2, n, width)), np.zeros_like(bars.U), part.D
-        panels = np.empty((2, 2, max(1, min(PANEL_ROWS // q, C * s)), N))
         mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
         theta = np.tile(network.tau, q)
-        work = np.empty((s, N)), np.empty((4, N)), panels, np.empty(N), board
+        work = np.empty((s, N)), np.empty((4, N)), rooms[i], np.empty(N), board
         network_batch.backward(
             scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, *work
         )
-        transposed_product(_rows(D_bar), _rows(part.X), U_bar)
+        transposed_product(address, _rows(D_bar), _rows(part.X), U_bar)
         X_bar = None
         if x_wanted:
             X_bar = np.zeros_like(part.X)
-            product(_rows(D_bar), network.U, _rows(X_bar))
+            product(address, _rows(D_bar), network.U, _rows(X_bar))
         found[i] = W_bar[0] + W_bar[1], U_bar, X_bar
 
     flops = 2.0 * network.flops(steps, B)
@@ -188,17 +195,23 @@ def backward(
         bars.X = np.concatenate([X_bar for _, _, X_bar in found if X_bar is not None], axis=1)
 
 
+@cache
+def _nobody() -> Array:
+    """The board of those who work alone, which nobody writes to."""
+    from ctrnn.kernels import team
+
+    return team.board_for(False)
+
+
 @contextmanager
 def _team(wanted: bool, flops: float) -> Iterator[Array]:
     """The board of ctrnn.kernels.team, with a thread that watches it if that is wanted and worth it."""
     from ctrnn.kernels import team
 
-    whole = np.zeros(team.BOARD_SIZE + 8, dtype=np.int64)
-    board = whole[-whole.ctypes.data % 64 // 8 :][: team.BOARD_SIZE]  # where a cache line begins
     if not wanted or flops < WORTH_TEAM or workers() == 1:
-        yield board
+        yield _nobody()
         return
-    board[team.THERE] = 1
+    board = team.board_for(True)
     with beside(team.assist, board):
         try:
             yield board
@@ -225,15 +238,17 @@ def _piece(whole: Array, first: int, kept: int, s: int, N: int) -> Array:
 
 
 def _edges(B: int, n: int) -> list[int]:
-    """Where parts of a batch begin and end: two a thread where they stay long enough, so that one that is held up leaves its second to another."""
-    most = max(PART_TRIALS, PART_NUMBERS // n)
-    count = max(1, -(-B // most), min(B, 2 * workers(), B * n // LEAST_NUMBERS))
-    return [B * i // count for i in range(count + 1)]
+    """Where parts of a batch begin and end; by sizes alone, so that the sums are the same on any number of threads."""
+    trials = max(PART_TRIALS, PART_NUMBERS // n, -(-B // MOST_PARTS))
+    return [*range(0, B, trials), B]
 
 
 def _in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -> None:
     """``run`` for every item; each thread takes the next when it is done with one."""
     items = list(items)
+    if len(items) == 1:
+        run(items[0])
+        return
     waiting = iter(items)
 
     def work() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ctrnn.errors import CtrnnError
 from ctrnn.gradients import cost
+from ctrnn.gradients.adjoint import Adjoint
 from ctrnn.gradients.cost import CHUNK, Size, forward_size
 from ctrnn.gradients.discrete import DiscreteRun
 from ctrnn.gradients.forward import ForwardSystem
@@ -38,7 +39,7 @@ FLOPS, BYTES = 1e9, 2**27
 @dataclass(frozen=True)
 class Pilot:
     """Seconds, each of one: call of F, stage pulled back with one row, step's losses (of an integral), all observations' losses, all of
-    discrete RTRL, call of the sensitivities' F, step through torch's graph, step with 256 complex directions. None: too long to try.
+    discrete RTRL, step of BPTT where it goes by ctrnn.gradients.network_adjoint, call of the sensitivities' F, step through torch's graph, step with 256 complex directions. None: too long to try.
     """
 
     size: Size
@@ -48,6 +49,7 @@ class Pilot:
     losses: float
     observations: float
     rows: float | None
+    tiled: float | None
     sensitivities: float | None
     graph: float | None
     directions: float | None
@@ -71,6 +73,7 @@ def fly(problem: Problem, settings: Settings) -> Pilot:
         losses,
         _observations(problem),
         _rows(problem, settings, record, size),
+        _tiled(problem, settings, record, size),
         _sensitivities(problem, settings, record, size),
         _graph(problem, run, record, size),
         _directions(problem, run, record, size),
@@ -154,21 +157,36 @@ def _rows(problem: Problem, settings: Settings, record: Record, z: Size) -> floa
     if length < 1 or 2 * length > record.h.size or cost.forward(z).memory > BYTES:
         return None
 
-    def taken(steps: int) -> tuple[int, float]:
-        end = float(record.t[steps - 1])
-        readout = problem.needs_objective("a plan").objective.readout
-        zeros = np.zeros((1, problem.needs_objective("a plan").output_size))
-        short = problem.replace(
-            t_span=(problem.t_span[0], end), objective=Objective(target=zeros, at=[end], readout=readout)
-        )
-        ran = RTRL().compute(short, settings).stats.steps
-        return ran, least_time(lambda: RTRL().compute(short, settings))
-
     def whole() -> float:
-        (few, short), (many, long) = taken(length), taken(2 * length)
-        return short + max(0.0, long - short) / max(1, many - few) * (z.steps - few)
+        few, short, per_step = _by_two_lengths(problem, settings, record, RTRL(), length)
+        return short + per_step * (z.steps - few)
 
     return _tried(whole)
+
+
+def _by_two_lengths(
+    problem: Problem, settings: Settings, record: Record, method: RTRL | Adjoint, length: int
+) -> tuple[int, float, float]:
+    """Seconds of a gradient of the first ``length`` steps, how many they were, and the seconds of each of as many that follow."""
+    objective = problem.needs_objective("a plan")
+
+    def taken(steps: int) -> tuple[int, float]:
+        end, zeros = float(record.t[steps - 1]), np.zeros((1, objective.output_size))
+        last = Objective(target=zeros, at=[end], readout=objective.objective.readout)
+        short = problem.replace(t_span=(problem.t_span[0], end), objective=last)
+        ran = method.compute(short, settings).stats.steps
+        return ran, least_time(lambda: method.compute(short, settings))
+
+    (few, short), (many, long) = taken(length), taken(2 * length)
+    return few, short, max(0.0, long - short) / max(1, many - few)
+
+
+def _tiled(problem: Problem, settings: Settings, record: Record, z: Size) -> float | None:
+    """A step of BPTT where it goes by ctrnn.gradients.network_adjoint."""
+    length = record.h.size // 2
+    if not z.tiled or length < 1:
+        return None
+    return _tried(lambda: _by_two_lengths(problem, settings, record, Adjoint(), length)[2])
 
 
 def _sensitivities(problem: Problem, settings: Settings, record: Record, z: Size) -> float | None:
@@ -265,4 +283,4 @@ def _of_library(problem: Problem, settings: Settings) -> Pilot:
     taken = clock() - began
     size = Size.of(problem, settings, stats.steps, stats.evaluations)
     call = taken / max(stats.evaluations, 1)
-    return Pilot(size, None, call, call, 0.0, _observations(problem), None, None, None, None)
+    return Pilot(size, None, call, call, 0.0, _observations(problem), None, None, None, None, None)

@@ -198,6 +198,8 @@ class Model:
 
     def _adjoint(self) -> tuple[Cost, float, str]:
         z = self.z
+        if self.pilot.tiled is not None:
+            return cost.discrete(z), z.steps * self.pilot.tiled + self.losses, ""
         kept = z.steps * (z.record + 8.0 * z.n * (z.s if z.integral else 1))
         return cost.discrete(z), self.run + self.scale + self.back + self.losses + kept / self.rates.fresh, ""
 

@@ -57,6 +57,11 @@ class Room:
 _here = threading.local()
 
 
+def forget() -> None:
+    """Give back what this thread holds on to."""
+    _here.room = None
+
+
 def room() -> Room:
     """The room of this thread; another one where it is in use."""
     mine: Room | None = getattr(_here, "room", None)

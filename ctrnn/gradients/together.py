@@ -130,14 +130,15 @@ class Together:
         one = not self.integral and all(problem.driven_by is problems[0].driven_by for problem in problems)
         self._settings, self._caller, self._driven = settings, caller, problems[:1] if one else problems
         self._one = Stats()
+        self._key = (settings.solver, settings.dt, settings.max_steps, settings.min_step)
         #: steps to come, at most
         self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
 
     def records(self, capacity: int) -> Iterator[Sequence[Record]]:
         """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
-        key = (self._settings.solver, self._settings.dt, self._settings.max_steps, self._settings.min_step, capacity)
+        key = self._key
         known = [problem.timelines[key] for problem in self._driven if key in problem.timelines]
-        if len(known) == len(self._driven):
+        if len(known) == len(self._driven) and all(record.h.size <= capacity for record, _ in known):
             self._one = known[0][1]
             yield [record for record, _ in known]
             return
@@ -155,7 +156,18 @@ class Together:
         self._one = clocks[0].stats
         for problem, record in zip(self._driven, first or (), strict=False):
             if sum(part.nbytes for part in record) <= REMEMBERED_BYTES:
+                problem.timelines.clear()  # the last one alone
                 problem.timelines[key] = record, self._one
+
+    def remembered(self, what: str, records: Sequence[Record], make: Callable[[Sequence[Record]], Any]) -> Any:
+        """What is made of the records, kept with them where they are those that are remembered."""
+        timelines = self._driven[0].timelines
+        if len(records) > 1 or timelines.get(self._key, (None,))[0] is not records[0]:
+            return make(records)
+        key = (what, *self._key)
+        if key not in timelines:
+            timelines[key] = make(records)
+        return timelines[key]
 
     def inputs(self, records: Sequence[Record]) -> Array:
         """x (C, s, B, inputs) at the stages, or (C, s, 1, inputs) where all have the same."""

@@ -105,7 +105,7 @@ def view_ctx(address: int) -> np.ndarray:
     return np.ctypeslib.as_array((ctypes.c_int64 * EXTRA).from_address(address))
 
 
-def _call(signature: Any) -> Any:
+def call(signature: Any) -> Any:
     """An intrinsic that calls the function at an address with the given signature."""
     llvm = {types.int64: ir.IntType(64), types.float64: ir.DoubleType()}
 
@@ -120,37 +120,37 @@ def _call(signature: Any) -> Any:
 
 @intrinsic
 def call_f(typingctx, address, ctx, t, r, w, x, out):
-    return _call(SIGNATURES[F])
+    return call(SIGNATURES[F])
 
 
 @intrinsic
 def call_vjp(typingctx, address, ctx, t, r, w, x, q, K, R):
-    return _call(SIGNATURES[VJP])
+    return call(SIGNATURES[VJP])
 
 
 @intrinsic
 def call_accumulate(typingctx, address, ctx, S, q, t, r, w, x, K, G):
-    return _call(SIGNATURES[ACCUMULATE])
+    return call(SIGNATURES[ACCUMULATE])
 
 
 @intrinsic
 def call_jvp(typingctx, address, ctx, t, r, w, x, dr, dw, out):
-    return _call(SIGNATURES[JVP])
+    return call(SIGNATURES[JVP])
 
 
 @intrinsic
 def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
-    return _call(SIGNATURES[SECOND])
+    return call(SIGNATURES[SECOND])
 
 
 @intrinsic
 def call_elementwise(typingctx, address, n, a, b, c, d):
-    return _call(types.void(_i, _i, _i, _i, _i))
+    return call(types.void(_i, _i, _i, _i, _i))
 
 
 @intrinsic
 def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz, h):
-    return _call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
+    return call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
 
 
 def _view(element: Any, shape: Any) -> Any:

@@ -27,8 +27,8 @@ import numpy as np
 from numba import njit
 
 from ctrnn.kernels.abi import INLINE, LEAN, at, call_elementwise, call_partials, copy
-from ctrnn.kernels.team import finish, post
-from ctrnn.kernels.tiles import LANES, multiply_add
+from ctrnn.kernels.team import ADDRESS, finish, post
+from ctrnn.kernels.tiles import LANES, call_multiply_add
 
 #: slots of the team's board: half a product with W, and the products of two panels
 HALF, PANELS = 0, 1
@@ -97,7 +97,7 @@ def _through(q, A, M, C, aside, board):
     rest = vectors - mine
     if rest > 0:
         post(board, HALF, q, n, at(A), width, 1, at(M) + 64 * mine, at(C) + 64 * mine, width, rest, at(aside))
-    multiply_add(q, n, at(A), width, 1, at(M), at(C), width, mine)
+    call_multiply_add(board[ADDRESS], q, n, at(A), width, 1, at(M), at(C), width, mine)
     if rest > 0:
         finish(board, HALF)
 

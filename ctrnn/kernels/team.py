@@ -17,18 +17,19 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, doubles
-from ctrnn.kernels.tiles import LANES, multiply_add
+from ctrnn.kernels.tiles import LANES, call_multiply_add, multiply_add
 
 EMPTY, POSTED, TAKEN, DONE, ABANDONED = range(5)
 SLOTS, SLOT_SIZE = 3, 16
-#: the board's last line: whether there is a team, and whether its work is over
-THERE, OVER = SLOTS * SLOT_SIZE, SLOTS * SLOT_SIZE + 8
+#: the board's last lines: whether there is a team, the address of ``multiply_add``; and whether the work is over
+THERE, ADDRESS, OVER = SLOTS * SLOT_SIZE, SLOTS * SLOT_SIZE + 1, SLOTS * SLOT_SIZE + 8
 BOARD_SIZE = SLOTS * SLOT_SIZE + 16
 #: how often the loop looks again before it does by itself what the other has begun, apart from the size of the product
 PATIENCE = 200
@@ -87,7 +88,8 @@ def _do(board, slot, C):
     """The product of a slot, added at C."""
     a = slot * SLOT_SIZE
     q, K, A, row_stride, k_stride = board[a + 1], board[a + 2], board[a + 3], board[a + 4], board[a + 5]
-    multiply_add(q, K, A, row_stride, k_stride, board[a + 6], C, board[a + 8], board[a + 9])
+    width, vectors = board[a + 8], board[a + 9]
+    call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, board[a + 6], C, width, vectors)
 
 
 @njit(**LEAN)
@@ -110,7 +112,7 @@ def post(board, slot, q, K, A, row_stride, k_stride, M, C, width, vectors, copy)
     a = slot * SLOT_SIZE
     state = board.ctypes.data + 8 * a
     if board[THERE] == 0 or _load(state) != EMPTY:
-        multiply_add(q, K, A, row_stride, k_stride, M, C, width, vectors)
+        call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, M, C, width, vectors)
         return
     board[a + 1], board[a + 2], board[a + 3], board[a + 4], board[a + 5] = q, K, A, row_stride, k_stride
     board[a + 6], board[a + 7], board[a + 8], board[a + 9], board[a + 10] = M, C, width, vectors, copy
@@ -138,6 +140,14 @@ def finish(board, slot):
     if copy != 0:
         _copy(board, slot, copy, C)
     _store(state, EMPTY)
+
+
+def board_for(team: bool) -> np.ndarray:
+    """A board with empty slots, from the beginning of a cache line on."""
+    whole = np.zeros(BOARD_SIZE + 8, dtype=np.int64)
+    board = whole[-whole.ctypes.data % 64 // 8 :][:BOARD_SIZE]
+    board[THERE], board[ADDRESS] = int(team), int(multiply_add.address or 0)
+    return board
 
 
 @njit(**LEAN)

@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN, at
+from ctrnn.kernels.abi import LEAN, at, call
 
 #: numbers in a vector, to which rows are filled up
 LANES = 8
@@ -75,7 +75,7 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, width, C):
     return signature, codegen
 
 
-@njit(**LEAN)
+@cfunc(types.void(*[types.int64] * 9), **LEAN)
 def multiply_add(q, K, A, row_stride, k_stride, M, C, width, vectors):
     """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), rows of M and C are ``width`` numbers apart."""
     e = 0
@@ -101,21 +101,27 @@ def multiply_add(q, K, A, row_stride, k_stride, M, C, width, vectors):
         e += 1
 
 
+@intrinsic
+def call_multiply_add(typingctx, address, q, K, A, row_stride, k_stride, M, C, width, vectors):
+    """``multiply_add`` at its address: it is compiled once, and not again into each of those who use it."""
+    return call(types.void(*[types.int64] * 9))
+
+
 #: rows that go into a product of a transpose together, so that they are in the cache for all its tiles
 BLOCK = 128
 
 
 @njit(**LEAN)
-def product(A, M, C):
-    """C (p, width) += A (p, ·) M (K, width), of the first K columns of A."""
+def product(address, A, M, C):
+    """C (p, width) += A (p, ·) M (K, width), of the first K columns of A; address: that of ``multiply_add``."""
     width = M.shape[1]
-    multiply_add(A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), at(C), width, width // LANES)
+    call_multiply_add(address, A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), at(C), width, width // LANES)
 
 
 @njit(**LEAN)
-def transposed_product(A, M, C):
+def transposed_product(address, A, M, C):
     """C (n, width) += Aᵀ M of the first n columns of A (S, ·), M (S, width), a block of rows at a time."""
     n, width = C.shape
     for start in range(0, A.shape[0], BLOCK):
         rows = min(BLOCK, A.shape[0] - start)
-        multiply_add(n, rows, at(A[start]), 1, A.shape[1], at(M[start]), at(C), width, width // LANES)
+        call_multiply_add(address, n, rows, at(A[start]), 1, A.shape[1], at(M[start]), at(C), width, width // LANES)

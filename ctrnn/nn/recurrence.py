@@ -17,7 +17,7 @@ import torch
 from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
-from ctrnn.gradients.network_trials import Bars, Network, Part, backward, forward
+from ctrnn.gradients.network_trials import Bars, Network, Part, backward, extended, forward
 from ctrnn.solvers import tableaus
 
 
@@ -73,7 +73,7 @@ class Recurrence:
         network = self.network(*weights, trained=bool(trained))
         r = np.zeros((B, network.width))
         r[:, :n] = r0
-        states, parts = forward(network, self.intervals(T), network.extended(x), r, T, trained is not None)
+        states, parts = forward(network, self.intervals(T), extended(x), r, T, trained is not None)
         states = np.ascontiguousarray(states[..., :n])
         self._check(states, r0)
         return states, parts

@@ -1,0 +1,319 @@
+"""Trials that go together: the tiles, the second thread, and BPTT of dense networks by fixed steps against torch's autograd and the general kernels."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ctrnn
+from ctrnn import Adjoint, Objective, Problem, RateNetwork, Readout, Trials, gradient
+from ctrnn.errors import DivergenceError
+from ctrnn.gradients import network_adjoint, together
+from ctrnn.inputs import Sampled, Sine
+from ctrnn.kernels import team
+from ctrnn.kernels.tiles import LANES, multiply_add, padded, product, transposed_product
+from ctrnn.problem import Settings
+
+ADDRESS = multiply_add.address
+STEPS = {"solver": "rk4", "dt": 0.1}
+
+
+def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Whole numbers whose products and sums are exact."""
+    return rng.integers(-50, 50, shape).astype(float)
+
+
+@given(q=st.integers(1, 11), K=st.integers(0, 9), n=st.integers(1, 90), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_products_are_exact_for_whole_numbers(q, K, n, seed):
+    rng = np.random.default_rng(seed)
+    A, M, C = whole(rng, q, K + 2), whole(rng, K, padded(n)), whole(rng, q, padded(n))
+    expected = C + A[:, :K] @ M
+    product(ADDRESS, A, M, C)
+    np.testing.assert_array_equal(C, expected)
+
+
+@given(n=st.integers(1, 11), S=st.integers(0, 300), columns=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_transposed_products_are_exact_for_whole_numbers(n, S, columns, seed):
+    rng = np.random.default_rng(seed)
+    A, M, C = whole(rng, S, n + 3), whole(rng, S, padded(columns)), whole(rng, n, padded(columns))
+    expected = C + A[:, :n].T @ M
+    transposed_product(ADDRESS, A, M, C)
+    np.testing.assert_array_equal(C, expected)
+
+
+@given(q=st.integers(1, 9), n=st.integers(1, 70), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_a_row_is_the_same_in_any_company(q, n, seed):
+    """Bit for bit; of numbers that round."""
+    rng = np.random.default_rng(seed)
+    A, M = rng.normal(size=(q, n)), rng.normal(size=(n, padded(n)))
+    together_, alone = np.ones((2, q, padded(n)))
+    product(ADDRESS, A, M, together_)
+    for e in range(q):
+        product(ADDRESS, A[e : e + 1], M, alone[e : e + 1])
+    np.testing.assert_array_equal(together_, alone)
+
+
+# --- the second thread
+
+
+class Slot:
+    """A product of 24 columns in the first slot of a board."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.A, self.M, self.C = whole(rng, 1, 9), whole(rng, 9, 24), whole(rng, 1, 24)
+        self.copy, self.expected = np.empty((1, 24)), self.C + self.A @ self.M
+
+    def post(self, board: np.ndarray, copy: bool = True) -> None:
+        places = [a.ctypes.data for a in (self.A, self.M, self.C)]
+        team.post(board, 0, 1, 9, places[0], 9, 1, *places[1:], 24, 24 // LANES, self.copy.ctypes.data if copy else 0)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_posted_is_done_whether_or_not_somebody_helps(there, copy):
+    board = team.board_for(there)
+    with ThreadPoolExecutor(1) as pool:
+        helper = pool.submit(team.assist, board)
+        for seed in range(3000):
+            slot = Slot(seed % 7)
+            slot.post(board, copy)
+            team.finish(board, 0)
+            np.testing.assert_array_equal(slot.C, slot.expected)
+        while not team.close(board):
+            pass
+        helper.result(timeout=10.0)
+
+
+def test_what_somebody_took_and_never_brings_back_is_done_again():
+    board, slot = team.board_for(True), Slot(0)
+    slot.post(board)
+    assert board[0] == team.POSTED
+    board[0] = team.TAKEN  # by a thread whose core was given to somebody else
+    team.finish(board, 0)
+    np.testing.assert_array_equal(slot.C, slot.expected)
+    assert board[0] == team.ABANDONED and not team.close(board)
+    other = Slot(1)
+    other.post(board)  # done at once, as the slot is not free
+    np.testing.assert_array_equal(other.C, other.expected)
+    team.finish(board, 0)
+    np.testing.assert_array_equal(other.C, other.expected)
+    board[0] = team.EMPTY
+    assert team.close(board)
+
+
+def test_without_a_copy_the_loop_waits():
+    board, slot = team.board_for(True), Slot(0)
+    slot.post(board, copy=False)
+    board[0] = team.TAKEN
+
+    def late() -> None:
+        slot.C[:] = slot.expected
+        board[0] = team.DONE
+
+    timer = threading.Timer(0.05, late)
+    timer.start()
+    team.finish(board, 0)
+    np.testing.assert_array_equal(slot.C, slot.expected)
+    timer.join()
+
+
+def test_a_second_thread_changes_no_bit(monkeypatch):
+    """Of one network of 130 units, with and without a thread beside it, over 20 runs."""
+    problem = driven(RateNetwork(130, inputs=2, gain=1.3, seed=1))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone = gradient(problem, "adjoint", **STEPS).vector
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_TEAM", 0.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    for _ in range(20):
+        np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, alone)
+
+
+# --- the gradient
+
+
+def driven(field: RateNetwork, r0: object = 0.3, objective: Objective | None = None, **more: object) -> Problem:
+    """Times that no step of 0.1 meets, and an input that jumps."""
+    jump = Sampled([0.0, 0.55], [[0.5], [-1.0]], kind="hold")
+    x = ctrnn.inputs.stack(Sine(0.7), jump) if field.input_size == 2 else None
+    if objective is None:
+        target = np.random.default_rng(5).normal(size=(3, field.n))
+        objective = Objective(target=target, at=[0.0, 0.77, 1.3], weight=[1.0, 2.0, 0.5])
+    return Problem(field, r0, (0.0, 1.3), x, objective, **more)
+
+
+def agree(problem: Problem, digits: float = 1e-12, **steps: object) -> None:
+    """With torch's autograd through the same steps, and with the general kernels."""
+    steps = STEPS | steps
+    assert network_adjoint.goes([problem], Settings(**steps))
+    g = gradient(problem, "adjoint", **steps)
+    for other in (gradient(problem, "autograd", **steps), gradient(problem, Adjoint("checkpoint"), **steps)):
+        assert g.loss == pytest.approx(other.loss, rel=digits)
+        np.testing.assert_allclose(g.vector, other.vector, rtol=0, atol=digits * np.abs(other.vector).max())
+        np.testing.assert_allclose(g.r0, other.r0, rtol=0, atol=digits * np.abs(other.r0).max())
+        if g.readout is not None:
+            np.testing.assert_allclose(g.readout["V"], other.readout["V"], rtol=digits, atol=digits)
+
+
+@pytest.mark.parametrize("form", ["state", "rate"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softplus", "relu", "linear", "erf"])
+def test_every_cell_to_1e_12(activation, form):
+    tau = np.linspace(0.5, 1.5, 5)
+    agree(driven(RateNetwork(5, inputs=2, tau=tau, activation=activation, form=form, train_tau=True, seed=2)))
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "bosh3", "tsit5", "dopri5", "dop853"])
+def test_every_tableau_to_1e_12(solver):
+    agree(driven(RateNetwork(6, inputs=2, gain=1.4, seed=0)), solver=solver)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 33, 100])
+def test_every_width_to_1e_12(n):
+    agree(driven(RateNetwork(n, inputs=2, gain=1.4, seed=0)))
+    agree(driven(RateNetwork(n, gain=1.4, train_tau=True, seed=0)))
+
+
+def test_a_mask_that_leaves_out_little_to_1e_12():
+    mask = np.random.default_rng(0).random((9, 9)) < 0.8
+    problem = driven(RateNetwork(9, inputs=2, mask=mask, seed=0))
+    agree(problem)
+    assert not gradient(problem, "adjoint", **STEPS).parameters["W"][~mask].any()
+
+
+def test_an_integral_and_a_readout_to_1e_12():
+    field = RateNetwork(6, inputs=2, gain=1.4, seed=0)
+    readout = Readout(np.random.default_rng(0).normal(size=(2, 6)), c=[0.1, 0.2])
+    agree(driven(field, objective=Objective(target=Sine([0.3, 0.4]), weight=Sine(0.2) + 2.0, readout=readout)))
+    agree(driven(field, objective=Objective(target=np.ones((2, 2)), at=[0.4, 1.3], readout=readout)))
+
+
+def test_blocks_of_steps_to_1e_12():
+    """6,500 steps, two blocks of the stepper's."""
+    agree(driven(RateNetwork(4, inputs=2, gain=1.4, seed=0)), solver="heun", dt=2e-4)
+
+
+def test_sparse_and_divided_networks_keep_their_own_kernels():
+    for mask in (np.eye(5), np.kron(np.eye(2), np.ones((20, 20)))):
+        assert not network_adjoint.goes([driven(RateNetwork(len(mask), mask=mask, seed=0))], Settings(**STEPS))
+
+
+R0 = np.random.default_rng(0).normal(size=(23, 5))
+
+
+def batch(shared_input: bool, B: int = 23) -> Trials:
+    field = RateNetwork(5, inputs=1, gain=1.4, train_tau=True, seed=3)
+    x = Sine(0.7) if shared_input else [Sine(0.1 * (b + 1)) for b in range(B)]
+    objectives = [Objective(target=np.full((2, 5), 0.1 * b), at=[0.33, 1.3]) for b in range(B)]
+    return Trials(field, R0[:B], (0.0, 1.3), x, objectives)
+
+
+@pytest.mark.parametrize("shared_input", [True, False])
+def test_a_batch_is_its_trials(shared_input):
+    """Losses and dl/dr0 bit for bit, dl/dw to 1e-14."""
+    trials = batch(shared_input)
+    g = gradient(trials, "adjoint", **STEPS)
+    assert isinstance(g, together.TogetherGradient)
+    alone = [gradient(problem, "adjoint", **STEPS) for problem in trials]
+    np.testing.assert_array_equal(g.losses, [one.loss for one in alone])
+    np.testing.assert_array_equal(g.r0, [one.r0 for one in alone])
+    expected = sum(one.vector for one in alone)
+    np.testing.assert_allclose(g.vector, expected, rtol=0, atol=1e-14 * np.abs(expected).max())
+    for one, its in zip(alone, g.trials, strict=True):
+        np.testing.assert_array_equal(its.vector, one.vector)
+    assert g.stats.steps == sum(one.stats.steps for one in alone)
+    assert g.stats.evaluations == sum(one.stats.evaluations for one in alone)
+
+
+@given(order=st.permutations(range(23)), size=st.integers(1, 23), shared_input=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_a_trial_does_not_know_its_company(order, size, shared_input):
+    trials = batch(shared_input)
+    everyone = gradient(trials, "adjoint", **STEPS)
+    some = gradient(Trials.of([trials[b] for b in order[:size]]), "adjoint", **STEPS)
+    np.testing.assert_array_equal(some.losses, everyone.losses[list(order[:size])])
+    np.testing.assert_array_equal(some.r0, everyone.r0[list(order[:size])])
+
+
+def test_groups_that_fit_into_memory_add_up(monkeypatch):
+    whole_ = gradient(batch(False), "adjoint", **STEPS)
+    monkeypatch.setattr("ctrnn.gradients.network_adjoint.TOGETHER_BYTES", 2**13)
+    few = gradient(batch(False), "adjoint", **STEPS)
+    np.testing.assert_array_equal(few.losses, whole_.losses)
+    np.testing.assert_allclose(few.vector, whole_.vector, rtol=1e-12, atol=1e-14)
+
+
+def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
+    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_THREADS", 0.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3)), raising=False)
+    found = []
+    for threads in "123":
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(gradient(batch(False), "adjoint", **STEPS).vector.tobytes())
+    assert len(set(found)) == 1
+
+
+def test_several_lengths_go_one_by_one():
+    field = RateNetwork(5, seed=3)
+    spans = [(0.0, 1.0), (0.0, 2.0)]
+    trials = Trials(field, R0[:2], spans, objective=[Objective(target=0.0, at=[t1]) for _, t1 in spans])
+    g = gradient(trials, "adjoint", **STEPS)
+    np.testing.assert_array_equal(g.vector, sum(gradient(p, "adjoint", **STEPS).vector for p in trials))
+
+
+def test_the_trial_that_diverges_is_named():
+    field = RateNetwork(2, activation="linear", seed=0).with_parameters(W=1e3 * np.eye(2))
+    trials = Trials(field, [[0.0, 0.0], [1.0, 0.0]], (0.0, 50.0), objective=Objective(target=0.0, at=[50.0]))
+    with pytest.raises(DivergenceError, match="in trial 1"):
+        gradient(trials, "adjoint", **STEPS)
+    with pytest.raises(DivergenceError, match="infinite or NaN.*t = "):
+        gradient(trials[1], "adjoint", **STEPS)
+
+
+def test_what_is_remembered_of_a_run_is_of_that_run():
+    """Another dt, another field, another start, another input, and blocks that are shorter."""
+    first = driven(RateNetwork(6, inputs=2, gain=1.4, seed=0))
+    gradient(first, "adjoint", **STEPS)
+    fresh = driven(RateNetwork(6, inputs=2, gain=1.4, seed=1), r0=0.1)
+    again = first.replace(field=fresh.field, r0=0.1)
+    assert again.timelines is first.timelines
+    for steps in (STEPS, STEPS | {"dt": 0.05}, STEPS | {"solver": "heun"}, STEPS):
+        for _ in range(2):
+            ours, theirs = (gradient(p, "adjoint", **steps).vector for p in (again, driven(fresh.field, r0=0.1)))
+            np.testing.assert_array_equal(ours, theirs)
+    other = first.replace(x=ctrnn.inputs.stack(Sine(0.9), Sine(0.2)))
+    assert other.timelines is not first.timelines
+    on_cpu = gradient(first, ctrnn.RTRL(block=3, device="cpu"), **STEPS).vector
+    np.testing.assert_allclose(on_cpu, gradient(first, "adjoint", **STEPS).vector, rtol=1e-11, atol=1e-13)
+
+
+def test_working_memory_is_not_given_out_twice():
+    """A callable loss that asks for another gradient while the first one is under way."""
+    import torch
+
+    inner = driven(RateNetwork(5, gain=1.4, seed=0))
+    expected = gradient(inner, "adjoint", **STEPS).vector
+    seen = []
+
+    def loss(o: torch.Tensor) -> torch.Tensor:
+        seen.append(gradient(inner, "adjoint", **STEPS).vector)
+        return (o**2).sum()
+
+    outer = driven(RateNetwork(5, gain=1.4, seed=1), objective=Objective(loss, at=[0.7, 1.3]))
+    for _ in range(2):
+        g = gradient(outer, "adjoint", **STEPS)
+    assert seen
+    for vector in seen:
+        np.testing.assert_array_equal(vector, expected)
+    plain = driven(
+        RateNetwork(5, gain=1.4, seed=1), objective=Objective("squared_error", target=0.0, weight=2.0, at=[0.7, 1.3])
+    )
+    np.testing.assert_allclose(g.vector, gradient(plain, "adjoint", **STEPS).vector, rtol=1e-12)
