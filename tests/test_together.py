@@ -74,7 +74,8 @@ class Slot:
 
     def post(self, board: np.ndarray, copy: bool = True) -> None:
         places = [a.ctypes.data for a in (self.A, self.M, self.C)]
-        team.post(board, 0, 1, 9, places[0], 9, 1, *places[1:], 24, 24 // LANES, self.copy.ctypes.data if copy else 0)
+        copy_at = self.copy.ctypes.data if copy else 0
+        team.post(board, 0, 1, 9, places[0], 9, 1, places[1], 24, places[2], 24, 24 // LANES, copy_at)
 
 
 @pytest.mark.parametrize("copy", [True, False])

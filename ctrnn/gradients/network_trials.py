@@ -25,7 +25,7 @@ from ctrnn.threads import beside, share, workers
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 3e6
 #: flops below which a thread beside the one trial's costs more than it saves
-WORTH_TEAM = 1e7
+WORTH_TEAM = 4e7
 #: flops of a unit apart from products, most of them in φ
 UNIT_FLOPS = 60
 #: the trials that go together: as many as a tile has rows, more where they are small; and no more parts than that, as each has a W̄ of its own

@@ -77,7 +77,7 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
                         Z_i[e] += w * k_l[e]
             _drive(D, steps.row[m, i], steps.share[m, i], U_i)
             call_elementwise(scheme.source, N, at(Z_i), at(H), 0, 0)
-            _through(N // width, H, WT, U_i, aside, board)
+            _through(m * s + i, N // width, H, WT, U_i, aside, board)
             call_elementwise(scheme.rate, N, at(Z_i), at(U_i), at(theta), at(k[i]))
         for i in range(s):
             w, k_i = h * scheme.b[i], k[i]
@@ -89,15 +89,19 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
 
 
 @njit(**INLINE)
-def _through(q, A, M, C, aside, board):
-    """C (q, width) += A (q, n) M (n, width), half of the columns by the team where that pays."""
+def _through(stage, q, A, M, C, aside, board):
+    """C (q, width) += A (q, n) M (n, width), half of the columns by the team where that pays; every other stage begins at the end of M, which is in the cache still."""
     n, width = M.shape
     vectors = width // LANES
     mine = (vectors + 1) // 2 if n >= SPLIT else vectors
     rest = vectors - mine
+    a, m, k_stride, m_stride = at(A), at(M), 1, width
+    if stage % 2 == 1:
+        a, m, k_stride, m_stride = a + 8 * (n - 1), m + 8 * width * (n - 1), -1, -width
     if rest > 0:
-        post(board, HALF, q, n, at(A), width, 1, at(M) + 64 * mine, at(C) + 64 * mine, width, rest, at(aside))
-    call_multiply_add(board[ADDRESS], q, n, at(A), width, 1, at(M), at(C), width, mine)
+        there = 64 * mine
+        post(board, HALF, q, n, a, width, k_stride, m + there, m_stride, at(C) + there, width, rest, at(aside))
+    call_multiply_add(board[ADDRESS], q, n, a, width, k_stride, m, m_stride, at(C), width, mine)
     if rest > 0:
         finish(board, HALF)
 
@@ -150,7 +154,7 @@ def backward(
             for e in range(N):
                 Kc[e] = Gu[e] * K[e]
                 R_i[e] = 0.0
-            _through(N // width, Kc, W, R_i, aside, board)
+            _through(m * s + i, N // width, Kc, W, R_i, aside, board)
             for e in range(N):
                 R_i[e] = hz[e] * R_i[e] + Gz[e] * K[e]
             if sources.shape[0] > 0:
@@ -209,4 +213,4 @@ def _weights(panels, one, filled, W_bar, N, board):
     """W̄ += K̄cᵀ φ(Z) over the stages that wait in one of the panels, by the team if there is one."""
     _, n, width = W_bar.shape
     K, A, M = filled * (N // width), at(panels[one, 0]), at(panels[one, 1])
-    post(board, PANELS + one, n, K, A, 1, width, M, at(W_bar[one]), width, width // LANES, 0)
+    post(board, PANELS + one, n, K, A, 1, width, M, width, at(W_bar[one]), width, width // LANES, 0)

@@ -88,15 +88,15 @@ def _do(board, slot, C):
     """The product of a slot, added at C."""
     a = slot * SLOT_SIZE
     q, K, A, row_stride, k_stride = board[a + 1], board[a + 2], board[a + 3], board[a + 4], board[a + 5]
-    width, vectors = board[a + 8], board[a + 9]
-    call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, board[a + 6], C, width, vectors)
+    M, m_stride, width, vectors = board[a + 6], board[a + 7], board[a + 9], board[a + 10]
+    call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors)
 
 
 @njit(**LEAN)
 def _copy(board, slot, source, to):
     """The rows of the slot's C from one address to another."""
     a = slot * SLOT_SIZE
-    q, width, size = board[a + 1], board[a + 8], LANES * board[a + 9]
+    q, width, size = board[a + 1], board[a + 9], LANES * board[a + 10]
     for e in range(q):
         values, target = doubles(source + 8 * width * e, size), doubles(to + 8 * width * e, size)
         for j in range(size):
@@ -104,7 +104,7 @@ def _copy(board, slot, source, to):
 
 
 @njit(**LEAN)
-def post(board, slot, q, K, A, row_stride, k_stride, M, C, width, vectors, copy):
+def post(board, slot, q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors, copy):
     """Lay out the product; it is done at once where there is no team, or it is not back yet.
 
     What it reads and writes is to be left alone until ``finish``. copy: an address with room for C's rows, or 0.
@@ -112,10 +112,17 @@ def post(board, slot, q, K, A, row_stride, k_stride, M, C, width, vectors, copy)
     a = slot * SLOT_SIZE
     state = board.ctypes.data + 8 * a
     if board[THERE] == 0 or _load(state) != EMPTY:
-        call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, M, C, width, vectors)
+        call_multiply_add(board[ADDRESS], q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors)
         return
     board[a + 1], board[a + 2], board[a + 3], board[a + 4], board[a + 5] = q, K, A, row_stride, k_stride
-    board[a + 6], board[a + 7], board[a + 8], board[a + 9], board[a + 10] = M, C, width, vectors, copy
+    board[a + 6], board[a + 7], board[a + 8], board[a + 9], board[a + 10], board[a + 11] = (
+        M,
+        m_stride,
+        C,
+        width,
+        vectors,
+        copy,
+    )
     _store(state, POSTED)
 
 
@@ -126,11 +133,11 @@ def finish(board, slot):
     state = board.ctypes.data + 8 * a
     if board[THERE] == 0 or _load(state) == EMPTY or _load(state) == ABANDONED:
         return
-    C, copy = board[a + 7], board[a + 10]
+    C, copy = board[a + 8], board[a + 11]
     if _turn(state, POSTED, EMPTY):
         _do(board, slot, C)
         return
-    patience = PATIENCE + board[a + 1] * board[a + 2] * board[a + 9] // 4
+    patience = PATIENCE + board[a + 1] * board[a + 2] * board[a + 10] // 4
     while _load(state) != DONE:
         _wait()
         patience -= 1
@@ -169,7 +176,7 @@ def assist(board):
             a = slot * SLOT_SIZE
             state = start + 8 * a
             if _load(state) == POSTED and _turn(state, POSTED, TAKEN):
-                C, copy = board[a + 7], board[a + 10]
+                C, copy = board[a + 8], board[a + 11]
                 if copy != 0:
                     _copy(board, slot, C, copy)
                     C = copy

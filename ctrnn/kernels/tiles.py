@@ -33,16 +33,16 @@ def padded(n: int) -> int:
 
 
 @intrinsic(prefer_literal=True)
-def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, width, C):
-    """C (rows, 8 vectors) += A (rows, K) M (K, 8 vectors), addresses; M and C are ``width`` numbers from row to row, and A's strides are in numbers."""
+def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, width):
+    """C (rows, 8 vectors) += A (rows, K) M (K, 8 vectors), addresses; strides, and C's ``width``, are in numbers."""
     R, V = rows.literal_value, vectors.literal_value
-    signature = types.void(rows, vectors, *[types.int64] * 7)
+    signature = types.void(rows, vectors, *[types.int64] * 8)
 
     def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         f64, i64, i32 = ir.DoubleType(), ir.IntType(64), ir.IntType(32)
         vector = ir.VectorType(f64, LANES)
         unset, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
-        _, _, K, A, row_stride, k_stride, M, width, C = arguments
+        _, _, K, A, row_stride, k_stride, M, m_stride, C, width = arguments
 
         def place(base: Any, stride: Any, count: Any, numbers: int = 0) -> Any:
             """base + 8 (stride · count + numbers)"""
@@ -58,7 +58,7 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, width, C):
         for key, end in ends.items():
             builder.store(builder.load(end, align=8), sums[key])
         with cgutils.for_range(builder, K) as loop:
-            row = [builder.load(vector_at(place(M, width, loop.index, LANES * j)), align=8) for j in range(V)]
+            row = [builder.load(vector_at(place(M, m_stride, loop.index, LANES * j)), align=8) for j in range(V)]
             for e in range(R):
                 element = place(place(A, row_stride, e), k_stride, loop.index)
                 number = builder.load(builder.inttoptr(element, f64.as_pointer()), align=8)
@@ -75,36 +75,36 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, width, C):
     return signature, codegen
 
 
-@cfunc(types.void(*[types.int64] * 9), **LEAN)
-def multiply_add(q, K, A, row_stride, k_stride, M, C, width, vectors):
-    """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), rows of M and C are ``width`` numbers apart."""
+@cfunc(types.void(*[types.int64] * 10), **LEAN)
+def multiply_add(q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors):
+    """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), row k of M at M + 8 k m_stride, and rows of C are ``width`` numbers apart."""
     e = 0
     while e + 4 <= q:
         a, c, j = A + 8 * row_stride * e, C + 8 * width * e, 0
         while j + 4 <= vectors:
-            _tile(4, 4, K, a, row_stride, k_stride, M + 64 * j, width, c + 64 * j)
+            _tile(4, 4, K, a, row_stride, k_stride, M + 64 * j, m_stride, c + 64 * j, width)
             j += 4
         while j < vectors:
-            _tile(4, 1, K, a, row_stride, k_stride, M + 64 * j, width, c + 64 * j)
+            _tile(4, 1, K, a, row_stride, k_stride, M + 64 * j, m_stride, c + 64 * j, width)
             j += 1
         e += 4
     while e < q:
         a, c, j = A + 8 * row_stride * e, C + 8 * width * e, 0
         while j + 8 <= vectors:
-            _tile(1, 8, K, a, row_stride, k_stride, M + 64 * j, width, c + 64 * j)
+            _tile(1, 8, K, a, row_stride, k_stride, M + 64 * j, m_stride, c + 64 * j, width)
             j += 8
         while j + 2 <= vectors:
-            _tile(1, 2, K, a, row_stride, k_stride, M + 64 * j, width, c + 64 * j)
+            _tile(1, 2, K, a, row_stride, k_stride, M + 64 * j, m_stride, c + 64 * j, width)
             j += 2
         if j < vectors:
-            _tile(1, 1, K, a, row_stride, k_stride, M + 64 * j, width, c + 64 * j)
+            _tile(1, 1, K, a, row_stride, k_stride, M + 64 * j, m_stride, c + 64 * j, width)
         e += 1
 
 
 @intrinsic
-def call_multiply_add(typingctx, address, q, K, A, row_stride, k_stride, M, C, width, vectors):
+def call_multiply_add(typingctx, address, q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors):
     """``multiply_add`` at its address: it is compiled once, and not again into each of those who use it."""
-    return call(types.void(*[types.int64] * 9))
+    return call(types.void(*[types.int64] * 10))
 
 
 #: rows that go into a product of a transpose together, so that they are in the cache for all its tiles
@@ -115,7 +115,7 @@ BLOCK = 128
 def product(address, A, M, C):
     """C (p, width) += A (p, ·) M (K, width), of the first K columns of A; address: that of ``multiply_add``."""
     width = M.shape[1]
-    call_multiply_add(address, A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), at(C), width, width // LANES)
+    call_multiply_add(address, A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), width, at(C), width, width // LANES)
 
 
 @njit(**LEAN)
@@ -124,4 +124,6 @@ def transposed_product(address, A, M, C):
     n, width = C.shape
     for start in range(0, A.shape[0], BLOCK):
         rows = min(BLOCK, A.shape[0] - start)
-        call_multiply_add(address, n, rows, at(A[start]), 1, A.shape[1], at(M[start]), at(C), width, width // LANES)
+        call_multiply_add(
+            address, n, rows, at(A[start]), 1, A.shape[1], at(M[start]), width, at(C), width, width // LANES
+        )
