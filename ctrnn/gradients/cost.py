@@ -198,11 +198,12 @@ def tiled(z: Size) -> Cost:
 
     wide, T = padded(z.n), z.steps
     inputs = z.stride - (z.outputs + 1 if z.integral else 0)
-    stages = (3 if z.keeps_u else 2) * wide + padded(inputs + 1) + z.stride + 4
-    if z.integral:
-        stages += 3 * z.n + wide
+    kept = (2 if z.keeps_u else 1) * wide + padded(inputs + 1) + (wide if z.integral else 0)
+    block = wide + z.stride + 4 + (3 * z.n if z.integral else 0)
+    stages = z.s * (T * kept + min(T, z.block) * block)
+    states = T * 4 + min(T, z.observations) * wide + min(T, z.block) * (2 * wide + z.n)
     panels = 4 * min(128, T * z.s) * wide + 7 * z.n * wide
-    return Cost(z.calls * z.f + T * z.s * z.va, z.before(8.0 * (T * (z.s * stages + 3 * wide + z.n + 6) + panels)))
+    return Cost(z.calls * z.f + T * z.s * z.va, z.before(8.0 * (stages + states + panels)))
 
 
 def discrete(z: Size) -> Cost:

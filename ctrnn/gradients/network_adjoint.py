@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.network import RateNetwork
-from ctrnn.gradients.network_trials import Bars, Network, Part, backward, extended, forward
+from ctrnn.gradients.network_trials import PART_TRIALS, Bars, Network, Part, backward, extended, forward
 from ctrnn.gradients.room import Room, room
 from ctrnn.gradients.together import Found, Together, same_stops, summed
 from ctrnn.kernels.stepper import Record
@@ -24,6 +24,8 @@ from ctrnn.solvers.runge_kutta import BLOCK
 
 #: bytes that the stages of the trials may take that go together
 TOGETHER_BYTES = 2**30
+#: numbers of the drive of a block of steps, which the cache should hold
+BLOCK_NUMBERS = 2**20
 
 
 def goes(problems: Sequence[Problem], settings: Settings) -> bool:
@@ -66,19 +68,19 @@ def _in_room(run: Together, take: Room) -> Found:
     r, lam = np.zeros((2, run.B, network.width))
     r[:, :n] = run.r0
     taken = []
-    for records in run.records(BLOCK):
+    capacity = min(BLOCK, max(64, BLOCK_NUMBERS // (run.s * min(run.B, PART_TRIALS) * network.width)))
+    for records in run.records(capacity):
         steps, X = run.remembered("network", records, partial(_steps, run))
-        states, parts = forward(network, steps, X, r, len(steps.h), keep=True, take=take)
-        shares = run.shares(
-            records, states[..., :n].transpose(1, 0, 2), _stages(parts, network) if run.integral else states
-        )
-        taken.append((steps, parts, *(_filled(part, network.width, take) for part in shares)))
+        with room() as scratch:
+            states = scratch(steps.h.size, run.B, network.width)
+            parts = forward(network, steps, X, r, states, keep=True, take=take)
+            stages = _stages(parts, network) if run.integral else states
+            jumps, sources = run.shares(records, states[..., :n].transpose(1, 0, 2), stages)
+        taken.append((*_marked(steps, jumps, network.width, take), parts, _filled(sources, network.width, take)))
     bars, none = Bars.zeros(network, run.B), np.empty((0, run.s, run.B, network.width))
     while taken:
-        steps, parts, jumps, sources = taken.pop()
-        if jumps is None:
-            jumps, steps = none[:, 0], steps._replace(mark=np.full_like(steps.mark, -1))
-        backward(network, steps, parts, jumps, none if sources is None else sources, lam, bars, take=take)
+        steps, jumps, parts, sources = taken.pop()
+        backward(network, steps, parts, jumps, none if sources is None else sources, lam, bars)
         run.pulled += steps.row.size * run.B
     tau = bars.tau[:, :n].sum(axis=0) if field.train_tau else None
     vector = field.flat_gradient(bars.W[:, :n], bars.U[:, :nx], bars.U[:, nx], tau)
@@ -100,6 +102,20 @@ def _stages(parts: Sequence[Part], network: Network) -> Array:
     """The states of all stages (B, C, s, n)."""
     each = [part.Z.reshape(*part.Z.shape[:2], -1, network.width) for part in parts]
     return np.concatenate(each, axis=2)[..., : network.n].transpose(2, 0, 1, 3)
+
+
+def _marked(steps: Any, jumps: Array | None, width: int, take: Room) -> tuple[Any, Array]:
+    """The steps that mark the ends at which λ jumps, and those jumps (count, B, width)."""
+    if jumps is None:
+        return steps._replace(mark=np.full_like(steps.mark, -1)), np.empty((0, 1, width))
+    where = np.flatnonzero(jumps.any(axis=(1, 2)))
+    if where.size < len(jumps):
+        mark = np.full_like(steps.mark, -1)
+        mark[where] = np.arange(where.size)
+        steps, jumps = steps._replace(mark=mark), jumps[where]
+    filled = _filled(jumps, width, take)
+    assert filled is not None
+    return steps, filled
 
 
 def _filled(values: Array | None, width: int, take: Room) -> Array | None:

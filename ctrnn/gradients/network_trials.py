@@ -20,6 +20,7 @@ import numpy as np
 
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
+from ctrnn.gradients.room import room
 from ctrnn.threads import beside, share, workers
 
 #: flops below which a second thread costs more than it saves
@@ -75,12 +76,11 @@ def extended(x: Array) -> Array:
 
 @dataclass
 class Part:
-    """The trials that go together, from ``first`` to ``last``: their inputs, their drive, whose place D̄ takes, and what they keep for the way back."""
+    """The trials that go together, from ``first`` to ``last``: their inputs, and what they keep for the way back."""
 
     first: int
     last: int
     X: Array
-    D: Array
     Z: Array
     U: Array
 
@@ -105,12 +105,11 @@ def _empty(*shape: int) -> Array:
 
 
 def forward(
-    network: Network, steps: Any, X: Array, r: Array, count: int, keep: bool, take: Callable[..., Array] = _empty
-) -> tuple[Array, list[Part]]:
-    """Take r (B, width) through the steps, in place.
+    network: Network, steps: Any, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] = _empty
+) -> list[Part]:
+    """Take r (B, width) through the steps, in place; ``states`` (count, B, width) receives those that the steps mark.
 
-    X (rows, B or 1, ·) as of ``extended``. Returns the ``count`` states (count, B, width) that the steps mark, and the parts, which keep
-    what ``backward`` needs if they are to. ``take`` gives the arrays for that.
+    X (rows, B or 1, ·) as of ``extended``. Returns the parts, which keep what ``backward`` needs if they are to; ``take`` gives the arrays for that.
     """
     from ctrnn.kernels import network_batch
     from ctrnn.kernels.tiles import multiply_add, product
@@ -121,26 +120,27 @@ def forward(
     kept_u = kept if network.trains_tau or network.cell.module.NEEDS_U else 1
     # one large array each: the system gives large ones in large pages
     Z, U = take(kept * s * B * width), take(kept_u * s * B * width)
-    states, parts, scheme = take(count, B, width), [], network.scheme
+    parts, scheme = [], network.scheme
     for first, last in pairwise(_edges(B, network.n)):
         mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
         N = (last - first) * width
         pieces = _piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N)
-        parts.append(Part(first, last, mine, take(*mine.shape[:2], width), *pieces))
+        parts.append(Part(first, last, mine, *pieces))
 
     def run(part: Part) -> None:
-        q, D = part.last - part.first, part.D
-        D.fill(0.0)
-        product(address, _rows(part.X), network.UT, _rows(D))
-        theta, R = np.tile(network.tau, q), r[part.first : part.last].reshape(-1)
-        N = q * width
-        work = np.empty((s, N)), np.empty(N), states, np.empty(N), board
-        network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work)
+        q = part.last - part.first
+        N, R = q * width, r[part.first : part.last].reshape(-1)
+        with room() as scratch:
+            D = scratch.zeros(*part.X.shape[:2], width)
+            product(address, _rows(part.X), network.UT, _rows(D))
+            work = scratch(s, N), scratch(N), states, scratch(N), board
+            theta = np.tile(network.tau, q)
+            network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work)
 
     flops = network.flops(steps, B)
     with _team(len(parts) == 1 and network.n >= network_batch.SPLIT, flops) as board:
         _in_threads(run, parts, flops)
-    return states, parts
+    return parts
 
 
 def backward(
@@ -152,7 +152,6 @@ def backward(
     lam: Array,
     bars: Bars,
     x_wanted: bool = False,
-    take: Callable[..., Array] = _empty,
 ) -> None:
     """Take λ (B, width) back to the start of the steps, in place; adds to ``bars``.
 
@@ -164,25 +163,24 @@ def backward(
     B, width = lam.shape
     (C, s), n, scheme, address = steps.row.shape, network.n, network.scheme, multiply_add.address
     found: list[tuple[Array, Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
-    stages = [max(1, min(PANEL_ROWS // (part.last - part.first), C * s)) for part in parts]
-    rooms = [take(2, 2, count, (part.last - part.first) * width) for part, count in zip(parts, stages, strict=True)]
 
     def run(i: int) -> None:
         part = parts[i]
         q = part.last - part.first
         N = q * width
-        W_bar, U_bar, D_bar = np.zeros((2, n, width)), np.zeros_like(bars.U), part.D
-        mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
-        theta = np.tile(network.tau, q)
-        work = np.empty((s, N)), np.empty((4, N)), rooms[i], np.empty(N), board
-        network_batch.backward(
-            scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, *work
-        )
-        transposed_product(address, _rows(D_bar), _rows(part.X), U_bar)
-        X_bar = None
-        if x_wanted:
-            X_bar = np.zeros_like(part.X)
-            product(address, _rows(D_bar), network.U, _rows(X_bar))
+        stages = max(1, min(PANEL_ROWS // q, C * s))
+        W_bar, U_bar, X_bar = np.zeros((2, n, width)), np.zeros_like(bars.U), None
+        with room() as scratch:
+            D_bar, theta = scratch(*part.X.shape[:2], width), np.tile(network.tau, q)
+            mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
+            work = scratch(s, N), scratch(4, N), scratch(2, 2, stages, N), scratch(N), board
+            network_batch.backward(
+                scheme, steps, network.W, theta, part.Z, part.U, jumps, sources, part.first, *mine, *work
+            )
+            transposed_product(address, _rows(D_bar), _rows(part.X), U_bar)
+            if x_wanted:
+                X_bar = np.zeros_like(part.X)
+                product(address, _rows(D_bar), network.U, _rows(X_bar))
         found[i] = W_bar[0] + W_bar[1], U_bar, X_bar
 
     flops = 2.0 * network.flops(steps, B)

@@ -73,7 +73,8 @@ class Recurrence:
         network = self.network(*weights, trained=bool(trained))
         r = np.zeros((B, network.width))
         r[:, :n] = r0
-        states, parts = forward(network, self.intervals(T), extended(x), r, T, trained is not None)
+        states = np.empty((T, B, network.width))
+        parts = forward(network, self.intervals(T), extended(x), r, states, trained is not None)
         states = np.ascontiguousarray(states[..., :n])
         self._check(states, r0)
         return states, parts

@@ -1,4 +1,4 @@
-"""The adjoint in bounded memory against the one that keeps every step: python scripts/benchmarks/memory.py
+"""The adjoint in bounded memory against the one that keeps every step, and RTRL, whose memory does not grow: python scripts/benchmarks/memory.py
 
 A rate network of 64 units, RK4 steps of 0.05, no input, squared error to 0.1 at ten times (and, as a second case, integrated), gradient to W
 and b. Memory is the peak of what numpy and Python allocate during the gradient (tracemalloc), time the least of the rounds, in which the
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ctrnn
+from ctrnn.gradients import room
 
 UNITS, DT = 64, 0.05
 SOLVER = {"solver": "rk4", "dt": DT}
@@ -39,7 +40,8 @@ def seconds(problem: ctrnn.Problem, methods: dict[str, ctrnn.Adjoint], rounds: i
     return {name: min(each) for name, each in taken.items()}
 
 
-def peak(problem: ctrnn.Problem, method: ctrnn.Adjoint) -> tuple[ctrnn.Gradient, int]:
+def peak(problem: ctrnn.Problem, method: ctrnn.Adjoint | ctrnn.RTRL) -> tuple[ctrnn.Gradient, int]:
+    room.forget()  # what an earlier call left would not be counted
     tracemalloc.start()
     try:
         found = ctrnn.gradient(problem, method, **SOLVER)
@@ -83,6 +85,22 @@ def main() -> None:
                     "16" if off == 0 else f"{-np.log10(off):.1f}",
                 )
         Console(width=110).print(table)
+    of_rtrl()
+
+
+def of_rtrl(steps: tuple[int, ...] = (200, 2_000, 20_000)) -> None:
+    """Exact RTRL, checked against the adjoint."""
+    table = Table(title=f"{UNITS} units, RK4, ten observations: exact RTRL")
+    for column in ("steps", "memory", "digits"):
+        table.add_column(column, justify="right")
+    for T in steps:
+        problem = workload(T, integral=False)
+        exact = ctrnn.gradient(problem, ctrnn.Adjoint("checkpoint"), **SOLVER).vector
+        ctrnn.gradient(workload(steps[0], integral=False), ctrnn.RTRL(), **SOLVER)
+        found, bytes_ = peak(problem, ctrnn.RTRL())
+        off = np.linalg.norm(found.vector - exact) / np.linalg.norm(exact)
+        table.add_row(f"{T:,}", f"{bytes_ / 1e6:.2f} MB", f"{-np.log10(off):.1f}")
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":
