@@ -25,12 +25,29 @@ Result = TypeVar("Result")
 
 
 @lru_cache(maxsize=1)
-def _controller() -> Any:
+def _libraries() -> list[Any]:
     # finding the loaded libraries takes milliseconds, so it is done once, when SciPy's BLAS is there
     import scipy.linalg.cython_blas  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+@lru_cache(maxsize=1)
+def _releases() -> list[Callable[..., None]]:
+    # From 3.7 on threadpoolctl lets one thread alone set OpenBLAS's, until told that it is done. Whose turn it is, _OneThread knows
+    kinds = {type(library) for library in _libraries() if hasattr(library, "clear_controlling_thread")}
+    return [kind.clear_controlling_thread for kind in kinds]
+
+
+def _set_threads(numbers: Sequence[int]) -> None:
+    """Give each library its number of threads, whichever thread of Python asks."""
+    for release in _releases():
+        release(force=True)
+    for library, number in zip(_libraries(), numbers, strict=True):
+        library.set_num_threads(number)
+    for release in _releases():
+        release(force=True)
 
 
 class _OneThread:
@@ -38,26 +55,26 @@ class _OneThread:
 
     def __init__(self) -> None:
         self._lock, self._inside = Lock(), 0
-        self._limit: Any = None
+        self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._limit = _controller().limit(limits=1, user_api="blas")
-                self._limit.__enter__()
+                self._before = [library.get_num_threads() for library in _libraries()]
+                _set_threads([1] * len(self._before))
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._limit.__exit__(*error)
+                _set_threads(self._before)
 
     def forget(self) -> None:
         """Nobody is inside: as after a fork, which takes along neither the threads that were nor their locks."""
         inside, self._inside, self._lock = self._inside, 0, Lock()
         if inside:
-            self._limit.__exit__(None, None, None)
+            _set_threads(self._before)
 
 
 #: a context in which BLAS runs on one thread; the former setting comes back at its end
