@@ -82,7 +82,7 @@ class Readout:
 
 def squared_error(o: Array, y: Array) -> tuple[Array, Array]:
     e = o - y
-    return 0.5 * np.sum(e * e, axis=1), e
+    return 0.5 * np.add.reduce(e * e, axis=1), e
 
 
 def log_softmax(u: Array) -> Array:

@@ -239,24 +239,23 @@ class BoundObjective:
         (array([5.]), array([[  0., -10.]]), (0,))
         """
         here = slice(first, first + len(r))
-        a = self.weights[here]
-        return self._weighted(r, self.targets[here], a, np.ones_like(a))
+        return self._weighted(r, self.targets[here], self.weights[here])
 
     def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
         """a ℓ (T,), its ∂/∂r (T, n) and Σ_t h_t ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals.
 
         ``h`` (T,) are the weights of a quadrature, 1 without.
         """
-        a = s[:, -1]
-        return self._weighted(r, s[:, :-1], a, np.ones_like(a) if h is None else h)
+        return self._weighted(r, s[:, :-1], s[:, -1], h)
 
-    def _weighted(self, r: Array, y: Array, a: Array, h: Array) -> tuple[Array, Array, Array]:
+    def _weighted(self, r: Array, y: Array, a: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
         if r.shape != (len(a), self.n):
             raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(a), self.n)}")
         counts = a != 0.0  # a loss that has no weight may be infinite there
         if not counts.all():
             l, l_r = np.zeros(len(a)), np.zeros_like(r)
-            l[counts], l_r[counts], l_o = self._weighted(r[counts], y[counts], a[counts], h[counts])
+            h = None if h is None else h[counts]
+            l[counts], l_r[counts], l_o = self._weighted(r[counts], y[counts], a[counts], h)
             return l, l_r, l_o
         if self.readout is None:
             l, l_o = self._loss(self.output(r), y)
@@ -275,7 +274,7 @@ class BoundObjective:
             l_u = self.readout.pullback(o, l_o)
         l_u = a[:, None] * l_u
         # the read-out's gradient is one product over all times, never an outer product a time
-        summed = h[:, None] * l_u
+        summed = l_u if h is None else h[:, None] * l_u
         return a * l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
 
     def unflatten_readout(self, vector: Array) -> dict[str, Array]:

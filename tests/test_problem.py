@@ -518,6 +518,47 @@ def test_problems_and_gradients_travel(events, objective):
     assert repr(again) == repr(here)
 
 
+def test_what_runs_share_is_not_what_they_change():
+    """Two bounds of one problem have their own numbers; a changed copy of a field that ran has its own, too."""
+    field = RateNetwork(3, inputs=1, seed=0)
+    problem = Problem(field, 0.1, (0.0, 1.0), x=inputs.Sine(1.0))
+    before = simulate(problem, save_at=[1.0]).r
+    one, two = problem.bind(), problem.bind()
+    for part in ("ctx", "w"):
+        assert not np.shares_memory(getattr(one.system, part), getattr(two.system, part))
+        assert not np.shares_memory(one.keep[0], two.keep[0])
+    one.system.w[:] = 0.0
+    assert simulate(problem, save_at=[1.0]).r.tobytes() == before.tobytes()
+    changed = field.with_parameters(b=[1.0, 0.0, 0.0])
+    again = RateNetwork(3, inputs=1, seed=0).with_parameters(b=[1.0, 0.0, 0.0])
+    here, there = (simulate(problem.replace(field=f), save_at=[1.0]).r for f in (changed, again))
+    assert here.tobytes() == there.tobytes() != before.tobytes()
+    travelled = pickle.loads(pickle.dumps(problem))
+    assert simulate(travelled, save_at=[1.0]).r.tobytes() == before.tobytes()
+
+
+def test_functions_of_t_keep_what_they_raise_to_their_own_run():
+    problem = Problem(RateNetwork(1, inputs=1, seed=0), 0.1, (0.0, 1.0), x=lambda t: 1 / 0)
+    one, two = problem.bind(), problem.bind()
+    with pytest.raises(ZeroDivisionError):
+        simulate(problem)
+    assert one.keep[1].callbacks[0].pending is not two.keep[1].callbacks[0].pending
+
+
+def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
+    numbers = ("tsit5", 1e-6, 1e-8, None, 100, 0.0)
+    assert Settings.of(*numbers) is Settings.of(*numbers)
+    assert Settings.of("tsit5", 1, 1e-8, None, 100, 0.0).rtol.__class__ is int
+    atol = np.array([1e-8, 1e-9])
+    one = Settings.of("tsit5", 1e-6, atol, None, 100, 0.0)
+    atol[0] = 1e-3
+    two = Settings.of("tsit5", 1e-6, atol, None, 100, 0.0)
+    assert two.tolerances(2)[1][0] == 1e-3
+    assert one is not two
+    with pytest.raises(UsageError, match="rtol"):
+        Settings.of("tsit5", -1.0, 1e-8, None, 100, 0.0)
+
+
 @pytest.mark.parametrize(
     "error",
     [
