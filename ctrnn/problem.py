@@ -42,9 +42,14 @@ class Course(NamedTuple):
 
     def onto(self, times: Array) -> Course:
         """The same course with more stops, at ``times`` between its start and its end."""
-        inside = times[(self.way * times > self.way * self.start) & (self.way * times < self.way * self.end)]
-        every = np.union1d(self.stops, inside)[:: int(self.way)]
-        return Course(self.start, every, np.isin(every, self.stops[self.is_break]))
+        way = int(self.way)
+        inside = times[(way * times > way * self.start) & (way * times < way * self.end)]
+        if not inside.size:
+            return self
+        every = np.unique(np.concatenate([self.stops, inside]))
+        is_break = np.zeros(every.size, dtype=bool)
+        is_break[every.searchsorted(self.stops[self.is_break])] = True
+        return Course(self.start, every[::way], is_break[::way])
 
     def back(self, start: float, end: float) -> Course:
         """The part from ``start`` down to ``end`` < start."""
