@@ -5,6 +5,7 @@ dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -182,10 +183,23 @@ class Problem:
         unknown = set(changes) - set(every)
         if unknown:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
+        if changes.keys() == {"field"} and self._fits(changes["field"]):
+            same = copy.copy(self)
+            same.field = changes["field"]
+            return same
         made = Problem(**(every | changes))
         if not changes.keys() & {"t_span", "x", "objective", "events"}:
             made.timelines = self.timelines
         return made
+
+    def _fits(self, field: Any) -> bool:
+        """Whether all that is known of times, inputs and the objective is true of this field, too: it differs in its numbers."""
+        own, is_bound = self.field, self.events or isinstance(self.objective, BoundEventObjective)
+        names = type(field) is type(own) and (field.state_names, field.input_names) == (
+            own.state_names,
+            own.input_names,
+        )
+        return names and not is_bound
 
     @property
     def driven_by(self) -> Input:

@@ -537,6 +537,32 @@ def test_what_runs_share_is_not_what_they_change():
     assert simulate(travelled, save_at=[1.0]).r.tobytes() == before.tobytes()
 
 
+def test_another_field_of_the_same_names_goes_into_the_same_problem():
+    """As if the problem had been made of it; a field of another kind, and one that events look at, are looked at again."""
+    rng = np.random.default_rng(0)
+    objective = Objective(target=rng.normal(size=(3, 2)), at=[0.5, 1.0, 2.0])
+    x = inputs.Pulse(0.3, 0.4, 1.0)
+    field = RateNetwork(2, inputs=1, seed=0)
+    problem = Problem(field, [0.1, 0.2], (0.0, 2.0), x, objective)
+    ctrnn.gradient(problem, solver="rk4", dt=0.1)
+    changed = field.with_parameters(W=rng.normal(size=(2, 2)))
+    made, replaced = Problem(changed, [0.1, 0.2], (0.0, 2.0), x, objective), problem.replace(field=changed)
+    for options in ({"solver": "rk4", "dt": 0.1}, {"solver": "tsit5"}):
+        one, two = (ctrnn.gradient(p, "adjoint", **options) for p in (made, replaced))
+        assert one.vector.tobytes() == two.vector.tobytes()
+    assert replaced.course is problem.course
+    assert problem.field is field
+    other = Equations({"r0": "-r0 + x0", "r1": "-r1"}, inputs=("x0",))
+    assert problem.replace(field=other).course is not problem.course
+    with pytest.raises(UsageError, match="field"):
+        problem.replace(field=3)
+    decay = Equations({"r": "-k*r"}, {"k": 1.0})
+    bouncing = Problem(decay, [1.0], (0.0, 2.0), events=[ctrnn.Event("r - k/4", reset={"r": "1"})])
+    faster = decay.with_parameters(k=2.0)
+    again = Problem(faster, [1.0], (0.0, 2.0), events=[ctrnn.Event("r - k/4", reset={"r": "1"})])
+    assert simulate(bouncing.replace(field=faster)).r.tobytes() == simulate(again).r.tobytes()
+
+
 def test_functions_of_t_keep_what_they_raise_to_their_own_run():
     problem = Problem(RateNetwork(1, inputs=1, seed=0), 0.1, (0.0, 1.0), x=lambda t: 1 / 0)
     one, two = problem.bind(), problem.bind()
