@@ -64,7 +64,7 @@ class Losses:
         if observed.size == C and (observed == record.t).all():  # after each step, as networks mostly are
             l, jumps, l_o = self.objective.at_observations(record.r, self._next)
             self._next = last
-            return Part(float(l.sum()), l_o, jumps, none)
+            return Part(float(l.sum()), l_o, np.ascontiguousarray(jumps), none)
         rows = record.t.searchsorted(observed)
         l, l_r, l_o = self.objective.at_observations(record.r[rows], self._next)
         self._next = last

@@ -307,15 +307,15 @@ class Integration:
 
     def cost(self, jacobians: int, wall_time: float) -> Stats:
         """What it cost, with ``jacobians`` more than the run's own, in a time that is more than the run's own."""
-        c = self.count
+        c, n = self.count.tolist(), self.newton.cost.tolist()
         name = self.tableau.name if self.settings.dt is None else f"{self.tableau.name}, dt = {self.settings.dt:g}"
         return Stats(
             solver=name,
-            steps=int(c[stepper.STEPS]),
-            rejected=int(c[stepper.REJECTED]),
-            evaluations=int(c[stepper.EVALUATIONS] + self.newton.cost[implicit.ITERATIONS]),
-            jacobians=int(self.newton.cost[implicit.JACOBIANS]) + jacobians,
-            factorisations=int(self.newton.cost[implicit.FACTORS]),
+            steps=c[stepper.STEPS],
+            rejected=c[stepper.REJECTED],
+            evaluations=c[stepper.EVALUATIONS] + n[implicit.ITERATIONS],
+            jacobians=n[implicit.JACOBIANS] + jacobians,
+            factorisations=n[implicit.FACTORS],
             wall_time=wall_time,
             stiff=bool(c[stepper.STIFF]),
         )
