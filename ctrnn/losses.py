@@ -82,7 +82,7 @@ class Readout:
 
 def squared_error(o: Array, y: Array) -> tuple[Array, Array]:
     e = o - y
-    return 0.5 * np.sum(e * e, axis=1), e
+    return 0.5 * np.add.reduce(e * e, axis=1), e
 
 
 def log_softmax(u: Array) -> Array:
@@ -111,8 +111,10 @@ def compiled_loss(text: str, state_names: tuple[str, ...]) -> Loss:
     def loss(o: Array, _: Array) -> tuple[Array, Array]:
         with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
             columns = both(*np.asarray(o, float).T)
-        l, *l_o = (np.broadcast_to(np.asarray(c, float), len(o)) for c in columns)
-        return l, np.stack(l_o, axis=1)
+        found = np.empty((len(o), len(columns)))
+        for j, column in enumerate(columns):  # some are one number for all times
+            found[:, j] = column
+        return found[:, 0].copy(), found[:, 1:].copy()
 
     # SymPy takes long to show that a formula is 0, so numbers are asked first, of all sizes
     o = np.random.default_rng(0).normal(size=(32, len(r))) * np.logspace(-2, 4, 32)[:, None]

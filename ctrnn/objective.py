@@ -197,6 +197,8 @@ class BoundObjective:
         self.signals: Input | None = signals
         self.signal_breaks: Array = signal_breaks
         self.targets, self.weights = targets, weights
+        #: whether all weights at times are 1, and need not be looked at
+        self._is_plain = bool((weights == 1.0).all())
 
     def __getstate__(self) -> dict[str, Any]:
         # what was compiled does not go to another process
@@ -239,24 +241,24 @@ class BoundObjective:
         (array([5.]), array([[  0., -10.]]), (0,))
         """
         here = slice(first, first + len(r))
-        a = self.weights[here]
-        return self._weighted(r, self.targets[here], a, np.ones_like(a))
+        return self._weighted(r, self.targets[here], None if self._is_plain else self.weights[here])
 
     def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
         """a ℓ (T,), its ∂/∂r (T, n) and Σ_t h_t ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals.
 
         ``h`` (T,) are the weights of a quadrature, 1 without.
         """
-        a = s[:, -1]
-        return self._weighted(r, s[:, :-1], a, np.ones_like(a) if h is None else h)
+        return self._weighted(r, s[:, :-1], s[:, -1], h)
 
-    def _weighted(self, r: Array, y: Array, a: Array, h: Array) -> tuple[Array, Array, Array]:
-        if r.shape != (len(a), self.n):
-            raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(a), self.n)}")
-        counts = a != 0.0  # a loss that has no weight may be infinite there
-        if not counts.all():
-            l, l_r = np.zeros(len(a)), np.zeros_like(r)
-            l[counts], l_r[counts], l_o = self._weighted(r[counts], y[counts], a[counts], h[counts])
+    def _weighted(self, r: Array, y: Array, a: Array | None, h: Array | None = None) -> tuple[Array, Array, Array]:
+        """Without a and h, they are 1."""
+        if r.shape != (len(y), self.n):
+            raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(y), self.n)}")
+        # a loss that has no weight may be infinite there
+        if a is not None and not (counts := a != 0.0).all():
+            l, l_r = np.zeros(len(r)), np.zeros_like(r)
+            h = None if h is None else h[counts]
+            l[counts], l_r[counts], l_o = self._weighted(r[counts], y[counts], a[counts], h)
             return l, l_r, l_o
         if self.readout is None:
             l, l_o = self._loss(self.output(r), y)
@@ -264,7 +266,7 @@ class BoundObjective:
             if self.selection is not None:
                 l_r = np.zeros_like(r)
                 l_r[:, self.selection] = l_o
-            return a * l, a[:, None] * l_r, np.empty(0)
+            return (l, l_r, np.empty(0)) if a is None else (a * l, a[:, None] * l_r, np.empty(0))
         if self.objective.loss == "cross_entropy":
             log_o = log_softmax(self.readout.linear(r))
             l = -np.sum(y * log_o, axis=1)
@@ -273,10 +275,11 @@ class BoundObjective:
             o = self.output(r)
             l, l_o = self._loss(o, y)
             l_u = self.readout.pullback(o, l_o)
-        l_u = a[:, None] * l_u
+        if a is not None:
+            l, l_u = a * l, a[:, None] * l_u
         # the read-out's gradient is one product over all times, never an outer product a time
-        summed = h[:, None] * l_u
-        return a * l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
+        summed = l_u if h is None else h[:, None] * l_u
+        return l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
 
     def unflatten_readout(self, vector: Array) -> dict[str, Array]:
         """V (p, n) and c (p,) from a flat vector (readout_size,); empty where there is none."""

@@ -5,9 +5,10 @@ dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
 from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
+from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.objective import BoundObjective, Objective
 
@@ -41,9 +43,14 @@ class Course(NamedTuple):
 
     def onto(self, times: Array) -> Course:
         """The same course with more stops, at ``times`` between its start and its end."""
-        inside = times[(self.way * times > self.way * self.start) & (self.way * times < self.way * self.end)]
-        every = np.union1d(self.stops, inside)[:: int(self.way)]
-        return Course(self.start, every, np.isin(every, self.stops[self.is_break]))
+        way = int(self.way)
+        inside = times[(way * times > way * self.start) & (way * times < way * self.end)]
+        if not inside.size:
+            return self
+        every = np.unique(np.concatenate([self.stops, inside]))
+        is_break = np.zeros(every.size, dtype=bool)
+        is_break[every.searchsorted(self.stops[self.is_break])] = True
+        return Course(self.start, every[::way], is_break[::way])
 
     def back(self, start: float, end: float) -> Course:
         """The part from ``start`` down to ``end`` < start."""
@@ -176,23 +183,42 @@ class Problem:
         unknown = set(changes) - set(every)
         if unknown:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
+        if changes.keys() == {"field"} and self._fits(changes["field"]):
+            same = copy.copy(self)
+            same.field = changes["field"]
+            return same
         made = Problem(**(every | changes))
         if not changes.keys() & {"t_span", "x", "objective", "events"}:
             made.timelines = self.timelines
         return made
+
+    def _fits(self, field: Any) -> bool:
+        """Whether all that is known of times, inputs and the objective is true of this field, too: it differs in its numbers."""
+        own, is_bound = self.field, self.events or isinstance(self.objective, BoundEventObjective)
+        names = type(field) is type(own) and (field.state_names, field.input_names) == (
+            own.state_names,
+            own.input_names,
+        )
+        return names and not is_bound
 
     @property
     def driven_by(self) -> Input:
         """The input as it was given: one and the same object for all trials that share it."""
         return self._x
 
-    @property
+    @cached_property
     def signals(self) -> Input:
         """The input's channels; for an integral objective, its targets and its weight behind them."""
         if self.objective is None or self.objective.signals is None:
             return self.x
         extra = self.objective.signals.aligned(self._every)
         return stack(self.x, extra) if self.x.size else extra
+
+    @cached_property
+    def _program(self) -> Program | None:
+        """That of ``signals``, where it is numbers alone; functions of t keep what they raise, so each run has its own."""
+        program = self.signals.program()
+        return None if program.callbacks else program
 
     def bind(self) -> Bound:
         """The field at its parameters, driven by ``signals``.
@@ -206,8 +232,7 @@ class Problem:
                 allowed="a problem without events, here",
                 hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and solver='tsit5' (or another of our own)",
             )
-        signals = self.signals
-        return self.field.bind(signals.program(), signals.size)
+        return self.field.bind(self._program or self.signals.program(), self.signals.size)
 
     def needs_objective(self, caller: str) -> BoundObjective:
         if self.objective is None:
@@ -306,6 +331,14 @@ class Settings:
     max_steps: int = 1_000_000
     min_step: float = 0.0
 
+    @classmethod
+    def of(cls, *arguments: Any) -> Settings:
+        """Settings(...); for the same numbers the same object, so that they are checked once."""
+        try:
+            return _settings(*arguments)
+        except TypeError:  # arrays have no hash
+            return cls(*arguments)
+
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):
             raise UsageError("solver", given=self.solver, allowed="a solver's name")
@@ -322,8 +355,17 @@ class Settings:
         if checked_array("min_step", self.min_step, ()) < 0:
             raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
 
+    @cached_property
+    def _tolerances(self) -> dict[int, tuple[Array, Array]]:
+        return {}
+
     def tolerances(self, n: int) -> tuple[Array, Array]:
-        """rtol and atol of n components, (n,) each; raises UsageError where that is impossible."""
+        """rtol and atol of n components, (n,) each, not to be changed; raises UsageError where that is impossible."""
+        if n not in self._tolerances:
+            self._tolerances[n] = self._spread(n)
+        return self._tolerances[n]
+
+    def _spread(self, n: int) -> tuple[Array, Array]:
         both = []
         for name in ("rtol", "atol"):
             value = np.asarray(getattr(self, name), dtype=float)
@@ -344,3 +386,8 @@ class Settings:
     def library(self) -> str:
         """ "" for our own tableaus, else the library that solves."""
         return self.solver.partition(":")[0].lower() if ":" in self.solver else ""
+
+
+@lru_cache(typed=True)
+def _settings(*arguments: Any) -> Settings:
+    return Settings(*arguments)

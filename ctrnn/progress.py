@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 PATIENCE = 0.5  # seconds without a bar: short work should not flicker
@@ -24,8 +24,7 @@ def enable(on: bool = True) -> None:
     _enabled = on
 
 
-@contextmanager
-def track(total: float, label: str) -> Iterator[Callable[[float], None]]:
+def track(total: float, label: str) -> AbstractContextManager[Callable[[float], None]]:
     """A bar for work of size ``total`` (steps, time units, iterations); gives ``update(done)``.
 
     Inside another bar it stays silent: one bar at a time.
@@ -33,16 +32,7 @@ def track(total: float, label: str) -> Iterator[Callable[[float], None]]:
     >>> with track(10, "solve") as update:
     ...     update(5)
     """
-    if not (_enabled and sys.stderr.isatty()):
-        yield _ignore
-        return
-    bar = _Bar(total, label)
-    enable(False)  # an inner track() must not fight for the same line
-    try:
-        yield bar.update
-    finally:
-        enable(True)
-        bar.close()
+    return _Bar(total, label) if _enabled and sys.stderr.isatty() else _SILENCE
 
 
 class _Bar:
@@ -51,6 +41,15 @@ class _Bar:
     def __init__(self, total: float, label: str) -> None:
         self.total, self.label, self.began = total, label, time.monotonic()
         self.bar: Any = None
+
+    def __enter__(self) -> Callable[[float], None]:
+        enable(False)  # an inner track() must not fight for the same line
+        return self.update
+
+    def __exit__(self, *error: object) -> None:
+        enable(True)
+        if self.bar is not None:
+            self.bar.stop()
 
     def update(self, done: float) -> None:
         if self.bar is None:
@@ -74,10 +73,9 @@ class _Bar:
         self.task = self.bar.add_task(self.label, total=self.total)
         self.bar.start()
 
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
 
 def _ignore(done: float) -> None:
     """Nobody watches."""
+
+
+_SILENCE = nullcontext(_ignore)

@@ -7,6 +7,7 @@ divided: over trials, or over the cotangents and parameters of one; never both.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections import deque
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, product
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -25,12 +26,24 @@ Result = TypeVar("Result")
 
 
 @lru_cache(maxsize=1)
-def _controller() -> Any:
+def _libraries() -> list[tuple[Callable[[], int], Callable[[int], object]]]:
+    """What tells and what sets the number of threads of each BLAS."""
     # finding the loaded libraries takes milliseconds, so it is done once, when SciPy's BLAS is there
     import scipy.linalg.cython_blas  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController()
+    return [_functions(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers]
+
+
+def _functions(library: Any) -> tuple[Callable[[], int], Callable[[int], object]]:
+    if getattr(library, "threading_layer", "") == "pthreads":
+        # OpenBLAS's own: by way of threadpoolctl they take five times as long, and from 3.7 on one thread of Python alone is heard
+        own = ctypes.CDLL(library.filepath)
+        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
+            get, put = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
+            if hasattr(own, get) and hasattr(own, put):
+                return getattr(own, get), getattr(own, put)
+    return library.get_num_threads, library.set_num_threads
 
 
 class _OneThread:
@@ -38,26 +51,31 @@ class _OneThread:
 
     def __init__(self) -> None:
         self._lock, self._inside = Lock(), 0
-        self._limit: Any = None
+        self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._limit = _controller().limit(limits=1, user_api="blas")
-                self._limit.__enter__()
+                self._before = [get() for get, _ in _libraries()]
+                for _, put in _libraries():
+                    put(1)
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._limit.__exit__(*error)
+                self._restore()
+
+    def _restore(self) -> None:
+        for (_, put), number in zip(_libraries(), self._before, strict=True):
+            put(number)
 
     def forget(self) -> None:
         """Nobody is inside: as after a fork, which takes along neither the threads that were nor their locks."""
         inside, self._inside, self._lock = self._inside, 0, Lock()
         if inside:
-            self._limit.__exit__(None, None, None)
+            self._restore()
 
 
 #: a context in which BLAS runs on one thread; the former setting comes back at its end

@@ -878,3 +878,36 @@ def test_the_complex_step_goes_through_erf():
     problem = Problem(RateNetwork(3, seed=0, activation="erf"), [0.1, -0.2, 0.3], (0.0, 1.0), objective=objective)
     a, b = gradient(problem, "complex-step"), gradient(problem, "adjoint")
     np.testing.assert_allclose(a.vector, b.vector, rtol=1e-12, atol=1e-15)
+
+
+AFTER_EACH = np.arange(1, 11) / 10
+LOSSES_AFTER_EACH = {
+    "states": {"target": np.cos(AFTER_EACH)},
+    "one of the states": {"target": np.cos(AFTER_EACH), "readout": ["r2"]},
+    "expression": {"loss": "r0*r1 + r2**2"},
+    "callable": {"loss": lambda o: o.sum()},  # its slopes are one number, seen many times
+    "callable with target": {"loss": lambda o, y: ((o - y) ** 4).sum(), "target": np.ones((10, 3))},
+    "trained read-out": {"target": np.ones((10, 2)), "readout": Readout([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])},
+    "weights": {"target": np.cos(AFTER_EACH), "readout": ["r1"], "weight": np.arange(10.0)},
+}
+
+
+@pytest.mark.parametrize(
+    "field", [RateNetwork(3, seed=0), Equations({"r0": "-k*r0", "r1": "r0 - r1", "r2": "k*r1 - r2"}, {"k": 2.0})]
+)
+@pytest.mark.parametrize("loss", LOSSES_AFTER_EACH)
+def test_losses_after_each_step(field, loss):
+    """1e-12 to torch's autograd through the same steps, whatever the loss hands over."""
+    given = LOSSES_AFTER_EACH[loss]
+    if loss == "states":
+        given = {"target": np.outer(given["target"], [1.0, 2.0, 3.0])}
+    problem = Problem(field, [0.1, -0.2, 0.3], (0.0, 1.0), objective=Objective(at=AFTER_EACH, **given))
+    options = {"solver": "rk4", "dt": 0.1}
+    exact = gradient(problem, "autograd", **options)
+    for method in ("adjoint", "rtrl", "adjoint-checkpoint"):
+        found = gradient(problem, method, **options)
+        assert found.loss == pytest.approx(exact.loss, rel=1e-13)
+        for a, b in ((found.vector, exact.vector), (found.r0, exact.r0)):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(b).max())
+        if exact.readout:
+            np.testing.assert_allclose(found.readout["V"], exact.readout["V"], rtol=1e-12)

@@ -518,6 +518,73 @@ def test_problems_and_gradients_travel(events, objective):
     assert repr(again) == repr(here)
 
 
+def test_what_runs_share_is_not_what_they_change():
+    """Two bounds of one problem have their own numbers; a changed copy of a field that ran has its own, too."""
+    field = RateNetwork(3, inputs=1, seed=0)
+    problem = Problem(field, 0.1, (0.0, 1.0), x=inputs.Sine(1.0))
+    before = simulate(problem, save_at=[1.0]).r
+    one, two = problem.bind(), problem.bind()
+    for part in ("ctx", "w"):
+        assert not np.shares_memory(getattr(one.system, part), getattr(two.system, part))
+        assert not np.shares_memory(one.keep[0], two.keep[0])
+    one.system.w[:] = 0.0
+    assert simulate(problem, save_at=[1.0]).r.tobytes() == before.tobytes()
+    changed = field.with_parameters(b=[1.0, 0.0, 0.0])
+    again = RateNetwork(3, inputs=1, seed=0).with_parameters(b=[1.0, 0.0, 0.0])
+    here, there = (simulate(problem.replace(field=f), save_at=[1.0]).r for f in (changed, again))
+    assert here.tobytes() == there.tobytes() != before.tobytes()
+    travelled = pickle.loads(pickle.dumps(problem))
+    assert simulate(travelled, save_at=[1.0]).r.tobytes() == before.tobytes()
+
+
+def test_another_field_of_the_same_names_goes_into_the_same_problem():
+    """As if the problem had been made of it; a field of another kind, and one that events look at, are looked at again."""
+    rng = np.random.default_rng(0)
+    objective = Objective(target=rng.normal(size=(3, 2)), at=[0.5, 1.0, 2.0])
+    x = inputs.Pulse(0.3, 0.4, 1.0)
+    field = RateNetwork(2, inputs=1, seed=0)
+    problem = Problem(field, [0.1, 0.2], (0.0, 2.0), x, objective)
+    ctrnn.gradient(problem, solver="rk4", dt=0.1)
+    changed = field.with_parameters(W=rng.normal(size=(2, 2)))
+    made, replaced = Problem(changed, [0.1, 0.2], (0.0, 2.0), x, objective), problem.replace(field=changed)
+    for options in ({"solver": "rk4", "dt": 0.1}, {"solver": "tsit5"}):
+        one, two = (ctrnn.gradient(p, "adjoint", **options) for p in (made, replaced))
+        assert one.vector.tobytes() == two.vector.tobytes()
+    assert replaced.course is problem.course
+    assert problem.field is field
+    other = Equations({"r0": "-r0 + x0", "r1": "-r1"}, inputs=("x0",))
+    assert problem.replace(field=other).course is not problem.course
+    with pytest.raises(UsageError, match="field"):
+        problem.replace(field=3)
+    decay = Equations({"r": "-k*r"}, {"k": 1.0})
+    bouncing = Problem(decay, [1.0], (0.0, 2.0), events=[ctrnn.Event("r - k/4", reset={"r": "1"})])
+    faster = decay.with_parameters(k=2.0)
+    again = Problem(faster, [1.0], (0.0, 2.0), events=[ctrnn.Event("r - k/4", reset={"r": "1"})])
+    assert simulate(bouncing.replace(field=faster)).r.tobytes() == simulate(again).r.tobytes()
+
+
+def test_functions_of_t_keep_what_they_raise_to_their_own_run():
+    problem = Problem(RateNetwork(1, inputs=1, seed=0), 0.1, (0.0, 1.0), x=lambda t: 1 / 0)
+    one, two = problem.bind(), problem.bind()
+    with pytest.raises(ZeroDivisionError):
+        simulate(problem)
+    assert one.keep[1].callbacks[0].pending is not two.keep[1].callbacks[0].pending
+
+
+def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
+    numbers = ("tsit5", 1e-6, 1e-8, None, 100, 0.0)
+    assert Settings.of(*numbers) is Settings.of(*numbers)
+    assert Settings.of("tsit5", 1, 1e-8, None, 100, 0.0).rtol.__class__ is int
+    atol = np.array([1e-8, 1e-9])
+    one = Settings.of("tsit5", 1e-6, atol, None, 100, 0.0)
+    atol[0] = 1e-3
+    two = Settings.of("tsit5", 1e-6, atol, None, 100, 0.0)
+    assert two.tolerances(2)[1][0] == 1e-3
+    assert one is not two
+    with pytest.raises(UsageError, match="rtol"):
+        Settings.of("tsit5", -1.0, 1e-8, None, 100, 0.0)
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import ctrnn
 from ctrnn.threads import one_blas_thread, share, workers
@@ -77,6 +79,37 @@ def test_a_child_forked_in_the_middle_of_a_gradient_computes_the_same():
         child.start()
     assert queue.get(timeout=60) == (0, workers(), expected)
     child.join()
+
+
+def blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def test_the_setting_of_blas_comes_back_when_the_last_leaves_from_another_thread():
+    """And one who comes from another thread is heard at all, though the first is alive."""
+    inside, leave = threading.Event(), threading.Event()
+    seen: list[list[int]] = []
+
+    def other() -> None:
+        with one_blas_thread:
+            seen.append(blas_threads())
+            inside.set()
+            leave.wait(10)
+
+    with threadpool_limits(2):
+        before = blas_threads()
+        for together in (True, False):
+            thread = threading.Thread(target=other)
+            with one_blas_thread if together else nullcontext():
+                thread.start()
+                inside.wait(10)
+            leave.set()
+            thread.join()
+            assert blas_threads() == before
+            inside.clear()
+            leave.clear()
+    assert seen == [[1] * len(before)] * 2
+    assert set(before) != {1}
 
 
 MASK = np.random.default_rng(0).random((9, 9)) < 0.4

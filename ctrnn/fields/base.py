@@ -212,19 +212,28 @@ class Field(ABC):
         """Bind to an input's program with that many channels (the field reads the first ``input_size``)."""
         from ctrnn.kernels import abi
 
-        kernel = self.kernel
-        stride = max(self.input_size if channels is None else channels, 0)
+        kernel, (blank, w, m) = self.kernel, self._blank
+        stride = self.input_size if channels is None else channels
         scratch = np.zeros(max(kernel.scratch, 1))
-        ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
-        ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
+        ctx = blank.copy()
         ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
-        ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas else 0
-        ctx[abi.EXTRA :] = kernel.extra
         code = np.zeros(0, dtype=np.int64) if program is None else program.code
         data = np.zeros(0) if program is None else program.data
-        system = abi.System(kernel.table, ctx, self.kernel_vector(), code, data)
+        system = abi.System(kernel.table, ctx, w.copy(), code, data)
         raisers = self.raisers() + (() if program is None else (program.raise_pending,))
-        return Bound(system, self.n, stride, kernel, self.m, (scratch, program, kernel.keep), raisers)
+        return Bound(system, self.n, stride, kernel, m, (scratch, program, kernel.keep), raisers)
+
+    @cached_property
+    def _blank(self) -> tuple[Array, Array, int]:
+        """What does not change from one ``bind`` to the next: ctx without input and scratch, the kernel's vector, and m."""
+        from ctrnn.kernels import abi
+
+        kernel = self.kernel
+        ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
+        ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
+        ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas else 0
+        ctx[abi.EXTRA :] = kernel.extra
+        return ctx, self.kernel_vector(), self.m
 
     # -- values at a point, for analysis and tests -------------------------------------------------------------------
 
@@ -300,14 +309,15 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        compiled = ("_module", "kernel", "second_kernel", "_point_bound")
+        compiled = ("_module", "kernel", "second_kernel", "_blank", "_point_bound")
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         # what was bound to the old parameters must not be taken for the new ones
-        twin.__dict__.pop("_point_bound", None)
+        for bound in ("_blank", "_point_bound"):
+            twin.__dict__.pop(bound, None)
         return twin
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,10 +19,11 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.forward import ForwardSystem
 from ctrnn.gradients.gradient import check_finite
 from ctrnn.gradients.losses import Losses, Part
+from ctrnn.kernels import abi, pullback
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
-from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of
+from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of, weights
 from ctrnn.threads import share, workers
 from ctrnn.trajectory import Stats
 
@@ -52,8 +52,8 @@ class DiscreteRun:
         self._began = time.perf_counter()
         tableau = tableau_of(settings, caller)
         problem = with_steps(problem, settings)
-        self.s = s = tableau.stages
-        self.a, self.b = np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
+        self.s = tableau.stages
+        self.a, self.b = weights(settings.solver)
         self._problem = problem
         self.bound = problem.bind()
         self.losses = Losses(problem, self.b, problem.r0)
@@ -99,6 +99,9 @@ class DiscreteRun:
         """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
         n, q = rows.shape
         steps = max(1, CACHE // (8 * self.s * n * q))
+        if steps >= record.h.size:
+            self.accumulate(record, self.pull_rows(record, part, rows), G)
+            return
         for end in range(record.h.size, 0, -steps):
             some = slice(max(0, end - steps), end)
             piece = Record(*(values[some] for values in record))
@@ -125,9 +128,6 @@ class DiscreteRun:
 
     def accumulate(self, record: Record, pulled: list[Pulled], G: Array) -> None:
         """Add the parameter part of the rows that were pulled to G (groups, q, columns)."""
-        from ctrnn.kernels import abi
-        from ctrnn.kernels.pullback import parameter_part
-
         stride, width = G.shape[1] * G.shape[2], G.shape[2]
         calls = []
         for piece in pulled:
@@ -135,7 +135,15 @@ class DiscreteRun:
                 piece.bound.system.ctx[abi.G_STRIDE] = stride
             at = G.ctypes.data + 8 * piece.first * width
             calls.append(
-                (parameter_part, piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, at)
+                (
+                    pullback.parameter_part,
+                    piece.bound.system,
+                    record.stage_t,
+                    record.stage_r,
+                    record.stage_x,
+                    piece.K,
+                    at,
+                )
             )
         share(calls)
         pulled[0].bound.raise_pending()
@@ -156,9 +164,7 @@ class DiscreteRun:
         rows[:, piece.first : piece.last] = mine
 
     def _pull_rows(self, piece: Pulled, record: Record, part: Part, rows: Array) -> None:
-        from ctrnn.kernels.pullback import pull_rows
-
-        solved = pull_rows(
+        solved = pullback.pull_rows(
             piece.bound.system,
             self.a,
             self.b,
@@ -186,5 +192,4 @@ class DiscreteRun:
     @property
     def stats(self) -> Stats:
         """The cost so far, with the time of everything since the run was made."""
-        taken = time.perf_counter() - self._began
-        return replace(self._run.stats, wall_time=taken) + Stats(jacobians=self._pulled)
+        return self._run.cost(self._pulled, time.perf_counter() - self._began)

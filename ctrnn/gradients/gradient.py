@@ -8,16 +8,18 @@ A method is an object with ``compute(problem, settings) -> Gradient``; each is o
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError, ZeroGradientWarning
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, Field
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import chosen as solver_chosen
 from ctrnn.solvers.exponential import with_steps
@@ -83,11 +85,15 @@ class Method(Protocol):
 
 def check_finite(*parts: Array | float) -> None:
     """Raises NotFiniteError for a loss or a gradient that is infinite or NaN."""
-    if not all(np.isfinite(part).all() for part in parts):
+    if not all(map(_is_finite, parts)):
         raise NotFiniteError(
             "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
             "objective near the solution; it may take a logarithm or divide by 0 there"
         )
+
+
+def _is_finite(part: Array | float) -> bool:
+    return math.isfinite(part) if isinstance(part, float) else not part.size or bool(np.isfinite(part).all())
 
 
 def result(
@@ -137,8 +143,14 @@ def method_named(method: Any, problem: Problem, settings: Settings) -> Method:
         return _automatic(problem, settings)[0]
     if name not in METHODS:
         raise UnknownNameError("method", method, [*METHODS, "auto"])
+    return _method(name)
+
+
+@cache
+def _method(name: str) -> Method:
     module, kind, arguments = METHODS[name]
-    return getattr(importlib.import_module(f"ctrnn.gradients.{module}"), kind)(**arguments)
+    made: Method = getattr(importlib.import_module(f"ctrnn.gradients.{module}"), kind)(**arguments)
+    return made
 
 
 def _automatic(problem: Problem, settings: Settings) -> tuple[Method, str]:
@@ -189,7 +201,7 @@ def gradient(
     >>> bool(abs(g.parameters["k"] + np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
     if isinstance(problem, Trials):
         from ctrnn.gradients.trials import trials_gradient
 
@@ -203,7 +215,9 @@ def gradient(
     settings = solver_chosen(problem, settings)
     is_auto = isinstance(method, str) and method.lower() == "auto"
     chosen, reason = _automatic(problem, settings) if is_auto else (method_named(method, problem, settings), "")
-    found = replace(compute(chosen, problem, settings), reason=reason)
+    found = compute(chosen, problem, settings)
+    if reason:
+        found = replace(found, reason=reason)
     if certify:
         from ctrnn.gradients.certificate import certify as check
 
@@ -233,8 +247,6 @@ def told_if_zero(found: Gradient) -> Gradient:
 
 def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
     """Run a method on one BLAS thread (ctrnn.threads says why)."""
-    from ctrnn.kernels.augmented import SMALL
-
     if getattr(method, "place", None) is not None:
         from ctrnn.gradients.torch_device.result import of_problem
 
@@ -245,8 +257,13 @@ def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
         with one_blas_thread:
             return event_gradient(method, problem, settings)
     problem = with_steps(problem, settings)
-    kernel = problem.field.kernel
-    if not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL:
+    with nullcontext() if _is_small(problem.field) else one_blas_thread:
         return method.compute(problem, settings)
-    with one_blas_thread:
-        return method.compute(problem, settings)
+
+
+def _is_small(field: Field) -> bool:
+    """Whether the kernels of a field go without products by BLAS."""
+    from ctrnn.kernels.augmented import SMALL
+
+    kernel = field.kernel
+    return not kernel.blas and field.n**2 * kernel.columns <= SMALL

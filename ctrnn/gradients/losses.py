@@ -36,7 +36,7 @@ class Losses:
     def start(self) -> tuple[float, Array, Array]:
         """The loss at t0, its ∂/∂r0 (n,) and its read-out part; zeros where t0 is not observed."""
         observed, n = self.problem.observed, self.problem.field.n
-        self._next = int((observed == self.problem.t_span[0]).sum())
+        self._next = int(observed.searchsorted(self.problem.t_span[0], side="right"))
         if self._next == 0:
             return 0.0, np.zeros(n), np.zeros(self.readout_size)
         l, l_r, l_o = self.objective.at_observations(np.tile(self.r0, (self._next, 1)))
@@ -44,7 +44,7 @@ class Losses:
 
     def seek(self, t: float) -> None:
         """The next block starts at t: observations up to t, t included, are behind it."""
-        self._next = int(np.searchsorted(self.problem.observed, t, side="right"))
+        self._next = int(self.problem.observed.searchsorted(t, side="right"))
 
     def block(self, record: Record) -> Part:
         """The share of the steps that follow the last block, or the time that was sought."""
@@ -56,14 +56,18 @@ class Losses:
             h = (record.h[:, None] * self.b).ravel()
             l, l_r, l_o = self.objective.rate(record.stage_r.reshape(C * s, n), signals, h)
             return Part(float(h @ l), l_o, np.empty((0, n)), l_r.reshape(C, s, n))
-        last = int(np.searchsorted(self.problem.observed, record.t[-1], side="right"))
+        last = int(self.problem.observed.searchsorted(record.t[-1], side="right"))
         observed = self.problem.observed[self._next : last]
         none = np.empty((0, s, n))
         if observed.size == 0:
             return Part(0.0, np.zeros(self.readout_size), np.empty((0, n)), none)
-        rows = np.searchsorted(record.t, observed)
+        if observed.size == C and (observed == record.t).all():  # after each step, as networks mostly are
+            l, jumps, l_o = self.objective.at_observations(record.r, self._next)
+            self._next = last
+            return Part(float(l.sum()), l_o, np.ascontiguousarray(jumps), none)
+        rows = record.t.searchsorted(observed)
         l, l_r, l_o = self.objective.at_observations(record.r[rows], self._next)
-        self._next += observed.size
+        self._next = last
         jumps = np.zeros((C, n))
         if (rows[1:] > rows[:-1]).all():
             jumps[rows] = l_r

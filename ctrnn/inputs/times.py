@@ -24,10 +24,13 @@ def merge_times(*times: ArrayLike) -> Array:
     >>> merge_times([0.3, 2.0], [0.1 + 0.2, 1.0])
     array([0.3, 1. , 2. ])
     """
-    union = np.unique(np.concatenate([np.empty(0), *(np.ravel(t) for t in times)]))
+    union = np.concatenate([np.empty(0), *(np.ravel(t) for t in times)])
     if not union.size:
         return union
-    return union[np.concatenate([[True], np.diff(union) > RESOLUTION * np.abs(union[1:])])]
+    union.sort()
+    is_first = np.ones(union.size, dtype=bool)
+    is_first[1:] = union[1:] - union[:-1] > RESOLUTION * np.abs(union[1:])
+    return union[is_first]
 
 
 def align(knots: Array, times: Array) -> Array:

@@ -85,8 +85,8 @@ def field_at(system, t, lookup, r, work, x, out):
 
 
 @njit(inline="always")
-def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work):
-    """y = r + h Σ_{j<i} a_ij k_j and x at stage i; returns its time."""
+def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work, x_is_known):
+    """y = r + h Σ_{j<i} a_ij k_j and, unless it is known, x at stage i; returns its time."""
     n = r.size
     for j in range(n):
         y[j] = r[j]
@@ -97,7 +97,7 @@ def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work):
                 y[j] += w * k[l, j]
     c = method.c[i]
     ti = t_new if c == 1.0 else (t if c == 0.0 else t + c * h)
-    if x.size > 0:
+    if x.size > 0 and not x_is_known:
         low, high = min(t, t_new), max(t, t_new)
         lookup = min(max(ti, low), np.nextafter(high, low))
         evaluate(system.code, system.data, ti, lookup, work, x)
@@ -123,7 +123,10 @@ def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, wor
             if status != CONVERGED:
                 return status
         yi, xi = y[i], x[i]
-        ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work)
+        same_time = i > 0 and method.c[i] == method.c[i - 1]
+        if same_time:
+            copy(x[i - 1], xi)
+        ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work, same_time)
         if i < stage_t.size:
             stage_t[i] = ti
         if method.a[i, i] == 0.0:
@@ -362,7 +365,7 @@ def _advance(
                 for i in range(s, S):  # explicit ones
                     # the row of y and x behind the stages, so that those stay as they were
                     yi, xi = y[s], x[s]
-                    ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work)
+                    ti = _arrive(system, method, control, i, t, h, t_new, r, k, yi, xi, work, False)
                     call_f(system.table[F], at(system.ctx), ti, at(yi), at(system.w), at(xi), at(k[i]))
                 count[EVALUATIONS] += S - s
             _save(method, count, way, t, h, t_new, r, r_new, k, save_t, save_r)

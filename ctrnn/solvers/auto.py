@@ -22,12 +22,12 @@ def chosen(problem: Problem, settings: Settings) -> Settings:
 
     Raises UsageError for "auto" with a fixed step, and for what is no problem.
     """
-    from ctrnn.kernels import stepper
-    from ctrnn.solvers.runge_kutta import Integration
-
     checked_problem(problem)
     if settings.solver.lower() != "auto":
         return settings
+    from ctrnn.kernels import stepper
+    from ctrnn.solvers.runge_kutta import Integration
+
     if settings.dt is not None:
         raise UsageError("dt", given=settings.dt, allowed="None with solver='auto', which looks at the steps chosen")
     explicit, implicit = replace(settings, solver=EXPLICIT), replace(settings, solver=IMPLICIT)

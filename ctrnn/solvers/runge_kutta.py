@@ -56,16 +56,33 @@ def method(name: str) -> Method:
     return Method(a, np.array(tableau.b), c, e, dense, tableau.fsal, exponent, tableau.stages, gamma, guess)
 
 
+@cache
+def weights(name: str) -> tuple[Array, Array]:
+    """a (s, s) and b (s,) of the stages that enter r⁺, for the pullback."""
+    tableau, s = tableaus.get(name), tableaus.get(name).stages
+    return np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
+
+
 def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:
     """What Newton needs for the implicit stages of a tableau; raises UsageError for a system without a Jacobian."""
-    n = bound.n if tableau.gamma else 0
-    if n and not bound.system.table[JACOBIAN]:
+    if not tableau.gamma:
+        return _no_newton()
+    if not bound.system.table[JACOBIAN]:
         raise UsageError(
             "solver",
             given=tableau.name,
             allowed="an explicit solver, or one of scipy's stiff ones, for the adjoint equation",
             hint="method='adjoint' or 'rtrl', which are exact for the implicit steps",
         )
+    return _newton(bound.n)
+
+
+@cache
+def _no_newton() -> implicit.Newton:
+    return _newton(0)
+
+
+def _newton(n: int) -> implicit.Newton:
     return implicit.Newton(
         np.zeros((n, n)),
         np.zeros((n, n)),
@@ -107,6 +124,11 @@ def _staggered(z: Array, s: int, groups: int, columns: int, rtol: Any, atol: Any
         np.zeros(1, dtype=np.int64),
         slot,
     )
+
+
+@cache
+def _no_record() -> Record:
+    return Record(*(np.empty((0,) * dimensions) for dimensions in (1, 1, 2, 2, 3, 3, 3, 3)))
 
 
 class Integration:
@@ -185,9 +207,9 @@ class Integration:
         began = time.perf_counter()
         order = (self.tableau.error_order or 2) - 1
         t0 = self.clock[stepper.START]
-        k1 = np.empty(self.bound.n)
         limit = abs(self.stops[-1] - t0)
-        h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, self._x[0], limit)
+        k1, x = self._k[0], self._x[0]
+        h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, x, limit)
         self.bound.raise_pending()
         if h < 0.0:
             raise DivergenceError(
@@ -201,8 +223,10 @@ class Integration:
         self.wall_time += time.perf_counter() - began
 
     def record(self, capacity: int) -> Record:
+        if self.keep == "nothing":
+            return _no_record()
         n, s, total, stride = self.bound.n, self.tableau.stages, self.tableau.s_total, self.bound.x_stride
-        C = 0 if self.keep == "nothing" else capacity
+        C = capacity
         stages = C if self.keep in ("stages", "dense") else 0
         dense = C if self.keep == "dense" else 0
         return Record(
@@ -279,16 +303,20 @@ class Integration:
 
     @property
     def stats(self) -> Stats:
-        c = self.count
+        return self.cost(0, self.wall_time)
+
+    def cost(self, jacobians: int, wall_time: float) -> Stats:
+        """What it cost, with ``jacobians`` more than the run's own, in a time that is more than the run's own."""
+        c, n = self.count.tolist(), self.newton.cost.tolist()
         name = self.tableau.name if self.settings.dt is None else f"{self.tableau.name}, dt = {self.settings.dt:g}"
         return Stats(
             solver=name,
-            steps=int(c[stepper.STEPS]),
-            rejected=int(c[stepper.REJECTED]),
-            evaluations=int(c[stepper.EVALUATIONS] + self.newton.cost[implicit.ITERATIONS]),
-            jacobians=int(self.newton.cost[implicit.JACOBIANS]),
-            factorisations=int(self.newton.cost[implicit.FACTORS]),
-            wall_time=self.wall_time,
+            steps=c[stepper.STEPS],
+            rejected=c[stepper.REJECTED],
+            evaluations=c[stepper.EVALUATIONS] + n[implicit.ITERATIONS],
+            jacobians=n[implicit.JACOBIANS] + jacobians,
+            factorisations=n[implicit.FACTORS],
+            wall_time=wall_time,
             stiff=bool(c[stepper.STIFF]),
         )
 

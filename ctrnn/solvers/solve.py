@@ -252,7 +252,7 @@ def simulate(
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
         options = (solver, rtol, atol, dt)
         return side_by_side(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
     if isinstance(problem, Problem) and problem.events:
         from ctrnn.solvers.events import simulate_with_events
 
@@ -277,8 +277,9 @@ def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
     times = np.atleast_1d(checked_array(name, times))
     if times.ndim != 1 or times.size == 0:
         raise UsageError(name, given=f"shape {times.shape}", allowed="a list of times")
-    if (np.diff(times) <= 0).any():
-        k = int(np.argmax(np.diff(times) <= 0))
+    late = times[1:] <= times[:-1]
+    if late.any():
+        k = int(np.argmax(late))
         raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed="increasing times")
     slack = 1e-12 * max(abs(span[0]), abs(span[1]))
     if times[0] < span[0] - slack or times[-1] > span[1] + slack:
@@ -287,4 +288,4 @@ def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
             given=f"times from {times[0]:g} to {times[-1]:g}",
             allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}",
         )
-    return np.clip(times, *span)
+    return times.clip(*span)

@@ -166,17 +166,19 @@ def simulation(budget: float) -> Iterator[Row]:
 
 
 def small(budget: float) -> Iterator[Row]:
-    """Adaptive small systems: the time of each for an achieved error of 1e-7 (work_precision.py); SciPy's F is compiled."""
+    """Adaptive small systems: the time of each for an achieved error of 1e-7 (work_precision.py); SciPy's F is compiled, and of "solve_ivp" in Python."""
     import systems
     from work_precision import curves
 
     for system in (systems.LOTKA_VOLTERRA, systems.LORENZ):
-        each = curves(system, "solutions", Console(), budget, ("ctrnn", "SciPy", "CVODES"))
+        each = curves(system, "solutions", Console(), budget, ("ctrnn", "SciPy", "solve_ivp", "CVODES"))
         mine = min((name for name in each if name.startswith("ctrnn")), key=lambda name: each[name].at(1e-7))
         taken = {mine: each[mine].at(1e-7)} | {
-            name: curve.at(1e-7) for name, curve in each.items() if "ctrnn" not in name
+            name.replace("SciPy", "solve_ivp, compiled F,"): curve.at(1e-7)
+            for name, curve in each.items()
+            if "ctrnn" not in name
         }
-        aims = {name: 50.0 if "SciPy" in name else 1.0 for name in taken}
+        aims = {name: 50.0 if "solve_ivp" in name else 1.0 for name in taken}
         yield from rows("small", f"{system.name}, error 1e-7", taken, aims)
 
 

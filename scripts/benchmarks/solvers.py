@@ -4,7 +4,7 @@
     sensitivities    dy/dp at the output times (T, n, m), beside y
     gradients        dl/dp (m,) of l = Σ y_i(t1)/s_i
 
-JAX's are compiled once, with the tolerance as an argument; SciPy gets compiled F and J; CasADi derives its Jacobians itself. The absolute tolerance is a part
+JAX's are compiled once, with the tolerance as an argument; SciPy gets compiled F and J, and as "solve_ivp" F in Python, as its users write it; CasADi derives its Jacobians itself. The absolute tolerance is a part
 of the relative one, the same for all. A library that is not installed has no entries.
 """
 
@@ -57,6 +57,10 @@ def our_gradient(method: str, solver: str) -> Make:
 def through_scipy(solver: str, augmented: bool) -> Make:
     solve = (lambda *a: scipy_augmented(*a)[1]) if augmented else scipy_solution
     return lambda system: lambda rtol: lambda: solve(system, solver, rtol)
+
+
+def through_solve_ivp(solver: str) -> Make:
+    return lambda system: lambda rtol: lambda: scipy_solution(system, solver, rtol, is_compiled=False)
 
 
 def diffrax_solve(system: System, solver: str, adjoint: Any, last: bool = False) -> Any:
@@ -199,6 +203,8 @@ def programs(quantity: str, system: System) -> dict[str, Make]:
     if quantity != "gradients":
         scipy = ("Radau", "BDF", "LSODA") if system.stiff else ("RK45", "DOP853", "LSODA")
         found |= {f"SciPy {s}": through_scipy(s, quantity == "sensitivities") for s in scipy}
+        if quantity == "solutions" and not system.stiff:
+            found |= {f"solve_ivp {s}, F in Python": through_solve_ivp(s) for s in scipy}
     if find_spec("diffrax"):
         names = ("Kvaerno5",) if system.stiff else ("Tsit5",)
         found |= {f"diffrax {s}": through_diffrax(s, quantity) for s in names}

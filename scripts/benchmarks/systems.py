@@ -159,11 +159,16 @@ def numba_functions(system: System, augmented: bool) -> tuple[Any, Any]:
     return F, J
 
 
-def scipy_solution(system: System, solver: str, rtol: float, z0: Array | None = None, atol: Any = None) -> Array:
-    """z (T, N) at the output times by SciPy, from the compiled F and, where the solver takes it, J."""
+def scipy_solution(
+    system: System, solver: str, rtol: float, z0: Array | None = None, atol: Any = None, is_compiled: bool = True
+) -> Array:
+    """z (T, N) at the output times by SciPy, from the compiled F and, where the solver takes it, J; or from F as one writes it in Python."""
     from scipy.integrate import solve_ivp
 
-    F, J = numba_functions(system, z0 is not None)
+    if is_compiled:
+        F, J = numba_functions(system, z0 is not None)
+    else:
+        F, J = (lambda t, y: system.rate(y, system.p)), None
     z0 = np.array(system.y0) if z0 is None else z0
     more = {} if solver in ("RK45", "DOP853") else {"jac": J}
     atol = system.atol * rtol if atol is None else atol
