@@ -222,10 +222,10 @@ class RateNetwork(Field):
         lists[:, longest:] = n + np.arange(extra)
         return lists
 
-    @property
-    def is_listed(self) -> bool:
-        """Whether the kernels store W as lists of the weights that exist."""
-        return self._lists is not None
+    @cached_property
+    def is_dense(self) -> bool:
+        """Whether the kernels store W whole, and its units are connected."""
+        return self.mask is None or (self._lists is None and self._parts() is None)
 
     @cached_property
     def _exists(self) -> Array:

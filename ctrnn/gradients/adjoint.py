@@ -90,6 +90,9 @@ class Adjoint:
         """Whether it keeps all stages, in the compiled kernels."""
         return self.mode == "discrete" and self.place is None
 
+    def goes_without_blas(self, problem: Problem, settings: Settings) -> bool:
+        return self.is_plain and network_adjoint.goes([problem], settings)
+
     @property
     def name(self) -> str:
         return f"adjoint, {self.mode if self.place is None else self.place}"

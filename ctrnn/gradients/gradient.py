@@ -256,9 +256,15 @@ def compute(method: Method, problem: Problem, settings: Settings) -> Gradient:
 
         with one_blas_thread:
             return event_gradient(method, problem, settings)
+    if getattr(method, "goes_without_blas", _never)(problem, settings):
+        return method.compute(problem, settings)
     problem = with_steps(problem, settings)
     with nullcontext() if _is_small(problem.field) else one_blas_thread:
         return method.compute(problem, settings)
+
+
+def _never(problem: Problem, settings: Settings) -> bool:
+    return False
 
 
 def _is_small(field: Field) -> bool:

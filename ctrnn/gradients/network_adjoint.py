@@ -7,12 +7,12 @@ field that does not know its neighbours, and weights that are read once for seve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from ctrnn.fields.base import Array, Field
+from ctrnn.fields.base import Array
 from ctrnn.fields.network import RateNetwork
 from ctrnn.gradients.network_trials import PART_TRIALS, Bars, Network, Part, backward, extended, forward
 from ctrnn.gradients.room import Room, room
@@ -31,17 +31,12 @@ BLOCK_NUMBERS = 2**20
 def goes(problems: Sequence[Problem], settings: Settings) -> bool:
     """Whether these go through the kernels of dense rate networks together."""
     first = problems[0]
-    if settings.dt is None or settings.library or not _dense(first.field):
+    if settings.dt is None or settings.library or type(first.field) is not RateNetwork or not first.field.is_dense:
         return False
     tableau = tableaus.get(settings.solver)
     if tableau.gamma or tableau.exponential:
         return False
     return all(not problem.events and same_stops(problem, first) for problem in problems)
-
-
-def _dense(field: Field) -> bool:
-    """Whether W is stored whole, and connects all units with each other."""
-    return type(field) is RateNetwork and field.kernel.parts is None and not field.is_listed
 
 
 def adjoint(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
@@ -63,8 +58,7 @@ def _in_room(run: Together, take: Room) -> Found:
     field: Any = run.field
     p, n, nx = field.parameters, run.n, field.input_size
     weights = p["W"], np.concatenate([p["U"], p["b"][:, None]], axis=1), np.broadcast_to(field.tau, (n,))
-    method = np.ascontiguousarray(run.a[: run.s, : run.s]), np.ascontiguousarray(run.b[: run.s])
-    network = Network(field.cell, method, *weights, trains_tau=field.train_tau)
+    network = Network(field.cell, _method(run.solver), *weights, trains_tau=field.train_tau)
     r, lam = np.zeros((2, run.B, network.width))
     r[:, :n] = run.r0
     taken = []
@@ -85,6 +79,14 @@ def _in_room(run: Together, take: Room) -> Found:
     tau = bars.tau[:, :n].sum(axis=0) if field.train_tau else None
     vector = field.flat_gradient(bars.W[:, :n], bars.U[:, :nx], bars.U[:, nx], tau)
     return Found(run.loss, vector, run.l_r0 + lam[:, :n], run.l_o, run.stats)
+
+
+@cache
+def _method(solver: str) -> tuple[Array, Array]:
+    """a (s, s) and b (s,) of the stages that enter r⁺."""
+    tableau = tableaus.get(solver)
+    s = tableau.stages
+    return np.ascontiguousarray(tableau.a[:s, :s]), np.ascontiguousarray(tableau.b[:s])
 
 
 def _steps(run: Together, records: Sequence[Record]) -> tuple[Any, Array]:

@@ -117,13 +117,17 @@ class Together:
             )
         check_together(problems, caller)
         self.field, self.B, self.n = problems[0].field, len(problems), problems[0].field.n
-        self.a, self.b, self.s = tableau.a, tableau.b, tableau.stages
+        self.solver, self.a, self.b, self.s = tableau.name, tableau.a, tableau.b, tableau.stages
         self.losses = [Losses(problem, tableau.b[: self.s], problem.r0) for problem in problems]
-        started = [losses.start() for losses in self.losses]
-        check_finite(*(part for start in started for part in start))
-        self.loss = np.array([l for l, _, _ in started])
-        self.l_r0 = np.stack([l_r for _, l_r, _ in started])
-        self.l_o = np.sum([l_o for _, _, l_o in started], axis=0)
+        self.loss, self.l_r0, self.l_o = (
+            np.zeros(self.B),
+            np.zeros((self.B, self.n)),
+            np.zeros(self.losses[0].readout_size),
+        )
+        for b, losses in enumerate(self.losses):
+            self.loss[b], self.l_r0[b], l_o = losses.start()
+            self.l_o += l_o
+        check_finite(self.loss, self.l_r0, self.l_o)
         self.integral = any(losses.objective.times is None for losses in self.losses)
         self.r0 = np.stack([problem.r0 for problem in problems])
         self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0
