@@ -16,12 +16,23 @@ from typing import Any
 PATIENCE = 0.5  # seconds without a bar: short work should not flicker
 
 _enabled = False
+_silenced = False
 
 
 def enable(on: bool = True) -> None:
     """Let :func:`track` draw bars on standard error, where that is a terminal."""
     global _enabled
     _enabled = on
+
+
+def silence(on: bool = True) -> None:
+    """Let nothing be said of what is compiled either (ctrnn.kernels.notice)."""
+    global _silenced
+    _silenced = on
+
+
+def silenced() -> bool:
+    return _silenced
 
 
 def track(total: float, label: str) -> AbstractContextManager[Callable[[float], None]]:

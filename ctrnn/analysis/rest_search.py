@@ -67,7 +67,7 @@ class Point:
         function = abi.callback(abi.F, pending.guard(rate, lambda *a: abi.view(a[5], n)))
         table = np.array([abi.address_of(function), 0, 0, 0, 0])
         ctx = np.zeros(abi.EXTRA, dtype=np.int64)
-        system = abi.System(table, ctx, np.zeros(1), np.zeros(0, dtype=np.int64), np.zeros(0))
+        system = abi.System(table, ctx, np.zeros(1), *abi.source(None))
         return system, np.zeros(1), pending.raise_pending, function
 
     def J(self, r: np.ndarray) -> np.ndarray:

@@ -142,6 +142,7 @@ def experiment_command(name: str, *options: Callable[..., Any]) -> Callable[[Cal
             **own: Any,
         ) -> None:
             progress.enable(not quiet)
+            progress.silence(quiet)
             job = Job(name, experiment, overrides, out, not no_figures, quiet)
             job.start()
             with warnings.catch_warnings():

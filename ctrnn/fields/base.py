@@ -217,9 +217,7 @@ class Field(ABC):
         scratch = np.zeros(max(kernel.scratch, 1))
         ctx = blank.copy()
         ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
-        code = np.zeros(0, dtype=np.int64) if program is None else program.code
-        data = np.zeros(0) if program is None else program.data
-        system = abi.System(kernel.table, ctx, w.copy(), code, data)
+        system = abi.System(kernel.table, ctx, w.copy(), *abi.source(program))
         raisers = self.raisers() + (() if program is None else (program.raise_pending,))
         return Bound(system, self.n, stride, kernel, m, (scratch, program, kernel.keep), raisers)
 

@@ -145,9 +145,13 @@ class Exponential(Field):
 
     def bind(self, program: Any = None, channels: int | None = None) -> Bound:
         from ctrnn.kernels import exponential
+        from ctrnn.kernels.abi import LazyTable
 
         bound = super().bind(program, channels)
         f, d = self.field.bind(program, bound.x_stride), self.own.bind(program, bound.x_stride)
+        for kept in d.kernel.keep:
+            if isinstance(kept, LazyTable):
+                kept.compile()
         table = d.system.table.copy()
         table[list(self._dead)] = 0
         ctx = bound.system.ctx

@@ -183,18 +183,35 @@ class RateNetwork(Field):
             width = self._lists.shape[1]
             listed = self._lists.ctypes.data
             index = np.where(self._exists, np.take_along_axis(index, self._lists, axis=1), -1)
+        shared = network.table(listed != 0)
         return Kernel(
-            network.table(),
+            shared.table,
             groups=n,
             columns=width + C,
             index=np.append(index, tau[:, None], axis=1).ravel(),
-            extra=(n, A, B, C, nx, width, listed, *addresses, by_theta, int(made.NEEDS_U), int(made.DRIVE_NEEDS_U)),
+            extra=(
+                n,
+                A,
+                B,
+                C,
+                nx,
+                width,
+                listed,
+                *addresses,
+                by_theta,
+                int(made.NEEDS_U),
+                int(made.DRIVE_NEEDS_U),
+                shared.table.ctypes.data,
+            ),
             scratch=network.scratch_size(n, A, B, nx),
             blas=True,
-            keep=(made, network, self._lists),
+            keep=(made, shared, self._lists),
             divisible=True,
             parts=self._parts(),
         )
+
+    def raisers(self) -> tuple[Callable[[], None], ...]:
+        return (self.kernel.keep[1].pending.raise_pending,)
 
     def _parts(self) -> tuple[Array, Array] | None:
         """The part of each unit, where the mask leaves several sets of units without a connection between them."""

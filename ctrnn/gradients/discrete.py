@@ -168,7 +168,7 @@ class DiscreteRun:
             piece.bound.system,
             self.a,
             self.b,
-            self._run.newton.lapack,
+            pullback.implicit_for(self.a, self._run.newton.lapack, rows),
             record.h,
             record.stage_t,
             record.stage_r,
@@ -177,6 +177,7 @@ class DiscreteRun:
             part.sources,
             rows,
             piece.K,
+            np.empty((self.s, rows.size)),
         )
         piece.bound.raise_pending()
         if not solved:

@@ -122,14 +122,14 @@ def augmented_bound(
     ctx[augmented.LOSS], ctx[augmented.LOSS_CTX] = (0, 0) if loss is None else (loss.address, loss.context)
     ctx[augmented.READOUT], ctx[augmented.WITH_P], ctx[augmented.R_INPUT] = readout, int(with_p), int(r_is_input)
     ctx[augmented.MEMORY] = memory.ctypes.data
-    table = np.zeros(abi.SLOTS, dtype=np.int64)
+    table, raisers = np.zeros(abi.SLOTS, dtype=np.int64), base.raisers
     table[abi.F] = abi.address_of(function)
     if function is augmented.forward and not with_p and inner.table[abi.JACOBIAN]:
-        table[abi.JACOBIAN] = abi.address_of(augmented.forward_jacobian)
-        table[abi.LEAK] = abi.address_of(augmented.forward_leak)
-        table[abi.ACCUMULATE] = abi.address_of(augmented.forward_accumulate)
+        more = augmented.forward_accumulate, augmented.forward_jacobian, augmented.forward_leak
+        function = abi.LazyTable((function, None, *more))
+        table, raisers = function.table, (*raisers, function.pending.raise_pending)
     program = base.keep[1] if program is None else program
-    system = abi.System(table, ctx, inner.w, program.code, program.data)
+    system = abi.System(table, ctx, inner.w, *abi.source(program))
     # the field's own callbacks are asked first: they say why everything after them is NaN
-    raisers = base.raisers + (() if loss is None else (loss.raise_pending,)) + (program.raise_pending,)
+    raisers += (() if loss is None else (loss.raise_pending,)) + (program.raise_pending,)
     return Bound(system, size, x_stride, kernel, base.m, (memory, program, base, loss, function), raisers)

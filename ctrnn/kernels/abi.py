@@ -30,14 +30,21 @@ strided matrix products and never a Kronecker product, and P = dr/dw has the sha
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, typeof, types
 from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np import arrayobj
+
+from ctrnn.callbacks import Pending
+from ctrnn.kernels.notice import compiling
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
@@ -78,6 +85,68 @@ class System(NamedTuple):
     w: np.ndarray  # float64, the field's kernel parameters
     code: np.ndarray  # the input's program (ctrnn.kernels.signals)
     data: np.ndarray
+    signal: int  # the address of what runs the program, or 0 where there is none
+
+
+def source(program: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """The last three of a System, for an input's program (ctrnn.inputs.program), or None."""
+    if program is None or not program.size:
+        return np.zeros((0, 5), dtype=np.int64), np.zeros(0), 0
+    from ctrnn.kernels.signals import signal
+
+    return program.code, program.data, signal.address
+
+
+class Lazy:
+    """A C function of a signature that is compiled, or read from disk, when its address is first asked for."""
+
+    def __init__(self, function: Callable[..., None], signature: Any, options: dict[str, Any]) -> None:
+        self.function, self.signature, self.options = function, signature, options
+
+    @cached_property
+    def compiled(self) -> Any:
+        with compiling(self.function):
+            return cfunc(self.signature, **self.options)(self.function)
+
+    @property
+    def address(self) -> int:
+        return int(self.compiled.address)
+
+
+def lazy(signature: Any, **options: Any) -> Callable[[Callable[..., None]], Lazy]:
+    """``numba.cfunc``, but compiled when needed."""
+    return lambda function: Lazy(function, signature, {"cache": True, "error_model": "numpy", **options})
+
+
+class LazyTable:
+    """A field table whose functions, but for F, are compiled when compiled code first calls them; None leaves a slot empty.
+
+    Until then an entry leads to a callback that puts the function in its place and passes the call on. What goes wrong there waits for ``raise_pending``.
+    """
+
+    def __init__(self, functions: Sequence[Lazy | None]) -> None:
+        self.pending = Pending()
+        self.table = np.zeros(SLOTS, dtype=np.int64)
+        self._functions = functions
+        self._keep = [self._entry(slot, f) for slot, f in enumerate(functions) if f is not None]
+
+    def compile(self) -> None:
+        """All of them now, for a table that is to be copied."""
+        self.table[:] = [0 if function is None else function.address for function in self._functions]
+
+    def _entry(self, slot: int, function: Lazy) -> Any:
+        table, kind = self.table, ctypes.CFUNCTYPE(None, *[_CTYPES[a] for a in SIGNATURES[slot].args])
+        if slot == F or "compiled" in vars(function):
+            table[slot] = function.address
+            return function
+
+        def first(*arguments: Any) -> None:
+            table[slot] = function.address
+            kind(function.address)(*arguments)
+
+        entry = kind(self.pending.guard(first, lambda *arguments: view(arguments[-1], 1)))
+        table[slot] = address_of(entry)
+        return entry
 
 
 def callback(slot: int, function: Any) -> Any:
@@ -106,16 +175,16 @@ def view_ctx(address: int) -> np.ndarray:
 
 
 def call(signature: Any) -> Any:
-    """An intrinsic that calls the function at an address with the given signature."""
-    llvm = {types.int64: ir.IntType(64), types.float64: ir.DoubleType()}
+    """What an intrinsic returns that calls the function at an address with the given signature."""
+    llvm = {types.int64: ir.IntType(64), types.float64: ir.DoubleType(), types.void: ir.VoidType()}
 
     def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [llvm[a] for a in signature.args])
+        kind = ir.FunctionType(llvm[signature.return_type], [llvm[a] for a in signature.args])
         function = builder.inttoptr(arguments[0], kind.as_pointer())
-        builder.call(function, arguments[1:])
-        return context.get_dummy_value()
+        value = builder.call(function, arguments[1:])
+        return context.get_dummy_value() if signature.return_type == types.void else value
 
-    return types.void(types.int64, *signature.args), codegen
+    return signature.return_type(types.int64, *signature.args), codegen
 
 
 @intrinsic
@@ -185,26 +254,77 @@ def integers(typingctx, address, shape):
     return _view(types.int64, shape)
 
 
-@njit(inline="always")
-def at(array):
+def _load(builder: Any, pointer: Any) -> Any:
+    """What lies at a pointer, number by number: a structure that is loaded whole is not taken apart again by LLVM."""
+    kind = pointer.type.pointee
+    if not isinstance(kind, ir.Aggregate):
+        return builder.load(pointer)
+    value = ir.Constant(kind, ir.Undefined)
+    for i in range(len(kind)):
+        value = builder.insert_value(value, _load(builder, cgutils.gep_inbounds(builder, pointer, 0, i)), i)
+    return value
+
+
+def handed(*examples: Any) -> tuple[Any, ...]:
+    """Functions for compiled code: ``place`` gives the address of a tuple of such values, the others one each of the values at such an address.
+
+    So large values are handed to a function that is reached by its address. They lie on the stack of the function that placed them.
+    """
+    kind = types.Tuple([typeof(example) for example in examples])
+
+    @intrinsic
+    def place(typingctx, values):
+        if values != kind:
+            raise TypingError(f"handed over: {values}, expected: {kind}")
+
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.ptrtoint(cgutils.alloca_once_value(builder, arguments[0]), ir.IntType(64))
+
+        return types.int64(kind), codegen
+
+    def fetcher(i: int) -> Any:
+        @intrinsic
+        def fetch(typingctx, address):
+            def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                pointer = builder.inttoptr(arguments[0], context.get_value_type(kind).as_pointer())
+                return impl_ret_borrowed(
+                    context, builder, kind[i], _load(builder, cgutils.gep_inbounds(builder, pointer, 0, i))
+                )
+
+            return kind[i](types.int64), codegen
+
+        return fetch
+
+    return place, *(fetcher(i) for i in range(len(examples)))
+
+
+@intrinsic
+def at(typingctx, array):
     """The address of an array's first element.
 
     An address keeps nothing alive: Numba frees a local array after its last use as an array. Where an address is taken of an
     array that was made in the same function, say ``alive(array)`` after the last call that reads it.
     """
-    return array.ctypes.data
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.make_array(array)(context, builder, arguments[0])
+        return builder.ptrtoint(value.data, ir.IntType(64))
+
+    return types.int64(array), codegen
 
 
-@njit(inline="always")
+@njit(**INLINE)
 def copy(values, to):
     """to ← values, (n,) both; an assignment of slices would make room for the case that they overlap."""
     for j in range(values.size):
         to[j] = values[j]
 
 
-@njit
-def alive(*arrays):
+@intrinsic
+def alive(typingctx, *arrays):
     """A last use of arrays whose addresses were passed on."""
+    nothing = types.void(types.StarArgTuple(arrays))
+    return nothing, lambda context, builder, signature, arguments: context.get_dummy_value()
 
 
 @intrinsic

@@ -16,7 +16,7 @@ The loss is reached through an address too, loss(ctx, r, s, out): s are the targ
 field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
 """
 
-from numba import cfunc, njit
+from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -38,6 +38,7 @@ from ctrnn.kernels.abi import (
     doubles,
     gemm,
     integers,
+    lazy,
 )  # fmt: skip
 from ctrnn.kernels.abi import N as N_ALL
 
@@ -64,7 +65,7 @@ def _product(dgemm, J, P, out, n, columns):
                     out[i, k] += a * P[j, k]
 
 
-@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+@lazy(SIGNATURES[F])
 def forward(ctx_, t, y_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]
@@ -131,7 +132,7 @@ def _of_state(ctx, slot, t, y_, w_, x_, J_):
             J[n, j] = part[1 + j]
 
 
-@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
+@lazy(SIGNATURES[JACOBIAN])
 def forward_jacobian(ctx_, t, y_, w_, x_, J_):
     """J of [r | l | g_o], the forward system without P and S, for implicit solvers.
 
@@ -140,13 +141,13 @@ def forward_jacobian(ctx_, t, y_, w_, x_, J_):
     _of_state(integers(ctx_, CTX_SIZE), JACOBIAN, t, y_, w_, x_, J_)
 
 
-@cfunc(SIGNATURES[LEAK], cache=True, error_model="numpy")
+@lazy(SIGNATURES[LEAK])
 def forward_leak(ctx_, t, y_, w_, x_, J_):
     """The same with LEAK in the place of ∂F/∂r, for leak-only sensitivities behind the state."""
     _of_state(integers(ctx_, CTX_SIZE), LEAK, t, y_, w_, x_, J_)
 
 
-@cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
+@lazy(SIGNATURES[ACCUMULATE])
 def forward_accumulate(ctx_, S, q, t_, y_, w_, x_, K_, G_):
     """The parameter part of [r | l | g_o]: that of r, as w enters l and g_o through r only."""
     ctx = integers(ctx_, CTX_SIZE)
@@ -156,7 +157,7 @@ def forward_accumulate(ctx_, S, q, t_, y_, w_, x_, K_, G_):
         call_accumulate(accumulate, ctx[BASE], 1, q, t_ + 8 * s, y, w_, x, K_ + 8 * s * N * q, G_)
 
 
-@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+@lazy(SIGNATURES[F])
 def backward(ctx_, t, y_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]

@@ -16,7 +16,7 @@ Second order: along a direction, δa = h φ₁′ δD and δb = h² φ₁″ F �
 import math
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -40,6 +40,7 @@ from ctrnn.kernels.abi import (
     call_vjp,
     doubles,
     integers,
+    lazy,
 )  # fmt: skip
 
 # more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the channel of h
@@ -102,7 +103,7 @@ def _factors(ctx, slot, t, r_, w_, x_, a, b):
     return varies
 
 
-@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+@lazy(SIGNATURES[F])
 def field(ctx_, t, r_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
@@ -114,7 +115,7 @@ def field(ctx_, t, r_, w_, x_, out_):
         out[i] *= phi(h * d[i])
 
 
-@cfunc(SIGNATURES[VJP], cache=True, error_model="numpy")
+@lazy(SIGNATURES[VJP])
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
@@ -139,7 +140,7 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
     alive(scaled)
 
 
-@cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
+@lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
@@ -159,7 +160,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     alive(other)
 
 
-@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
+@lazy(SIGNATURES[JACOBIAN])
 def jacobian(ctx_, t, r_, w_, x_, J_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
@@ -179,7 +180,7 @@ def jacobian(ctx_, t, r_, w_, x_, J_):
                 J[i, j] += b[i] * other[i, j]
 
 
-@cfunc(SIGNATURES[JVP], cache=True, error_model="numpy")
+@lazy(SIGNATURES[JVP])
 def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
     ctx = integers(ctx_, CTX_SIZE_2)
     n, h = ctx[N], _step(ctx, x_)
@@ -193,7 +194,7 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
         out[i] = phi(h * d[i]) * df[i] + h * dphi(h * d[i]) * f[i] * dd[i]
 
 
-@cfunc(SIGNATURES[SECOND], cache=True, error_model="numpy")
+@lazy(SIGNATURES[SECOND])
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
     ctx = integers(ctx_, CTX_SIZE_2)
     n, h = ctx[N], _step(ctx, x_)

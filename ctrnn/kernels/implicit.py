@@ -9,13 +9,19 @@ implicit). Both are kept over steps while Newton converges fast (its contraction
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import JACOBIAN, F, at, call_f
-from ctrnn.kernels.linalg import factor, solve
+from ctrnn.kernels.abi import JACOBIAN, LEAN, F, at, call, call_f, doubles, lazy
+from ctrnn.kernels.linalg import factor, solve_one
+from ctrnn.kernels.run import Newton, control_at, newton_at, system_at
+
+__all__ = ["Newton"]
+
+_i, _d = types.int64, types.float64
+PREPARE = _i(_i, _d, _i, _i, _d)
+STAGE = _i(_i, _d, _d, _i, _i, _i, _i)
 
 # state: the hγ that M was factored for (0: none), whether J belongs to the step's own start, Newton's contraction, the factor η of its error
 HG, FRESH, THETA, ETA, STATE_SIZE = range(5)
@@ -35,41 +41,41 @@ REST, REST_FIXED = 1e-2, 100.0
 FAST = 0.05
 
 
-class Newton(NamedTuple):
-    """What Newton keeps from step to step; arrays of length 0 for explicit methods."""
-
-    J: np.ndarray  # (n, n)
-    M: np.ndarray  # (n, n), factored
-    pivots: np.ndarray  # (n,) int32
-    lapack: np.ndarray  # addresses, see ctrnn.kernels.linalg
-    state: np.ndarray
-    cost: np.ndarray  # int64
+@intrinsic
+def call_prepare(typingctx, address, run, t, r, x, hg):
+    return call(PREPARE)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def prepare(system, newton, t, r, x, hg):
+@intrinsic
+def call_stage(typingctx, address, run, t, hg, y, ri, ki, x):
+    return call(STAGE)
+
+
+@lazy(PREPARE, **LEAN)
+def prepare(run, t, r_, x_, hg):
     """Have M = I − hγJ factored; J is evaluated at (t, r, x) if Newton was slow or there is none. Returns a status."""
+    system, newton = system_at(run), newton_at(run)
     state = newton.state
     slow = state[HG] == 0.0 or state[THETA] > FAST
     state[THETA] = 0.0
     if slow:
-        return renew(system, newton, t, r, x, hg)
+        return _renew(system, newton, t, r_, x_, hg)
     if abs(state[HG] - hg) <= 1e-12 * abs(hg):
         return CONVERGED
     state[FRESH] = 0.0
     return _factor(newton, hg)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def renew(system, newton, t, r, x, hg):
+@njit(inline="always")
+def _renew(system, newton, t, r_, x_, hg):
     """Evaluate J at (t, r, x) and factor M. Returns a status."""
-    call_f(system.table[JACOBIAN], at(system.ctx), t, at(r), at(system.w), at(x), at(newton.J))
+    call_f(system.table[JACOBIAN], at(system.ctx), t, r_, at(system.w), x_, at(newton.J))
     newton.cost[JACOBIANS] += 1
     newton.state[FRESH] = 1.0
     return _factor(newton, hg)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**LEAN)
 def _factor(newton, hg):
     n = newton.M.shape[0]
     for i in range(n):
@@ -84,38 +90,39 @@ def _factor(newton, hg):
     return CONVERGED
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(inline="always")
 def forget(newton):
     """The next step evaluates J again."""
     newton.state[HG] = 0.0
 
 
-# inlined, as handing its arrays over costs a system of three states a fifth of its step
-@njit(inline="always")
-def newton_stage(system, newton, control, t, hg, y, ri, ki, delta, x):
-    """Solve r_i = y + hγ F(t, r_i) from the guess in ``ri`` (n,); ``ki`` receives k_i. Returns a status.
+@lazy(STAGE, **LEAN)
+def stage(run, t, hg, y_, ri_, ki_, x_):
+    """Solve r_i = y + hγ F(t, r_i) from the guess in r_i (n,); k_i receives the slope. Returns a status.
 
-    y (n,) stays; delta (n, 1) is working space; x is the input at t, looked up already.
+    y (n,) stays; x is the input at t, looked up already.
     """
-    n = y.size
+    system, newton, control = system_at(run), newton_at(run), control_at(run)
+    n = newton.J.shape[0]
+    y, ri, ki, delta = doubles(y_, n), doubles(ri_, n), doubles(ki_, n), newton.delta
     state = newton.state
     fixed = control.dt > 0.0
     before = 0.0  # ‖Δ‖ of the iteration before
     for _ in range(MOST_FIXED if fixed else MOST_ITERATIONS):
-        call_f(system.table[F], at(system.ctx), t, at(ri), at(system.w), at(x), at(ki))
+        call_f(system.table[F], at(system.ctx), t, ri_, at(system.w), x_, ki_)
         newton.cost[ITERATIONS] += 1
         for j in range(n):
-            delta[j, 0] = y[j] + hg * ki[j] - ri[j]
-        solve(newton.lapack, newton.M, newton.pivots, delta)
+            delta[j] = y[j] + hg * ki[j] - ri[j]
+        solve_one(newton.lapack, newton.M, newton.pivots, delta)
         size = 0.0
         for j in range(n):
-            ri[j] += delta[j, 0]
+            ri[j] += delta[j]
             largest = max(abs(ri[j]), abs(y[j]))
             scale = LEAST * largest
             if not fixed:
                 scale = max(scale, control.atol[j] + control.rtol[j] * largest)
-            if delta[j, 0] != 0.0:
-                size += (delta[j, 0] / scale) ** 2
+            if delta[j] != 0.0:
+                size += (delta[j] / scale) ** 2
         size = np.sqrt(size / n)
         if not np.isfinite(size):
             break
@@ -132,7 +139,7 @@ def newton_stage(system, newton, control, t, hg, y, ri, ki, delta, x):
             return CONVERGED
         before = size
         if theta > FAST and fixed:
-            if renew(system, newton, t, ri, x, hg) != CONVERGED:
+            if _renew(system, newton, t, ri_, x_, hg) != CONVERGED:
                 return SINGULAR
         elif theta >= 1.0:
             break

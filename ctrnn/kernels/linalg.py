@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import OWN, alive, at
+from ctrnn.kernels.abi import INLINE, OWN, alive, at, doubles
 
 SMALL = 32
 
@@ -130,6 +130,28 @@ def solve(lapack, A, pivots, B):
                     B[i, c] -= u * B[j, c]
         for c in range(q):
             B[i, c] /= A[i, i]
+
+
+@njit(**INLINE)
+def solve_one(lapack, A, pivots, b):
+    """b (n,) ← A⁻¹ b: what Newton's method spends its time on where n is small."""
+    n = b.size
+    if n > SMALL and lapack[0] != 0:
+        _by_lapack(lapack, True, A, pivots, doubles(at(b), (n, 1)))
+        return
+    for k in range(n):
+        p = pivots[k]
+        b[k], b[p] = b[p], b[k]
+    for i in range(n):
+        total = b[i]
+        for j in range(i):
+            total -= A[i, j] * b[j]
+        b[i] = total
+    for i in range(n - 1, -1, -1):
+        total = b[i]
+        for j in range(i + 1, n):
+            total -= A[i, j] * b[j]
+        b[i] = total / A[i, i]
 
 
 @njit(**OWN)

@@ -10,15 +10,15 @@ ctrnn.objective, which works on whole arrays of times; here there is one, thousa
 
 import math
 
-from numba import cfunc, types
+from numba import types
 
-from ctrnn.kernels.abi import doubles, integers
+from ctrnn.kernels.abi import doubles, integers, lazy
 
 N, OUTPUTS, SELECTION, V, C, SOFTMAX, CROSS_ENTROPY, MEMORY, CTX_SIZE = range(9)
 SIGNATURE = types.void(*[types.int64] * 5)
 
 
-@cfunc(SIGNATURE, cache=True, error_model="numpy")
+@lazy(SIGNATURE)
 def named(ctx_, r_, s_, out_, unused):
     ctx = integers(ctx_, CTX_SIZE)
     n, p = ctx[N], ctx[OUTPUTS]

@@ -20,7 +20,7 @@ those alone (ctrnn.kernels.products): ``width`` entries of n + nx + 1, in w, in 
 from __future__ import annotations
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -38,21 +38,24 @@ from ctrnn.kernels.abi import (
     VJP,
     X_STRIDE,
     F,
+    LazyTable,
     alive,
     at,
     call_elementwise,
+    call_f,
     call_partials,
     doubles,
     gemm,
     integers,
+    lazy,
 )  # fmt: skip
 from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat, vecmat_listed
 
 # ctx entries of a network
 (
-    UNITS, STATES, PREACTS, THETAS, INPUTS, WIDTH, INDEX, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U, DRIVE_NEEDS_U,
-) = range(EXTRA, EXTRA + 14)  # fmt: skip
-CTX_SIZE = EXTRA + 14
+    UNITS, STATES, PREACTS, THETAS, INPUTS, WIDTH, INDEX, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U, DRIVE_NEEDS_U, TABLE,
+) = range(EXTRA, EXTRA + 15)  # fmt: skip
+CTX_SIZE = EXTRA + 15
 
 
 def scratch_size(n: int, A: int, B: int, inputs: int) -> int:
@@ -102,7 +105,7 @@ def _partials(ctx, r_, w_, x_):
     return Gz, Gu, hz
 
 
-@cfunc(SIGNATURES[F], **LEAN)
+@lazy(SIGNATURES[F], **LEAN)
 def field(ctx_, t, r_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     n, B, nx = ctx[UNITS], ctx[PREACTS], ctx[INPUTS]
@@ -114,10 +117,12 @@ def field(ctx_, t, r_, w_, x_, out_):
     call_elementwise(ctx[RATE], n, r_, at(u), w_ + 8 * B * n * ctx[WIDTH], out_)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _jacobian(ctx, r_, w_, x_, J):
+@lazy(SIGNATURES[JACOBIAN], **LEAN)
+def jacobian(ctx_, t, r_, w_, x_, J_):
     """J (A, n, A, n), from the partials."""
+    ctx = integers(ctx_, CTX_SIZE)
     n, A, B, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[WIDTH]
+    J = doubles(J_, (A, n, A, n))
     W = doubles(w_, (B, n, width))
     Gz, Gu, hz = _partials(ctx, r_, w_, x_)
     for a in range(A):
@@ -138,13 +143,6 @@ def _jacobian(ctx, r_, w_, x_, J):
                 for j in range(n):
                     row[j] *= hz[b, j]
                 row[i] += Gz[a, b, i]
-
-
-@cfunc(SIGNATURES[JACOBIAN], cache=True, error_model="numpy")
-def jacobian(ctx_, t, r_, w_, x_, J_):
-    ctx = integers(ctx_, CTX_SIZE)
-    n, A = ctx[UNITS], ctx[STATES]
-    _jacobian(ctx, r_, w_, x_, doubles(J_, (A, n, A, n)))
 
 
 @njit(**INLINE)
@@ -202,28 +200,38 @@ def _scaled(g, K, out):
 
 
 @njit(**OWN)
-def _vjp_many(ctx, r_, w_, x_, q, K_, R_):
+def _vjp_many(ctx, t, r_, w_, x_, q, K_, R_):
     """J once for all cotangents."""
     n, A = ctx[UNITS], ctx[STATES]
-    J = np.empty((A, n, A, n))
-    _jacobian(ctx, r_, w_, x_, J)
+    J = np.empty((A * n, A * n))
+    call_f(integers(ctx[TABLE], JACOBIAN + 1)[JACOBIAN], at(ctx), t, r_, w_, x_, at(J))
     gemm(ctx[DGEMM], True, False, A * n, q, A * n, at(J), A * n, K_, q, 0.0, R_, q)
     alive(J)
 
 
-@cfunc(SIGNATURES[VJP], **LEAN)
+@lazy(SIGNATURES[VJP], **LEAN)
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
+    """With the weights stored whole."""
     ctx = integers(ctx_, CTX_SIZE)
     n, A = ctx[UNITS], ctx[STATES]
     if q == 1:
         _vjp_one(ctx, r_, w_, x_, doubles(K_, (A, n)), doubles(R_, (A, n)))
-    elif ctx[INDEX] != 0:
-        _vjp_listed(ctx, r_, w_, x_, doubles(K_, (A, n, q)), doubles(R_, (A, n, q)))
     else:
-        _vjp_many(ctx, r_, w_, x_, q, K_, R_)
+        _vjp_many(ctx, t, r_, w_, x_, q, K_, R_)
 
 
-@cfunc(SIGNATURES[ACCUMULATE], cache=True, error_model="numpy")
+@lazy(SIGNATURES[VJP], **LEAN)
+def vjp_listed(ctx_, t, r_, w_, x_, q, K_, R_):
+    """With lists of weights."""
+    ctx = integers(ctx_, CTX_SIZE)
+    n, A = ctx[UNITS], ctx[STATES]
+    if q == 1:
+        _vjp_one(ctx, r_, w_, x_, doubles(K_, (A, n)), doubles(R_, (A, n)))
+    else:
+        _vjp_listed(ctx, r_, w_, x_, doubles(K_, (A, n, q)), doubles(R_, (A, n, q)))
+
+
+@lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     ctx = integers(ctx_, CTX_SIZE)
     n, A, B, nth, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS], ctx[WIDTH]
@@ -283,7 +291,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     alive(s, u, Gu, Gth)
 
 
-@cfunc(SIGNATURES[LEAK], cache=True)
+@lazy(SIGNATURES[LEAK])
 def leak(ctx_, t, r_, w_, x_, J_):
     ctx = integers(ctx_, CTX_SIZE)
     n, A = ctx[UNITS], ctx[STATES]
@@ -296,6 +304,6 @@ def leak(ctx_, t, r_, w_, x_, J_):
                 J[a, i, b, i] = Gz[a, b, i]
 
 
-def table() -> np.ndarray:
-    """The field table that all networks share."""
-    return np.array([f.address for f in (field, vjp, accumulate, jacobian, leak)], dtype=np.int64)
+def table(listed: bool) -> LazyTable:
+    """The functions that all networks share."""
+    return LazyTable((field, vjp_listed if listed else vjp, accumulate, jacobian, leak))

@@ -16,7 +16,7 @@ array q (A + B + Θ, n), and δz, δu, δθ as those of δq. Flops: 4 B n (n + n
 
 from __future__ import annotations
 
-from numba import cfunc, njit
+from numba import njit
 
 from ctrnn.kernels.abi import (
     COLUMNS,
@@ -29,6 +29,7 @@ from ctrnn.kernels.abi import (
     call_elementwise,
     doubles,
     integers,
+    lazy,
 )  # fmt: skip
 from ctrnn.kernels.network import CTX_SIZE as FIRST
 from ctrnn.kernels.network import INDEX, INPUTS, PREACTS, STATES, THETAS, UNITS, WIDTH
@@ -80,14 +81,14 @@ def _prepared(ctx, r_, w_, x_, dr_, dw_):
     return s, ds, q, dq, start
 
 
-@cfunc(SIGNATURES[JVP], cache=True)
+@lazy(SIGNATURES[JVP], error_model="python")
 def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     _, _, q, dq, _ = _prepared(ctx, r_, w_, x_, dr_, dw_)
     call_elementwise(ctx[RATE_TANGENT], ctx[UNITS], at(q), at(dq), out_, 0)
 
 
-@cfunc(SIGNATURES[SECOND], cache=True)
+@lazy(SIGNATURES[SECOND], error_model="python")
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
     ctx = integers(ctx_, CTX_SIZE)
     n, A, B, nth = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS]

@@ -19,65 +19,81 @@ Flops a step, dense network of n units: s (2n²q) for the rows and s (2n c q) fo
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import NamedTuple
 
-from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, LEAN, VJP, at, call_accumulate, call_f, call_vjp, copy
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from ctrnn.kernels.abi import (
+    ACCUMULATE,
+    JACOBIAN,
+    LEAN,
+    VJP,
+    at,
+    call,
+    call_accumulate,
+    call_f,
+    call_vjp,
+    copy,
+    doubles,
+    handed,
+    lazy,
+)
 from ctrnn.kernels.linalg import factor, solve_transposed
 
 #: sums over stages go through this many entries at a time, so that large ones are summed in the cache
 CHUNK = 2048
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def pullback(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, G):
-    """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place.
-
-    a (s, s), b (s,); lapack as in ctrnn.kernels.linalg, for implicit stages; h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
-    jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
-    K (C, s, n, q) is working space; G (groups, q, columns) receives the parameter part, added to what is there.
-    """
-    if not pull_rows(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K):
-        return False
-    parameter_part(system, stage_t, stage_r, stage_x, K, at(G))
-    return True
+_i, _d = types.int64, types.float64
+SOLVE = _i(_i, _i, _d, _i, _i, _i, _d, _i, _i, _i)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def pull_rows(system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, K):
-    """The rows alone; K keeps the cotangents of all stages, for ``parameter_part``."""
-    C, s, n = stage_r.shape
-    size = rows.size
-    implicit = a[s - 1, s - 1] != 0.0
-    # flat views: one loop over all cotangents, which the compiler can vectorise
-    R, lam, flat = np.zeros((s, size)), rows.reshape(size), K.reshape((C, s, size))
-    M = np.empty((n, n) if implicit else (0, 0))
-    pivots = np.empty(n if implicit else 0, dtype=np.int32)
-    right, large = np.empty(size if implicit else 0), np.empty(n if implicit else 0)
-    return _pull_rows(
-        system,
-        a,
-        b,
-        lapack,
-        h,
-        stage_t,
-        stage_r,
-        stage_x,
-        jumps,
-        sources,
-        rows,
-        lam,
-        K,
-        flat,
-        R,
-        M,
-        pivots,
-        right,
-        large,
-    )
+class Implicit(NamedTuple):
+    """What implicit stages need; arrays of length 0 for explicit methods. Their part of the pullback is reached by its address, as fields are."""
+
+    solve: int
+    right: np.ndarray  # (n q,)
+    work: tuple[np.ndarray, ...]  # lapack as in ctrnn.kernels.linalg, M (n, n), pivots (n,) int32, large (n,)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implicit:
+    """For a tableau a (s, s) and rows (n, q)."""
+    n, size = (len(rows), rows.size) if a[-1, -1] else (0, 0)
+    work = (lapack, np.empty((n, n)), np.empty(n, dtype=np.int32), np.empty(n))
+    return Implicit(solve.address if n else 0, np.empty(size), work)
+
+
+place, lapack_at, M_at, pivots_at, large_at = handed(
+    np.zeros(2, dtype=np.int64), np.zeros((0, 0)), np.zeros(0, dtype=np.int32), np.zeros(0)
+)
+
+
+@intrinsic
+def call_solve(typingctx, address, jacobian, ctx, t, r, w, x, hg, q, K, work):
+    return call(SOLVE)
+
+
+@lazy(SOLVE, **LEAN)
+def solve(jacobian, ctx, t, r, w, x, hg, q, K_, work):
+    """K̄ ← K̄ (I − hγJ)⁻¹ with J at (t, r, w, x); ``large`` ← the sums over k of hγ |J_kj|. Returns 0 where the matrix is singular."""
+    lapack, M, pivots, large = lapack_at(work), M_at(work), pivots_at(work), large_at(work)
+    n = large.size
+    call_f(jacobian, ctx, t, r, w, x, at(M))
+    for j in range(n):
+        large[j] = 0.0
+    for j in range(n):
+        for p in range(n):
+            M[j, p] *= -hg
+            large[p] += abs(M[j, p])
+        M[j, j] += 1.0
+    if not factor(lapack, M, pivots):
+        return 0
+    solve_transposed(lapack, M, pivots, doubles(K_, (n, q)))
+    return 1
+
+
+@njit(**LEAN)
 def parameter_part(system, stage_t, stage_r, stage_x, K, G_):
     """The parameter part of all stages, added at the address G_."""
     C, s, _, q = K.shape
@@ -96,12 +112,19 @@ def parameter_part(system, stage_t, stage_r, stage_x, K, G_):
 
 
 @njit(**LEAN)
-def _pull_rows(
-    system, a, b, lapack, h, stage_t, stage_r, stage_x, jumps, sources, rows, lam, K, flat, R, M, pivots, right, large
-):
+def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, R):
+    """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place; False where a stage is singular.
+
+    a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
+    jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
+    K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space.
+    """
     C, s, n = stage_r.shape
     q = rows.shape[1]
     size = n * q
+    # flat views: one loop over all cotangents, which the compiler can vectorise
+    lam, flat = doubles(at(rows), size), doubles(at(K), (C, s, size))
+    large = implicit.work[3]
     for m in range(C - 1, -1, -1):
         if jumps.shape[0] > 0:
             for j in range(n):
@@ -120,25 +143,18 @@ def _pull_rows(
                         for j in range(begin, end):
                             Ki[j] += w * Rl[j]
             if a[i, i] != 0.0:
-                copy(Ki, right)
+                copy(Ki, implicit.right)
+                hg = h[m] * a[i, i]
                 if sources.shape[0] > 0:
-                    w = h[m] * a[i, i] * h[m] * b[i]
+                    w = hg * h[m] * b[i]
                     for j in range(n):
                         Ki[j * q + q - 1] += w * sources[m, i, j]
-                call_f(
-                    system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
-                    at(stage_x[m, i]), at(M),
+                regular = call_solve(
+                    implicit.solve, system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
+                    at(stage_x[m, i]), hg, q, at(Ki), place(implicit.work),
                 )  # fmt: skip
-                for j in range(n):
-                    large[j] = 0.0
-                for j in range(n):
-                    for p in range(n):
-                        M[j, p] *= -h[m] * a[i, i]
-                        large[p] += abs(M[j, p])
-                    M[j, j] += 1.0
-                if not factor(lapack, M, pivots):
+                if regular == 0:
                     return False
-                solve_transposed(lapack, M, pivots, K[m, i])
             call_vjp(
                 system.table[VJP], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
                 at(stage_x[m, i]), q, at(Ki), at(Ri),
@@ -151,7 +167,7 @@ def _pull_rows(
                 for j in range(n):
                     if large[j] > 1.0:
                         for p in range(j * q, j * q + q):
-                            Ri[p] = (Ki[p] - right[p]) / (h[m] * a[i, i])
+                            Ri[p] = (Ki[p] - implicit.right[p]) / (h[m] * a[i, i])
         for begin in range(0, size, CHUNK):
             end = min(begin + CHUNK, size)
             for i in range(s):

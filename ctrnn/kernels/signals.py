@@ -25,11 +25,15 @@ argument: one compiled function serves every signal, and a new signal compiles n
 
 import math
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN
+from ctrnn.kernels.abi import LEAN, at, call, doubles, integers, lazy
+
+_i, _d = types.int64, types.float64
+SIGNAL = types.void(_i, _i, _i, _d, _d, _i, _i)
 
 CONSTANT, POLYNOMIAL, SINE, FUNCTION, ADD, MULTIPLY = range(6)
 
@@ -48,7 +52,7 @@ def _call(typing_context, address, t, out):
     return types.void(types.int64, types.float64, types.int64), generate
 
 
-@njit(**LEAN)
+@njit(inline="always")
 def _piece(data, at, K, lookup):
     """#{k : data[at + k] <= lookup} for K sorted numbers, by bisection."""
     low, high = 0, K
@@ -61,13 +65,16 @@ def _piece(data, at, K, lookup):
     return low
 
 
-@njit(**LEAN)
-def evaluate(code, data, t, lookup, work, out):
-    """out <- x(t), the pieces chosen by lookup.
+@intrinsic
+def call_signal(typingctx, address, rows, code, data, t, lookup, work, out):
+    return call(SIGNAL)
 
-    code (N, 5) int64, data (D,), t and lookup numbers, work (>= work_size,) scratch,
-    out (>= size,). Nothing is allocated.
-    """
+
+@lazy(SIGNAL, **LEAN)
+def signal(rows, code_, data_, t, lookup, work_, out_):
+    """out <- x(t), the pieces chosen by lookup; code, data, work and out at addresses. Nothing is allocated."""
+    # the program knows how much of them is there
+    code, data, work, out = integers(code_, (rows, 5)), doubles(data_, 1), doubles(work_, 1), doubles(out_, 1)
     top = 0
     for row in range(code.shape[0]):
         operation, size, at = code[row, 0], code[row, 1], code[row, 2]
@@ -95,7 +102,7 @@ def evaluate(code, data, t, lookup, work, out):
             K, address = code[row, 3], code[row, 4]
             j = _piece(data, at, K, lookup)
             first, last = data[at + K + j], data[at + 2 * K + 1 + j]
-            _call(address, min(max(t, first), last), work.ctypes.data + 8 * top)
+            _call(address, min(max(t, first), last), work_ + 8 * top)
             top += size
         else:
             size_a, size_b = at, code[row, 3]
@@ -114,8 +121,20 @@ def evaluate(code, data, t, lookup, work, out):
         out[i] = work[i]
 
 
-@njit(cache=True, nogil=True)
+def evaluate(code, data, t, lookup, work, out):
+    """out <- x(t), the pieces chosen by lookup.
+
+    code (N, 5) int64, data (D,), t and lookup numbers, work (>= work_size,) scratch, out (>= size,).
+    """
+    evaluate_times(code, data, np.array([t]), np.array([lookup]), work, out[None])
+
+
 def evaluate_times(code, data, t, lookup, work, out):
     """out[k] <- x(t[k]), the pieces chosen by lookup[k]: t, lookup (T,), out (T, size)."""
+    times(signal.address, code, data, t, lookup, work, out)
+
+
+@njit(**LEAN)
+def times(address, code, data, t, lookup, work, out):
     for k in range(t.shape[0]):
-        evaluate(code, data, t[k], lookup[k], work, out[k])
+        call_signal(address, code.shape[0], at(code), at(data), t[k], lookup[k], at(work), at(out[k]))

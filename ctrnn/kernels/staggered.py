@@ -15,55 +15,60 @@ the step before (FSAL). Flops a stage: 2n³/3 + 6n²q.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import ACCUMULATE, DGEMM, OWN, alive, at, call_accumulate, call_f
+from ctrnn.kernels.abi import ACCUMULATE, DGEMM, LEAN, X_STRIDE, at, call, call_accumulate, call_f, lazy
 from ctrnn.kernels.augmented import _product
 from ctrnn.kernels.implicit import FACTORS, JACOBIANS
 from ctrnn.kernels.linalg import factor, solve
+from ctrnn.kernels.run import Staggered, control_at, method_at, newton_at, staggered_at, system_at
+
+__all__ = ["Staggered"]
+
+_i, _d = types.int64, types.float64
+STEP = _d(_i, _d, _d, _d, _i, _i)
+ACCEPT = types.void(_i, _i)
 
 
-class Staggered(NamedTuple):
-    """The sensitivities of a run and their working space; q = 0 where there are none."""
-
-    z: np.ndarray  # (n, q)
-    z_new: np.ndarray  # (n, q)
-    y: np.ndarray  # (n, q): Y_i
-    kappa: np.ndarray  # (s, n, q)
-    rtol: np.ndarray  # (n, q)
-    atol: np.ndarray  # (n, q)
-    drive: np.ndarray  # (groups, n, columns): F_w at a stage
-    eye: np.ndarray  # (n, n)
-    J: np.ndarray  # (n, n)
-    M: np.ndarray  # (n, n): I − hγJ, factored
-    pivots: np.ndarray  # (n,) int32
-    has_kappa: np.ndarray  # (1,) int64: whether κ_1 of the next step is known
-    slot: int  # of the field's table: JACOBIAN, or LEAK for leak-only sensitivities
+@intrinsic
+def call_step(typingctx, address, run, t, h, t_new, stages, inputs):
+    return call(STEP)
 
 
-@njit(**OWN)
-def staggered_step(system, method, newton, control, staggered, t, h, t_new, stages, inputs):
+@intrinsic
+def call_accept(typingctx, address, run, has_kappa):
+    return call(ACCEPT)
+
+
+@lazy(STEP, **LEAN)
+def step(run, t, h, t_new, stages_, inputs_):
     """Z⁺ into ``z_new``, for a step whose stages (s, n) and inputs (s, x_stride) are known; returns its error norm.
 
     The norm is the largest over control.groups of rows, NaN where I − hγJ is singular; 0 with fixed steps.
     """
+    system, method, newton, control, staggered = (
+        system_at(run),
+        method_at(run),
+        newton_at(run),
+        control_at(run),
+        staggered_at(run),
+    )
     z, kappa, y, J, M = staggered.z, staggered.kappa, staggered.y, staggered.J, staggered.M
     residual = staggered.z_new  # until the step ends
     drive, eye = staggered.drive, staggered.eye
     n, q = z.shape
     dgemm = system.ctx[DGEMM]
-    time = np.empty(1)
+    time = staggered.time
     for i in range(method.b.size):
         gamma = method.a[i, i]
         if gamma == 0.0 and staggered.has_kappa[0] == 1:
             continue
         c = method.c[i]
         time[0] = t_new if c == 1.0 else t + c * h
-        here, x = stages[i], inputs[i]
-        call_f(system.table[staggered.slot], at(system.ctx), time[0], at(here), at(system.w), at(x), at(J))
+        here_, x_ = stages_ + 8 * n * i, inputs_ + 8 * system.ctx[X_STRIDE] * i
+        call_f(system.table[staggered.slot], at(system.ctx), time[0], here_, at(system.w), x_, at(J))
         newton.cost[JACOBIANS] += 1
         for k in range(n):
             for j in range(n):
@@ -72,7 +77,7 @@ def staggered_step(system, method, newton, control, staggered, t, h, t_new, stag
         drive[:] = 0.0
         # F_w is the parameter part of n identity rows, which may be overwritten
         call_accumulate(
-            system.table[ACCUMULATE], at(system.ctx), 1, n, at(time), at(here), at(system.w), at(x), at(eye), at(drive)
+            system.table[ACCUMULATE], at(system.ctx), 1, n, at(time), here_, at(system.w), x_, at(eye), at(drive)
         )
         out = kappa[i]
         if gamma == 0.0:
@@ -108,7 +113,6 @@ def staggered_step(system, method, newton, control, staggered, t, h, t_new, stag
         for k in range(n):
             for j in range(q):
                 out[k, j] = ((out[k, j] - y[k, j]) + residual[k, j]) / hg
-    alive(time)
     return _end_and_error(method, control, staggered, h)
 
 
@@ -122,7 +126,7 @@ def _add_drive(w, drive, out):
                 out[k, g * columns + j] += w * drive[g, k, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**LEAN)
 def _end_and_error(method, control, staggered, h):
     """Z⁺, and the norm of h Σ e_i κ_i."""
     z, z_new, kappa = staggered.z, staggered.z_new, staggered.kappa
@@ -150,13 +154,14 @@ def _end_and_error(method, control, staggered, h):
     return worst
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def accept(staggered, fsal, has_kappa):
+@lazy(ACCEPT, **LEAN)
+def accept(run, has_kappa):
     """Z ← Z⁺; where the last stage is the next step's first, κ_1 ← κ_s, unless F jumps between the two."""
+    method, staggered = method_at(run), staggered_at(run)
     kappa = staggered.kappa
     for k in range(staggered.z.shape[0]):
         for j in range(staggered.z.shape[1]):
             staggered.z[k, j] = staggered.z_new[k, j]
-            if fsal:
+            if method.fsal:
                 kappa[0, k, j] = kappa[kappa.shape[0] - 1, k, j]
     staggered.has_kappa[0] = has_kappa

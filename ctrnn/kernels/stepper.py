@@ -14,15 +14,16 @@ inside a step is looked up strictly within the step: from the left at its later 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from ctrnn.kernels.abi import LEAN, F, at, call_f, copy
-from ctrnn.kernels.implicit import CONVERGED, FRESH, forget, newton_stage, prepare
-from ctrnn.kernels.signals import evaluate
-from ctrnn.kernels.staggered import accept, staggered_step
+from ctrnn.kernels.implicit import CONVERGED, FRESH, call_prepare, call_stage, forget
+from ctrnn.kernels.run import Control, Method, Record, place
+from ctrnn.kernels.signals import call_signal
+from ctrnn.kernels.staggered import call_accept, call_step
+
+__all__ = ["Control", "Method", "Record", "advance", "field_at", "first_step"]
 
 # What advance returns.
 DONE, FULL, UNDERFLOW, DIVERGED, TOO_MANY, STUCK = range(6)
@@ -35,52 +36,17 @@ STEPS, REJECTED, EVALUATIONS, NEXT_STOP, GRID, HAVE_K1, STIFF, STIFF_HITS, NONST
 )
 
 
-class Method(NamedTuple):
-    """A tableau as arrays (ctrnn.solvers.tableaus says what they mean)."""
-
-    a: np.ndarray  # (S, S), stages, then extra stages of the dense output
-    b: np.ndarray  # (s,)
-    c: np.ndarray  # (S,)
-    e: np.ndarray  # (0, 1 or 2, S)
-    dense: np.ndarray  # (S, degree)
-    fsal: bool
-    exponent: float  # 1/q
-    stages: int  # the stages that enter r⁺, and so the record
-    gamma: float  # a_ii of the implicit stages, 0 where all are explicit
-    guess: np.ndarray  # (S, S), weights of the first guess Σ_j guess_ij k_j of an implicit stage's k_i
-
-
-class Control(NamedTuple):
-    """Tolerances and limits of a run."""
-
-    rtol: np.ndarray  # (n,)
-    atol: np.ndarray  # (n,)
-    groups: np.ndarray  # boundaries of the groups of components in the error norm, [0, ..., n]
-    dt: float  # the fixed step, or 0 for adaptive steps
-    direction: float  # 1 or -1
-    min_step: float
-    max_steps: int
-    step_channel: int  # the channel of x that holds the step's h (ctrnn.kernels.exponential), or -1
-
-
-class Record(NamedTuple):
-    """What a run keeps of its steps; an array of length 0 is not kept."""
-
-    t: np.ndarray  # (C,) end of the step
-    h: np.ndarray  # (C,)
-    r: np.ndarray  # (C, n) at the end of the step
-    stage_t: np.ndarray  # (C, s)
-    stage_r: np.ndarray  # (C, s, n)
-    stage_x: np.ndarray  # (C, s, x_stride)
-    k: np.ndarray  # (C, S, n)
-    z: np.ndarray  # (C, n, q) the sensitivities at the end of the step (ctrnn.kernels.staggered)
+@njit(inline="always")
+def _look_up(system, t, lookup, work, x):
+    """x(t), by the piece of the time ``lookup``."""
+    if system.signal != 0:
+        call_signal(system.signal, system.code.shape[0], at(system.code), at(system.data), t, lookup, at(work), at(x))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def field_at(system, t, lookup, r, work, x, out):
     """out = F(t, r, w, x(t)), with the piece of x(t) chosen at the time ``lookup``."""
-    if x.size > 0:
-        evaluate(system.code, system.data, t, lookup, work, x)
+    _look_up(system, t, lookup, work, x)
     call_f(system.table[F], at(system.ctx), t, at(r), at(system.w), at(x), at(out))
 
 
@@ -100,14 +66,14 @@ def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work, x_is_know
     if x.size > 0 and not x_is_known:
         low, high = min(t, t_new), max(t, t_new)
         lookup = min(max(ti, low), np.nextafter(high, low))
-        evaluate(system.code, system.data, ti, lookup, work, x)
+        _look_up(system, ti, lookup, work, x)
         if control.step_channel >= 0:
             x[control.step_channel] = h
     return ti
 
 
 @njit(inline="always")
-def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, work, known, delta, stage_t):
+def _stages(system, method, newton, control, run, count, t, h, t_new, r, k, y, x, work, known, stage_t):
     """All stages of a step, and its end r⁺ in ``known`` (n,); stage_t (s,) or (0,) receives their times. Returns Newton's status."""
     n, s = r.size, method.b.size
     first = 0
@@ -119,7 +85,7 @@ def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, wor
         stage_t[0] = t
     for i in range(first, s):
         if i == 1 and method.gamma > 0.0:
-            status = prepare(system, newton, t, r, x[0], h * method.gamma)
+            status = call_prepare(newton.prepare, run, t, at(r), at(x), h * method.gamma)
             if status != CONVERGED:
                 return status
         yi, xi = y[i], x[i]
@@ -140,7 +106,7 @@ def _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, wor
                 if w != 0.0:
                     for j in range(n):
                         yi[j] += w * k[l, j]
-            status = newton_stage(system, newton, control, ti, hg, known, yi, k[i], delta, xi)
+            status = call_stage(newton.stage, run, ti, hg, at(known), at(yi), at(k[i]), at(xi))
             if status != CONVERGED:
                 return status
         if i == 0:
@@ -260,29 +226,21 @@ def _finite(r):
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**LEAN)
 def advance(
     system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block
 ):  # fmt: skip
     """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
-    r (n,) is the state, in and out; newton, k (S, n), y (s + 1, n), x (s + 1, x_stride), work are working space that must
+    r (n,) is the state, in and out; newton, k (S, n), y (s + 2, n), x (s + 1, x_stride), work are working space that must
     survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for ``block`` steps,
     or none. Sensitivities, where there are any, follow each step whose state passed the test, and are tested too.
     """
-    r_new, delta, no_times = np.empty(r.size), np.empty((r.size, 1)), np.empty(0)
-    return _advance(
-        system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block,
-        r_new, delta, no_times,
-    )  # fmt: skip
-
-
-@njit(**LEAN)
-def _advance(
-    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block,
-    r_new, delta, no_times,
-):  # fmt: skip
+    r_new = y[y.shape[0] - 1]
+    run = np.int64(0)
+    if method.gamma > 0.0:
+        run = place((system, method, newton, control, sens))
     s = method.b.size
     S = method.c.size
     capacity = record.t.size
@@ -314,8 +272,8 @@ def _advance(
             if abs(t_new - t) < smallest and not (lands and h >= smallest):
                 return UNDERFLOW
         h = t_new - t
-        stage_t = record.stage_t[count[RECORDED]] if capacity > 0 and record.stage_t.size > 0 else no_times
-        status = _stages(system, method, newton, control, count, t, h, t_new, r, k, y, x, work, r_new, delta, stage_t)
+        stage_t = record.stage_t[count[RECORDED]] if record.stage_t.size > 0 else record.t[:0]
+        status = _stages(system, method, newton, control, run, count, t, h, t_new, r, k, y, x, work, r_new, stage_t)
 
         if status != CONVERGED:
             count[REJECTED] += 1
@@ -331,7 +289,7 @@ def _advance(
             continue
         err = 0.0 if control.dt > 0.0 else _error(control, method.e, k, r, r_new, h, s)
         if sens.z.size > 0 and err <= 1.0:
-            theirs = staggered_step(system, method, newton, control, sens, t, h, t_new, y, x)
+            theirs = call_step(sens.step, run, t, h, t_new, at(y), at(x))
             if not theirs <= err:
                 err = theirs
         if control.dt > 0.0:
@@ -389,7 +347,7 @@ def _advance(
                 count[HAVE_K1] = 0
             count[NEXT_STOP] += 1
         if sens.z.size > 0:
-            accept(sens, method.fsal, count[HAVE_K1])
+            call_accept(sens.accept, run, count[HAVE_K1])
     return DONE
 
 

@@ -1,12 +1,10 @@
 """k tangent vectors beside the state: d[r | Q]/dt = [F | J Q], Q (n, k). Flops a call: 2n²k beside those of F and J."""
 
-from numba import cfunc
-
-from ctrnn.kernels.abi import COLUMNS, DGEMM, JACOBIAN, SIGNATURES, F, at, call_f, doubles, integers
+from ctrnn.kernels.abi import COLUMNS, DGEMM, JACOBIAN, SIGNATURES, F, at, call_f, doubles, integers, lazy
 from ctrnn.kernels.augmented import BASE, CTX_SIZE, MEMORY, STATES, TABLE, _product
 
 
-@cfunc(SIGNATURES[F], cache=True, error_model="numpy")
+@lazy(SIGNATURES[F])
 def tangent(ctx_, t, y_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 1), ctx[BASE]

@@ -22,7 +22,7 @@ from ctrnn.errors import (
     UsageError,
 )
 from ctrnn.fields.base import Array, Bound
-from ctrnn.kernels import implicit, stepper
+from ctrnn.kernels import implicit, staggered, stepper
 from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.linalg import SMALL, lapack_addresses
 from ctrnn.kernels.staggered import Staggered
@@ -90,6 +90,9 @@ def _newton(n: int) -> implicit.Newton:
         lapack_addresses() if n > SMALL else np.zeros(2, dtype=np.int64),
         np.zeros(implicit.STATE_SIZE),
         np.zeros(implicit.COST_SIZE, dtype=np.int64),
+        np.empty(n),
+        implicit.prepare.address if n else 0,
+        implicit.stage.address if n else 0,
     )
 
 
@@ -121,8 +124,11 @@ def _staggered(z: Array, s: int, groups: int, columns: int, rtol: Any, atol: Any
         np.empty((n, n)),
         np.empty((n, n)),
         np.empty(n, dtype=np.int32),
+        np.empty(1),
         np.zeros(1, dtype=np.int64),
         slot,
+        staggered.step.address if n else 0,
+        staggered.accept.address if n else 0,
     )
 
 
@@ -184,7 +190,7 @@ class Integration:
         )
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
-        self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 1, n)), np.zeros((s + 1, stride))
+        self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 2, n)), np.zeros((s + 1, stride))
         self.newton = newton_for(bound, tableau)
         self.staggered = staggered_for(bound, tableau) if staggered is None else staggered
         program = bound.keep[1]

@@ -1,0 +1,73 @@
+"""Functions of a field table that are compiled when compiled code first calls them."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+
+import ctrnn
+from ctrnn.kernels import abi, network
+
+
+class Broken(abi.Lazy):
+    @property
+    def address(self) -> int:
+        raise KeyboardInterrupt
+
+
+def fresh(functions):
+    """The same functions, as they are in a process that has not called them yet."""
+    return [abi.Lazy(f.function, f.signature, f.options) for f in functions]
+
+
+def test_an_entry_becomes_the_function_at_its_first_call():
+    field = ctrnn.RateNetwork(3, seed=0)
+    r = np.array([0.3, -0.2, 0.1])
+    J = field.jacobian(0.0, r)
+    functions = fresh((network.field, network.vjp, network.accumulate, network.jacobian, network.leak))
+    lazily = abi.LazyTable(functions)
+    before = lazily.table.copy()
+    _, bound, r, x = field._at_point(0.0, r, None)
+    ctx = bound.system.ctx.copy()
+    ctx[network.TABLE] = lazily.table.ctypes.data
+    out = np.empty((3, 3))
+    call = ctypes.CFUNCTYPE(None, *[abi._CTYPES[a] for a in abi.SIGNATURES[abi.JACOBIAN].args])
+    where = [a.ctypes.data for a in (ctx, r, bound.system.w, x, out)]
+    call(int(lazily.table[abi.JACOBIAN]))(where[0], 0.0, *where[1:])
+    np.testing.assert_array_equal(out, J)
+    assert lazily.table[abi.JACOBIAN] == functions[abi.JACOBIAN].address != before[abi.JACOBIAN]
+    changed = lazily.table != before
+    assert list(np.flatnonzero(changed)) == [abi.JACOBIAN] and "compiled" not in vars(functions[abi.VJP])
+    lazily.pending.raise_pending()
+
+
+def test_ctrl_c_during_that_waits_behind_the_compiled_code():
+    functions = [network.field, None, None, Broken(lambda: None, abi.SIGNATURES[abi.JACOBIAN], {}), None]
+    lazily = abi.LazyTable(functions)
+    assert list(lazily.table[[abi.VJP, abi.ACCUMULATE, abi.LEAK]]) == [0, 0, 0]
+    out = np.zeros(1)
+    call = ctypes.CFUNCTYPE(None, *[abi._CTYPES[a] for a in abi.SIGNATURES[abi.JACOBIAN].args])
+    call(int(lazily.table[abi.JACOBIAN]))(0, 0.0, 0, 0, 0, out.ctypes.data)
+    assert np.isnan(out[0])
+    with pytest.raises(KeyboardInterrupt):
+        lazily.pending.raise_pending()
+    lazily.pending.raise_pending()
+
+
+def test_a_tuple_of_another_type_is_not_handed_over():
+    """What is fetched at an address has the type that was placed there, or nothing is compiled."""
+    from numba import njit
+    from numba.core.errors import TypingError
+
+    place, first, second = abi.handed(np.zeros(2), 0)
+
+    @njit
+    def sent(a, b):
+        run = place((a, b))
+        return first(run).sum() + second(run)
+
+    assert sent(np.array([1.0, 2.5]), 3) == 6.5
+    with pytest.raises(TypingError, match="handed over"):
+        sent(np.array([1, 2]), 3)
