@@ -20,13 +20,14 @@ from ctrnn.errors import SolverError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.members import OneByOne, SideBySide, fit_in_lanes
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solve import checked_times
 from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
 #: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: until then nothing can stop them
-CHUNK, PATIENCE = 256, 0.2
+CHUNK, PATIENCE = 1024, 0.2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,6 +91,7 @@ def ensemble(
     """
     from ctrnn.kernels import ensemble as kernel
     from ctrnn.kernels import stepper
+    from ctrnn.kernels.abi import LANES
 
     checked_problem(problem)
     problem = problem.replace(objective=None)
@@ -103,53 +105,51 @@ def ensemble(
     course = problem.course
     if dt is None and tableau.dense_order < tableau.order - 1:
         course = course.onto(times)  # as in ctrnn.solvers.solve
-    saved, status = np.empty((B, times.size, n)), np.empty(B, dtype=np.int64)
-    counts, last = np.empty((B, stepper.COUNT_SIZE), dtype=np.int64), np.empty((2, B))
+    members = kernel.Members(
+        weights,
+        starts,
+        np.empty((B, times.size, n)),
+        np.empty(B, dtype=np.int64),
+        np.empty((B, stepper.COUNT_SIZE), dtype=np.int64),
+        np.empty((B, 2)),
+        np.empty((B, n + 1)),
+    )
 
     def made() -> Integration:
         return Integration(problem.bind(), problem.r0, course, settings, times, label="ensemble")
 
     began = time.perf_counter()
-    idle: SimpleQueue[Integration] = SimpleQueue()
+    in_lanes = fit_in_lanes(problem.field, tableau)
+    idle: SimpleQueue[OneByOne] = SimpleQueue()
     for _ in range(workers()):
-        idle.put(made())
-    order = (tableau.error_order or 2) - 1
+        idle.put(SideBySide(made(), problem.field, members) if in_lanes else OneByOne(made(), members))
 
     def solve(first: int, end: int) -> None:
         run = idle.get()
-        kernel.solve_members(
-            run.arguments(run.record(0), settings.max_steps + 1),
-            order,
-            weights,
-            starts,
-            first,
-            end,
-            saved,
-            status,
-            counts,
-            last[0],
-            last[1],
-        )
+        run.solve(first, end)
         idle.put(run)
         run.bound.raise_pending()
 
     solve(0, 0)  # read from disk, or compiled
-    one_alone = time.perf_counter()
+    first = min(B, LANES if in_lanes else 1)
+    began_alone = time.perf_counter()
     with one_blas_thread:
-        solve(0, 1)
-    chunk = int(min(CHUNK, max(1.0, PATIENCE / (time.perf_counter() - one_alone))))
-    side_by_side(range(1, B, chunk), lambda first: solve(first, min(first + chunk, B)), "ensemble")
+        solve(0, first)
+    each = (time.perf_counter() - began_alone) / first
+    chunk = max(first, int(min(CHUNK, PATIENCE / each, -(-(B - first) // workers()))))
+    side_by_side(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
     failures = {
-        int(b): _failure(made(), int(b), int(status[b]), counts[b], last[:, b], starts[b])
-        for b in np.flatnonzero(status != stepper.DONE)
+        int(b): _failure(made(), int(b), members)
+        for b in np.flatnonzero(members.status != stepper.DONE)
     }
     if failures and not allow_failures:
         raise next(iter(failures.values()))
+    counts = members.counts
     steps, rejected = counts[:, stepper.STEPS].copy(), counts[:, stepper.REJECTED].copy()
     evaluations = int(counts[:, stepper.EVALUATIONS].sum())
     name = made().stats.solver
     stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=time.perf_counter() - began)
-    return Ensemble(times, saved, steps, rejected, failures, problem.field.state_names, stats)
+    return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats)
 
 
 def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
@@ -227,12 +227,14 @@ def _kernel_vectors(field: Field, vectors: Array) -> Array:
     return made
 
 
-def _failure(run: Integration, b: int, status: int, count: Array, last: Array, start: Array) -> SolverError:
+def _failure(run: Integration, b: int, members: Any) -> SolverError:
     """The error that ``simulate`` would raise, with the member's number."""
     from ctrnn.kernels import ensemble as kernel
     from ctrnn.kernels import stepper
 
-    run.count[:], run.clock[stepper.T], run.clock[stepper.H], run.r[:] = count, last[0], last[1], start
+    run.count[:], run.r[:] = members.counts[b], members.starts[b]
+    run.clock[stepper.T], run.clock[stepper.H] = members.last[b]
+    status = int(members.status[b])
     error = run.failure(stepper.DIVERGED if status == kernel.NOT_FINITE else status)
     error.args = (f"member {b}: {error}",)
     return error
