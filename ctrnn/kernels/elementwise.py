@@ -102,7 +102,8 @@ def log(x):
     y = x * 2.0**54 if small else x
     k = (_bits(y) - ROOT_HALF) >> 52
     m = _float(_bits(y) - (k << 52))
-    count = (_float(k + _bits(ROUND)) - ROUND) - (54.0 if small else 0.0)  # k as a float64, by additions that have vector instructions
+    count = _float(k + _bits(ROUND)) - ROUND  # k as a float64, by what has vector instructions everywhere
+    count -= 54.0 if small else 0.0
     s = (m - 1.0) / (m + 1.0)
     z = s * s
     p = 2.0 / 21.0

@@ -19,25 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels import elementwise
+from ctrnn.kernels import elementwise, stepper
 from ctrnn.kernels.abi import LANES, LEAN, at, call_in_lanes, doubles, integers
 from ctrnn.kernels.elementwise import _bits, _float
 from ctrnn.kernels.signals import evaluate
-from ctrnn.kernels.stepper import (
-    COUNT_SIZE,
-    DIVERGED,
-    EVALUATIONS,
-    FULL,
-    GRID,
-    HAVE_K1,
-    NONSTIFF,
-    REJECTED,
-    STEPS,
-    STIFF,
-    STIFF_HITS,
-    TOO_MANY,
-    UNDERFLOW,
-)
+from ctrnn.kernels.stepper import COUNT_SIZE, FULL, HAVE_K1, REJECTED, STEPS
 from ctrnn.kernels.vectors import row_step, row_sum
 
 #: no member in the lane
@@ -122,7 +108,7 @@ def propose(dt, start, min_step, max_steps, lanes):
     if dt > 0.0:
         for l in range(lanes.L):
             t, stop = now[T, l], now[STOP, l]
-            t_new = start + dt * (count[GRID, l] + 1)
+            t_new = start + dt * (count[stepper.GRID, l] + 1)
             slack = max(1e-9 * dt, 4.0 * _spacing(stop))
             now[ON_GRID, l] = 1.0 if t_new - stop <= slack else 0.0
             lands = stop - t_new <= slack
@@ -138,11 +124,11 @@ def propose(dt, start, min_step, max_steps, lanes):
             now[T_NEW, l], now[STEP, l] = t_new, t_new - t
             smallest = max(min_step, 8.0 * _spacing(t))
             now[SMALLEST, l] = smallest
-            status[l] = UNDERFLOW if (t_new - t < smallest) & ((not lands) | (h < smallest)) else FULL
+            status[l] = stepper.UNDERFLOW if (t_new - t < smallest) & ((not lands) | (h < smallest)) else FULL
     stuck = 0
     for l in range(lanes.L):
         code = status[l]
-        code = TOO_MANY if count[STEPS, l] + count[REJECTED, l] >= max_steps else code
+        code = stepper.TOO_MANY if count[STEPS, l] + count[REJECTED, l] >= max_steps else code
         status[l] = code
         stuck += int(code != FULL) & int(member[l] != NOBODY)
     return stuck
@@ -161,14 +147,15 @@ def begin(lanes):
         field(lanes, lanes.r, lanes.y)
         _choose(lanes, CHOICE, lanes.y, lanes.k)
         for l in range(lanes.L):
-            count[EVALUATIONS, l] += 1 - count[HAVE_K1, l]
+            count[stepper.EVALUATIONS, l] += 1 - count[HAVE_K1, l]
             count[HAVE_K1, l] = 1
 
 
 @njit(**INNER)
 def _choose(lanes, row, new, out):
     """out (n, L) = new (addresses) where the lane has a 1 in that row."""
-    now, new, out = doubles(lanes.now, (NOW_SIZE, LANES)), doubles(new, (lanes.n, LANES)), doubles(out, (lanes.n, LANES))
+    new, out = doubles(new, (lanes.n, LANES)), doubles(out, (lanes.n, LANES))
+    now = doubles(lanes.now, (NOW_SIZE, LANES))
     for j in range(lanes.n):
         for l in range(lanes.L):
             a, b = new[j, l], out[j, l]
@@ -254,7 +241,7 @@ def judge(estimates, fixed, power, lanes, end):
         now[LOG_ERR, l] = max(log_err, LOG_LEAST) if good else log_before
         now[ACCEPTED, l] = 1.0 if good else 0.0
         diverged = (not finite) & (fixed | (0.1 * h < smallest)) & (member[l] != NOBODY)
-        status[l] = DIVERGED if diverged else FULL
+        status[l] = stepper.DIVERGED if diverged else FULL
         lost += int(diverged)
     return lost
 
@@ -275,12 +262,12 @@ def stiffness(s, lanes):
     for l in range(lanes.L):
         h, up, down, accepted = now[STEP, l], now[FIVE, l], now[THREE, l], now[ACCEPTED, l] == 1.0
         hit = (down > 0.0) & (h * h * up > limit * limit * down)
-        calm_before, hits_before = count[NONSTIFF, l], count[STIFF_HITS, l]
+        calm_before, hits_before = count[stepper.NONSTIFF, l], count[stepper.STIFF_HITS, l]
         calm = 0 if hit else calm_before + 1
         hits = hits_before + 1 if hit else (0 if calm >= 6 else hits_before)
-        count[NONSTIFF, l] = calm if accepted else calm_before
-        count[STIFF_HITS, l] = hits if accepted else hits_before
-        count[STIFF, l] |= int(accepted) & int(hits >= 15)
+        count[stepper.NONSTIFF, l] = calm if accepted else calm_before
+        count[stepper.STIFF_HITS, l] = hits if accepted else hits_before
+        count[stepper.STIFF, l] |= int(accepted) & int(hits >= 15)
 
 
 @njit(**INNER)
@@ -293,8 +280,8 @@ def commit(s, fsal, fixed, lanes, end):
         now[T, l] = t_new if accepted else t
         count[STEPS, l] += int(accepted)
         count[REJECTED, l] += retry & int(not accepted)
-        count[EVALUATIONS, l] += s - 1
-        count[GRID, l] += int(accepted) & int(now[ON_GRID, l] == 1.0)
+        count[stepper.EVALUATIONS, l] += s - 1
+        count[stepper.GRID, l] += int(accepted) & int(now[ON_GRID, l] == 1.0)
         count[HAVE_K1, l] = again | int(not accepted)
         landed += int(accepted) & int(now[LANDS, l] == 1.0)
     _choose(lanes, ACCEPTED, end, lanes.r)

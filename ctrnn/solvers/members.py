@@ -48,7 +48,7 @@ class SideBySide(OneByOne):
 
     def __init__(self, run: Integration, field: Field, members: Any) -> None:
         from ctrnn.kernels import abi, lanes, signals, stepper
-        from ctrnn.kernels import ensemble as kernel
+        from ctrnn.kernels import ensemble_lanes as kernel
 
         super().__init__(run, members)
         made, system = field.lanes_kernel, run.bound.system
@@ -91,7 +91,7 @@ class SideBySide(OneByOne):
             K=run.stops.size,
             save_t=self._at(run.save_at),
             times=run.save_at.size,
-            **{name: self._at(getattr(members, name)) for name in kernel.Members._fields},
+            **{name: self._at(getattr(members, name)) for name in members._fields},
         )
 
     def _at(self, array: Array) -> int:
@@ -100,7 +100,7 @@ class SideBySide(OneByOne):
         return array.ctypes.data
 
     def solve(self, first: int, last: int) -> None:
-        from ctrnn.kernels import ensemble as kernel
+        from ctrnn.kernels import ensemble_lanes as kernel
 
         kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
 
