@@ -268,10 +268,10 @@ class RateNetwork(Field):
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel:
-        from ctrnn.kernels import network_lanes
+        from ctrnn.kernels import abi, network_lanes
 
         scratch = network_lanes.scratch_size(self.n, len(self.cell.preactivations), self.input_size)
-        return LanesKernel(network_lanes.field.address, scratch, keep=(network_lanes,))
+        return LanesKernel(abi.address_of(network_lanes.field), scratch, keep=(network_lanes,))
 
     def kernel_direction(self, vector: Array) -> Array:
         d = self.unflatten(vector)

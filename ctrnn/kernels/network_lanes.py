@@ -31,13 +31,13 @@ def field(ctx_, L, t_, r_, w_, x_, out_):
     for j in range(nx):
         for l in range(L):
             s[n + j, l] = x[j, l]
-    for l in range(L):
-        s[n + nx, l] = 1.0
     if ctx[INDEX] == 0:
         for i in range(rows):
-            row_dot(width, at(W[i]), at(s), at(u[i]))
+            row_dot(width - 1, at(W[i]), at(s), at(W[i, width - 1]), at(u[i]))  # the bias last
     else:
         index = integers(ctx[INDEX], (rows, width))
+        for l in range(L):
+            s[n + nx, l] = 1.0
         for i in range(rows):
             for l in range(L):
                 u[i, l] = 0.0

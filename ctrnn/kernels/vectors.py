@@ -1,6 +1,6 @@
 """Sums over rows of LANES numbers, the running sum in registers, which a loop over lanes inside another loop is not compiled to by itself.
 
-    row_dot      out = Σ_i a_i b_i           a, b (count, L)                              2 L flops and two rows read for each i
+    row_dot      out = Σ_i a_i b_i + c       a, b (count, L), c (L,)                      2 L flops and two rows read for each i
     row_sum      out = Σ_i c_i k_i           c (count,), k (count, stride) of which L     2 L flops and one row read for each c_i ≠ 0
     row_step     out = r + h Σ_i c_i k_i     r, h (L,)                                    2 L more
 
@@ -65,20 +65,20 @@ def _combination(builder: Any, count: Any, c: Any, k: Any, stride: Any) -> Any:
 
 
 @intrinsic
-def row_dot(typingctx, count, a, b, out):
-    """out = Σ_i a_i b_i"""
+def row_dot(typingctx, count, a, b, c, out):
+    """out = Σ_i a_i b_i + c"""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count, a, b, out = arguments
+        count, a, b, c, out = arguments
 
         def term(i: Any, total: Any) -> None:
             offset = builder.mul(i, _WORD(LANES))
-            _add(builder, total, *(builder.load(_at(builder, start, offset, _ROW), align=8) for start in (a, b)))
+            _add(builder, total, *(builder.load(_at(builder, rows, offset, _ROW), align=8) for rows in (a, b)))
 
-        _store(builder, _sum(builder, count, term), out)
+        _store(builder, builder.fadd(_sum(builder, count, term), _load(builder, c)), out)
         return context.get_dummy_value()
 
-    return types.void(_i, _i, _i, _i), codegen
+    return types.void(_i, _i, _i, _i, _i), codegen
 
 
 @intrinsic

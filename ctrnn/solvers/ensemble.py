@@ -127,7 +127,8 @@ def ensemble(
     began = time.perf_counter()
     in_lanes = fit_in_lanes(problem.field, tableau)
     idle: SimpleQueue[OneByOne] = SimpleQueue()
-    for _ in range(workers()):
+    threads = workers()
+    for _ in range(threads):
         idle.put(SideBySide(made(), problem.field, members) if in_lanes else OneByOne(made(), members))
 
     def solve(first: int, end: int) -> None:
@@ -142,7 +143,8 @@ def ensemble(
     with one_blas_thread:
         solve(0, first)
     each = (time.perf_counter() - began_alone) / first
-    chunk = max(first, int(min(CHUNK, PATIENCE / each, -(-(B - first) // workers()))))
+    turns = max(1, -(-(B - first) // int(threads * min(CHUNK, max(first, PATIENCE / each)))))
+    chunk = max(first, -(-(B - first) // (threads * turns)))  # all threads end together
     side_by_side(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
     failures = {int(b): _failure(made(), int(b), members) for b in np.flatnonzero(members.status != stepper.DONE)}
     if failures and not allow_failures:
@@ -150,7 +152,7 @@ def ensemble(
     counts = members.counts
     steps, rejected = counts[:, stepper.STEPS].copy(), counts[:, stepper.REJECTED].copy()
     evaluations = int(counts[:, stepper.EVALUATIONS].sum())
-    name = made().stats.solver
+    name = idle.get().run.stats.solver
     stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=time.perf_counter() - began)
     return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats)
 
@@ -224,9 +226,11 @@ def _kernel_vectors(field: Field, vectors: Array) -> Array:
 
     They are entries of the vector, some of them several times, and constants: the direction 1, 2, 3, … tells which is which.
     """
-    place = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64)
-    made = np.tile(field.kernel_vector(), (len(vectors), 1))
-    made[:, place > 0] = vectors[:, place[place > 0] - 1]
+    place, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
+    if not field.m:
+        return np.tile(constant, (len(vectors), 1))
+    made = np.take(vectors, np.maximum(place - 1, 0), axis=1)
+    made[:, place == 0] = constant[place == 0]
     return made
 
 
