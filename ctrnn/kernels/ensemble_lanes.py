@@ -146,7 +146,7 @@ def _scale(rtol, atol, r, k):
 def _enter(l, fixed, min_step, task, lanes, coming, end):
     """The next member that can begin moves into lane l, or nobody does; returns the one after it."""
     n, start = lanes.n, task.start
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     member, status, k = integers(lanes.member, LANES), integers(lanes.status, LANES), doubles(lanes.k, (n, LANES))
     while coming < end:
         b = coming
@@ -179,7 +179,7 @@ def _enter(l, fixed, min_step, task, lanes, coming, end):
 def _leave(l, task, lanes):
     """The member in lane l has come to its end, good or bad."""
     b, status = integers(lanes.member, LANES)[l], integers(lanes.status, LANES)[l]
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     integers(task.status, b + 1)[b] = status
     last, counts = doubles(task.last + 16 * b, 2), integers(task.counts + 8 * COUNT_SIZE * b, COUNT_SIZE)
     last[0], last[1] = now[side.T, l], now[side.H, l]
@@ -195,7 +195,7 @@ def _leave(l, task, lanes):
 @njit(**INNER)
 def _land(task, lanes):
     """The next stop of the lanes that have reached theirs; returns how many were at the last."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
     stops, breaks = doubles(task.stops, task.K), integers(task.breaks, task.K)
     done = 0
@@ -226,14 +226,14 @@ def _due(lanes):
 
 @njit(**INNER)
 def _next_save(l, task, lanes):
-    now, saved = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))[stepper.SAVED, l]
+    now, saved = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))[stepper.SAVED, l]
     now[side.SAVE, l] = doubles(task.save_t, task.times)[saved] if saved < task.times else np.nan
 
 
 @njit(**INNER)
 def _keep(l, state, task, lanes):
     """A state (n, L) at an address is what lane l wants saved next; returns the address where it went."""
-    count, state = integers(lanes.count, (COUNT_SIZE, LANES)), doubles(state, (lanes.n, LANES))
+    count, state = integers(lanes.counts, (COUNT_SIZE, LANES)), doubles(state, (lanes.n, LANES))
     b, place = integers(lanes.member, LANES)[l], count[stepper.SAVED, l]
     address = task.saved + 8 * lanes.n * (task.times * b + place)
     to = doubles(address, lanes.n)
@@ -246,7 +246,7 @@ def _keep(l, state, task, lanes):
 @njit(**INNER)
 def _save(dense, more, task, lanes, r_new):
     """States at the wanted times up to T_NEW, of the lanes whose step is accepted, by the dense output with its ``more`` stages."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     k = doubles(lanes.k, (dense.shape[0], lanes.n, LANES))
     for l in range(LANES):
         t, h, t_new = now[side.T, l], now[side.STEP, l], now[side.T_NEW, l]

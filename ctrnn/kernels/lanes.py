@@ -53,7 +53,7 @@ class Lanes(NamedTuple):
     channels: int
     member: int  # (L,) int64: which, or NOBODY
     status: int  # (L,) int64: what advance of the stepper would return after one step, FULL where it can go on
-    count: int  # (COUNT_SIZE, L) int64, as in the stepper
+    counts: int  # (COUNT_SIZE, L) int64, as in the stepper
     now: int  # (NOW_SIZE, L)
     w: int  # (m, L)
     r: int  # (n, L)
@@ -103,7 +103,7 @@ def _spacing(t):
 @njit(**INNER)
 def propose(dt, start, min_step, max_steps, lanes):
     """The step of each lane: STEP, T_NEW, and whether it LANDS on its stop. Returns how many cannot take theirs; ``status`` says why."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
     if dt > 0.0:
         for l in range(lanes.L):
@@ -137,7 +137,7 @@ def propose(dt, start, min_step, max_steps, lanes):
 @njit(**INNER)
 def begin(lanes):
     """k_1 of the lanes that do not have it: after a jump of the input, and after every step of a method whose last stage is not the next one's first."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     lacking = 0
     for l in range(lanes.L):
         lacks = 1 - count[HAVE_K1, l]
@@ -249,7 +249,7 @@ def judge(estimates, fixed, power, lanes, end):
 @njit(**INNER)
 def stiffness(s, lanes):
     """The stepper's count of steps on which |hλ| leaves the stability region."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     behind = ROW * lanes.n * (s - 2)
     k, y = doubles(lanes.k + behind, (2, lanes.n, LANES)), doubles(lanes.y + behind, (2, lanes.n, LANES))
     limit = 6.1 if s > 8 else 3.25
@@ -273,7 +273,7 @@ def stiffness(s, lanes):
 @njit(**INNER)
 def commit(s, fsal, fixed, lanes, end):
     """The accepted lanes move on to T_NEW. Returns how many land on their stop."""
-    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.count, (COUNT_SIZE, LANES))
+    now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     landed, again, retry = 0, int(fsal), int(not fixed)
     for l in range(lanes.L):
         accepted, t, t_new = now[ACCEPTED, l] == 1.0, now[T, l], now[T_NEW, l]

@@ -65,7 +65,7 @@ class SideBySide(OneByOne):
             channels=channels,
             member=self._at(np.zeros(L, dtype=np.int64)),
             status=self._at(np.zeros(L, dtype=np.int64)),
-            count=self._at(np.zeros((stepper.COUNT_SIZE, L), dtype=np.int64)),
+            counts=self._at(np.zeros((stepper.COUNT_SIZE, L), dtype=np.int64)),
             now=self._at(aligned(lanes.NOW_SIZE, L)),
             w=self._at(aligned(m, L)),
             r=self._at(aligned(n, L)),
