@@ -107,6 +107,17 @@ def test_inputs_are_those_of_each_lanes_own_time(x, off):
         assert found.steps[b] == one.stats.steps
 
 
+def test_inputs_of_several_channels():
+    """A single channel times or plus several, on either side."""
+    both = inputs.stack(inputs.Sine(0.5), inputs.Pulse(0.4, 1.0))
+    one, field = inputs.Sine(1.5), ctrnn.RateNetwork(3, inputs=2, seed=2)
+    vectors = field.vector * RNG.uniform(0.5, 1.5, size=(40, 1))
+    for x in (one * both, both * one, one + both * inputs.Constant([2.0, -1.0])):
+        problem = ctrnn.Problem(field, 0.1, (0.0, 2.0), x=x)
+        found = ctrnn.ensemble(problem, vectors)
+        assert_allclose(found.r[39], alone(problem, vectors[39], save_at=[2.0]).r, rtol=0, atol=1e-12)
+
+
 def test_functions_with_kinks():
     """By fixed steps: where a step lies about a kink decides its error, and steps that differ by rounding may differ in all digits of that."""
     field = ctrnn.Equations(SMOOTH | KINKS, {"w": 0.5}, ("x",))

@@ -16,7 +16,8 @@ from ctrnn.kernels import lanes as side
 from ctrnn.kernels import stepper
 from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers
 from ctrnn.kernels.ensemble import NOT_FINITE
-from ctrnn.kernels.lanes import INNER, NOBODY, NOW_SIZE, ROW
+from ctrnn.kernels.lanes import NOBODY, NOW_SIZE, ROW
+from ctrnn.kernels.signals_lanes import INNER
 from ctrnn.kernels.stepper import COUNT_SIZE, euler_step, from_euler_step
 
 
@@ -47,8 +48,7 @@ def solve_in_lanes(method, control, task, lanes, begin, end):
     r_new = lanes.y + ROW * lanes.n * (s - 1 if method.fsal else s)
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
     if not lanes.x_varies and lanes.channels > 0:
-        for l in range(LANES):
-            side.look_up(lanes, l, task.start, task.start)
+        side.look_up(lanes)  # whatever the times
     if not fixed:
         _first_steps(control.rtol, control.atol, task, lanes, begin, end)
     busy, coming = 0, begin

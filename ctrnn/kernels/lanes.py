@@ -20,9 +20,9 @@ import numpy as np
 from numba import njit
 
 from ctrnn.kernels import elementwise, stepper
-from ctrnn.kernels.abi import LANES, LEAN, at, call_in_lanes, doubles, integers
+from ctrnn.kernels.abi import LANES, at, call_in_lanes, doubles, integers
 from ctrnn.kernels.elementwise import _bits, _float
-from ctrnn.kernels.signals import evaluate
+from ctrnn.kernels.signals_lanes import INNER, evaluate_in_lanes
 from ctrnn.kernels.stepper import COUNT_SIZE, FULL, HAVE_K1, REJECTED, STEPS
 from ctrnn.kernels.vectors import row_step, row_sum
 
@@ -31,15 +31,13 @@ NOBODY = -1
 # rows of ``now``: numbers of each lane. T, H: where it is, and the step it wishes for; STEP: the one under way, to T_NEW; STOP, SAVE: the next of
 # each; LOG_ERR: of the last step that was accepted; DISTANCE, FIVE, THREE: d, and the sums of the error norm
 (
-    T, H, STEP, T_NEW, STOP, SAVE, SMALLEST, LANDS, ON_GRID, ERR, LOG_ERR, ACCEPTED, STAGE_T, CHOICE, DISTANCE, FIVE,
+    T, H, STEP, T_NEW, STOP, SAVE, SMALLEST, LANDS, ON_GRID, ERR, LOG_ERR, ACCEPTED, STAGE_T, LOOKUP, CHOICE, DISTANCE, FIVE,
     THREE, NOW_SIZE,
-) = range(18)  # fmt: skip
+) = range(19)  # fmt: skip
 #: of the least err that the control remembers
 LOG_LEAST = math.log(1e-4)
 #: bytes of a row of lanes
 ROW = 8 * LANES
-#: of functions that compiled code alone calls: nothing is made for calls from Python
-INNER = LEAN | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: a·b + c may be one operation, as in the loops over units
 FUSED = INNER | {"fastmath": {"contract"}}
 
@@ -61,8 +59,8 @@ class Lanes(NamedTuple):
     y: int  # (s + 2, n, L): the stages, r⁺ where no stage is r⁺, and a row for the extra stages
     x: int  # (channels, L)
     x_varies: int
-    x_one: int  # (channels,)
-    work: int  # of the input's program, whose code (rows, 5) and data follow
+    x_one: int  # (work_size,)
+    work: int  # (work_size, L) for the input's program, whose code (rows, 5) and data follow
     work_size: int
     code: int
     rows: int
@@ -73,24 +71,24 @@ class Lanes(NamedTuple):
 
 
 @njit(**INNER)
-def look_up(lanes, l, t, lookup):
-    """x(t) of lane l, the piece chosen by ``lookup``."""
-    x, one = doubles(lanes.x, (lanes.channels, LANES)), doubles(lanes.x_one, lanes.channels)
-    code, data = integers(lanes.code, (lanes.rows, 5)), doubles(lanes.data, lanes.data_size)
-    evaluate(code, data, t, lookup, doubles(lanes.work, lanes.work_size), one)
-    for c in range(lanes.channels):
-        x[c, l] = one[c]
+def look_up(lanes):
+    """x at the stage's times, looked up strictly within the step, as in the stepper."""
+    now, member = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.member, LANES)
+    for l in range(LANES):
+        within = min(max(now[STAGE_T, l], now[T, l]), np.nextafter(now[T_NEW, l], -np.inf))
+        now[LOOKUP, l] = within if member[l] != NOBODY else np.nan
+    t, lookup = lanes.now + ROW * STAGE_T, lanes.now + ROW * LOOKUP
+    evaluate_in_lanes(
+        lanes.rows, lanes.code, lanes.data, lanes.data_size, t, lookup, lanes.work, lanes.work_size, lanes.x_one, lanes.x,
+        lanes.channels,
+    )  # fmt: skip
 
 
 @njit(**INNER)
 def field(lanes, y, out):
-    """out = F of y at the stage's times (addresses), with x looked up strictly within the step, as in the stepper."""
-    now, member = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.member, LANES)
+    """out = F of y at the stage's times (addresses)."""
     if lanes.x_varies:
-        for l in range(LANES):
-            if member[l] != NOBODY:
-                t = now[STAGE_T, l]
-                look_up(lanes, l, t, min(max(t, now[T, l]), np.nextafter(now[T_NEW, l], -np.inf)))
+        look_up(lanes)
     call_in_lanes(lanes.field, lanes.ctx, lanes.L, lanes.now + ROW * STAGE_T, y, lanes.w, lanes.x, out)
 
 
