@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ctrnn.kernels.abi import INLINE, LEAN, F, at, call_f, copy
+from ctrnn.kernels.abi import LEAN, F, at, call_f, copy
 from ctrnn.kernels.implicit import CONVERGED, FRESH, forget, newton_stage, prepare
 from ctrnn.kernels.signals import evaluate
 from ctrnn.kernels.staggered import accept, staggered_step
@@ -393,14 +393,14 @@ def _advance(
     return DONE
 
 
-@njit(**INLINE)
+@njit(inline="always")
 def euler_step(d0, d1, limit):
     """h0, from the norms of r and F."""
     # d1 is infinite where r = 0 is asked for to a relative tolerance only
     return min(1e-6 if d0 < 1e-5 or d1 < 1e-5 or not np.isfinite(d1) else 0.01 * d0 / d1, limit)
 
 
-@njit(**INLINE)
+@njit(inline="always")
 def from_euler_step(h0, d1, d2, order):
     """The first step size, from the norms of F and of its rate of change along the Euler step h0."""
     if not np.isfinite(d2):
