@@ -153,7 +153,7 @@ def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
 
 @intrinsic
 def call_in_lanes(typingctx, address, ctx, L, t, r, w, x, out):
-    return _call(SIGNATURES[IN_LANES])
+    return call(SIGNATURES[IN_LANES])
 
 
 @intrinsic
