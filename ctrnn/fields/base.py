@@ -58,6 +58,15 @@ class SecondKernel:
     keep: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True)
+class LanesKernel:
+    """F for many members of an ensemble at once (IN_LANES of ctrnn.kernels.abi), made when first asked for; its ctx is that of the Kernel."""
+
+    address: int
+    scratch: int = 0  # doubles of scratch
+    keep: tuple[Any, ...] = ()
+
+
 @dataclass
 class Bound:
     """A field at given parameters and inputs, ready for the compiled loops; owns the memory behind the addresses."""
@@ -197,6 +206,11 @@ class Field(ABC):
         """The compiled functions of second order; raises UsageError where a field has none."""
         raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
 
+    @cached_property
+    def lanes_kernel(self) -> LanesKernel | None:
+        """The compiled function of many members at once; None where a field has none."""
+        return None
+
     def kernel_direction(self, vector: Array) -> Array:
         """A change (m,) of the flat vector as a change of ``kernel_vector``."""
         return np.array(vector, dtype=float)
@@ -307,7 +321,7 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        compiled = ("_module", "kernel", "second_kernel", "_blank", "_point_bound")
+        compiled = ("_module", "kernel", "second_kernel", "lanes_kernel", "_blank", "_point_bound")
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
     def __copy__(self) -> Self:

@@ -142,7 +142,7 @@ from ctrnn.kernels.{functions} import {names}
 
 def header(recipe: Sequence[str], functions: str = "functions") -> str:
     """The head of a generated module; its elementary functions are those of kernels/functions or kernels/elementwise."""
-    names = "power_log, sigmoid, sign, softplus" + (", exp, tanh" if functions == "elementwise" else "")
+    names = "power_log, sigmoid, sign, softplus" + (", exp, log, tanh" if functions == "elementwise" else "")
     return _HEADER.format(recipe="\n".join(indented(recipe)), functions=functions, names=names)
 
 
@@ -178,7 +178,7 @@ def printer(target: str) -> Any:
 
     own = {"sigmoid": "sigmoid", "softplus": "softplus", "sign": "sign", "Abs": "abs", "power_log": "power_log"}
     if target == "loop":
-        own |= {"exp": "exp", "tanh": "tanh"}
+        own |= {"exp": "exp", "log": "log", "tanh": "tanh"}
     if target in ("numba", "loop"):
         return Printer({"fully_qualified_modules": True, "user_functions": own})
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields import codegen
-from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, as_mapping, checked_array, checked_names
+from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_array, checked_names
 
 
 class Equations(Field):
@@ -216,6 +216,27 @@ class Equations(Field):
     def second_kernel(self) -> SecondKernel:
         made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
+
+    def _lanes_source(self) -> str:
+        """IN_LANES: F in a loop over the lanes, with the exp, log and tanh that become vector instructions."""
+        symbol = self.symbols()
+        names = {symbol[k]: f"r[{i}, l]" for i, k in enumerate(self.state_names)} | {symbol["t"]: "t[l]"}
+        names |= {symbol[k]: f"w[{i}, l]" for i, k in enumerate(self.parameter_names)}
+        names |= {symbol[k]: f"x[{i}, l]" for i, k in enumerate(self.input_names)}
+        shapes = {"r": self.n, "w": self.m, "x": self.input_size, "out": self.n}
+        lines = [f"{name} = doubles({name}_, ({rows}, LANES))" for name, rows in shapes.items() if rows]
+        targets = [f"out[{i}, l]" for i in range(self.n)]
+        loop = codegen.assignments(targets, self.expressions(), "loop", names)
+        body = [*lines, "t = doubles(t_, LANES)", "for l in range(L):", *codegen.indented(loop)]
+        source = codegen.header(self._recipe().splitlines(), "elementwise")
+        source += "from ctrnn.kernels.abi import IN_LANES, LANES\n"
+        decorator = codegen.compiled("SIGNATURES[IN_LANES]", ', fastmath={"contract"}')
+        return source + codegen.function("def field(ctx_, L, t_, r_, w_, x_, out_)", body, decorator)
+
+    @cached_property
+    def lanes_kernel(self) -> LanesKernel:
+        made = codegen.module(f"Equations, in lanes\n{self._recipe()}", self._lanes_source)
+        return LanesKernel(made.field.address, keep=(made,))
 
     @cached_property
     def kernel(self) -> Kernel:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array
+from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
 
 #: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that exist
@@ -282,6 +282,13 @@ class RateNetwork(Field):
         return SecondKernel(
             jvp, second, addresses, network_second.scratch_size(n, A, B, C, nx), keep=(made, network_second)
         )
+
+    @cached_property
+    def lanes_kernel(self) -> LanesKernel:
+        from ctrnn.kernels import abi, network_lanes
+
+        scratch = network_lanes.scratch_size(self.n, len(self.cell.preactivations), self.input_size)
+        return LanesKernel(abi.address_of(network_lanes.field), scratch, keep=(network_lanes,))
 
     def kernel_direction(self, vector: Array) -> Array:
         d = self.unflatten(vector)

@@ -20,6 +20,10 @@ Second order goes by two more, whose addresses a field makes only when they are 
 
 δ is the derivative along (δr, δw) with K held, and δw lies as w does: H = Σ_i K_i F_i, R = ∂(∂H)/∂r, G = ∂(∂H)/∂w.
 
+An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes):
+
+    IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane              t (L,), r and out (n, L), w, x
+
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
 strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite K.
@@ -48,13 +52,16 @@ from ctrnn.kernels.notice import compiling
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
-JVP, SECOND = 5, 6  # not in the table
+JVP, SECOND, IN_LANES = 5, 6, 7  # not in the table
 
 # ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
 # (targets and weights travel behind the field's own inputs).
 # G_STRIDE is the number of doubles from one group of G to the next, where ACCUMULATE is given a part of its q rows; 0: q · COLUMNS.
 # A kernel that reads it says so (Kernel.divisible).
 N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
+
+#: members of an ensemble that go side by side (ctrnn.kernels.lanes)
+LANES = 32
 
 #: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more than the arithmetic of a
 #: small system (Lorenz by RK4: 173 ns a stage with, 21 without). What they call would be compiled
@@ -73,6 +80,7 @@ SIGNATURES = {
     LEAK: types.void(_i, _d, _i, _i, _i, _i),
     JVP: types.void(_i, _d, _i, _i, _i, _i, _i, _i),
     SECOND: types.void(_i, _d, _i, _i, _i, _i, _i, _i, _i, _i),
+    IN_LANES: types.void(_i, _i, _i, _i, _i, _i, _i),
 }
 _CTYPES: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
 
@@ -210,6 +218,11 @@ def call_jvp(typingctx, address, ctx, t, r, w, x, dr, dw, out):
 @intrinsic
 def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
     return call(SIGNATURES[SECOND])
+
+
+@intrinsic
+def call_in_lanes(typingctx, address, ctx, L, t, r, w, x, out):
+    return call(SIGNATURES[IN_LANES])
 
 
 @intrinsic

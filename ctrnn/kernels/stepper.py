@@ -351,6 +351,23 @@ def advance(
     return DONE
 
 
+@njit(inline="always")
+def euler_step(d0, d1, limit):
+    """h0, from the norms of r and F."""
+    # d1 is infinite where r = 0 is asked for to a relative tolerance only
+    return min(1e-6 if d0 < 1e-5 or d1 < 1e-5 or not np.isfinite(d1) else 0.01 * d0 / d1, limit)
+
+
+@njit(inline="always")
+def from_euler_step(h0, d1, d2, order):
+    """The first step size, from the norms of F and of its rate of change along the Euler step h0."""
+    if not np.isfinite(d2):
+        return h0
+    top = max(d1, d2)
+    h1 = max(1e-6, h0 * 1e-3) if top <= 1e-15 else (0.01 / top) ** (1.0 / (order + 1))
+    return min(100.0 * h0, h1)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def first_step(system, control, order, t, r, k1, work, x, limit):
     """The first step size, from the sizes of F and of its change along an Euler step (HNW I, II.4).
@@ -370,10 +387,8 @@ def first_step(system, control, order, t, r, k1, work, x, limit):
             d0 += (r[j] / scale) ** 2
         if k1[j] != 0.0 and scale > 0.0:
             d1 += (k1[j] / scale) ** 2
-    d0, d1 = np.sqrt(d0 / n), np.sqrt(d1 / n)
-    # d1 is infinite where r = 0 is asked for to a relative tolerance only
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 or not np.isfinite(d1) else 0.01 * d0 / d1
-    h0 = min(h0, limit)
+    d1 = np.sqrt(d1 / n)
+    h0 = euler_step(np.sqrt(d0 / n), d1, limit)
     y = np.empty(n)
     k2 = np.empty(n)
     for j in range(n):
@@ -384,9 +399,4 @@ def first_step(system, control, order, t, r, k1, work, x, limit):
         scale = control.atol[j] + control.rtol[j] * max(abs(r[j]), abs(k1[j]) * 1e-6)
         if k2[j] != k1[j] and scale > 0.0:
             d2 += ((k2[j] - k1[j]) / scale) ** 2
-    d2 = np.sqrt(d2 / n) / h0
-    if not np.isfinite(d2):
-        return h0
-    top = max(d1, d2)
-    h1 = max(1e-6, h0 * 1e-3) if top <= 1e-15 else (0.01 / top) ** (1.0 / (order + 1))
-    return min(100.0 * h0, h1)
+    return from_euler_step(h0, d1, np.sqrt(d2 / n) / h0, order)

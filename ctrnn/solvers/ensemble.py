@@ -3,7 +3,8 @@
     dr_b/dt = F(t, r_b, w_b, x(t)),   r_b(t0) = r0_b,   b = 1 … B
 
 For parameter studies, bifurcation diagrams by brute force, Bayesian samplers, clouds of initial states. Each member has steps of its own, so
-what it gives does not depend on its company; nothing of Python runs between one member and the next.
+what it gives does not depend on its company; nothing of Python runs between one member and the next. Explicit methods take 32 members side by side,
+in vector instructions (ctrnn.kernels.lanes, ctrnn.solvers.members).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from ctrnn.errors import SolverError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.members import OneByOne, SideBySide, fit_in_lanes
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solve import checked_times
 from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
 #: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: until then nothing can stop them
-CHUNK, PATIENCE = 256, 0.2
+CHUNK, PATIENCE = 1024, 0.2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +82,11 @@ def ensemble(
     solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate, for our own solvers
     allow_failures : False raises the first member's error; True leaves NaN in its place and tells it in ``failures``
 
+    A member's result is the same to the last bit in any company. It is that of ctrnn.simulate where members go one after the other: implicit solvers,
+    exponential Euler, TorchField, networks of more than some 40 units. The others go side by side, with sums in another order: the same steps and r to
+    rounding (1e-13 or so for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a kink, as relu has:
+    what a step errs there depends on where it lies, and the two differ by what the tolerance allows.
+
     Raises UsageError for shapes and values that do not fit, and the errors of ctrnn.simulate with the number of the member.
 
     >>> import ctrnn, numpy as np
@@ -90,6 +97,7 @@ def ensemble(
     """
     from ctrnn.kernels import ensemble as kernel
     from ctrnn.kernels import stepper
+    from ctrnn.kernels.abi import LANES
 
     checked_problem(problem)
     problem = problem.replace(objective=None)
@@ -103,53 +111,50 @@ def ensemble(
     course = problem.course
     if dt is None and tableau.dense_order < tableau.order - 1:
         course = course.onto(times)  # as in ctrnn.solvers.solve
-    saved, status = np.empty((B, times.size, n)), np.empty(B, dtype=np.int64)
-    counts, last = np.empty((B, stepper.COUNT_SIZE), dtype=np.int64), np.empty((2, B))
+    members = kernel.Members(
+        weights,
+        starts,
+        np.empty((B, times.size, n)),
+        np.empty(B, dtype=np.int64),
+        np.empty((B, stepper.COUNT_SIZE), dtype=np.int64),
+        np.empty((B, 2)),
+        np.empty((B, n + 1)),
+    )
 
     def made() -> Integration:
         return Integration(problem.bind(), problem.r0, course, settings, times, label="ensemble")
 
     began = time.perf_counter()
-    idle: SimpleQueue[Integration] = SimpleQueue()
-    for _ in range(workers()):
-        idle.put(made())
-    order = (tableau.error_order or 2) - 1
+    in_lanes = fit_in_lanes(problem.field, tableau)
+    idle: SimpleQueue[OneByOne] = SimpleQueue()
+    threads = workers()
+    for _ in range(threads):
+        idle.put(SideBySide(made(), problem.field, members) if in_lanes else OneByOne(made(), members))
 
     def solve(first: int, end: int) -> None:
         run = idle.get()
-        kernel.solve_members(
-            run.arguments(run.record(0), settings.max_steps + 1),
-            order,
-            weights,
-            starts,
-            first,
-            end,
-            saved,
-            status,
-            counts,
-            last[0],
-            last[1],
-        )
+        run.solve(first, end)
         idle.put(run)
         run.bound.raise_pending()
 
     solve(0, 0)  # read from disk, or compiled
-    one_alone = time.perf_counter()
+    first = min(B, LANES if in_lanes else 1)
+    began_alone = time.perf_counter()
     with one_blas_thread:
-        solve(0, 1)
-    chunk = int(min(CHUNK, max(1.0, PATIENCE / (time.perf_counter() - one_alone))))
-    side_by_side(range(1, B, chunk), lambda first: solve(first, min(first + chunk, B)), "ensemble")
-    failures = {
-        int(b): _failure(made(), int(b), int(status[b]), counts[b], last[:, b], starts[b])
-        for b in np.flatnonzero(status != stepper.DONE)
-    }
+        solve(0, first)
+    each = (time.perf_counter() - began_alone) / first
+    turns = max(1, -(-(B - first) // int(threads * min(CHUNK, max(first, PATIENCE / each)))))
+    chunk = max(first, -(-(B - first) // (threads * turns)))  # all threads end together
+    side_by_side(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
+    failures = {int(b): _failure(made(), int(b), members) for b in np.flatnonzero(members.status != stepper.DONE)}
     if failures and not allow_failures:
         raise next(iter(failures.values()))
+    counts = members.counts
     steps, rejected = counts[:, stepper.STEPS].copy(), counts[:, stepper.REJECTED].copy()
     evaluations = int(counts[:, stepper.EVALUATIONS].sum())
-    name = made().stats.solver
+    name = idle.get().run.stats.solver
     stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=time.perf_counter() - began)
-    return Ensemble(times, saved, steps, rejected, failures, problem.field.state_names, stats)
+    return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats)
 
 
 def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
@@ -221,18 +226,22 @@ def _kernel_vectors(field: Field, vectors: Array) -> Array:
 
     They are entries of the vector, some of them several times, and constants: the direction 1, 2, 3, … tells which is which.
     """
-    place = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64)
-    made = np.tile(field.kernel_vector(), (len(vectors), 1))
-    made[:, place > 0] = vectors[:, place[place > 0] - 1]
+    place, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
+    if not field.m:
+        return np.tile(constant, (len(vectors), 1))
+    made = np.take(vectors, np.maximum(place - 1, 0), axis=1)
+    made[:, place == 0] = constant[place == 0]
     return made
 
 
-def _failure(run: Integration, b: int, status: int, count: Array, last: Array, start: Array) -> SolverError:
+def _failure(run: Integration, b: int, members: Any) -> SolverError:
     """The error that ``simulate`` would raise, with the member's number."""
     from ctrnn.kernels import ensemble as kernel
     from ctrnn.kernels import stepper
 
-    run.count[:], run.clock[stepper.T], run.clock[stepper.H], run.r[:] = count, last[0], last[1], start
+    run.count[:], run.r[:] = members.counts[b], members.starts[b]
+    run.clock[stepper.T], run.clock[stepper.H] = members.last[b]
+    status = int(members.status[b])
     error = run.failure(stepper.DIVERGED if status == kernel.NOT_FINITE else status)
     error.args = (f"member {b}: {error}",)
     return error
