@@ -30,8 +30,8 @@ from ctrnn.kernels.abi import INLINE, LEAN, at, call_elementwise, call_partials,
 from ctrnn.kernels.team import ADDRESS, finish, post
 from ctrnn.kernels.tiles import LANES, call_multiply_add
 
-#: slots of the team's board: half a product with W, and the products of two panels
-HALF, PANELS = 0, 1
+#: slots of the team's board: half a product with W, and the products of two panels (no literals, for which Numba would compile each callee anew)
+HALF, PANELS = np.int64(0), np.int64(1)
 #: units from which W is worth two threads, whose caches then hold half of it each
 SPLIT = 96
 #: a·b + c as one operation
@@ -77,7 +77,7 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
                         Z_i[e] += w * k_l[e]
             _drive(D, steps.row[m, i], steps.share[m, i], U_i)
             call_elementwise(scheme.source, N, at(Z_i), at(H), 0, 0)
-            _through(m * s + i, N // width, H, WT, U_i, aside, board)
+            _through(m * s + i, N // width, WT.shape[0], width, at(H), at(WT), at(U_i), at(aside), board)
             call_elementwise(scheme.rate, N, at(Z_i), at(U_i), at(theta), at(k[i]))
         for i in range(s):
             w, k_i = h * scheme.b[i], k[i]
@@ -89,19 +89,20 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
 
 
 @njit(**INLINE)
-def _through(stage, q, A, M, C, aside, board):
-    """C (q, width) += A (q, n) M (n, width), half of the columns by the team where that pays; every other stage begins at the end of M, which is in the cache still."""
-    n, width = M.shape
+def _through(stage, q, n, width, A, M, C, aside, board):
+    """C (q, width) += A (q, n) M (n, width), addresses; half of the columns by the team where that pays.
+
+    Every other stage begins at the end of M, which is in the cache still.
+    """
     vectors = width // LANES
     mine = (vectors + 1) // 2 if n >= SPLIT else vectors
-    rest = vectors - mine
-    a, m, k_stride, m_stride = at(A), at(M), 1, width
-    if stage % 2 == 1:
-        a, m, k_stride, m_stride = a + 8 * (n - 1), m + 8 * width * (n - 1), -1, -width
+    rest, there = vectors - mine, 64 * mine
+    back = stage % 2
+    A, M = A + 8 * (n - 1) * back, M + 8 * width * (n - 1) * back
+    k_stride, m_stride = 1 - 2 * back, width * (1 - 2 * back)
     if rest > 0:
-        there = 64 * mine
-        post(board, HALF, q, n, a, width, k_stride, m + there, m_stride, at(C) + there, width, rest, at(aside))
-    call_multiply_add(board[ADDRESS], q, n, a, width, k_stride, m, m_stride, at(C), width, mine)
+        post(board, HALF, q, n, A, width, k_stride, M + there, m_stride, C + there, width, rest, aside)
+    call_multiply_add(board[ADDRESS], q, n, A, width, k_stride, M, m_stride, C, width, mine)
     if rest > 0:
         finish(board, HALF)
 
@@ -154,7 +155,7 @@ def backward(
             for e in range(N):
                 Kc[e] = Gu[e] * K[e]
                 R_i[e] = 0.0
-            _through(m * s + i, N // width, Kc, W, R_i, aside, board)
+            _through(m * s + i, N // width, W.shape[0], width, at(Kc), at(W), at(R_i), at(aside), board)
             for e in range(N):
                 R_i[e] = hz[e] * R_i[e] + Gz[e] * K[e]
             if sources.shape[0] > 0:

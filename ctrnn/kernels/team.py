@@ -153,7 +153,7 @@ def board_for(team: bool) -> np.ndarray:
     """A board with empty slots, from the beginning of a cache line on."""
     whole = np.zeros(BOARD_SIZE + 8, dtype=np.int64)
     board = whole[-whole.ctypes.data % 64 // 8 :][:BOARD_SIZE]
-    board[THERE], board[ADDRESS] = int(team), int(multiply_add.address or 0)
+    board[THERE], board[ADDRESS] = int(team), multiply_add.address
     return board
 
 

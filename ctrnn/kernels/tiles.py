@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN, at, call
+from ctrnn.kernels.abi import LEAN, at, call, lazy
 
 #: numbers in a vector, to which rows are filled up
 LANES = 8
@@ -75,7 +75,7 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, 
     return signature, codegen
 
 
-@cfunc(types.void(*[types.int64] * 10), **LEAN)
+@lazy(types.void(*[types.int64] * 10), **LEAN)
 def multiply_add(q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors):
     """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), row k of M at M + 8 k m_stride, and rows of C are ``width`` numbers apart."""
     e = 0
