@@ -95,7 +95,7 @@ def _steps(run: Together, records: Sequence[Record]) -> tuple[Any, Array]:
 
     h, s, x = records[0].h, run.s, run.inputs(records)
     C = h.size
-    return Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), np.arange(C)), extended(
+    return Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), True, np.arange(C)), extended(
         x.reshape(C * s, *x.shape[2:])
     )
 

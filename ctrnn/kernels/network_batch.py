@@ -55,6 +55,7 @@ class Steps(NamedTuple):
     h: np.ndarray  # (C,)
     row: np.ndarray  # (C, s) the row of the drive at each stage; they ascend, without gaps
     share: np.ndarray  # (C, s) p, that row's share
+    own: bool  # whether each stage has a row of its own, p = 1
     mark: np.ndarray  # (C,) the number of the end of a step among the states that are asked for, or −1
 
 
@@ -169,14 +170,17 @@ def backward(
                 for e in range(N):
                     theta_bar[e] += Gu[e] * K[e]
             row, p = steps.row[m, i], steps.share[m, i]
-            if row != entered:  # the one before receives from this one's stages too
-                if entered < 0:
-                    _clear(D_bar, row)
-                _clear(D_bar, row - 1)
-                entered = row
-            _add(D_bar, row, p, Kc)
-            if p != 1.0:
-                _add(D_bar, max(row - 1, 0), 1.0 - p, Kc)
+            if steps.own:
+                _put(D_bar, row, Kc)
+            else:
+                if row != entered:  # the one before receives from this one's stages too
+                    if entered < 0:
+                        _clear(D_bar, row)
+                    _clear(D_bar, row - 1)
+                    entered = row
+                _add(D_bar, row, p, Kc)
+                if p != 1.0:
+                    _add(D_bar, max(row - 1, 0), 1.0 - p, Kc)
             filled += 1
             if filled == panels.shape[2]:
                 _weights(panels, one, filled, W_bar, N, board)
@@ -189,6 +193,19 @@ def backward(
     _weights(panels, one, filled, W_bar, N, board)
     finish(board, PANELS)
     finish(board, PANELS + 1)
+
+
+@njit(inline="always")
+def _put(D_bar, row, Kc):
+    """D̄_row ← K̄c, or its sum over the trials."""
+    shared, width = D_bar.shape[1], D_bar.shape[2]
+    for e in range(Kc.size // width):
+        to, mine = D_bar[row, e % shared], Kc[e * width : (e + 1) * width]
+        if e < shared:
+            copy(mine, to)
+        else:
+            for j in range(width):
+                to[j] += mine[j]
 
 
 @njit(inline="always")

@@ -54,7 +54,7 @@ class Recurrence:
         interval, j = np.divmod(np.arange(C), self.steps)
         p = (j[:, None] + self.tableau[2]) / self.steps if self.linear else np.ones((C, s))
         mark = np.where(j == self.steps - 1, interval, -1)
-        return Steps(np.full(C, self.dt), np.repeat(interval[:, None], s, axis=1), p, mark)
+        return Steps(np.full(C, self.dt), np.repeat(interval[:, None], s, axis=1), p, False, mark)
 
     def network(self, W: Array, U: Array, b: Array, tau: Array, *, trained: bool) -> Network:
         extended = np.concatenate([U, b[:, None]], axis=1)
