@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 
 import numpy as np
 import pytest
 
 import ctrnn
+from ctrnn.gradients import discrete
 from ctrnn.kernels import abi, network
 
 
@@ -15,6 +17,22 @@ class Broken(abi.Lazy):
     @property
     def address(self) -> int:
         raise KeyboardInterrupt
+
+
+class BrokenBeside(abi.Lazy):
+    """The parameter part, which cannot be compiled on another thread than the main one."""
+
+    def __init__(self) -> None:
+        super().__init__(network.accumulate.function, network.accumulate.signature, network.accumulate.options)
+        self.works, self.failed = network.accumulate, threading.Event()
+
+    @property
+    def address(self) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            self.failed.set()
+            raise OSError("no space left on device")
+        assert self.failed.wait(60.0)
+        return self.works.address
 
 
 def fresh(functions):
@@ -54,6 +72,18 @@ def test_ctrl_c_during_that_waits_behind_the_compiled_code():
     with pytest.raises(KeyboardInterrupt):
         lazily.pending.raise_pending()
     lazily.pending.raise_pending()
+
+
+def test_what_goes_wrong_on_another_thread_is_raised_by_the_gradient(monkeypatch):
+    """The part of the loss is another thread's: without its error the gradient would be 0."""
+    monkeypatch.setattr(discrete, "workers", lambda: 2)
+    monkeypatch.setattr(discrete, "WORTH_THREADS", 0.0)
+    monkeypatch.setattr(network, "accumulate", BrokenBeside())
+    objective = ctrnn.Objective(target=np.ones((1, 6)), at=[1.0])
+    problem = ctrnn.Problem(ctrnn.RateNetwork(6, seed=0), 0.1, (0.0, 1.0), objective=objective)
+    with pytest.raises(OSError, match="no space left"):
+        ctrnn.gradient(problem, "rtrl", solver="rk4", dt=0.1)
+    assert ctrnn.gradient(problem, "rtrl", solver="rk4", dt=0.1).vector.any()
 
 
 def test_a_tuple_of_another_type_is_not_handed_over():

@@ -133,20 +133,12 @@ class DiscreteRun:
         for piece in pulled:
             if len(pulled) > 1:
                 piece.bound.system.ctx[abi.G_STRIDE] = stride
-            at = G.ctypes.data + 8 * piece.first * width
-            calls.append(
-                (
-                    pullback.parameter_part,
-                    piece.bound.system,
-                    record.stage_t,
-                    record.stage_r,
-                    record.stage_x,
-                    piece.K,
-                    at,
-                )
-            )
+            calls.append((self._accumulate, piece, record, G.ctypes.data + 8 * piece.first * width))
         share(calls)
-        pulled[0].bound.raise_pending()
+
+    def _accumulate(self, piece: Pulled, record: Record, G: int) -> None:
+        pullback.parameter_part(piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, G)
+        piece.bound.raise_pending()  # what waits does so for the thread in which it was raised
 
     def _working(self, i: int, first: int, last: int, record: Record) -> Pulled:
         """Room for columns ``first`` to ``last`` on thread i, kept from block to block."""
