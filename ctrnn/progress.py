@@ -17,6 +17,7 @@ PATIENCE = 0.5  # seconds without a bar: short work should not flicker
 
 _enabled = False
 _silenced = False
+_drawn = False  # a bar has the line
 
 
 def enable(on: bool = True) -> None:
@@ -32,7 +33,16 @@ def silence(on: bool = True) -> None:
 
 
 def silenced() -> bool:
-    return _silenced
+    """Whether nothing else is to be written: by ``silence``, or as two lines that both draw themselves again would flicker."""
+    return _silenced or _drawn
+
+
+def terminal() -> bool:
+    """Whether somebody may read standard error as it comes: it can be None, closed, or something that is no file."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False
 
 
 def track(total: float, label: str) -> AbstractContextManager[Callable[[float], None]]:
@@ -43,7 +53,7 @@ def track(total: float, label: str) -> AbstractContextManager[Callable[[float], 
     >>> with track(10, "solve") as update:
     ...     update(5)
     """
-    return _Bar(total, label) if _enabled and sys.stderr.isatty() else _SILENCE
+    return _Bar(total, label) if _enabled and terminal() else _SILENCE
 
 
 class _Bar:
@@ -58,8 +68,10 @@ class _Bar:
         return self.update
 
     def __exit__(self, *error: object) -> None:
+        global _drawn
         enable(True)
         if self.bar is not None:
+            _drawn = False
             self.bar.stop()
 
     def update(self, done: float) -> None:
@@ -83,6 +95,8 @@ class _Bar:
         )
         self.task = self.bar.add_task(self.label, total=self.total)
         self.bar.start()
+        global _drawn
+        _drawn = True
 
 
 def _ignore(done: float) -> None:

@@ -52,6 +52,29 @@ def test_nothing_in_a_pipe_nor_for_other_people_s_functions(compiled):
     assert compiled(terminal=False) == "" and compiled(module="somebody_else.kernels") == ""
 
 
+def test_nothing_where_there_is_no_standard_error(monkeypatch):
+    """None without a console, closed, or an object of somebody's that only writes."""
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(progress, "_enabled", True)
+    for stream in (None, closed, object()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with notice.compiling(stepper.advance.py_func, certain=True), progress.track(1.0, "work") as update:
+            update(1.0)
+
+
+def test_nothing_beside_a_bar_that_is_drawn(compiled, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal(True))
+    monkeypatch.setattr(progress, "_enabled", True)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with progress.track(1.0, "work") as update:
+        assert "compiling" in compiled()
+        monkeypatch.setattr(sys, "stderr", Terminal(True))
+        update(0.5)
+        assert "compiling" not in compiled()
+    assert "compiling" in compiled()
+
+
 def test_nothing_when_asked_to_be_quiet(compiled, monkeypatch):
     monkeypatch.setattr(progress, "_silenced", True)
     assert compiled() == ""

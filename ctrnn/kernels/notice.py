@@ -28,7 +28,7 @@ def compiling(function: Any, certain: bool = False) -> Iterator[None]:
     """
     global _cold
     _cold = _cold or certain
-    if not (_cold and sys.stderr.isatty()) or progress.silenced() or not _showing.acquire(blocking=False):
+    if not (_cold and progress.terminal()) or progress.silenced() or not _showing.acquire(blocking=False):
         yield
         return
     try:
