@@ -185,7 +185,7 @@ class Problem:
             raise UnknownNameError("replace", sorted(unknown)[0], every)
         if changes.keys() == {"field"} and self._fits(changes["field"]):
             same = copy.copy(self)
-            same.field = changes["field"]
+            same.field, same.r0 = changes["field"], self.r0.copy()
             return same
         made = Problem(**(every | changes))
         if not changes.keys() & {"t_span", "x", "objective", "events"}:
@@ -334,10 +334,7 @@ class Settings:
     @classmethod
     def of(cls, *arguments: Any) -> Settings:
         """Settings(...); for the same numbers the same object, so that they are checked once."""
-        try:
-            return _settings(*arguments)
-        except TypeError:  # arrays have no hash
-            return cls(*arguments)
+        return _settings(*arguments) if _CONSTANT.issuperset(map(type, arguments)) else cls(*arguments)
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, str):
@@ -386,6 +383,10 @@ class Settings:
     def library(self) -> str:
         """ "" for our own tableaus, else the library that solves."""
         return self.solver.partition(":")[0].lower() if ":" in self.solver else ""
+
+
+#: what stays as it is; a tensor, which has a hash like them, may change
+_CONSTANT = frozenset({str, int, float, type(None), np.float64, np.int64})
 
 
 @lru_cache(typed=True)

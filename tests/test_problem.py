@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 from functools import cache
@@ -537,6 +538,17 @@ def test_what_runs_share_is_not_what_they_change():
     assert simulate(travelled, save_at=[1.0]).r.tobytes() == before.tobytes()
 
 
+@pytest.mark.parametrize(
+    "travel", [lambda field: field, copy.deepcopy, lambda field: pickle.loads(pickle.dumps(field))]
+)
+def test_the_numbers_of_a_field_do_not_change(travel):
+    """What was bound once is not looked at again: an array that could be written to would be heard no more."""
+    field = travel(RateNetwork(3, seed=0, tau=[1.0, 2.0, 3.0], mask=np.ones((3, 3)), dale=[1, 1, -1]))
+    for array in (field.parameters["W"], field.parameters["b"], field.tau, field.mask, field.dale):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
 def test_another_field_of_the_same_names_goes_into_the_same_problem():
     """As if the problem had been made of it; a field of another kind, and one that events look at, are looked at again."""
     rng = np.random.default_rng(0)
@@ -552,6 +564,8 @@ def test_another_field_of_the_same_names_goes_into_the_same_problem():
         assert one.vector.tobytes() == two.vector.tobytes()
     assert replaced.course is problem.course
     assert problem.field is field
+    replaced.r0[:] = 7.0
+    np.testing.assert_array_equal(problem.r0, [0.1, 0.2])
     other = Equations({"r0": "-r0 + x0", "r1": "-r1"}, inputs=("x0",))
     assert problem.replace(field=other).course is not problem.course
     with pytest.raises(UsageError, match="field"):
@@ -571,6 +585,15 @@ def test_functions_of_t_keep_what_they_raise_to_their_own_run():
     assert one.keep[1].callbacks[0].pending is not two.keep[1].callbacks[0].pending
 
 
+class Changing:
+    """A number that has a hash and changes in place, as a torch.Tensor does."""
+
+    value = 1e-4
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.value, dtype=dtype)
+
+
 def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
     numbers = ("tsit5", 1e-6, 1e-8, None, 100, 0.0)
     assert Settings.of(*numbers) is Settings.of(*numbers)
@@ -583,6 +606,10 @@ def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
     assert one is not two
     with pytest.raises(UsageError, match="rtol"):
         Settings.of("tsit5", -1.0, 1e-8, None, 100, 0.0)
+    tensor = Changing()
+    Settings.of("tsit5", 1e-6, tensor, None, 100, 0.0)
+    tensor.value = 1e-9
+    assert Settings.of("tsit5", 1e-6, tensor, None, 100, 0.0).tolerances(2)[1][0] == 1e-9
 
 
 @pytest.mark.parametrize(

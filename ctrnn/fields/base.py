@@ -324,6 +324,13 @@ class Field(ABC):
         compiled = ("_module", "kernel", "second_kernel", "lanes_kernel", "_blank", "_point_bound")
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickle and a deep copy forget that arrays are read-only."""
+        self.__dict__.update(state)
+        for value in (*state.values(), *state.get("_parameters", {}).values()):
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)

@@ -85,6 +85,9 @@ class RateNetwork(Field):
         self._tau = self._checked_tau(tau, n)
         self.mask = None if mask is None else self._checked_mask(mask, n)
         self.dale = None if dale is None else self._checked_dale(dale, n)
+        for fixed in (self._tau, self.mask, self.dale):
+            if fixed is not None:
+                fixed.setflags(write=False)
         rng = np.random.default_rng(seed)
         fan_in = n if self.mask is None else max(self.mask.sum() / n, 1.0)
         W = rng.normal(0.0, gain / np.sqrt(fan_in), (n, n))
