@@ -57,8 +57,12 @@ class _OneThread:
         with self._lock:
             if self._inside == 0:
                 self._before = [get() for get, _ in _libraries()]
-                for _, put in _libraries():
-                    put(1)
+                try:
+                    for _, put in _libraries():
+                        put(1)
+                except BaseException:  # Ctrl-C: __exit__ is not called
+                    self._restore()
+                    raise
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:

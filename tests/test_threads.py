@@ -17,6 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ctrnn
+from ctrnn import threads
 from ctrnn.threads import one_blas_thread, share, workers
 
 PROBLEM = ctrnn.Problem(
@@ -67,6 +68,21 @@ def test_ctrl_c_waits_for_those_who_may_still_write():
 
 def _in_child(queue: object) -> None:
     queue.put((one_blas_thread._inside, workers(), flat(PROBLEM)))
+
+
+def test_ctrl_c_while_blas_is_being_set_leaves_it_as_it_was(monkeypatch):
+    numbers = [4, 4]
+
+    def put(number: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        numbers[1] = number
+
+    of_two = [(lambda: numbers[0], lambda number: numbers.__setitem__(0, number)), (lambda: numbers[1], put)]
+    monkeypatch.setattr(threads, "_libraries", lambda: of_two)
+    with pytest.raises(KeyboardInterrupt), threads._OneThread():
+        pass
+    assert numbers == [4, 4]
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
