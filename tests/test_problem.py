@@ -607,7 +607,7 @@ def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
     with pytest.raises(UsageError, match="rtol"):
         Settings.of("tsit5", -1.0, 1e-8, None, 100, 0.0)
     tensor = Changing()
-    Settings.of("tsit5", 1e-6, tensor, None, 100, 0.0)
+    assert Settings.of("tsit5", 1e-6, tensor, None, 100, 0.0).tolerances(2)[1][0] == 1e-4
     tensor.value = 1e-9
     assert Settings.of("tsit5", 1e-6, tensor, None, 100, 0.0).tolerances(2)[1][0] == 1e-9
 
