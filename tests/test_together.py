@@ -318,3 +318,26 @@ def test_working_memory_is_not_given_out_twice():
         RateNetwork(5, gain=1.4, seed=1), objective=Objective("squared_error", target=0.0, weight=2.0, at=[0.7, 1.3])
     )
     np.testing.assert_allclose(g.vector, gradient(plain, "adjoint", **STEPS).vector, rtol=1e-12)
+
+
+def test_what_another_thread_takes_away_is_made_again():
+    """Several threads with steps of their own on one problem: what is remembered may go between any two looks at it."""
+
+    class Short(dict):
+        def __contains__(self, key):
+            found = super().__contains__(key)
+            self.clear()
+            return found
+
+        def get(self, key, default=None):
+            found = super().get(key, default)
+            self.clear()
+            return found
+
+    problem = Problem(
+        RateNetwork(3, inputs=1, seed=0), 0.1, (0.0, 1.0), Sine(1.0), Objective(target=np.ones((1, 3)), at=[1.0])
+    )
+    expected = gradient(problem, "adjoint", **STEPS).vector
+    problem.timelines = Short(problem.timelines)
+    for _ in range(3):
+        np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, expected)

@@ -141,7 +141,8 @@ class Together:
     def records(self, capacity: int) -> Iterator[Sequence[Record]]:
         """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
         key = self._key
-        known = [problem.timelines[key] for problem in self._driven if key in problem.timelines]
+        # asked once: another thread with another dt may take it away
+        known = [one for problem in self._driven if (one := problem.timelines.get(key)) is not None]
         if len(known) == len(self._driven) and all(record.h.size <= capacity for record, _ in known):
             self._one = known[0][1]
             yield [record for record, _ in known]
@@ -169,9 +170,10 @@ class Together:
         if len(records) > 1 or timelines.get(self._key, (None,))[0] is not records[0]:
             return make(records)
         key = (what, *self._key)
-        if key not in timelines:
-            timelines[key] = make(records)
-        return timelines[key]
+        made = timelines.get(key)
+        if made is None:
+            made = timelines[key] = make(records)
+        return made
 
     def inputs(self, records: Sequence[Record]) -> Array:
         """x (C, s, B, inputs) at the stages, or (C, s, 1, inputs) where all have the same."""
