@@ -299,7 +299,8 @@ class RateNetwork(Field):
         return self._packed(W, d["U"], d["b"], d.get("tau", np.zeros(())))
 
     def torch_function(self) -> Callable[..., Any]:
-        made, tau, mask = self.cell.module, self.tau, self.mask
+        # copies: torch warns of arrays that are read-only
+        made, tau, mask = self.cell.module, self.tau.copy(), None if self.mask is None else self.mask.copy()
 
         def field(t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
             """τ dr/dt on tensors, r (..., n); the weights may be given or trained."""
