@@ -10,16 +10,16 @@ import pytest
 
 import ctrnn
 from ctrnn.gradients import discrete
-from ctrnn.kernels import abi, network
+from ctrnn.kernels import abi, lazy, network
 
 
-class Broken(abi.Lazy):
+class Broken(lazy.Lazy):
     @property
     def address(self) -> int:
         raise KeyboardInterrupt
 
 
-class BrokenBeside(abi.Lazy):
+class BrokenBeside(lazy.Lazy):
     """The parameter part, which cannot be compiled on another thread than the main one."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class BrokenBeside(abi.Lazy):
 
 def fresh(functions):
     """The same functions, as they are in a process that has not called them yet."""
-    return [abi.Lazy(f.function, f.signature, f.options) for f in functions]
+    return [lazy.Lazy(f.function, f.signature, f.options) for f in functions]
 
 
 def test_an_entry_becomes_the_function_at_its_first_call():
@@ -45,7 +45,7 @@ def test_an_entry_becomes_the_function_at_its_first_call():
     r = np.array([0.3, -0.2, 0.1])
     J = field.jacobian(0.0, r)
     functions = fresh((network.field, network.vjp, network.accumulate, network.jacobian, network.leak))
-    lazily = abi.LazyTable(functions)
+    lazily = lazy.LazyTable(functions)
     before = lazily.table.copy()
     _, bound, r, x = field._at_point(0.0, r, None)
     ctx = bound.system.ctx.copy()
@@ -63,7 +63,7 @@ def test_an_entry_becomes_the_function_at_its_first_call():
 
 def test_ctrl_c_during_that_waits_behind_the_compiled_code():
     functions = [network.field, None, None, Broken(lambda: None, abi.SIGNATURES[abi.JACOBIAN], {}), None]
-    lazily = abi.LazyTable(functions)
+    lazily = lazy.LazyTable(functions)
     assert list(lazily.table[[abi.VJP, abi.ACCUMULATE, abi.LEAK]]) == [0, 0, 0]
     out = np.zeros(1)
     call = ctypes.CFUNCTYPE(None, *[abi._CTYPES[a] for a in abi.SIGNATURES[abi.JACOBIAN].args])

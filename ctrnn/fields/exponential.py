@@ -145,7 +145,7 @@ class Exponential(Field):
 
     def bind(self, program: Any = None, channels: int | None = None) -> Bound:
         from ctrnn.kernels import exponential
-        from ctrnn.kernels.abi import LazyTable
+        from ctrnn.kernels.lazy import LazyTable
 
         bound = super().bind(program, channels)
         f, d = self.field.bind(program, bound.x_stride), self.own.bind(program, bound.x_stride)

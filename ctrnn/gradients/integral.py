@@ -109,7 +109,7 @@ def augmented_bound(
     r_is_input: bool = False,
 ) -> Bound:
     """A system of ``size`` components on top of a bound field, driven by the same input (or by another program)."""
-    from ctrnn.kernels import abi, augmented
+    from ctrnn.kernels import abi, augmented, lazy
 
     n, kernel, inner = base.n, base.kernel, base.system
     memory = np.zeros(augmented.memory_size(n, 0 if loss is None else loss.readout))
@@ -126,7 +126,7 @@ def augmented_bound(
     table[abi.F] = abi.address_of(function)
     if function is augmented.forward and not with_p and inner.table[abi.JACOBIAN]:
         more = augmented.forward_accumulate, augmented.forward_jacobian, augmented.forward_leak
-        function = abi.LazyTable((function, None, *more))
+        function = lazy.LazyTable((function, None, *more))
         table, raisers = function.table, (*raisers, function.pending.raise_pending)
     program = base.keep[1] if program is None else program
     system = abi.System(table, ctx, inner.w, *abi.source(program))

@@ -34,21 +34,16 @@ strided matrix products and never a Kronecker product, and P = dr/dw has the sha
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, typeof, types
+from numba import njit, typeof, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np import arrayobj
-
-from ctrnn.callbacks import Pending
-from ctrnn.kernels.notice import compiling
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
@@ -105,61 +100,14 @@ def source(program: Any) -> tuple[np.ndarray, np.ndarray, int]:
     return program.code, program.data, signal.address
 
 
-class Lazy:
-    """A C function of a signature that is compiled, or read from disk, when its address is first asked for."""
-
-    def __init__(self, function: Callable[..., None], signature: Any, options: dict[str, Any]) -> None:
-        self.function, self.signature, self.options = function, signature, options
-
-    @cached_property
-    def compiled(self) -> Any:
-        with compiling(self.function):
-            return cfunc(self.signature, **self.options)(self.function)
-
-    @property
-    def address(self) -> int:
-        return int(self.compiled.address)
-
-
-def lazy(signature: Any, **options: Any) -> Callable[[Callable[..., None]], Lazy]:
-    """``numba.cfunc``, but compiled when needed."""
-    return lambda function: Lazy(function, signature, {"cache": True, "error_model": "numpy", **options})
-
-
-class LazyTable:
-    """A field table whose functions, but for F, are compiled when compiled code first calls them; None leaves a slot empty.
-
-    Until then an entry leads to a callback that puts the function in its place and passes the call on. What goes wrong there waits for ``raise_pending``.
-    """
-
-    def __init__(self, functions: Sequence[Lazy | None]) -> None:
-        self.pending = Pending()
-        self.table = np.zeros(SLOTS, dtype=np.int64)
-        self._functions = functions
-        self._keep = [self._entry(slot, f) for slot, f in enumerate(functions) if f is not None]
-
-    def compile(self) -> None:
-        """All of them now, for a table that is to be copied."""
-        self.table[:] = [0 if function is None else function.address for function in self._functions]
-
-    def _entry(self, slot: int, function: Lazy) -> Any:
-        table, kind = self.table, ctypes.CFUNCTYPE(None, *[_CTYPES[a] for a in SIGNATURES[slot].args])
-        if slot == F or "compiled" in vars(function):
-            table[slot] = function.address
-            return function
-
-        def first(*arguments: Any) -> None:
-            table[slot] = function.address
-            kind(function.address)(*arguments)
-
-        entry = kind(self.pending.guard(first, lambda *arguments: view(arguments[-1], 1)))
-        table[slot] = address_of(entry)
-        return entry
+def kind_of(slot: int) -> Any:
+    """The ctypes type of a slot's functions."""
+    return ctypes.CFUNCTYPE(None, *[_CTYPES[a] for a in SIGNATURES[slot].args])
 
 
 def callback(slot: int, function: Any) -> Any:
     """A Python function as a C function of the slot's signature (keep the result alive)."""
-    return ctypes.CFUNCTYPE(None, *[_CTYPES[a] for a in SIGNATURES[slot].args])(function)
+    return kind_of(slot)(function)
 
 
 def address_of(function: Any) -> int:

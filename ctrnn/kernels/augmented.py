@@ -38,9 +38,9 @@ from ctrnn.kernels.abi import (
     doubles,
     gemm,
     integers,
-    lazy,
-)  # fmt: skip
+)
 from ctrnn.kernels.abi import N as N_ALL
+from ctrnn.kernels.lazy import lazy
 
 # ctx of an augmented field: that of the base field is at BASE, its table at TABLE
 TABLE, BASE, STATES, INPUTS, SLOT, LOSS, LOSS_CTX, READOUT, WITH_P, R_INPUT, MEMORY = range(EXTRA, EXTRA + 11)

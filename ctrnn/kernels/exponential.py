@@ -40,8 +40,8 @@ from ctrnn.kernels.abi import (
     call_vjp,
     doubles,
     integers,
-    lazy,
-)  # fmt: skip
+)
+from ctrnn.kernels.lazy import lazy
 
 # more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the channel of h
 F_TABLE, F_CTX, D_TABLE, D_CTX, D_W, CHANNEL = range(EXTRA, EXTRA + 6)

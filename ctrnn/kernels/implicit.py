@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import JACOBIAN, LEAN, F, at, call, call_f, doubles, lazy
+from ctrnn.kernels.abi import JACOBIAN, LEAN, F, at, call, call_f, doubles
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve_one
 from ctrnn.kernels.run import Newton, control_at, newton_at, system_at
 

@@ -12,7 +12,8 @@ import math
 
 from numba import types
 
-from ctrnn.kernels.abi import doubles, integers, lazy
+from ctrnn.kernels.abi import doubles, integers
+from ctrnn.kernels.lazy import lazy
 
 N, OUTPUTS, SELECTION, V, C, SOFTMAX, CROSS_ENTROPY, MEMORY, CTX_SIZE = range(9)
 SIGNATURE = types.void(*[types.int64] * 5)

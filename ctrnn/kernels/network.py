@@ -38,7 +38,6 @@ from ctrnn.kernels.abi import (
     VJP,
     X_STRIDE,
     F,
-    LazyTable,
     alive,
     at,
     call_elementwise,
@@ -47,8 +46,8 @@ from ctrnn.kernels.abi import (
     doubles,
     gemm,
     integers,
-    lazy,
-)  # fmt: skip
+)
+from ctrnn.kernels.lazy import LazyTable, lazy
 from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat, vecmat_listed
 
 # ctx entries of a network

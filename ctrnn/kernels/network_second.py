@@ -29,8 +29,8 @@ from ctrnn.kernels.abi import (
     call_elementwise,
     doubles,
     integers,
-    lazy,
-)  # fmt: skip
+)
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.network import CTX_SIZE as FIRST
 from ctrnn.kernels.network import INDEX, INPUTS, PREACTS, STATES, THETAS, UNITS, WIDTH
 

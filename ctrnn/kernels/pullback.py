@@ -38,8 +38,8 @@ from ctrnn.kernels.abi import (
     copy,
     doubles,
     handed,
-    lazy,
 )
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve_transposed
 
 #: sums over stages go through this many entries at a time, so that large ones are summed in the cache

@@ -30,7 +30,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN, at, call, doubles, integers, lazy
+from ctrnn.kernels.abi import LEAN, at, call, doubles, integers
+from ctrnn.kernels.lazy import lazy
 
 _i, _d = types.int64, types.float64
 SIGNAL = types.void(_i, _i, _i, _d, _d, _i, _i)

@@ -19,9 +19,10 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import ACCUMULATE, DGEMM, LEAN, X_STRIDE, at, call, call_accumulate, call_f, lazy
+from ctrnn.kernels.abi import ACCUMULATE, DGEMM, LEAN, X_STRIDE, at, call, call_accumulate, call_f
 from ctrnn.kernels.augmented import _product
 from ctrnn.kernels.implicit import FACTORS, JACOBIANS
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve
 from ctrnn.kernels.run import Staggered, control_at, method_at, newton_at, staggered_at, system_at
 

@@ -1,7 +1,8 @@
 """k tangent vectors beside the state: d[r | Q]/dt = [F | J Q], Q (n, k). Flops a call: 2n²k beside those of F and J."""
 
-from ctrnn.kernels.abi import COLUMNS, DGEMM, JACOBIAN, SIGNATURES, F, at, call_f, doubles, integers, lazy
+from ctrnn.kernels.abi import COLUMNS, DGEMM, JACOBIAN, SIGNATURES, F, at, call_f, doubles, integers
 from ctrnn.kernels.augmented import BASE, CTX_SIZE, MEMORY, STATES, TABLE, _product
+from ctrnn.kernels.lazy import lazy
 
 
 @lazy(SIGNATURES[F])

@@ -21,7 +21,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN, at, call, lazy
+from ctrnn.kernels.abi import LEAN, at, call
+from ctrnn.kernels.lazy import lazy
 
 #: numbers in a vector, to which rows are filled up
 LANES = 8
