@@ -209,21 +209,23 @@ def _team(wanted: bool, flops: float) -> Iterator[Array]:
         yield _nobody()
         return
     board = team.board_for(True)
-    with beside(team.assist, board):
-        try:
+    try:
+        with beside(team.assist, board):
             yield board
-        finally:
-            _close(board)
+    finally:
+        _close(board)
 
 
 def _close(board: Array) -> None:
     """Until the other thread has let go of everything; Ctrl-C does not leave before."""
     from ctrnn.kernels import team
 
-    interrupted = None
-    while not team.close(board):
+    interrupted, is_over = None, False
+    while not is_over:
         try:
-            time.sleep(1e-5)
+            while not team.close(board):
+                time.sleep(1e-5)
+            is_over = True
         except KeyboardInterrupt as error:
             interrupted = error
     if interrupted is not None:

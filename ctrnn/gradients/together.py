@@ -21,6 +21,7 @@ from ctrnn.fields.base import Array
 from ctrnn.fields.equations import Equations
 from ctrnn.gradients.gradient import Gradient, check_finite, result
 from ctrnn.gradients.losses import Losses
+from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
@@ -148,7 +149,8 @@ class Together:
             self._one = known[0][1]
             yield [record for record, _ in known]
             return
-        clocks = [_clock(problem, self._settings, self._caller) for problem in self._driven]
+        programs = [problem.signals.program() for problem in self._driven]
+        clocks = [_clock(*each, self._settings, self._caller) for each in zip(self._driven, programs, strict=True)]
         first: Sequence[Record] | None = None
         try:
             for records in zip(*(clock.blocks(capacity) for clock in clocks), strict=True):
@@ -160,9 +162,9 @@ class Together:
                 error = type(error)(error.reason, t=self._t, r=self._r[0], h=error.h, hint=error.hint)
             raise error from None
         self._one = clocks[0].stats
-        for problem, record in zip(self._driven, first or (), strict=False):
+        for problem, program, record in zip(self._driven, programs, first or (), strict=False):
             # functions of t may give other numbers the next time
-            if sum(part.nbytes for part in record) <= REMEMBERED_BYTES and not problem.signals.program().callbacks:
+            if sum(part.nbytes for part in record) <= REMEMBERED_BYTES and not program.callbacks:
                 problem.timelines.clear()  # the last one alone
                 problem.timelines[key] = Record(*(part.copy() for part in record)), self._one  # not the room for more
 
@@ -261,8 +263,8 @@ def _at_rest() -> Equations:
     return Equations({"r": "0"})
 
 
-def _clock(problem: Problem, settings: Settings, caller: str) -> Integration:
+def _clock(problem: Problem, program: Program, settings: Settings, caller: str) -> Integration:
     """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
-    signals, settings = problem.signals, replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
-    bound = _at_rest().bind(signals.program(), signals.size)
+    settings = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
+    bound = _at_rest().bind(program, problem.signals.size)
     return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)
