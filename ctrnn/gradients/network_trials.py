@@ -209,27 +209,21 @@ def _team(wanted: bool, flops: float) -> Iterator[Array]:
         yield _nobody()
         return
     board = team.board_for(True)
+    interrupted, is_back = None, False
     try:
         with beside(team.assist, board):
             yield board
     finally:
-        _close(board)
-
-
-def _close(board: Array) -> None:
-    """Until the other thread has let go of everything; Ctrl-C does not leave before."""
-    from ctrnn.kernels import team
-
-    interrupted, is_over = None, False
-    while not is_over:
-        try:
-            while not team.close(board):
-                time.sleep(1e-5)
-            is_over = True
-        except KeyboardInterrupt as error:
-            interrupted = error
-    if interrupted is not None:
-        raise interrupted
+        board[team.OVER] = 1  # before a call, at which Ctrl-C may be noticed
+        while not is_back:
+            try:
+                while not team.close(board):
+                    time.sleep(1e-5)
+                is_back = True
+            except KeyboardInterrupt as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
 
 def _filled(values: Array, width: int, by: float = 0.0) -> Array:
