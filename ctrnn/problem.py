@@ -188,9 +188,14 @@ class Problem:
             same.field, same.r0 = changes["field"], self.r0.copy()
             return same
         made = Problem(**(every | changes))
-        if not changes.keys() & {"t_span", "x", "objective", "events"}:
+        if not changes.keys() & {"t_span", "x", "objective", "events"} and self._is_as_wide(made):
             made.timelines = self.timelines
         return made
+
+    def _is_as_wide(self, made: Any) -> bool:
+        """Whether ``made`` is one problem, with as many states and inputs: the signals of an objective are as many as it watches."""
+        own = self.field.n, self.field.input_size
+        return isinstance(made, Problem) and (made.field.n, made.field.input_size) == own
 
     def _fits(self, field: Any) -> bool:
         """Whether all that is known of times, inputs and the objective is true of this field, too: it differs in its numbers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -236,6 +237,29 @@ def test_backward_twice_through_one_graph() -> None:
         layer.W += 1.0
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def test_nothing_is_kept_once_backward_has_run(monkeypatch) -> None:
+    """Though the loss be kept; and torch.utils.checkpoint, which runs forward again, gives the same bits."""
+    from torch.utils.checkpoint import checkpoint
+
+    from ctrnn.nn import recurrence
+
+    kept, forward = [], recurrence.forward
+
+    def watched(*arguments):
+        parts = forward(*arguments)
+        kept.extend(weakref.ref(part.Z.base) for part in parts)
+        return parts
+
+    monkeypatch.setattr(recurrence, "forward", watched)
+    layer, x = CTRNN(2, 5, dt=0.1, seed=0), torch.randn(3, 4, 2)
+    loss = layer(x)[1].sum()
+    assert kept[0]() is not None
+    loss.backward()
+    assert kept[0]() is None
+    again = torch.autograd.grad(checkpoint(lambda v: layer(v)[1], x, use_reentrant=False).sum(), layer.W)[0]
+    assert torch.equal(again, layer.W.grad)
 
 
 def test_nothing_is_kept_without_a_gradient() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, Readout, Trials, gradient
 from ctrnn.errors import DivergenceError
-from ctrnn.gradients import network_adjoint, together
+from ctrnn.gradients import network_adjoint, network_trials, together
 from ctrnn.inputs import Sampled, Sine
 from ctrnn.kernels import team
 from ctrnn.kernels.tiles import LANES, multiply_add, padded, product, transposed_product
@@ -137,6 +140,47 @@ def test_a_second_thread_changes_no_bit(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     for _ in range(20):
         np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, alone)
+
+
+@njit(nogil=True)
+def takes_and_sleeps(board):
+    """Takes the first product, and is given no core before all is over."""
+    start = board.ctypes.data
+    while team._load(start + 8 * team.OVER) == 0:
+        if team._turn(start, team.POSTED, team.TAKEN):
+            while team._load(start + 8 * team.OVER) == 0:
+                pass
+            return True
+    return False
+
+
+def test_nothing_is_freed_that_an_abandoned_thread_still_works_on(monkeypatch):
+    """Its copy, and what it reads, lie in the room, which is left only once it has let go."""
+    problem, events, steps = driven(RateNetwork(130, inputs=2, gain=1.3, seed=1)), [], {"solver": "rk4", "dt": 2e-3}
+    expected = gradient(problem, "adjoint", **steps).vector
+
+    def late(board: np.ndarray) -> None:
+        if takes_and_sleeps(board):
+            time.sleep(0.01)
+            events.append("let go")
+            board[0] = team.EMPTY
+
+    class Told(network_trials.room().__class__):  # type: ignore[misc]
+        def __exit__(self, *error: object) -> None:
+            events.append("left")
+
+    monkeypatch.setattr(network_trials, "room", Told)
+    monkeypatch.setattr(network_trials, "WORTH_TEAM", 0.0)
+    monkeypatch.setattr(network_trials, "workers", lambda: 2)
+    monkeypatch.setattr(team, "assist", late)
+    takes_and_sleeps(np.ones(team.BOARD_SIZE, dtype=np.int64))  # compiled before
+    for _ in range(50):
+        np.testing.assert_array_equal(gradient(problem, "adjoint", **steps).vector, expected)
+        if "let go" in events:  # the other thread was there in time
+            break
+    assert "let go" in events
+    assert all(after == "left" for before, after in zip(events, events[1:], strict=False) if before == "let go")
+    assert events[-1] == "left"
 
 
 # --- the gradient
@@ -277,6 +321,55 @@ def test_the_trial_that_diverges_is_named():
         gradient(trials, "adjoint", **STEPS)
     with pytest.raises(DivergenceError, match="infinite or NaN.*t = "):
         gradient(trials[1], "adjoint", **STEPS)
+
+
+def test_the_error_of_a_divergence_is_that_of_the_general_kernels(monkeypatch):
+    """The last good time and state, also where the first step of a block fails; nobody writes to it afterwards."""
+    field = RateNetwork(1, inputs=1, activation="linear").with_parameters(W=np.zeros((1, 1)), U=np.full((1, 1), 1e200))
+    x = Sampled([0.0, 6.4], [[0.0], [1e200]], kind="hold")
+    problem = Problem(field, [1.0], (0.0, 20.0), x, Objective(target=0.0, at=[20.0]))
+    monkeypatch.setattr(network_adjoint, "BLOCK", 64)
+    found = []
+    for method in (Adjoint("checkpoint"), "adjoint", "adjoint"):
+        with pytest.raises(DivergenceError) as error:
+            gradient(problem, method, **STEPS)
+        found.append(error.value)
+    general, *ours = found
+    for one in ours:
+        assert one.t == pytest.approx(general.t, rel=1e-14)
+        np.testing.assert_allclose(one.r, general.r, rtol=1e-13)
+        assert one.r.base is None
+
+
+def test_the_trial_that_diverges_is_named_in_groups_too(monkeypatch):
+    monkeypatch.setattr(network_adjoint, "TOGETHER_BYTES", 2**10)
+    field = RateNetwork(2, activation="linear", seed=0).with_parameters(W=1e3 * np.eye(2))
+    r0 = np.zeros((9, 2))
+    r0[7] = 1.0
+    with pytest.raises(DivergenceError, match="in trial 7"):
+        gradient(Trials(field, r0, (0.0, 50.0), objective=Objective(target=0.0, at=[50.0])), "adjoint", **STEPS)
+
+
+def test_functions_of_time_are_asked_again():
+    size = [1.0]
+    objective = Objective(target=0.3, at=[1.3])
+    problem = Problem(RateNetwork(5, inputs=1, seed=0), 0.3, (0.0, 1.3), lambda t: size[0] * np.sin(t), objective)
+    for size[0] in (1.0, 3.0):
+        agree(problem)
+
+
+def test_networks_of_other_sizes_do_not_share_what_an_objective_asks():
+    one = driven(RateNetwork(5, gain=1.4, seed=0), objective=Objective(target=0.4))
+    agree(one)
+    for n in (1, 3, 8):
+        agree(one.replace(field=RateNetwork(n, gain=1.4, seed=1), r0=0.2))
+
+
+def test_a_gradient_of_trials_can_be_pickled():
+    g = gradient(batch(False, 3), "adjoint", **STEPS)
+    back = pickle.loads(pickle.dumps(g))
+    np.testing.assert_array_equal(back.vector, g.vector)
+    np.testing.assert_array_equal(back.trials[1].vector, g.trials[1].vector)
 
 
 def test_what_is_remembered_of_a_run_is_of_that_run():

@@ -41,17 +41,20 @@ def goes(problems: Sequence[Problem], settings: Settings) -> bool:
 
 def adjoint(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
     """The losses of B trials and their gradients, as many at a time as memory allows; raises what Together raises."""
+    from ctrnn.kernels.tiles import padded
+
     one = problems[0]
-    numbers = (
-        (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0) * tableaus.get(settings.solver).stages * one.field.n
-    )
+    steps = (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0)
+    numbers = steps * tableaus.get(settings.solver).stages * padded(one.field.n)
     some = max(1, int(TOGETHER_BYTES // (16 * max(numbers, 1.0))))
-    return summed([_together(problems[b : b + some], settings, caller) for b in range(0, len(problems), some)])
+    if some >= len(problems):
+        return _together(problems, settings, caller)
+    return summed([_together(problems[b : b + some], settings, caller, b) for b in range(0, len(problems), some)])
 
 
-def _together(problems: Sequence[Problem], settings: Settings, caller: str) -> Found:
+def _together(problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> Found:
     with room() as take:
-        return _in_room(Together(problems, settings, caller), take)
+        return _in_room(Together(problems, settings, caller, first), take)
 
 
 def _in_room(run: Together, take: Room) -> Found:

@@ -130,16 +130,16 @@ def forward(
     def run(part: Part) -> None:
         q = part.last - part.first
         N, R = q * width, r[part.first : part.last].reshape(-1)
-        with room() as scratch:
+        # the room outlasts the team: who was left alone with a product may be at it still
+        with room() as scratch, _team(in_halves, flops) as board:
             D = scratch.zeros(*part.X.shape[:2], width)
             product(address, _rows(part.X), network.UT, _rows(D))
             work = scratch(s, N), scratch(N), states, scratch(N), board
             theta = np.tile(network.tau, q)
             network_batch.forward(scheme, steps, network.WT, theta, D, part.first, R, part.Z, part.U, *work)
 
-    flops = network.flops(steps, B)
-    with _team(len(parts) == 1 and network.n >= network_batch.SPLIT, flops) as board:
-        _in_threads(run, parts, flops)
+    flops, in_halves = network.flops(steps, B), len(parts) == 1 and network.n >= network_batch.SPLIT
+    _in_threads(run, parts, flops)
     return parts
 
 
@@ -170,7 +170,7 @@ def backward(
         N = q * width
         stages = max(1, min(PANEL_ROWS // q, C * s))
         W_bar, U_bar, X_bar = np.zeros((2, n, width)), np.zeros_like(bars.U), None
-        with room() as scratch:
+        with room() as scratch, _team(len(parts) == 1, flops) as board:
             D_bar, theta = scratch(*part.X.shape[:2], width), np.tile(network.tau, q)
             mine = lam[part.first : part.last].reshape(-1), W_bar, D_bar, bars.tau[part.first : part.last].reshape(-1)
             work = scratch(s, N), scratch(4, N), scratch(2, 2, stages, N), scratch(N), board
@@ -184,8 +184,7 @@ def backward(
         found[i] = W_bar[0] + W_bar[1], U_bar, X_bar
 
     flops = 2.0 * network.flops(steps, B)
-    with _team(len(parts) == 1, flops) as board:
-        _in_threads(run, range(len(parts)), flops)
+    _in_threads(run, range(len(parts)), flops)
     for W_bar, U_bar, _ in found:
         bars.W += W_bar
         bars.U += U_bar
@@ -210,12 +209,21 @@ def _team(wanted: bool, flops: float) -> Iterator[Array]:
         yield _nobody()
         return
     board = team.board_for(True)
-    with beside(team.assist, board):
-        try:
+    interrupted, is_back = None, False
+    try:
+        with beside(team.assist, board):
             yield board
-        finally:
-            while not team.close(board):
-                time.sleep(1e-5)
+    finally:
+        board[team.OVER] = 1  # before a call, at which Ctrl-C may be noticed
+        while not is_back:
+            try:
+                while not team.close(board):
+                    time.sleep(1e-5)
+                is_back = True
+            except KeyboardInterrupt as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
 
 def _filled(values: Array, width: int, by: float = 0.0) -> Array:

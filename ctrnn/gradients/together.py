@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from ctrnn.fields.base import Array
 from ctrnn.fields.equations import Equations
 from ctrnn.gradients.gradient import Gradient, check_finite, result
 from ctrnn.gradients.losses import Losses
+from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
@@ -82,9 +83,9 @@ def of_trials(trials: Trials, method: str, found: Found, alone: Callable[[Proble
         readout=objective.unflatten_readout(found.readout) if objective.readout_size else None,
         stats=found.stats,
         method=f"{method}, {len(trials)} trials",
-        labels=lambda: field.labels,
+        labels=partial(getattr, field, "labels"),
         losses=found.loss,
-        alone=lambda: map(alone, trials),
+        alone=partial(map, alone, trials),
     )
 
 
@@ -98,10 +99,12 @@ class Together:
 
     loss (B,), l_r0 (B, n) at t0 and l_o (readout_size,) grow as blocks are taken; ``pulled`` counts what their caller pulls back.
 
+    first: the number of the first of them, where they are some of more.
+
     Raises UsageError for adaptive steps, implicit or exponential solvers, events, and trials whose steps differ.
     """
 
-    def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str) -> None:
+    def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
         self._began = time.perf_counter()
         tableau = tableau_of(settings, caller)
         if tableau.gamma or tableau.exponential:
@@ -133,7 +136,7 @@ class Together:
         self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0
         one = not self.integral and all(problem.driven_by is problems[0].driven_by for problem in problems)
         self._settings, self._caller, self._driven = settings, caller, problems[:1] if one else problems
-        self._one = Stats()
+        self._one, self._first = Stats(), first
         self._key = (settings.solver, settings.dt, settings.max_steps, settings.min_step)
         #: steps to come, at most
         self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
@@ -147,7 +150,8 @@ class Together:
             self._one = known[0][1]
             yield [record for record, _ in known]
             return
-        clocks = [_clock(problem, self._settings, self._caller) for problem in self._driven]
+        programs = [problem.signals.program() for problem in self._driven]
+        clocks = [_clock(*each, self._settings, self._caller) for each in zip(self._driven, programs, strict=True)]
         first: Sequence[Record] | None = None
         try:
             for records in zip(*(clock.blocks(capacity) for clock in clocks), strict=True):
@@ -159,10 +163,11 @@ class Together:
                 error = type(error)(error.reason, t=self._t, r=self._r[0], h=error.h, hint=error.hint)
             raise error from None
         self._one = clocks[0].stats
-        for problem, record in zip(self._driven, first or (), strict=False):
-            if sum(part.nbytes for part in record) <= REMEMBERED_BYTES:
+        for problem, program, record in zip(self._driven, programs, first or (), strict=False):
+            # functions of t may give other numbers the next time
+            if sum(part.nbytes for part in record) <= REMEMBERED_BYTES and not program.callbacks:
                 problem.timelines.clear()  # the last one alone
-                problem.timelines[key] = record, self._one
+                problem.timelines[key] = Record(*(part.copy() for part in record)), self._one  # not the room for more
 
     def remembered(self, what: str, records: Sequence[Record], make: Callable[[Sequence[Record]], Any]) -> Any:
         """What is made of the records, kept with them where they are those that are remembered."""
@@ -187,7 +192,7 @@ class Together:
         Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
         """
         self._check(records[0], r)
-        self._t, self._r = float(records[0].t[-1]), r[:, -1]
+        self._t, self._r = float(records[0].t[-1]), r[:, -1].copy()
         every = records if len(records) == self.B else [records[0]] * self.B
         parts = [
             losses.block(record._replace(r=r[b], stage_r=stage_r[b] if self.integral else record.stage_r))
@@ -205,11 +210,11 @@ class Together:
         good = np.isfinite(states).all(axis=2)
         m, b = next((m, b) for m in range(record.h.size) for b in range(self.B) if not good[b, m])
         t, r = (float(record.t[m - 1]), states[b, m - 1]) if m else (self._t, self._r[b])
-        which = f" in trial {b}" if self.B > 1 else ""
+        which = f" in trial {b + (self._first or 0)}" if self.B > 1 or self._first is not None else ""
         raise DivergenceError(
             f"the solution became infinite or NaN{which}",
             t=t,
-            r=r,
+            r=r.copy(),
             h=float(record.h[m]),
             hint="a smaller dt, or an adaptive solver",
         )
@@ -259,8 +264,8 @@ def _at_rest() -> Equations:
     return Equations({"r": "0"})
 
 
-def _clock(problem: Problem, settings: Settings, caller: str) -> Integration:
+def _clock(problem: Problem, program: Program, settings: Settings, caller: str) -> Integration:
     """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
-    signals, settings = problem.signals, replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
-    bound = _at_rest().bind(signals.program(), signals.size)
+    settings = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
+    bound = _at_rest().bind(program, problem.signals.size)
     return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)

@@ -131,18 +131,23 @@ class _States(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recurrence: Recurrence, *tensors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         ctx.recurrence, ctx.trained = recurrence, ctx.needs_input_grad[6]
-        ctx.save_for_backward(*tensors)
-        states, ctx.parts = recurrence.forward(tuple(map(_array, tensors)), ctx.trained)
+        states, parts = recurrence.forward(tuple(map(_array, tensors)), ctx.trained)
+        # torch lets go of what it saves itself once backward has run, though the loss be kept
+        kept = (torch.from_numpy(array) for part in parts for array in (part.X, part.Z, part.U))
+        ctx.save_for_backward(*tensors, *kept)
+        ctx.trials = [(part.first, part.last) for part in parts]
         return torch.from_numpy(states)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         (cotangent,) = cotangents
-        tensors, needed = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        needed, saved = ctx.needs_input_grad[1:], ctx.saved_tensors
+        tensors, kept = saved[: len(needed)], map(_array, saved[len(needed) :])
+        parts = [Part(first, last, next(kept), next(kept), next(kept)) for first, last in ctx.trials]
         if torch.is_grad_enabled():
             leaves = [v for v, wanted in zip(tensors, needed, strict=True) if wanted]
             found = iter(torch.autograd.grad(ctx.recurrence.replayed(*tensors), leaves, cotangent, create_graph=True))
             return (None, *(next(found) if wanted else None for wanted in needed))
         weights = tuple(map(_array, tensors[2:]))
-        bars = ctx.recurrence.backward(ctx.parts, weights, _array(cotangent), ctx.trained, needed[0])
+        bars = ctx.recurrence.backward(parts, weights, _array(cotangent), ctx.trained, needed[0])
         return (None, *(torch.from_numpy(bar) if wanted else None for bar, wanted in zip(bars, needed, strict=True)))
