@@ -90,3 +90,15 @@ def test_what_may_be_read_from_disk_is_mentioned_once_something_was_not(compiled
     assert text() == ""
     compiled()
     assert "compiling" in text()
+
+
+def test_functions_of_no_module_compile_as_ever():
+    """A user's own, made by exec without a name, in a process that has our kernels."""
+    import numba
+
+    import ctrnn.kernels.notice  # noqa: F401
+
+    names: dict = {"__name__": None}
+    exec("def double(x):\n    return 2 * x", names)
+    assert names["double"].__module__ is None
+    assert numba.njit(names["double"])(21) == 42

@@ -51,7 +51,8 @@ class _Dispatchers(event.Listener):
 
     def on_start(self, told: Any) -> None:
         function = getattr(told.data["dispatcher"], "py_func", None)
-        if getattr(function, "__module__", "").startswith("ctrnn."):
+        # a function that was made by exec has no module
+        if (getattr(function, "__module__", None) or "").startswith("ctrnn."):
             self.open.append((told.data["dispatcher"], compiling(function, certain=True)))
             self.open[-1][1].__enter__()
 
