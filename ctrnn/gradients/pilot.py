@@ -34,6 +34,8 @@ from ctrnn.solvers.solve import solve
 STEPS, TORCH_STEPS = 256, 4
 #: flops, and bytes, that a pilot of one method may take
 FLOPS, BYTES = 1e9, 2**27
+#: flops of the shorter pilot of BPTT by network_adjoint, and those that a stage is worth beside its products
+TILED_FLOPS, CALL = 1e7, 1000.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def fly(problem: Problem, settings: Settings) -> Pilot:
         losses,
         _observations(problem),
         _rows(problem, settings, record, size),
-        _tiled(problem, settings, record, size),
+        _tiled(problem, settings, size),
         _sensitivities(problem, settings, record, size),
         _graph(problem, run, record, size),
         _directions(problem, run, record, size),
@@ -158,35 +160,38 @@ def _rows(problem: Problem, settings: Settings, record: Record, z: Size) -> floa
         return None
 
     def whole() -> float:
-        few, short, per_step = _by_two_lengths(problem, settings, record, RTRL(), length)
+        ends = float(record.t[length - 1]), float(record.t[2 * length - 1])
+        few, short, per_step = _by_two_lengths(problem, settings, RTRL(), ends)
         return short + per_step * (z.steps - few)
 
     return _tried(whole)
 
 
 def _by_two_lengths(
-    problem: Problem, settings: Settings, record: Record, method: RTRL | Adjoint, length: int
+    problem: Problem, settings: Settings, method: RTRL | Adjoint, ends: tuple[float, float]
 ) -> tuple[int, float, float]:
-    """Seconds of a gradient of the first ``length`` steps, how many they were, and the seconds of each of as many that follow."""
+    """Seconds of a gradient up to the first of two times, how many steps that were, and the seconds of each step that follows up to the second."""
     objective = problem.needs_objective("a plan")
 
-    def taken(steps: int) -> tuple[int, float]:
-        end, zeros = float(record.t[steps - 1]), np.zeros((1, objective.output_size))
+    def taken(end: float) -> tuple[int, float]:
+        zeros = np.zeros((1, objective.output_size))
         last = Objective(target=zeros, at=[end], readout=objective.objective.readout)
         short = problem.replace(t_span=(problem.t_span[0], end), objective=last)
         ran = method.compute(short, settings).stats.steps
         return ran, least_time(lambda: method.compute(short, settings))
 
-    (few, short), (many, long) = taken(length), taken(2 * length)
+    (few, short), (many, long) = taken(ends[0]), taken(ends[1])
     return few, short, max(0.0, long - short) / max(1, many - few)
 
 
-def _tiled(problem: Problem, settings: Settings, record: Record, z: Size) -> float | None:
-    """A step of BPTT where it goes by ctrnn.gradients.network_adjoint."""
-    length = record.h.size // 2
-    if not z.tiled or length < 1:
+def _tiled(problem: Problem, settings: Settings, z: Size) -> float | None:
+    """A step of BPTT where it goes by ctrnn.gradients.network_adjoint; of so many that they are not lost in the time of the set-up."""
+    length = min(z.steps // 2, max(STEPS, int(TILED_FLOPS / (z.s * (z.f + z.va + CALL)))))
+    if not z.tiled or length < 1 or settings.dt is None:
         return None
-    return _tried(lambda: _by_two_lengths(problem, settings, record, Adjoint(), length)[2])
+    dt, t0 = settings.dt, problem.t_span[0]
+    ends = t0 + length * dt, min(t0 + 2 * length * dt, problem.t_span[1])
+    return _tried(lambda: _by_two_lengths(problem, settings, Adjoint(), ends)[2])
 
 
 def _sensitivities(problem: Problem, settings: Settings, record: Record, z: Size) -> float | None:
