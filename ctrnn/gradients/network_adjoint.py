@@ -1,6 +1,6 @@
 """Back-propagation through time for dense rate networks by fixed steps, all trials together: λ ← λ Φ + jumps, and dl/dw in one product of all trials.
 
-The same numbers as ctrnn.gradients.adjoint gives of any field, to round-off, at a third of the time: φ and its slope once for both, no call a stage into a
+The same numbers as ctrnn.gradients.adjoint gives of any field, to round-off, in a third to a half of the time: φ and its slope once for both, no call a stage into a
 field that does not know its neighbours, and weights that are read once for several trials (ctrnn.kernels.network_batch has the formulas and the flops).
 """
 
