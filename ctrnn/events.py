@@ -3,7 +3,7 @@
     c(τ, r⁻, w, x) = 0        r⁺ = R(τ, r⁻, w, x)
 
 τ is found inside a step (ctrnn.solvers.events), the state goes on from r⁺, or the run ends. Integrate-and-fire neurons, impacts, switches,
-threshold and period measurements are events. Through τ the derivatives go by the saltation matrix (ctrnn.gradients.events).
+threshold and period measurements are events. Through τ the derivatives go by the saltation matrix (ctrnn.gradients.sensitivity.events).
 
 (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47, 204, 2000; Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, 1993, II.6.)
 """

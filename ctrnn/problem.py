@@ -156,7 +156,7 @@ class Problem:
         self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
         self.x = self._x.aligned(every)
         self._every = every
-        #: what is known of runs by fixed steps whatever the field's numbers are (ctrnn.gradients.together): their times and inputs
+        #: what is known of runs by fixed steps whatever the field's numbers are (ctrnn.gradients.recording.lockstep): their times and inputs
         self.timelines: dict[Any, Any] = {}
         #: (K,) the objective's observation times, each on a stop or at t0; empty without
         self.observed = align(times, every)

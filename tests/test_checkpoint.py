@@ -17,10 +17,11 @@ from scenarios import SCENARIO, SCENARIOS, driven, jumping_inputs, state_network
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, TruncatedBPTT, gradient, inputs
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
-from ctrnn.gradients import checkpoint, room
-from ctrnn.gradients.checkpoint import Costs
-from ctrnn.gradients.discrete import DiscreteRun
-from ctrnn.gradients.revolve import places, split
+from ctrnn.gradients.recording import scratch as room
+from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.schedules import checkpoint
+from ctrnn.gradients.schedules.checkpoint import Costs
+from ctrnn.gradients.schedules.revolve import places, split
 from ctrnn.problem import Settings
 from ctrnn.solvers.snapshot import restore, snapshot, snapshot_size
 
@@ -389,7 +390,7 @@ def test_truncation_is_what_its_definition_says(k, integral):
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_a_window_of_all_steps_is_the_adjoint(scenario, monkeypatch):
-    monkeypatch.setattr("ctrnn.gradients.truncated.BLOCK", 5)
+    monkeypatch.setattr("ctrnn.gradients.schedules.truncated.BLOCK", 5)
     problem = scenario.make()
     for how in ({"solver": "rk4", "dt": scenario.dt}, {"rtol": 1e-5}):
         exact = gradient(problem, Adjoint(), **how)
@@ -407,7 +408,7 @@ def test_a_window_does_not_depend_on_the_blocks(monkeypatch):
     problem = state_network(Objective(target=0.2))
     every = []
     for block in (1, 3, 4096):
-        monkeypatch.setattr("ctrnn.gradients.truncated.BLOCK", block)
+        monkeypatch.setattr("ctrnn.gradients.schedules.truncated.BLOCK", block)
         every.append(flat(gradient(problem, TruncatedBPTT(6), solver="rk4", dt=0.05)))
     assert np.allclose(every[0], every[2], rtol=1e-13) and np.allclose(every[1], every[2], rtol=1e-13)
 

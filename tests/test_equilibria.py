@@ -22,7 +22,7 @@ from ctrnn.errors import (
 )
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.network import RateNetwork
-from ctrnn.gradients.equilibrium import equilibrium_gradient
+from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 
 
 class Reference:

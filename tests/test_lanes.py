@@ -1,4 +1,4 @@
-"""Ensembles in lanes (ctrnn.kernels.lanes): the same steps as alone, whatever the company, and numbers that differ by rounding at most."""
+"""Ensembles in lanes (ctrnn.kernels.lanes.fields): the same steps as alone, whatever the company, and numbers that differ by rounding at most."""
 
 from __future__ import annotations
 

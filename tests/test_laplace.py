@@ -195,7 +195,7 @@ def test_logistic_regression():
     problem = Problem(field, r0=[-0.1], t_span=(0.0, 1.0), objective=objective)
     X = np.stack([t, np.ones(K)], axis=1)
     p = 1 / (1 + np.exp(-X @ [0.1, -0.1]))
-    from ctrnn.gradients.second import gauss_newton_matrix
+    from ctrnn.gradients.second.hessian import gauss_newton_matrix
     from ctrnn.problem import Settings
 
     M = gauss_newton_matrix(problem, Settings(), np.array([0, 1]))

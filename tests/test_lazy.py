@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ctrnn
-from ctrnn.gradients import discrete
+from ctrnn.gradients.recording import discrete
 from ctrnn.kernels import abi, lazy, network
 
 

@@ -121,7 +121,7 @@ def test_every_activation_to_1e_12(activation, form) -> None:
 @pytest.mark.parametrize(("n", "B", "T"), [(1, 1, 1), (3, 200, 2), (40, 1, 30), (33, 17, 9), (130, 9, 4)])
 def test_every_division_into_parts_and_threads_to_1e_12(n, B, T, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_THREADS", 0.0)
+    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", 0.0)
     layer = CTRNN(2, n, dt=0.1, seed=0)
     x, r0 = randn(B, T, 2).requires_grad_(), randn(B, n, seed=1).requires_grad_()
     agree(layer, x, r0, lambda x, r0: expected(layer, x, r0, 0.1))
@@ -139,7 +139,7 @@ def test_parts_and_threads_change_no_sum(monkeypatch) -> None:
 
     first = gradient()
     assert all(torch.equal(gradient(), first) for _ in range(3))
-    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_THREADS", float("inf"))
+    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", float("inf"))
     assert torch.equal(gradient(), first)
 
 

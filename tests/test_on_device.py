@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 import ctrnn
 from ctrnn import RTRL, Adjoint, Equations, Objective, Problem, RateNetwork, Readout, TorchField, Trials, gradient
 from ctrnn.errors import DivergenceError, TooManyStepsError, UnknownNameError, UsageError
-from ctrnn.gradients.torch_device import adjoint, fields, rtrl, run, threads
-from ctrnn.gradients.torch_device.place import Place
+from ctrnn.gradients.recording.torch import adjoint, fields, rtrl, run, threads
+from ctrnn.gradients.recording.torch.place import Place
 from ctrnn.inputs import Pulse, Sine, stack
 
 RNG = np.random.default_rng(0)

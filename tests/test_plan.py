@@ -14,12 +14,13 @@ import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, gradient
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
-from ctrnn.gradients import cost, machine, room
-from ctrnn.gradients.checkpoint import checkpoint_gradient
-from ctrnn.gradients.choice import choose, fixed_steps
-from ctrnn.gradients.cost import Size, reruns
-from ctrnn.gradients.gradient import METHODS
-from ctrnn.gradients.plan import Model
+from ctrnn.gradients.advise import cost, machine
+from ctrnn.gradients.advise.choice import choose, fixed_steps
+from ctrnn.gradients.advise.cost import Size, reruns
+from ctrnn.gradients.advise.plan import Model
+from ctrnn.gradients.api import METHODS
+from ctrnn.gradients.recording import scratch as room
+from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient
 from ctrnn.problem import Settings
 
 FIXED = Settings("rk4", dt=0.05)
@@ -115,7 +116,7 @@ def test_an_implicit_stage_pays_for_its_factor():
 @pytest.mark.parametrize("snapshots", [1, 3, 8])
 def test_the_schedule_of_checkpoints_is_counted_segment_by_segment(steps, how, snapshots, monkeypatch):
     """Segments of 5 steps; the calls of F are those that ran, exactly for fixed steps."""
-    monkeypatch.setattr("ctrnn.gradients.checkpoint.SEGMENT", 5)
+    monkeypatch.setattr("ctrnn.gradients.schedules.checkpoint.SEGMENT", 5)
     problem, settings = network(3, steps), Settings(**how)
     ran = checkpoint_gradient(problem, settings, "test", snapshots, None).stats
     segments = -(-ran.steps // 5)
@@ -237,7 +238,7 @@ def test_what_does_not_fit_into_memory_is_said():
 
 def test_time_is_counts_times_seconds():
     """Twice the steps, twice the time, but for the overhead: exactly, as one pilot is used for both."""
-    from ctrnn.gradients.pilot import fly
+    from ctrnn.gradients.advise.pilot import fly
 
     pilot = fly(network(8, 200), FIXED)
     double = replace(pilot, size=replace(pilot.size, steps=400, calls=1600), observations=2 * pilot.observations)

@@ -23,7 +23,7 @@ from ctrnn.errors import (
     UnknownNameError,
     UsageError,
 )
-from ctrnn.gradients.rest_rows import norm_from_below, parameter_row, solve_rows
+from ctrnn.gradients.rest.rows import norm_from_below, parameter_row, solve_rows
 from ctrnn.inverse import Flow, Neumann, right_divide
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ctrnn import Equations, TorchField, equilibrium_gradient
 from ctrnn.errors import NotAtRestError, UsageError
-from ctrnn.gradients.nudging import contrastive_gradient, equilibrium_propagation, settle
+from ctrnn.gradients.rest.nudging import contrastive_gradient, equilibrium_propagation, settle
 
 
 def hopfield(symmetric, n=5, seed=0):

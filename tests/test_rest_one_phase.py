@@ -8,7 +8,7 @@ import scipy.linalg
 
 from ctrnn import Equations, RateNetwork, equilibrium_gradient
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
-from ctrnn.gradients.one_phase import one_phase
+from ctrnn.gradients.rest.one_phase import one_phase
 
 
 def network(seed, symmetric, n=10):

@@ -31,8 +31,8 @@ from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, gradie
 from ctrnn.errors import UsageError
 from ctrnn.fields import codegen
 from ctrnn.fields.cells import ACTIVATIONS
-from ctrnn.gradients.replay import field_inputs, recorded
-from ctrnn.gradients.second import HessianOperator, gauss_newton_matrix
+from ctrnn.gradients.recording.replay import field_inputs, recorded
+from ctrnn.gradients.second.hessian import HessianOperator, gauss_newton_matrix
 from ctrnn.problem import Settings
 
 by_name = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)

@@ -16,10 +16,11 @@ from numba import njit
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, Readout, Trials, gradient
 from ctrnn.errors import DivergenceError
-from ctrnn.gradients import network_adjoint, network_trials, together
+from ctrnn.gradients.recording import lockstep as together
+from ctrnn.gradients.recording import network_adjoint, network_trials
 from ctrnn.inputs import Sampled, Sine
-from ctrnn.kernels import team
-from ctrnn.kernels.tiles import LANES, multiply_add, padded, product, transposed_product
+from ctrnn.kernels.batch import team
+from ctrnn.kernels.batch.tiles import LANES, multiply_add, padded, product, transposed_product
 from ctrnn.problem import Settings
 
 ADDRESS = multiply_add.address
@@ -136,7 +137,7 @@ def test_a_second_thread_changes_no_bit(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     alone = gradient(problem, "adjoint", **STEPS).vector
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_TEAM", 0.0)
+    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_TEAM", 0.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     for _ in range(20):
         np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, alone)
@@ -290,14 +291,14 @@ def test_a_trial_does_not_know_its_company(order, size, shared_input):
 
 def test_groups_that_fit_into_memory_add_up(monkeypatch):
     whole_ = gradient(batch(False), "adjoint", **STEPS)
-    monkeypatch.setattr("ctrnn.gradients.network_adjoint.TOGETHER_BYTES", 2**13)
+    monkeypatch.setattr("ctrnn.gradients.recording.network_adjoint.TOGETHER_BYTES", 2**13)
     few = gradient(batch(False), "adjoint", **STEPS)
     np.testing.assert_array_equal(few.losses, whole_.losses)
     np.testing.assert_allclose(few.vector, whole_.vector, rtol=1e-12, atol=1e-14)
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
-    monkeypatch.setattr("ctrnn.gradients.network_trials.WORTH_THREADS", 0.0)
+    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", 0.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3)), raising=False)
     found = []
     for threads in "123":

@@ -4,7 +4,7 @@ from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
-from ctrnn.gradients.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
+from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 
 __all__ = [
     "Equilibrium",

@@ -40,7 +40,7 @@ from ctrnn.analysis import rest_search as search
 from ctrnn.analysis.rest_search import Point, Run
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field, checked_array
-from ctrnn.gradients.rest_rows import outer_spectrum
+from ctrnn.gradients.rest.rows import outer_spectrum
 from ctrnn.problem import state_of
 
 __all__ = ["Equilibrium", "classify", "find_equilibrium"]

@@ -25,8 +25,8 @@ import numpy as np
 
 from ctrnn.callbacks import Pending
 from ctrnn.fields.base import Field
-from ctrnn.gradients.equilibrium import rest_scale
-from ctrnn.gradients.rest_rows import norm_from_below
+from ctrnn.gradients.rest.equilibrium import rest_scale
+from ctrnn.gradients.rest.rows import norm_from_below
 
 REST_SPEED = 1e-6  # the speed, over that at r0, at which the relaxation counts as come to rest
 NEWTON_STEPS = 100

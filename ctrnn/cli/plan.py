@@ -38,8 +38,8 @@ def command(experiment: str, overrides: tuple[str, ...], memory: int | None, afr
 
 def _print(console: Console, found: Any) -> None:
     from ctrnn.experiment.relocate import in_file_words
-    from ctrnn.gradients.cost import in_bytes
-    from ctrnn.gradients.plan import in_seconds
+    from ctrnn.gradients.advise.cost import in_bytes
+    from ctrnn.gradients.advise.plan import in_seconds
 
     console.print(found.summary, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)

@@ -288,7 +288,8 @@ class RateNetwork(Field):
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel:
-        from ctrnn.kernels import abi, network_lanes
+        from ctrnn.kernels import abi
+        from ctrnn.kernels.lanes import network as network_lanes
 
         scratch = network_lanes.scratch_size(self.n, len(self.cell.preactivations), self.input_size)
         return LanesKernel(abi.address_of(network_lanes.field), scratch, keep=(network_lanes,))

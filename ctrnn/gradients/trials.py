@@ -18,12 +18,13 @@ import numpy as np
 
 from ctrnn.curvature import prepare
 from ctrnn.fields.base import Array
-from ctrnn.gradients import network_adjoint as together
-from ctrnn.gradients.adjoint import Adjoint
-from ctrnn.gradients.certificate import Certificate, certify
-from ctrnn.gradients.gradient import Gradient, compute, method_named
-from ctrnn.gradients.scales import parameter_scales, typical
-from ctrnn.gradients.together import TogetherGradient, of_trials
+from ctrnn.gradients.api import compute, method_named
+from ctrnn.gradients.check.certificate import Certificate, certify
+from ctrnn.gradients.continuous.scales import parameter_scales, typical
+from ctrnn.gradients.recording import network_adjoint as together
+from ctrnn.gradients.recording.lockstep import TogetherGradient, of_trials
+from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.auto import chosen
 from ctrnn.threads import side_by_side
@@ -142,7 +143,7 @@ class HessianOfTrials:
     """v -> H v in (w, r0 of all trials, a trained read-out): a HessianOperator for each trial, whose products add up."""
 
     def __init__(self, trials: Trials, settings: Settings, caller: str) -> None:
-        from ctrnn.gradients.second import HessianOperator
+        from ctrnn.gradients.second.hessian import HessianOperator
 
         self.places = trials.places(trials.readout_size(caller))
         self.size = int(self.places[-1].max(initial=-1)) + 1

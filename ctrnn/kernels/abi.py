@@ -20,7 +20,7 @@ Second order goes by two more, whose addresses a field makes only when they are 
 
 δ is the derivative along (δr, δw) with K held, and δw lies as w does: H = Σ_i K_i F_i, R = ∂(∂H)/∂r, G = ∂(∂H)/∂w.
 
-An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes):
+An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes.fields):
 
     IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane              t (L,), r and out (n, L), w, x
 
@@ -55,7 +55,7 @@ JVP, SECOND, IN_LANES = 5, 6, 7  # not in the table
 # A kernel that reads it says so (Kernel.divisible).
 N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
 
-#: members of an ensemble that go side by side (ctrnn.kernels.lanes)
+#: members of an ensemble that go side by side (ctrnn.kernels.lanes.fields)
 LANES = 32
 
 #: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more than the arithmetic of a

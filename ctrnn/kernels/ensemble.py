@@ -1,7 +1,7 @@
 """Many runs of one field, each with parameters and a start of its own, without leaving compiled code between them.
 
 For member b: w ← weights[b], r ← starts[b], and the stepper (ctrnn.kernels.stepper) from t0 to the end; what it needs is made once and used by all.
-One after the other, for methods and fields that have no lanes; ctrnn.kernels.ensemble_lanes takes LANES of them at once.
+One after the other, for methods and fields that have no lanes; ctrnn.kernels.lanes.ensemble takes LANES of them at once.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@ def check() -> None:
     """Remove the compiled code of this folder unless it was made from the present sources."""
     folder = Path(__file__).parent
     cache = folder / "__pycache__"
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(folder.glob("*.py")))).hexdigest()
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(folder.rglob("*.py")))).hexdigest()
     stamp = cache / "sources.sha256"
     # a folder that cannot be written holds no compiled code of ours either: Numba then uses the user's
     with contextlib.suppress(OSError):
         if stamp.exists() and stamp.read_text() == digest:
             return
-        for old in [*cache.glob("*.nbi"), *cache.glob("*.nbc")]:
+        for old in [*folder.rglob("*.nbi"), *folder.rglob("*.nbc")]:
             old.unlink(missing_ok=True)
         cache.mkdir(exist_ok=True)
         temporary = stamp.with_suffix(f".{id(digest)}.tmp")

@@ -110,8 +110,8 @@ def laplace(
     >>> bool(abs(laplace(found).standard_errors[0] - np.sqrt(e @ e / 2 / (t @ t))) < 1e-8)
     True
     """
-    from ctrnn.gradients.gradient import gradient
-    from ctrnn.gradients.second import gauss_newton_matrix, hessian_matrix
+    from ctrnn.gradients.api import gradient
+    from ctrnn.gradients.second.hessian import gauss_newton_matrix, hessian_matrix
 
     if isinstance(problem, Fit):
         parameters, r0 = problem.names, problem.fits_r0

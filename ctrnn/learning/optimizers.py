@@ -65,7 +65,7 @@ class Loss:
         self.least, self.slope = l, slope
 
     def evaluate(self, theta: Array) -> tuple[float, Array]:
-        from ctrnn.gradients.gradient import gradient
+        from ctrnn.gradients.api import gradient
 
         self.evaluations += 1
         g = gradient(self.coordinates.problem(theta), **self.options)
@@ -93,7 +93,7 @@ class Loss:
 
     def hessian_product(self, theta: Array) -> Callable[[Array], Array]:
         """v -> (d²l/dtheta²) v at a point that has a solution; where w = exp theta, w dl/dw joins the diagonal."""
-        from ctrnn.gradients.second import hessian_operator
+        from ctrnn.gradients.second.hessian import hessian_operator
 
         c = self.coordinates
         operator = hessian_operator(c.problem(theta), self._settings, "fit")
@@ -110,7 +110,7 @@ class Loss:
 
     def gauss_newton(self, theta: Array) -> Array:
         """The Gauss-Newton matrix (k, k) in theta."""
-        from ctrnn.gradients.second import gauss_newton_matrix
+        from ctrnn.gradients.second.hessian import gauss_newton_matrix
 
         scale = self.coordinates.scale(theta)
         M = gauss_newton_matrix(self.coordinates.problem(theta), self._settings, self.coordinates.columns)

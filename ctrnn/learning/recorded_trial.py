@@ -14,9 +14,9 @@ import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.discrete import DiscreteRun
-from ctrnn.gradients.losses import Part
-from ctrnn.gradients.replay import Steps, replay, within_mask
+from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.losses import Part
+from ctrnn.gradients.recording.replay import Steps, replay, within_mask
 from ctrnn.kernels.stepper import Record
 from ctrnn.objective import Objective
 from ctrnn.problem import Course, Problem, Settings
@@ -145,5 +145,5 @@ class _NoLosses:
 
 
 def _threads(field: Field) -> AbstractContextManager[Any]:
-    """As in ctrnn.gradients.gradient.compute: setting BLAS's threads takes longer than a small system does."""
+    """As in ctrnn.gradients.api.compute: setting BLAS's threads takes longer than a small system does."""
     return one_blas_thread if field.kernel.blas else nullcontext()

@@ -51,7 +51,7 @@ class Coordinates:
         r0: bool,
         transform: str | Mapping[str, str],
     ) -> None:
-        from ctrnn.gradients.scales import typical
+        from ctrnn.gradients.continuous.scales import typical
 
         field = problem.field
         names = list(field.parameter_names if parameters is None else parameters)

@@ -2,7 +2,7 @@
 
     (x (T, B, nx), r0 (B, n), W (n, n), U (n, nx), b (n,), τ (n,))  ->  r (T, B, n),        dr/dt = G(r, W φ(r) + U x(t) + b, τ)
 
-by a fixed step of an explicit Runge–Kutta method. Forward and backward are compiled (ctrnn.kernels.network_batch, with the formulas), the trials divided
+by a fixed step of an explicit Runge–Kutta method. Forward and backward are compiled (ctrnn.kernels.batch.network_batch, with the formulas), the trials divided
 among threads in parts of a few, whose sums are taken in their order whoever was quicker. Second derivatives: the same steps by torch (``replayed``).
 """
 
@@ -17,7 +17,7 @@ import torch
 from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
-from ctrnn.gradients.network_trials import Bars, Network, Part, backward, extended, forward
+from ctrnn.gradients.recording.network_trials import Bars, Network, Part, backward, extended, forward
 from ctrnn.solvers import tableaus
 
 
@@ -47,7 +47,7 @@ class Recurrence:
 
     def intervals(self, T: int) -> Any:
         """The steps of T inputs for the kernels: each stage takes the row of its interval, and where the input runs linearly the row before too."""
-        from ctrnn.kernels.network_batch import Steps
+        from ctrnn.kernels.batch.network_batch import Steps
 
         s = len(self.tableau[1])
         C = T * self.steps

@@ -16,7 +16,7 @@ from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREY, ORANGE, frame, lege
 def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_label: str = "t") -> Figure:
     """The gradient's relative error in a one-phase relaxation, over the decay that the spectrum of J predicts, and how fast r and V still move.
 
-    runs      name -> (a ctrnn.gradients.one_phase.OnePhase, the errors of its gradient (T,))
+    runs      name -> (a ctrnn.gradients.rest.one_phase.OnePhase, the errors of its gradient (T,))
     abscissa  max Re λ(J), per unit of t
 
     >>> from types import SimpleNamespace as run

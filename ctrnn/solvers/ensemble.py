@@ -4,7 +4,7 @@
 
 For parameter studies, bifurcation diagrams by brute force, Bayesian samplers, clouds of initial states. Each member has steps of its own, so
 what it gives does not depend on its company; nothing of Python runs between one member and the next. Explicit methods take 32 members side by side,
-in vector instructions (ctrnn.kernels.lanes, ctrnn.solvers.members).
+in vector instructions (ctrnn.kernels.lanes.fields, ctrnn.solvers.members).
 """
 
 from __future__ import annotations

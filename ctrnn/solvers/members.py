@@ -47,8 +47,9 @@ class SideBySide(OneByOne):
     """The same, in lanes."""
 
     def __init__(self, run: Integration, field: Field, members: Any) -> None:
-        from ctrnn.kernels import abi, lanes, signals, stepper
-        from ctrnn.kernels import ensemble_lanes as kernel
+        from ctrnn.kernels import abi, signals, stepper
+        from ctrnn.kernels.lanes import ensemble as kernel
+        from ctrnn.kernels.lanes import fields as lanes
 
         super().__init__(run, members)
         made, system = field.lanes_kernel, run.bound.system
@@ -100,7 +101,7 @@ class SideBySide(OneByOne):
         return array.ctypes.data
 
     def solve(self, first: int, last: int) -> None:
-        from ctrnn.kernels import ensemble_lanes as kernel
+        from ctrnn.kernels.lanes import ensemble as kernel
 
         kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ctrnn
-from ctrnn.gradients import room
+from ctrnn.gradients.recording import scratch as room
 
 UNITS, DT = 64, 0.05
 SOLVER = {"solver": "rk4", "dt": DT}

@@ -1,0 +1,1 @@
+"""What a gradient costs, and which method to take."""

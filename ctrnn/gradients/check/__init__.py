@@ -1,0 +1,1 @@
+"""Independent routes to a gradient, and comparisons."""

@@ -1,0 +1,52 @@
+"""torch's autograd through the unrolled steps: back-propagation by somebody else's derivatives, for comparison.
+
+Exact for the steps that were taken, like the discrete adjoint; its graph takes memory for every operation of every step.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctrnn.gradients.recording.replay import field_inputs, newton_matrices, recorded, replay, within_mask
+from ctrnn.gradients.result import Gradient, result
+from ctrnn.problem import Problem, Settings
+
+
+@dataclass(frozen=True)
+class Autograd:
+    """torch.autograd through the steps of one of our own solvers."""
+
+    @property
+    def name(self) -> str:
+        return "torch autograd"
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        import torch
+
+        began = time.perf_counter()
+        steps = recorded(problem, settings, self.name)
+        w = {k: torch.tensor(v, requires_grad=True) for k, v in problem.field.parameters.items()}
+        r0 = torch.tensor(problem.r0, requires_grad=True)
+        function = field_inputs(problem)
+        matrices = newton_matrices(steps, function, problem.field.parameters)
+        states, stages = replay(steps, function, w, r0, matrices)
+        outputs, seeds = states, steps.jumps
+        if steps.sources.size:
+            outputs, seeds = stages, steps.sources.reshape(-1, problem.field.n)
+        keep = [k for k, o in enumerate(outputs) if o.requires_grad and np.any(seeds[k])]
+        leaves = [*w.values(), r0]
+        if keep:
+            rows = [torch.from_numpy(seeds[k]) for k in keep]
+            got: tuple[Any, ...] = torch.autograd.grad([outputs[k] for k in keep], leaves, rows, allow_unused=True)
+        else:
+            got = (None,) * len(leaves)
+        parts = [
+            np.zeros(leaf.numel()) if g is None else g.numpy().ravel() for g, leaf in zip(got, leaves, strict=True)
+        ]
+        vector = within_mask(problem.field, np.concatenate([np.empty(0), *parts[:-1]]))
+        stats = replace(steps.stats, wall_time=time.perf_counter() - began)
+        return result(problem, self.name, steps.loss, vector, parts[-1] + steps.l_r0, steps.readout, stats)

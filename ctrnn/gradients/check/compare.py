@@ -1,0 +1,273 @@
+"""All gradients of one problem in one table: do they agree, and what do they cost? And, with a certificate, how right are they?
+
+Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the distance from the gradient of
+the ODE itself, estimated by another method, another solver and a hundredth of the tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
+from ctrnn.fields.base import Array
+from ctrnn.gradients.api import check_alive, compute, method_named
+from ctrnn.gradients.check.autograd import Autograd
+from ctrnn.gradients.check.certificate import Certificate, relative_error
+from ctrnn.gradients.check.certificate import certify as certificate_of
+from ctrnn.gradients.check.differences import CentralDifference, ComplexStep
+from ctrnn.gradients.online.rflo import RFLO
+from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.schedules.adjoint import Adjoint
+from ctrnn.gradients.schedules.truncated import TruncatedBPTT
+from ctrnn.gradients.trials import trials_gradient
+from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.auto import chosen as solver_chosen
+from ctrnn.trials import Trials
+
+#: methods whose memory lies in torch, which does not tell
+_UNSEEN = (Autograd, ComplexStep)
+#: evaluations of F that a reference may take
+AFFORDABLE = 3_000_000
+#: seconds above which a method is not run again
+PATIENCE = 5.0
+
+DEFAULT = ("rtrl", "adjoint", "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate", "autograd", "complex-step")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown).
+
+    error : with a certificate, the estimated relative error as a gradient of the ODE
+    """
+
+    method: str
+    gradient: Gradient | None
+    digits: float
+    time: float
+    memory: int | None
+    is_reference: bool = False
+    failure: str = ""
+    error: float | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """The table. Iterate over it, or take a row by its method's name.
+
+    certificate : with certify=True, of the first exact method; each row's ``error`` is against the same independent route
+    """
+
+    rows: tuple[Row, ...]
+    reference: str
+    certificate: Certificate | None = None
+    certified: str = ""
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, method: str) -> Row:
+        return next(row for row in self.rows if row.method == method)
+
+    def __repr__(self) -> str:
+        sure = self.certificate is not None
+        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'error' if sure else '':>{9 * sure}}{'time':>11}{'memory':>11}{'F evals':>10}"
+        lines = [head, "-" * len(head)]
+        for row in self.rows:
+            if row.gradient is None:
+                lines.append(f"{row.method:<24}{row.failure}")
+                continue
+            digits = "ref." if row.is_reference else f"{row.digits:.1f}"
+            memory = "–" if row.memory is None else _bytes(row.memory)
+            lines.append(
+                f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_error(row) if sure else '':>{9 * sure}}"
+                f"{_time(row.time):>11}{memory:>11}"
+                f"{row.gradient.stats.evaluations:>10}"
+            )
+        lines.append(
+            f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0, dl/d(V, c)], entries of w and r0 times their size; "
+            f"reference: {self.reference}"
+        )
+        return "\n".join([*lines, *self.remarks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the errors are, and the certificate, in lines; none without."""
+        if self.certificate is None:
+            return ()
+        return (
+            f"error: estimated ‖g − g*‖/‖g*‖ as a gradient of the ODE, against g* by {self.certificate.route}",
+            *f"{self.certified}: {self.certificate.text}".splitlines(),
+        )
+
+
+def compare_gradients(
+    problem: Problem | Trials,
+    methods: Iterable[Any] = DEFAULT,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    reference: Any = None,
+    certify: bool = False,
+) -> Comparison:
+    """Compute the gradient by each method and compare with a reference; of ctrnn.Trials, the sum over them, with dl/dr0 of each.
+
+    reference : a method; None takes the complex step through the same steps, central differences where the field is not
+        analytic, and torch's autograd where there are too many parameters for either.
+    certify : also estimate each gradient's own error, as one of the ODE, and certify the first exact one, with the largest Lyapunov exponent
+        and the horizon beyond which no gradient means anything (ctrnn.gradients.check.certificate). For a problem, not for trials
+
+    Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table. Raises NotFiniteError where no
+    reference can be computed, UsageError for a reference that cannot treat the problem, and what the solver raises.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective(target=[0.0], at=[1.0]))
+    >>> table = compare_gradients(problem, ["adjoint", "rtrl-continuous"])
+    >>> table.reference, table["adjoint, discrete"].digits > 13 > table["RTRL, continuous"].digits > 6
+    ('complex step', True)
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps)
+    if certify and isinstance(problem, Trials):
+        hint = "gradient(trials, certify=True), or compare one of them: trials[0]"
+        raise UsageError("certify", given=True, allowed="False, for trials", hint=hint)
+    methods = (methods,) if isinstance(methods, str) or hasattr(methods, "compute") else tuple(methods)
+    one = problem[0] if isinstance(problem, Trials) else problem
+    checked_problem(one).needs_objective("a comparison of gradients")
+    check_alive(problem if isinstance(problem, Trials) else [one])
+    settings = solver_chosen(one, settings)
+    chosen = [method_named(m, one, settings) for m in methods]
+    judge = _reference(problem, settings, reference)
+    rows = [_row(method, problem, settings, judge) for method in chosen if method.name != judge.method]
+    place = next((i for i, method in enumerate(chosen) if method.name == judge.method), len(rows))
+    rows.insert(place, judge)
+    if certify:
+        return _certified(rows, judge.method, [m for m in chosen if m.name != judge.method], problem, settings)
+    return Comparison(tuple(rows), judge.method)
+
+
+def _certified(rows: list[Row], reference: str, methods: list[Any], problem: Any, settings: Settings) -> Comparison:
+    """The table with the certificate of the first exact method, and each row's error."""
+    found = {row.method: row.gradient for row in rows if row.gradient is not None}
+    exact = [m for m in methods if m.name in found and not isinstance(m, (RFLO, TruncatedBPTT))]
+    if not exact:
+        hint = "methods=['adjoint', ...]"
+        raise UsageError("certify", given=True, allowed="with an exact method among the methods", hint=hint)
+    its = certificate_of(found[exact[0].name], exact[0], problem, settings)
+    if its.reference is not None:
+        star = its.reference
+        rows = [
+            row if row.gradient is None else replace(row, error=relative_error(row.gradient, star, problem))
+            for row in rows
+        ]
+    return Comparison(tuple(rows), reference, its, exact[0].name)
+
+
+def _computed(method: Any, problem: Problem | Trials, settings: Settings) -> Gradient:
+    return (
+        trials_gradient(problem, method, settings)
+        if isinstance(problem, Trials)
+        else compute(method, problem, settings)
+    )
+
+
+def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Row:
+    """The judge: independent of our derivatives, and affordable."""
+    one = problem[0] if isinstance(problem, Trials) else problem
+    if settings.library or one.events:
+        # no steps of our own to take again, or other ones where the events move: an independent solution, much tighter
+        stiff = not settings.library and tableaus.get(settings.solver).gamma > 0.0
+        settings = Settings("kvaerno5" if stiff else "dop853", 1e-12, 1e-13)
+    if wanted is not None:
+        row = _row(method_named(wanted, one, settings), problem, settings, None)
+        if row.gradient is None:
+            raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
+        return row
+    probe = _computed(Adjoint(), problem, settings)
+    work = probe.stats.evaluations * (problem.field.m + problem.field.n)
+    # each evaluation of F takes some 20 µs in torch, most of it shared by a batch
+    judges: tuple[Any, ...] = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
+    if one.events:
+        judges = (CentralDifference(),)
+    for judge in judges:
+        row = _row(judge, problem, settings, None)
+        if row.gradient is not None:
+            return row
+    raise NotFiniteError(f"no reference gradient could be computed: {row.failure}")
+
+
+def _row(method: Any, problem: Problem | Trials, settings: Settings, judge: Row | None) -> Row:
+    """Run a method once to load and compile what it needs, once for its time, and once for its memory."""
+    try:
+        found, taken = _timed(method, problem, settings)
+        if taken < PATIENCE:
+            found, taken = _timed(method, problem, settings)
+        peak = None
+        # tracing is slow itself, and torch's memory is not seen by it
+        if taken < PATIENCE and not isinstance(method, _UNSEEN):
+            tracemalloc.start()
+            try:
+                _computed(method, problem, settings)
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    except CtrnnError as error:
+        return Row(method.name, None, np.nan, np.nan, None, failure=str(error))
+    if judge is None or judge.gradient is None:
+        return Row(method.name, found, np.nan, taken, peak, is_reference=True)
+    return Row(method.name, found, agreement(found, judge.gradient, _scale(problem)), taken, peak)
+
+
+def _timed(method: Any, problem: Problem | Trials, settings: Settings) -> tuple[Gradient, float]:
+    began = time.perf_counter()
+    found = _computed(method, problem, settings)
+    return found, time.perf_counter() - began
+
+
+def _scale(problem: Problem | Trials) -> Array:
+    r0 = [trial.r0 for trial in problem] if isinstance(problem, Trials) else [problem.r0]
+    scale = np.concatenate([problem.field.vector, *r0])
+    return np.where(scale == 0, 1.0, np.abs(scale))
+
+
+def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
+    """Digits to which two gradients agree, at most 16; each entry counts with its parameter's size."""
+    one, two = (np.concatenate([scale * np.concatenate([g.vector, g.r0.ravel()]), _readout(g)]) for g in (a, b))
+    size = float(np.linalg.norm(two))
+    off = float(np.linalg.norm(one - two))
+    if off == 0.0:
+        return 16.0
+    if size == 0.0:
+        return 0.0
+    return float(np.clip(-np.log10(off / size), 0.0, 16.0))
+
+
+def _readout(gradient: Gradient) -> Array:
+    return np.concatenate([np.empty(0), *(part.ravel() for part in (gradient.readout or {}).values())])
+
+
+def _error(row: Row) -> str:
+    return "–" if row.error is None else f"{row.error:.0e}"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,1 @@
+"""The variational equation as an ODE of its own, on any solver."""

@@ -1,0 +1,1 @@
+"""Gradients while the run goes on."""

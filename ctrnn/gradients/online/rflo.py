@@ -1,0 +1,29 @@
+"""Approximations of RTRL that a neuron could afford.
+
+RFLO (random feedback local online learning; Murray 2019), here with exact output weights: leak-only sensitivities
+
+    dP/dt = D P + F_w,     D = the part of J by which a unit acts on itself directly (−1/τ for rate units)
+
+instead of J P: each weight keeps one trace of its own, O(m) numbers in all. What it drops is the path through the recurrent
+weights; in the scalar example dr/dt = −r + w r + b + x it is dp/dt = −p + r, and it parts from dp/dt = −p + w p + r as w p grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctrnn.gradients.continuous.forward import forward_gradient
+from ctrnn.gradients.result import Gradient
+from ctrnn.problem import Problem, Settings
+
+
+@dataclass(frozen=True)
+class RFLO:
+    """Leak-only sensitivities, an approximation; for networks, on any solver. dl/dr0 and dr/dr0 are leak-only too."""
+
+    @property
+    def name(self) -> str:
+        return "RFLO (leak only)"
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        return forward_gradient(problem, settings, self.name, leak_only=True)

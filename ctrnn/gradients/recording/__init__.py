@@ -1,0 +1,1 @@
+"""Forward runs that can be pulled back."""

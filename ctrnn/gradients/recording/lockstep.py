@@ -1,0 +1,271 @@
+"""Trials that go together: one field, the same fixed steps of an explicit method, all states at once.
+
+    l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b),        dl/dw in one product over all trials
+
+The times are those of the compiled stepper, to the bit: it runs beside them with a state at rest and the inputs of each trial, and says where it steps, and x
+at every stage; what is short is remembered with the problem, and with those that differ from it in the field or in r0 alone. Losses and their derivatives are those of ctrnn.gradients.recording.losses, in float64, of the states a block of steps at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrnn.errors import DivergenceError, SolverError, UsageError
+from ctrnn.fields.base import Array
+from ctrnn.fields.equations import Equations
+from ctrnn.gradients.recording.losses import Losses
+from ctrnn.gradients.result import Gradient, check_finite, result
+from ctrnn.inputs.program import Program
+from ctrnn.kernels.stepper import Record
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.runge_kutta import Integration, tableau_of
+from ctrnn.trajectory import Stats
+from ctrnn.trials import Trials
+
+#: bytes of times and inputs up to which a problem remembers them, as training asks for the same again and again
+REMEMBERED_BYTES = 2**20
+
+
+class Found(NamedTuple):
+    """Of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the stats."""
+
+    loss: Array
+    vector: Array
+    r0: Array
+    readout: Array
+    stats: Stats
+
+
+def summed(parts: Sequence[Found]) -> Found:
+    """Of groups of trials, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Found(
+        np.concatenate([part.loss for part in parts]),
+        np.sum([part.vector for part in parts], axis=0),
+        np.concatenate([part.r0 for part in parts]),
+        np.sum([part.readout for part in parts], axis=0),
+        sum((part.stats for part in parts), Stats()),
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class TogetherGradient(Gradient):
+    """A Gradient of trials that went together: loss, vector, parameters and readout are sums over them, r0 is (B, n), losses (B,).
+
+    One matrix product adds up what they contribute; ``trials``, the B gradients, are made one by one when they are asked for.
+    """
+
+    losses: Any = ()
+    alone: Any = None
+
+    @cached_property
+    def trials(self) -> tuple[Gradient, ...]:
+        """The gradient of each trial."""
+        return tuple(self.alone())
+
+
+def of_trials(trials: Trials, method: str, found: Found, alone: Callable[[Problem], Gradient]) -> TogetherGradient:
+    """Put the gradient of trials together, and refuse one that is not finite; ``alone`` is the method for one of them."""
+    check_finite(found.loss, found.vector, found.r0, found.readout)
+    field, objective = trials.field, trials[0].needs_objective("a gradient")
+    return TogetherGradient(
+        loss=float(found.loss.sum()),
+        vector=found.vector,
+        parameters=field.unflatten(found.vector),
+        r0=found.r0,
+        readout=objective.unflatten_readout(found.readout) if objective.readout_size else None,
+        stats=found.stats,
+        method=f"{method}, {len(trials)} trials",
+        labels=partial(getattr, field, "labels"),
+        losses=found.loss,
+        alone=partial(map, alone, trials),
+    )
+
+
+def of_problem(problem: Problem, method: str, found: Found) -> Gradient:
+    """The gradient of one problem; raises NotFiniteError."""
+    return result(problem, method, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)
+
+
+class Together:
+    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is their caller's.
+
+    loss (B,), l_r0 (B, n) at t0 and l_o (readout_size,) grow as blocks are taken; ``pulled`` counts what their caller pulls back.
+
+    first: the number of the first of them, where they are some of more.
+
+    Raises UsageError for adaptive steps, implicit or exponential solvers, events, and trials whose steps differ.
+    """
+
+    def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
+        self._began = time.perf_counter()
+        tableau = tableau_of(settings, caller)
+        if tableau.gamma or tableau.exponential:
+            raise UsageError(
+                "solver", given=tableau.name, allowed=f"an explicit one, for {caller}", hint='solver="rk4", dt=...'
+            )
+        if settings.dt is None:
+            raise UsageError(
+                "dt",
+                given=None,
+                allowed=f"a step size, for {caller}",
+                hint="a method without device, which takes adaptive steps",
+            )
+        check_together(problems, caller)
+        self.field, self.B, self.n = problems[0].field, len(problems), problems[0].field.n
+        self.solver, self.a, self.b, self.s = tableau.name, tableau.a, tableau.b, tableau.stages
+        self.losses = [Losses(problem, tableau.b[: self.s], problem.r0) for problem in problems]
+        self.loss, self.l_r0, self.l_o = (
+            np.zeros(self.B),
+            np.zeros((self.B, self.n)),
+            np.zeros(self.losses[0].readout_size),
+        )
+        for b, losses in enumerate(self.losses):
+            self.loss[b], self.l_r0[b], l_o = losses.start()
+            self.l_o += l_o
+        check_finite(self.loss, self.l_r0, self.l_o)
+        self.integral = any(losses.objective.times is None for losses in self.losses)
+        self.r0 = np.stack([problem.r0 for problem in problems])
+        self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0
+        one = not self.integral and all(problem.driven_by is problems[0].driven_by for problem in problems)
+        self._settings, self._caller, self._driven = settings, caller, problems[:1] if one else problems
+        self._one, self._first = Stats(), first
+        self._key = (settings.solver, settings.dt, settings.max_steps, settings.min_step)
+        #: steps to come, at most
+        self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
+
+    def records(self, capacity: int) -> Iterator[Sequence[Record]]:
+        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
+        key = self._key
+        # asked once: another thread with another dt may take it away
+        known = [one for problem in self._driven if (one := problem.timelines.get(key)) is not None]
+        if len(known) == len(self._driven) and all(record.h.size <= capacity for record, _ in known):
+            self._one = known[0][1]
+            yield [record for record, _ in known]
+            return
+        programs = [problem.signals.program() for problem in self._driven]
+        clocks = [_clock(*each, self._settings, self._caller) for each in zip(self._driven, programs, strict=True)]
+        first: Sequence[Record] | None = None
+        try:
+            for records in zip(*(clock.blocks(capacity) for clock in clocks), strict=True):
+                first = records if first is None else ()
+                self._one = clocks[0].stats
+                yield records
+        except SolverError as error:  # from the clock, whose state is not ours
+            if not isinstance(error, DivergenceError):
+                error = type(error)(error.reason, t=self._t, r=self._r[0], h=error.h, hint=error.hint)
+            raise error from None
+        self._one = clocks[0].stats
+        for problem, program, record in zip(self._driven, programs, first or (), strict=False):
+            # functions of t may give other numbers the next time
+            if sum(part.nbytes for part in record) <= REMEMBERED_BYTES and not program.callbacks:
+                problem.timelines.clear()  # the last one alone
+                problem.timelines[key] = Record(*(part.copy() for part in record)), self._one  # not the room for more
+
+    def remembered(self, what: str, records: Sequence[Record], make: Callable[[Sequence[Record]], Any]) -> Any:
+        """What is made of the records, kept with them where they are those that are remembered."""
+        timelines = self._driven[0].timelines
+        if len(records) > 1 or timelines.get(self._key, (None,))[0] is not records[0]:
+            return make(records)
+        key = (what, *self._key)
+        made = timelines.get(key)
+        if made is None:
+            made = timelines[key] = make(records)
+        return made
+
+    def inputs(self, records: Sequence[Record]) -> Array:
+        """x (C, s, B, inputs) at the stages, or (C, s, 1, inputs) where all have the same."""
+        C, nx = records[0].h.size, self.field.input_size
+        return np.stack([record.stage_x[:C, :, :nx] for record in records], axis=2)
+
+    def shares(self, records: Sequence[Record], r: Array, stage_r: Array) -> tuple[Array | None, Array | None]:
+        """Add what a block contributes to the losses; jumps (C, B, n) and sources (C, s, B, n) of the cotangents, None where there are none.
+
+        r (B, C, n) at the ends of the steps, stage_r (B, C, s, n) where a loss is an integral.
+        Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
+        """
+        self._check(records[0], r)
+        self._t, self._r = float(records[0].t[-1]), r[:, -1].copy()
+        every = records if len(records) == self.B else [records[0]] * self.B
+        parts = [
+            losses.block(record._replace(r=r[b], stage_r=stage_r[b] if self.integral else record.stage_r))
+            for b, (losses, record) in enumerate(zip(self.losses, every, strict=True))
+        ]
+        for part in parts:
+            check_finite(part.loss, part.jumps, part.sources)
+        self.loss += [part.loss for part in parts]
+        self.l_o = self.l_o + sum(part.readout for part in parts)
+        return _stacked([part.jumps for part in parts], 1), _stacked([part.sources for part in parts], 2)
+
+    def _check(self, record: Record, states: Array) -> None:
+        if np.isfinite(states[:, -1]).all():  # what is no longer finite stays so: r⁺ = r + …
+            return
+        good = np.isfinite(states).all(axis=2)
+        m, b = next((m, b) for m in range(record.h.size) for b in range(self.B) if not good[b, m])
+        t, r = (float(record.t[m - 1]), states[b, m - 1]) if m else (self._t, self._r[b])
+        which = f" in trial {b + (self._first or 0)}" if self.B > 1 or self._first is not None else ""
+        raise DivergenceError(
+            f"the solution became infinite or NaN{which}",
+            t=t,
+            r=r.copy(),
+            h=float(record.h[m]),
+            hint="a smaller dt, or an adaptive solver",
+        )
+
+    @property
+    def stats(self) -> Stats:
+        """The cost so far, all trials together."""
+        one, taken = self._one, time.perf_counter() - self._began
+        steps, evaluations = self.B * one.steps, self.B * one.evaluations
+        return replace(one, steps=steps, evaluations=evaluations, jacobians=self.pulled, wall_time=taken)
+
+
+def check_together(problems: Sequence[Problem], caller: str) -> None:
+    """Raises UsageError for problems with events, or that stop at different times."""
+    for b, problem in enumerate(problems):
+        if problem.events:
+            raise UsageError(
+                "problem", given=f"{len(problem.events)} events", allowed=f"a problem without events, for {caller}",
+                hint="the same method without device",
+            )  # fmt: skip
+        if not same_stops(problem, problems[0]):
+            raise UsageError(
+                "trials",
+                given=f"trial {b} stops at other times than trial 0",
+                allowed="one t_span, and the same observation times and jumps of x, for trials that go together on a device",
+                hint="the method without device, or a batch for each set of times",
+            )
+
+
+def same_stops(one: Problem, other: Problem) -> bool:
+    """Whether fixed steps take both to the same times."""
+    return one.course.start == other.course.start and np.array_equal(one.course.stops, other.course.stops)
+
+
+def _stacked(parts: list[Array], axis: int) -> Array | None:
+    """What each trial has, one axis more; zeros for those that have nothing, None where nobody has."""
+    some = next((part for part in parts if part.size), None)
+    if some is None:
+        return None
+    if len(parts) == 1:
+        return np.expand_dims(some, axis)
+    return np.stack([part if part.size else np.zeros_like(some) for part in parts], axis=axis)
+
+
+@lru_cache(maxsize=1)
+def _at_rest() -> Equations:
+    return Equations({"r": "0"})
+
+
+def _clock(problem: Problem, program: Program, settings: Settings, caller: str) -> Integration:
+    """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
+    settings = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
+    bound = _at_rest().bind(program, problem.signals.size)
+    return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)

@@ -1,0 +1,272 @@
+"""Fields in torch: F, and what the pullback asks of its derivatives, for B trials and q cotangents at once.
+
+A rate network with u = Ŵ s, Ŵ = [W U b], s = [h(z); x; 1], dz/dt = G(z, u, τ), and c = ∂G/∂u, d = ∂G/∂z, e = ∂G/∂τ, all elementwise:
+
+    q cotangents    R = Jᵀ K,  J = diag(c) W diag(h′) + diag(d), made once a stage           2 n² q flops
+    one cotangent   R = h′ ∘ (Wᵀ (c ∘ K)) + d ∘ K, one product for all trials               2 n² B
+    P, row i of Ŵ   P_i += Σ_S (c_i K_i)ᵀ s over all stages: one product [q × S] [S × N] a unit, a batch of them in torch.bmm     2 n N q S
+    one cotangent   [n × S B] [S B × N], one product for all stages and trials              2 n N S B
+    τ               p_i += Σ_S e_i K_i
+
+Layout: K and R are (B, n, q), cotangents as columns; of all stages K is (C, s, B, n, q), so that what unit i multiplies, [q × S], is a view. P is (B, n, q, N),
+and p (B, n, q): n × (n + 1) × N numbers a trial, the largest thing there is. Nothing of its size is made beside it: units are taken a few at a time.
+
+Any other field with a torch function goes by torch.func: q cotangents by vmap of its vjp, the parameter part a stage at a time, P (B, q, m).
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.network import RateNetwork
+from ctrnn.gradients.recording.torch.place import Place, to_numpy
+
+if TYPE_CHECKING:
+    from ctrnn.gradients.recording.torch.run import Block
+
+#: bytes of P that are taken at a time, at least; and the share of P
+CHUNK_BYTES, CHUNK = 16 * 2**20, 64
+
+
+def system_of(field: Field, place: Place) -> Network | General:
+    return Network(field, place) if isinstance(field, RateNetwork) else General(field, place)
+
+
+def entries(field: Field) -> int:
+    """Numbers in a row of P, but for those of tau."""
+    return field.n * (field.n + field.input_size + 1) if isinstance(field, RateNetwork) else field.m
+
+
+def units_at_once(n: int, unit: int) -> int:
+    """Units that are taken together, of n whose part of P has ``unit`` bytes."""
+    return max(1, min(n, max(CHUNK_BYTES // unit, n // CHUNK)))
+
+
+class Network:
+    """A rate network over there."""
+
+    def __init__(self, field: RateNetwork, place: Place) -> None:
+        made, parameters = field.cell.module, field.parameters
+        self.field, self.place, self.source, self.rate = field, place, made.torch_source, made.torch_rate
+        self.W, self.U, self.bias = (place.tensor(parameters[name]) for name in ("W", "U", "b"))
+        self.tau = place.tensor(field.tau)
+        self.n, self.N = field.n, field.n + field.input_size + 1
+
+    def drive(self, x: Any) -> Any:
+        """U x + b of all stages (C, s, B, n)."""
+        return x @ self.U.mT + self.bias
+
+    def __call__(self, t: float, z: Any, drive: Any) -> Any:
+        """dz/dt (B, n)."""
+        import torch
+
+        return self.rate([z], [torch.addmm(drive, self.source([z]), self.W.mT)], [self.tau])[0]
+
+    def linear(self, block: Block) -> NetworkLinear:
+        return NetworkLinear(self, block)
+
+    # -- what is carried: P, and p where tau is trained
+
+    def carried(self, B: int, q: int) -> list[Any]:
+        """Zeros of P (B, n, q, N), and p (B, n, q, 1)."""
+        import torch
+
+        widths = (self.N, 1) if self.field.train_tau else (self.N,)
+        return [torch.zeros((B, self.n, q, width), **self.place.options) for width in widths]
+
+    def transform(self, T: Any, carried: list[Any]) -> None:
+        """P_i ← T P_i for every unit i; T (B, q, q)."""
+        import torch
+
+        from ctrnn.gradients.recording.torch.threads import divided
+
+        q = T.shape[-1]
+        few = units_at_once(self.n, self.place.item * q * self.N)
+
+        def units(first: int, last: int) -> None:
+            for P in carried:
+                for b in range(len(T)):
+                    for i in range(first, last, few):
+                        part = P[b, i : min(i + few, last)]
+                        part.copy_(torch.bmm(T[b].expand(len(part), q, q), part))
+
+        divided(units, self.n, 2.0 * q * q * self.N * self.n, self.place.device)
+
+    def last(self, carried: list[Any]) -> list[Any]:
+        """The last of the q rows, dl/dŴ (n, N) and dl/dτ (n, 1), the sum of the trials."""
+        return [P[:, :, -1].sum(dim=0) for P in carried]
+
+    def zeros(self) -> list[Any]:
+        """Zeros of dl/dŴ (n, N), and dl/dτ (n, 1)."""
+        import torch
+
+        widths = (self.N, 1) if self.field.train_tau else (self.N,)
+        return [torch.zeros((self.n, width), **self.place.options) for width in widths]
+
+    def vector(self, g: list[Any]) -> Array:
+        """dl/dw (m,) in the order of the field's parameters, 0 outside the mask."""
+        extended, n = to_numpy(g[0]), self.n
+        tau = to_numpy(g[1])[:, 0] if self.field.train_tau else None
+        return self.field.flat_gradient(extended[:, :n], extended[:, n:-1], extended[:, -1], tau)
+
+
+class NetworkLinear:
+    """The network along a block: c, d, e, h′ (C, s, B, n) and the sources s (C, s, B, N)."""
+
+    def __init__(self, network: Network, block: Block) -> None:
+        import torch
+
+        self.network = network
+        z, x, trained = block.z, block.x, network.field.train_tau
+        h = network.source([z])
+        self.s = torch.cat([h, x, torch.ones_like(z[..., :1])], dim=-1)
+        made = network.field.cell.module
+        knows_u = made.NEEDS_U or made.DRIVE_NEEDS_U or trained  # or its value is of no account
+        u = h @ network.W.mT + network.drive(x) if knows_u else torch.zeros_like(z)
+        del h
+        tau = network.tau.expand(z.shape)
+        by = (0, 1, 2) if trained else (0, 1)
+        partials = torch.func.grad(lambda z, u, tau: network.rate([z], [u], [tau])[0].sum(), argnums=by)
+        self.d, self.c, *rest = partials(z, u, tau)
+        self.e = rest[0] if trained else None
+        self.h = torch.func.grad(lambda z: network.source([z]).sum())(z)
+        self._list()
+
+    def steps(self, first: int, last: int) -> NetworkLinear:
+        """The steps from ``first`` to ``last``, views."""
+        part = copy(self)
+        part.s, part.c, part.d, part.h = (a[first:last] for a in (self.s, self.c, self.d, self.h))
+        part.e = None if self.e is None else self.e[first:last]
+        part._list()
+        return part
+
+    def _list(self) -> None:
+        """c, d, h′ of each stage (B, n), views."""
+        each = [part.flatten(0, 1).unbind() for part in (self.c, self.d, self.h)]
+        self._stages = list(zip(*each, strict=True))
+
+    def vjp(self, m: int, i: int, K: Any, out: Any) -> None:
+        """R = Jᵀ K of a stage, K and R (B, n, q)."""
+        import torch
+
+        (c, d, h), W = self._stages[m * self.c.shape[1] + i], self.network.W
+        if K.shape[-1] == 1:
+            K = K[..., 0]
+            torch.addcmul(h * ((c * K) @ W), d, K, out=out[..., 0])
+            return
+        J = c[:, :, None] * W
+        J *= h[:, None, :]
+        J.diagonal(dim1=1, dim2=2).add_(d)
+        torch.bmm(J.mT, K, out=out)
+
+    def rows_part(self, K: Any, carried: list[Any]) -> None:
+        """Add the parameter part of the stages, whose cotangents are K (C, s, B, n, q), to P; K is overwritten."""
+        from ctrnn.gradients.recording.torch.threads import divided
+
+        C, s, B, n, q = K.shape
+        S, N = C * s, self.network.N
+        few = units_at_once(n, self.network.place.item * q * N)
+        c, sources = self.c.reshape(S, B, n), self.s.reshape(S, B, N)
+        K = K.reshape(S, B, n, q)
+
+        def units(first: int, last: int) -> None:
+            for b in range(B):
+                for i in range(first, last, few):
+                    its = slice(i, min(i + few, last))
+                    mine = K[:, b, its]
+                    panel = mine.permute(1, 2, 0)  # [q × S] of each unit
+                    if self.e is not None:
+                        carried[1][b, its].baddbmm_(panel, self.e.reshape(S, B, n)[:, b, its].mT[:, :, None])
+                    mine *= c[:, b, its, None]
+                    carried[0][b, its].baddbmm_(panel, sources[:, b].expand(len(panel), S, N))
+
+        divided(units, n, 2.0 * S * q * N * n, self.network.place.device)
+
+    def row_part(self, K: Any, g: list[Any]) -> None:
+        """Add the parameter part of one cotangent a trial, K (C, s, B, n, 1), to dl/dŴ, and dl/dτ."""
+        K = K[..., 0]
+        if self.e is not None:
+            g[1] += (self.e * K).sum(dim=(0, 1, 2))[:, None]
+        g[0].addmm_((self.c * K).reshape(-1, self.network.n).mT, self.s.reshape(-1, self.network.N))
+
+
+class General:
+    """Any field with a torch function, w flat (m,)."""
+
+    def __init__(self, field: Field, place: Place) -> None:
+        self.field, self.place, self.n = field, place, field.n
+        self.function = field.torch_function()
+        self.w = place.tensor(field.vector)
+
+    def drive(self, x: Any) -> Any:
+        return x
+
+    def __call__(self, t: float, z: Any, x: Any) -> Any:
+        return self.at(t, z, self.w, x)
+
+    def at(self, t: float, z: Any, w: Any, x: Any) -> Any:
+        """F(t, r, w, x), r (n,) or (B, n)."""
+        named, start = {}, 0
+        for name, value in self.field.parameters.items():
+            named[name] = w[start : start + value.size].reshape(value.shape)
+            start += value.size
+        return self.function(t, z, named, x)
+
+    def linear(self, block: Block) -> GeneralLinear:
+        return GeneralLinear(self, block)
+
+    def carried(self, B: int, q: int) -> list[Any]:
+        import torch
+
+        return [torch.zeros((B, q, self.w.numel()), **self.place.options)]
+
+    def transform(self, T: Any, carried: list[Any]) -> None:
+        carried[0] = T @ carried[0]
+
+    def last(self, carried: list[Any]) -> list[Any]:
+        return [carried[0][:, -1].sum(dim=0)]
+
+    def zeros(self) -> list[Any]:
+        import torch
+
+        return [torch.zeros_like(self.w)]
+
+    def vector(self, g: list[Any]) -> Array:
+        return to_numpy(g[0])
+
+
+class GeneralLinear:
+    """Such a field along a block."""
+
+    def __init__(self, system: General, block: Block) -> None:
+        self.system, self.block = system, block
+
+    def steps(self, first: int, last: int) -> GeneralLinear:
+        return GeneralLinear(self.system, self.block.steps(first, last))
+
+    def vjp(self, m: int, i: int, K: Any, out: Any) -> None:
+        import torch
+
+        t, x = float(self.block.t[m, i]), self.block.x[m, i]
+        pull: Any = torch.func.vjp(lambda z: self.system.at(t, z, self.system.w, x), self.block.z[m, i])[1]
+        out.copy_(torch.func.vmap(pull, in_dims=-1, out_dims=-1)(K)[0])
+
+    def _parameters(self, m: int, i: int, b: Any) -> Any:
+        """The pullback to w at a stage of trial b, or of all."""
+        import torch
+
+        t, z, x = float(self.block.t[m, i]), self.block.z[m, i, b], self.block.x[m, i, b]
+        return torch.func.vjp(lambda w: self.system.at(t, z, w, x), self.system.w)[1]
+
+    def rows_part(self, K: Any, carried: list[Any]) -> None:
+        import torch
+
+        for m, i, b in ((m, i, b) for m in range(K.shape[0]) for i in range(K.shape[1]) for b in range(K.shape[2])):
+            pull = self._parameters(m, i, b)
+            carried[0][b] += torch.func.vmap(pull, in_dims=-1)(K[m, i, b])[0]
+
+    def row_part(self, K: Any, g: list[Any]) -> None:
+        for m, i in ((m, i) for m in range(K.shape[0]) for i in range(K.shape[1])):
+            g[0] += self._parameters(m, i, slice(None))(K[m, i, :, :, 0])[0]

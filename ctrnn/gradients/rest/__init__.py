@@ -1,0 +1,1 @@
+"""Gradients at a point of rest."""

@@ -1,0 +1,210 @@
+r"""The gradient at rest, by the division-free flow.
+
+    0 = F(r*, w, x)   ⇒   0 = J dr*/dw + F_w   ⇒   dr*/dw = −J⁻¹ F_w
+
+and for a loss with dl/dr = a, one row is enough:
+
+    V* = a J⁻¹    (the rest point of dV/dt = V J − a)        dl/dw = −V* F_w
+
+Small systems form J, and the flow's step is certified by the spectrum of J. Large ones only multiply by it (ctrnn.gradients.rest.rows): O(n²) an
+iteration and no more memory than the answer takes. Stopped after K steps of size h, inverse=ctrnn.inverse.Neumann(K, step=h), the flow is what
+truncated BPTT with a window of K Euler steps gives at rest.
+
+Source: note 001 of this project; the flow is recurrent backpropagation, Almeida (1987) and Pineda,
+"Generalization of back-propagation to recurrent neural networks", Phys. Rev. Lett. 59 (1987).
+It is the adjoint equation at rest, and dr*/dw is the long-time limit of dp/dt = J p + F_w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
+from ctrnn.fields.base import Array, Field
+from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, parameter_row, solve_rows
+from ctrnn.inverse import METHODS, Inverse, right_divide
+from ctrnn.inverse.result import EPS
+
+__all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
+
+#: Largest |F_i| / rest_scale at which a point counts as at rest. The gradient's relative error is
+#: of this order times the condition of J.
+REST_TOLERANCE = 1e-8
+#: from so many states on J is not formed, for fewer rows than a tenth of n
+LARGE = 64
+
+
+@dataclass(frozen=True)
+class EquilibriumGradient:
+    """dl/dw at rest, or dr*/dw.
+
+    ``vector``: (m,), or (q, m) for q rows of dl/dr. ``parameters``: the same as named arrays, with
+    a leading axis q for rows. ``V``: the rows V* = a J⁻¹, (n,) or (q, n). ``residual``:
+    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, a `ctrnn.inverse.Inverse`.
+    """
+
+    vector: Array
+    parameters: dict[str, Array]
+    V: Array
+    residual: float
+    inverse: Inverse
+
+    def __str__(self) -> str:
+        lines = [f"gradient at rest, by {self.inverse}"]
+        width = max((len(name) for name in self.parameters), default=0)
+        for name, value in self.parameters.items():
+            shown = np.array2string(value, precision=8, threshold=12, edgeitems=2)
+            lines.append(f"  {name:<{width}}  " + shown.replace("\n", "\n" + " " * (width + 4)))
+        return "\n".join(lines)
+
+
+def equilibrium_gradient(
+    field: Field,
+    eq: Any,
+    dl_dr: Any = None,
+    inverse: Any = "flow",
+    x: Any = None,
+    *,
+    matrix_free: bool | None = None,
+    tol: float | None = None,
+) -> EquilibriumGradient:
+    """dl/dw of a loss at the equilibrium r*(w), for dl/dr (n,); or dr*/dw.
+
+    eq
+        an `Equilibrium` (its t and x are used), or a state (n,), at t = 0.
+    dl_dr
+        one row (n,), a stack of rows (q, n), or None for the identity: ``vector`` is dr*/dw (n, m).
+    inverse
+        ``"flow"`` (division-free, at a stable point), ``"lu"`` (any nonsingular J), or another name or method object of `ctrnn.inverse`, as
+        "gmres" (products too; any nonsingular J) or Neumann(K, step=h), K-step truncated BPTT, an approximation.
+    x
+        the input at rest (nx,), if it is not the one that ``eq`` carries.
+    matrix_free
+        True: products V ↦ VJ alone, O(n²) an iteration; False: J is formed; None: True for few rows of at least 64 states ("flow", "gmres").
+    tol
+        ‖VJ − a‖/‖a‖ to reach; by default 1e-12 by products, and with J formed the last digits.
+
+    Raises `NotAtRestError` where F does not vanish (as after a change of parameters),
+    `SingularJacobianError`, `NotHurwitzError` for the flow at an unstable point or a centre,
+    `ConvergenceError` for the flow where J is too stiff, `UsageError` for shapes and NaN.
+
+    >>> from ctrnn.fields.equations import Equations
+    >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w)
+    >>> g = equilibrium_gradient(field, [2.0], dl_dr=[1.0])
+    >>> np.round(g.vector, 12), np.round(g.parameters["b"], 12)  # b / (1 − w)², 1 / (1 − w)
+    (array([4., 2.]), np.float64(2.0))
+    """
+    if isinstance(inverse, str) and inverse not in METHODS:
+        raise UnknownNameError("inverse", inverse, METHODS)
+    if inverse == "lu" and matrix_free:
+        raise UsageError("matrix_free", given=True, allowed='False with inverse="lu"', hint='inverse="gmres"')
+    if tol is not None and not 0 < tol < 1:
+        raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
+    r = np.asarray(getattr(eq, "r", eq), dtype=np.float64)
+    t = float(getattr(eq, "t", 0.0))
+    x = getattr(eq, "x", None) if x is None else x
+    if r.shape != (field.n,):
+        raise UsageError("eq", given=r.shape, allowed=f"an Equilibrium or a state ({field.n},)")
+    if not np.isfinite(r).all():
+        raise UsageError("eq", given=r, allowed="a state without NaN or infinity")
+    a = _checked_rows(dl_dr, field.n)
+    if matrix_free is None:
+        matrix_free = inverse in ("flow", "gmres") and field.n >= LARGE and len(np.atleast_2d(a)) <= field.n // 10
+    here = _At(field, t, r, x)
+    try:
+        solved = here.by_products(a, inverse, tol or 1e-12) if matrix_free else here.by_matrix(a, inverse, tol or 1e-15)
+    except NotHurwitzError as error:
+        raise NotHurwitzError(error.abscissa, "the Jacobian at this equilibrium", LU_HINT) from error
+    except SingularJacobianError as error:
+        raise SingularJacobianError(
+            error.condition,
+            "the Jacobian at this equilibrium",
+            "other parameters: at a bifurcation, or on a line of equilibria, dr*/dw does not exist",
+        ) from error
+    V = solved.value
+    # −V, not −(V F_w): the gradient is the one array of length m
+    vector = parameter_row(field, t, r, -V, x) if V.ndim == 1 else field.parameter_vjp(t, r, -V, x)
+    return EquilibriumGradient(
+        vector=vector,
+        parameters=field.unflatten(vector),
+        V=V,
+        residual=float(solved.residual[-1]),
+        inverse=solved,
+    )
+
+
+def _checked_rows(dl_dr: Any, n: int) -> Array:
+    if dl_dr is None:
+        return np.eye(n)
+    try:
+        a = np.asarray(dl_dr, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError("dl_dr", given=dl_dr, allowed="real numbers") from error
+    if a.ndim not in (1, 2) or a.shape[-1] != n or not a.size:
+        raise UsageError("dl_dr", given=f"shape {a.shape}", allowed=f"a row ({n},) or rows (q, {n})")
+    if not np.isfinite(a).all():
+        raise UsageError("dl_dr", given=a, allowed="finite numbers")
+    return a
+
+
+@dataclass(frozen=True)
+class _At:
+    """The field at the point that should be at rest."""
+
+    field: Field
+    t: float
+    r: Array
+    x: Any
+
+    def by_products(self, a: Array, inverse: Any, tol: float) -> Inverse:
+        tau = getattr(self.field, "tau", None)  # a network's time constants: its leak alone makes J as large as 1/τ
+        if a.any():
+            F = self.field(self.t, self.r, self.x)
+            row = np.atleast_2d(a)[int(np.flatnonzero(np.atleast_2d(a).any(axis=1))[0])]
+            norm = norm_from_below(self.product, row) if tau is None else 1.0 / np.asarray(tau)
+            rests = bool((np.abs(F) <= REST_TOLERANCE * norm * max(1.0, float(np.abs(self.r).max()))).all())
+            self.refuse_motion(F, rests)
+        if inverse == "flow":
+            return solve_rows(self.field, self.t, self.r, a, self.x, tol)
+        return right_divide(a, self.product, inverse, tol=tol)
+
+    def product(self, V: Array) -> Array:
+        return self.field.vjp(self.t, self.r, V, self.x)
+
+    def by_matrix(self, a: Array, inverse: Any, tol: float) -> Inverse:
+        F, J = self.field(self.t, self.r, self.x), self.field.jacobian(self.t, self.r, self.x)
+        # written so that a NaN in F or J is refused too
+        self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * rest_scale(J, self.r)).all()))
+        if self.field.n <= LARGE:
+            self.refuse_fold(F, J)
+        return right_divide(a, J, inverse, tol=tol)
+
+    def refuse_fold(self, F: Array, J: Array) -> None:
+        """Where J changes by its smallest singular value within the error of r itself, it is singular as far as can be told.
+
+        At a fold (a saddle-node) J is never found exactly singular, and of one state the condition of J is always 1.
+        """
+        U, σ, Vt = np.linalg.svd(J)
+        if not σ[-1] > 0:
+            return  # the division says so
+        flattest = Vt[-1]
+        error = 4.0 * EPS * max(1.0, float(np.abs(self.r).max())) + abs(float(U[:, -1] @ F)) / σ[-1]
+        beside = [self.field.jacobian(self.t, self.r + s * error * flattest, self.x) for s in (-1.0, 1.0)]
+        change = min(float(np.linalg.norm((one - J) @ flattest)) for one in beside)  # of a kink at r one side is smooth
+        if change > 0.5 * σ[-1]:
+            raise SingularJacobianError(max(float(σ[0]), change) / float(σ[-1]), "J", "")
+
+    def refuse_motion(self, F: Array, rests: bool) -> None:
+        if not rests:
+            raise NotAtRestError(float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters")
+
+
+def rest_scale(J: Array, r: Array) -> Array:
+    """What |F_i| is measured against: Σ_j |J_ij| max(1, |r_j|), (n,).
+
+    A change of the states by one part in 10⁸ changes F by 10⁻⁸ of it, in any unit of time.
+    """
+    return np.abs(J) @ np.maximum(1.0, np.abs(r))

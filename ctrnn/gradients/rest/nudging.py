@@ -1,0 +1,122 @@
+r"""Gradients at rest by nudging: two or three relaxations and no cotangent at all, to compare with.
+
+    free      0 = F(r⁰)           nudged   0 = F(r^β) − β (∂l/∂r)ᵀ(r^β)
+
+    V ≈ (r^β − r⁰)ᵀ/β             dl/dw ≈ −V F_w(r⁰)             equilibrium propagation, β → 0; error O(β)
+    V ≈ (r^β − r^{−β})ᵀ/2β                                       symmetric nudging, error O(β²)
+    dl/dw ≈ (∂E/∂w(r^β) − ∂E/∂w(r⁰))/β                           contrastive, finite β, where F = −∂E/∂r
+
+To first order r^β − r⁰ = β J⁻¹ (∂l/∂r)ᵀ, where the gradient asks for V = ∂l/∂r J⁻¹: its transpose is J⁻ᵀ (∂l/∂r)ᵀ. The two are one where J is
+symmetric, that is where F descends an energy. For any other network the limit β → 0 is another vector, however small β is.
+
+Sources: Scellier and Bengio, "Equilibrium propagation", Front. Comput. Neurosci. 11 (2017); Scellier et al., "Generalization of equilibrium
+propagation to vector field dynamics", arXiv:1808.04873 (2018); Laborieux et al., Front. Neurosci. 15 (2021), the symmetric one; Movellan,
+"Contrastive Hebbian learning in the continuous Hopfield model" (1991).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import NotAtRestError, UsageError
+from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.gradients.rest.rows import parameter_row
+from ctrnn.problem import state_of
+
+__all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
+
+
+@dataclass(frozen=True)
+class Nudged:
+    """An approximation of dl/dw: ``vector`` (m,), ``parameters`` by name, ``V`` (n,) (None: contrastive), the rest points ``free`` and ``nudged`` (n,)."""
+
+    vector: Array
+    parameters: dict[str, Array]
+    V: Array | None
+    free: Array
+    nudged: Array
+    beta: float
+
+
+def equilibrium_propagation(
+    field: Field, r0: Any, dl_dr: Callable[[Array], Any], beta: float = 1e-3, x: Any = None, *, symmetric: bool = False
+) -> Nudged:
+    """dl/dw at the rest point that r0 leads to, by nudging it with β: exact for β → 0 where J is symmetric, else another vector.
+
+    dl_dr: r (n,) ↦ ∂l/∂r (n,). symmetric: nudge by +β and −β, error O(β²).
+
+    Raises NotAtRestError where a phase does not come to rest, UsageError.
+
+    >>> from ctrnn.fields.equations import Equations
+    >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # one state: J is symmetric
+    >>> equilibrium_propagation(field, [0.0], lambda r: [1.0], beta=0.1).vector.round(6)
+    array([4., 2.])
+    """
+    r0 = state_of(field, r0)
+    _check(field, r0, dl_dr, beta)
+    free = settle(field, r0, x)
+    forward = settle(field, free, x, dl_dr, beta)
+    back = settle(field, free, x, dl_dr, -beta) if symmetric else free
+    V = (forward - back) / (2.0 * beta if symmetric else beta)
+    vector = parameter_row(field, 0.0, free, -V, x)
+    return Nudged(vector, field.unflatten(vector), V, free, forward, beta)
+
+
+def contrastive_gradient(
+    field: Field,
+    r0: Any,
+    dl_dr: Callable[[Array], Any],
+    energy_gradient: Callable[[Array], Any],
+    beta: float = 0.1,
+    x: Any = None,
+) -> Nudged:
+    """(∂E/∂w(r^β) − ∂E/∂w(r⁰))/β: what a learner sees that compares local quantities of two phases. F must be −∂E/∂r.
+
+    energy_gradient: r (n,) ↦ ∂E/∂w (m,), in the order of field.parameter_names. The error is O(β).
+    """
+    r0 = state_of(field, r0)
+    _check(field, r0, dl_dr, beta)
+    free = settle(field, r0, x)
+    nudged = settle(field, free, x, dl_dr, beta)
+    vector = checked_array("energy_gradient", energy_gradient(nudged), (field.m,)) - energy_gradient(free)
+    vector = vector / beta
+    return Nudged(vector, field.unflatten(vector), None, free, nudged, beta)
+
+
+def settle(
+    field: Field, r0: Array, x: Any = None, dl_dr: Callable[[Array], Any] | None = None, beta: float = 0.0
+) -> Array:
+    """Where dr/dt = F(r) − β ∂l/∂r comes to rest from r0, to rounding: relaxed, then polished with the secant form of Newton (MINPACK).
+
+    Raises NotAtRestError.
+    """
+    from scipy.integrate import solve_ivp
+    from scipy.optimize import root
+
+    def F(r: Array) -> Array:
+        out = field(0.0, r, x)
+        return out if dl_dr is None else out - beta * np.asarray(dl_dr(r), dtype=float)
+
+    start = float(np.linalg.norm(F(r0)))
+    r, duration, slow = r0, 10.0, [start]
+    while slow[-1] > 1e-6 * max(1.0, start) and not (len(slow) > 3 and slow[-1] > 0.5 * slow[-4]):
+        r = solve_ivp(lambda _, r: F(r), (0.0, duration), r, "LSODA", rtol=1e-8, atol=1e-10).y[:, -1]
+        duration *= 2.0
+        slow.append(float(np.linalg.norm(F(r))))
+    speed = slow[-1]
+    if not speed <= 1e-6 * max(1.0, start):
+        raise NotAtRestError(speed, "a phase", "a smaller beta, or an r0 that leads to a stable point")
+    found = root(F, r, method="hybr", options={"xtol": 1e-15}).x
+    return found if np.linalg.norm(F(found)) <= speed else r
+
+
+def _check(field: Field, r0: Array, dl_dr: Any, beta: float) -> None:
+    if not callable(dl_dr):
+        raise UsageError("dl_dr", given=dl_dr, allowed="a function of r, (n,) to (n,)")
+    if not float(checked_array("beta", beta, ())):
+        raise UsageError("beta", given=beta, allowed="a finite number other than 0")
+    checked_array("dl_dr(r0)", dl_dr(r0), (field.n,))

@@ -1,0 +1,151 @@
+r"""One phase: the state and its cotangent relax together, and the gradient is right in the limit.
+
+    dr/dt = F(r, w, x)        dV/dt = V J(r) − ∂l/∂r        dl/dw ≈ −V F_w(r) at every moment
+
+No phase comes first and nothing is stored: this is recurrent backpropagation as a machine would run it, in continuous time. About the rest point
+(δr, δV) obeys a linear system with J twice on its diagonal, once for r and once for V, and one corner, by which δr drives δV. Its eigenvalues are
+those of J, each twice and in general in a Jordan block: with α = max Re λ(J), the spectral abscissa, the gradient's error falls as
+
+    ‖error‖ ~ (c₀ + c₁ t) e^{αt}        and with r at rest from the start c₁ = 0.
+
+Sources: L. B. Almeida, "A learning rule for asynchronous perceptrons with feedback in a combinatorial environment", ICNN (1987); F. J. Pineda, Phys.
+Rev. Lett. 59 (1987), and "Dynamics and architecture for neural computation", J. Complexity 4 (1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as member
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
+from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.gradients.rest.rows import parameter_row
+from ctrnn.problem import state_of
+
+__all__ = ["OnePhase", "one_phase"]
+
+
+@dataclass(frozen=True)
+class OnePhase:
+    """``t`` (T,); ``r`` and ``V`` (T, n) on the way; ``speed`` (T,): ‖(dr/dt, dV/dt)‖₂.
+
+    ``gradient(k)``: dl/dw (m,) as it is at t[k], the last by default; ``vector`` and ``parameters``: the last.
+    """
+
+    t: Array
+    r: Array
+    V: Array
+    speed: Array
+    field: Field = member(repr=False)
+    x: Any = None
+
+    def gradient(self, k: int = -1) -> Array:
+        return parameter_row(self.field, 0.0, self.r[k], -self.V[k], self.x)
+
+    def errors(self, exact: Array) -> Array:
+        """‖gradient at t[k] − exact‖/‖exact‖, (T,)."""
+        scale = np.linalg.norm(exact)
+        return np.array([np.linalg.norm(self.gradient(k) - exact) / scale for k in range(self.t.size)])
+
+    def decay_rate(self, exact: Array) -> float:
+        """α in error ≈ c (1 + p t) e^{αt}, p ≥ 0, fitted to log(error) over the later half of the time: of late times, max Re λ(J).
+
+        Within some per cent where that eigenvalue is real and stands apart (a fifth from the next); of a complex pair the error also swings, and of
+        close eigenvalues rounding is reached before the slowest is alone. Errors below 1e-10, where rounding shows, are left out. Raises UsageError where fewer than ten are left.
+        """
+        error = self.errors(exact)
+        used = (self.t >= 0.5 * self.t[-1]) & (error > 1e-10)
+        if used.sum() < 10:
+            raise UsageError("duration", given=self.t[-1], allowed="one at whose half the error is above 1e-10")
+        t, error = self.t[used], np.log(error[used])
+        # linear in log c and α; p by trying
+        grid = np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 101)]) / t[-1]
+        fits = [np.polyfit(t, error - np.log1p(p * t), 1, full=True) for p in grid]
+        best = min(fits, key=lambda fit: float(fit[1].sum()))
+        return float(best[0][0])
+
+    @property
+    def vector(self) -> Array:
+        return self.gradient()
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        return self.field.unflatten(self.vector)
+
+    def __str__(self) -> str:
+        return (
+            f"one-phase relaxation of {self.field.n} states and their cotangents to t = {self.t[-1]:.6g}: "
+            f"‖(dr/dt, dV/dt)‖ from {self.speed[0]:.3g} to {self.speed[-1]:.3g}"
+        )
+
+
+def one_phase(
+    field: Field,
+    r0: Any,
+    dl_dr: Callable[[Array], Any],
+    duration: float,
+    x: Any = None,
+    *,
+    V0: Any = None,
+    points: int = 101,
+    rtol: float = 1e-10,
+    atol: float = 1e-13,
+    rest: float | None = None,
+) -> OnePhase:
+    """r and V from r0 and V0 (0) over ``duration``, at ``points`` equidistant times; t = 0 and x are held in F.
+
+    dl_dr: r (n,) ↦ ∂l/∂r (n,). rest: ‖(dr/dt, dV/dt)‖₂, per unit of t, that must be reached at the end; None: whatever it is.
+
+    Raises NotAtRestError where ``rest`` is not reached (a longer duration, or the point is not stable), DivergenceError where the flow leaves the
+    finite numbers, UsageError for shapes and values.
+
+    >>> from ctrnn.fields.equations import Equations
+    >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w); l = r
+    >>> one_phase(field, [0.0], lambda r: [1.0], duration=60.0).vector.round(8)
+    array([4., 2.])
+    """
+    from scipy.integrate import solve_ivp
+
+    r0, n = state_of(field, r0), field.n
+    if not callable(dl_dr):
+        raise UsageError("dl_dr", given=dl_dr, allowed="a function of r, (n,) to (n,)")
+    duration = float(checked_array("duration", duration, ()))
+    if not duration > 0:
+        raise UsageError("duration", given=duration, allowed="a positive time")
+    if points < 2:
+        raise UsageError("points", given=points, allowed="at least 2")
+    V0 = np.zeros(n) if V0 is None else checked_array("V0", V0, (n,))
+    checked_array("dl_dr(r0)", dl_dr(r0), (n,))
+
+    def slope(r: Array) -> Array:
+        found = np.asarray(dl_dr(r), dtype=float)
+        if found.shape != (n,):
+            raise UsageError("dl_dr(r)", given=f"shape {found.shape}", allowed=f"shape ({n},)")
+        return found
+
+    def flow(_: float, state: Array) -> Array:
+        r, V = state[:n], state[n:]
+        if not np.isfinite(state).all():
+            return np.full(2 * n, np.nan)
+        return np.concatenate([field(0.0, r, x), field.vjp(0.0, r, V, x) - slope(r)])
+
+    t = np.linspace(0.0, float(duration), points)
+    with np.errstate(all="ignore"):
+        run = solve_ivp(flow, (0.0, t[-1]), np.concatenate([r0, V0]), "DOP853", t_eval=t, rtol=rtol, atol=atol)
+    states = run.y.T
+    if not run.success or not np.isfinite(states).all():
+        last = states[-1, :n] if len(states) else r0
+        raise DivergenceError(
+            "the one-phase flow left the finite numbers", t=float(run.t[-1]) if len(run.t) else 0.0, r=last, h=0.0,
+            hint="an r0 nearer to a stable rest point: V grows wherever J is not Hurwitz",
+        )  # fmt: skip
+    speed = np.array([np.linalg.norm(flow(0.0, state)) for state in states])
+    if rest is not None and not speed[-1] <= rest:
+        raise NotAtRestError(
+            speed[-1], f"(r, V) at t = {duration:g}", "a longer duration, or an r0 that leads to a stable point"
+        )
+    return OnePhase(t, states[:, :n], states[:, n:], speed, field, x)

@@ -1,0 +1,100 @@
+"""What a gradient is: a loss and its derivatives.
+
+    dl/dw, dl/dr0 and, with a trained read-out, dl/dV, dl/dc     of   l = Σ_k a_k ℓ(o(t_k), y_k)  or  ∫ a(t) ℓ(o, y) dt
+
+A method is an object with ``compute(problem, settings) -> Gradient``; the call for all of them is ctrnn.gradients.api.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ctrnn.errors import NotFiniteError
+from ctrnn.fields.base import Array
+from ctrnn.problem import Problem, Settings
+from ctrnn.trajectory import Stats
+
+if TYPE_CHECKING:
+    from ctrnn.gradients.check.certificate import Certificate
+    from ctrnn.gradients.trials import TrialsCertificate
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Gradient:
+    """A loss and its derivatives.
+
+    loss        l
+    parameters  dict name -> dl/dw, shaped as the parameter
+    vector      (m,) the same, flat, in the order of field.parameter_names
+    r0          (n,) dl/dr0
+    readout     dict "V" (p, n), "c" (p,), or None without a trained read-out
+    stats       the cost of both passes
+    method      what computed it; ``reason`` says why, where method="auto" chose it
+    """
+
+    loss: float
+    vector: Array
+    parameters: dict[str, Array]
+    r0: Array
+    readout: dict[str, Array] | None
+    stats: Stats
+    method: str
+    #: names the entries of the vector; made when asked for, as there may be millions
+    labels: Callable[[], list[str]] = list
+    #: what stands behind the number, with certify=True (ctrnn.gradients.check.certificate)
+    certificate: Certificate | TrialsCertificate | None = None
+    #: why method="auto" took this one
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        lines = [f"Gradient by {self.method}{why}: loss = {self.loss:.10g}"]
+        if self.vector.size <= 8:
+            lines += [f"  dl/d{name:<10} {value: .8e}" for name, value in zip(self.labels(), self.vector, strict=True)]
+        else:
+            lines += [
+                f"  |dl/d{name}| = {np.linalg.norm(value):.6e}, {value.shape}"
+                for name, value in self.parameters.items()
+            ]
+        lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
+        lines.append(f"  {self.stats}")
+        return "\n".join(lines if self.certificate is None else [*lines, self.certificate.text])
+
+
+class Method(Protocol):
+    """A way to compute a gradient."""
+
+    @property
+    def name(self) -> str: ...
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient: ...
+
+
+def check_finite(*parts: Array | float) -> None:
+    """Raises NotFiniteError for a loss or a gradient that is infinite or NaN."""
+    if not all(map(_is_finite, parts)):
+        raise NotFiniteError(
+            "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
+            "objective near the solution; it may take a logarithm or divide by 0 there"
+        )
+
+
+def _is_finite(part: Array | float) -> bool:
+    return math.isfinite(part) if isinstance(part, float) else not part.size or bool(np.isfinite(part).all())
+
+
+def result(
+    problem: Problem, method: str, loss: float, vector: Array, r0: Array, readout: Array, stats: Stats
+) -> Gradient:
+    """Put a gradient together, and refuse one that is not finite."""
+    objective = problem.needs_objective(method)
+    check_finite(loss, vector, r0, readout)
+    named = objective.unflatten_readout(readout) if objective.readout_size else None
+    f = problem.field
+    return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, partial(getattr, f, "labels"))

@@ -1,0 +1,1 @@
+"""When to go forward and back: one file a schedule."""

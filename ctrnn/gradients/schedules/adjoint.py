@@ -1,0 +1,144 @@
+"""Back-propagation through time: one row of cotangents backward, λ = dl/dr.
+
+    discrete     the pullback of λ through the recorded steps: exact for the steps that were taken (of rate networks by fixed steps:
+                 ctrnn.gradients.recording.network_adjoint)
+    checkpoint   the same numbers in bounded memory: the steps are taken again, a segment at a time (ctrnn.gradients.schedules.checkpoint)
+    backsolve    dλ/dt = −λ J − a ∂ℓ/∂r, with r integrated backwards beside it: no memory, but r(t) is only right where
+                 running F backwards is harmless (Chen et al. 2018)
+    interpolate  the same λ, with r(t) from the dense output of the forward solution (as CVODES and SciML do)
+
+λ jumps by a_k ∂ℓ/∂r at the observation t_k, and dl/dw = ∫ λ F_w dt, dl/dr0 = λ(t0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.continuous.backward import backward_gradient
+from ctrnn.gradients.recording import network_adjoint
+from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.lockstep import of_problem
+from ctrnn.gradients.recording.torch.place import Place
+from ctrnn.gradients.result import Gradient, result
+from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient
+from ctrnn.problem import Problem, Settings
+
+MODES = ("discrete", "checkpoint", "interpolate", "backsolve")
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """One row backward.
+
+    mode : "discrete", "checkpoint", "interpolate" or "backsolve"
+    checkpoints : of the mode "checkpoint": snapshots held at once. Every step is taken twice while there is one for each segment, and
+        the fewer there are the more often beyond
+    memory : of the mode "checkpoint": bytes for snapshots, the record of a segment and its cotangents. The segments are as long as that
+        allows, and snapshots take what they leave. None: segments of 512 steps, and as much again for snapshots
+    device, dtype : of the mode "discrete" with explicit fixed steps: in torch operations (ctrnn.gradients.recording.torch), on "cpu" or "cuda", in
+        "float64" or "float32"; ctrnn.Trials of the same times go together. One alone takes "cpu", "float64" for the other; None, None is the
+        compiled kernels
+
+    Raises UnknownNameError for another mode, UsageError for numbers that are not positive or not of the mode; and, when it
+    meets the problem, for a memory that is too small, with the smallest that is enough.
+
+    >>> import ctrnn
+    >>> field = ctrnn.RateNetwork(16, gain=1.2, seed=0)
+    >>> problem = ctrnn.Problem(field, [0.1] * 16, (0.0, 50.0), objective=ctrnn.Objective(target=0.0))
+    >>> plain, bounded = (
+    ...     ctrnn.gradient(problem, m, solver="rk4", dt=0.01)
+    ...     for m in (Adjoint(), Adjoint("checkpoint", memory=500_000))
+    ... )
+    >>> bool(abs(bounded.vector - plain.vector).max() < 1e-13 * abs(plain.vector).max())
+    True
+    """
+
+    mode: str = "discrete"
+    checkpoints: int | None = None
+    memory: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UnknownNameError("mode", self.mode, MODES)
+        for name, unit in (("checkpoints", "a number of snapshots"), ("memory", "a number of bytes")):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.mode != "checkpoint":
+                raise UsageError(name, given=value, allowed=f"None in the mode {self.mode!r}", hint='mode="checkpoint"')
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if not (number and 1 <= value < np.inf and value == int(value)):
+                raise UsageError(name, given=value, allowed=f"{unit}, at least 1, or None")
+            object.__setattr__(self, name, int(value))
+        if self.place is not None and self.mode != "discrete":
+            raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
+
+    @property
+    def place(self) -> Place | None:
+        """Where torch computes it; None for the compiled kernels."""
+        return Place.of(self.device, self.dtype)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it keeps all stages, in the compiled kernels."""
+        return self.mode == "discrete" and self.place is None
+
+    def goes_without_blas(self, problem: Problem, settings: Settings) -> bool:
+        return self.is_plain and network_adjoint.goes([problem], settings)
+
+    @property
+    def name(self) -> str:
+        return f"adjoint, {self.mode if self.place is None else self.place}"
+
+    def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
+        """The losses and gradients of problems that go together over there (ctrnn.gradients.recording.lockstep.Found)."""
+        from ctrnn.gradients.recording.torch.adjoint import adjoint
+
+        assert self.place is not None
+        return adjoint(problems, settings, self.place, self.name)
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        if self.mode == "discrete":
+            return discrete_gradient(problem, settings, self.name)
+        if self.mode == "checkpoint":
+            return checkpoint_gradient(problem, settings, self.name, self.checkpoints, self.memory)
+        return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
+
+
+@dataclass(frozen=True)
+class BoundedAdjoint(Adjoint):
+    """The discrete adjoint where T is not known before the run: begun again with checkpoints should its record outgrow ``room`` bytes."""
+
+    room: int = 0
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        return discrete_gradient(problem, settings, self.name, self.room)
+
+
+def discrete_gradient(problem: Problem, settings: Settings, name: str, room: float = np.inf) -> Gradient:
+    """The pullback of one row through every step, all of them kept; in ``room`` bytes, or else by checkpoints."""
+    if network_adjoint.goes([problem], settings):
+        return of_problem(problem, name, network_adjoint.adjoint([problem], settings, name))
+    run = DiscreteRun(problem, settings, name)
+    loss, g0, g_o = run.losses.start()
+    taken, held = [], 0
+    for record, part in run.blocks():
+        taken.append((record, part))
+        held += sum(array.nbytes for array in (*record, part.jumps, part.sources))
+        if held > room:
+            del taken, record, part
+            return checkpoint_gradient(problem, settings, Adjoint("checkpoint").name, None, None)
+    lam = np.zeros((problem.field.n, 1))
+    G = np.zeros((run.bound.kernel.groups, 1, run.bound.kernel.columns))
+    for record, part in reversed(taken):
+        run.pull(record, part, lam, G)
+        loss += part.loss
+        g_o = g_o + part.readout
+    return result(problem, name, loss, run.bound.rows(G)[0], g0 + lam[:, 0], g_o, run.stats)

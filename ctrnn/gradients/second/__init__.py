@@ -1,0 +1,1 @@
+"""Second derivatives through the recorded steps."""

@@ -1,0 +1,251 @@
+"""Second derivatives of the loss, d²l/dw², exact for the steps that were taken.
+
+The derivative along a direction (δw, δr0) of the discrete adjoint: tangents δr_i of the recorded stages forward, then the tangent of the
+pullback backward (ctrnn.kernels.second has the formulas; ctrnn.curvature those of the loss). Forward over reverse: H v costs a few
+gradients and the memory of one, and H itself is m such products on one record.
+
+Gauss–Newton: from p = dr/dw of the same steps,
+
+    Σ_k a_k (∂o/∂r p_k)ᵀ ℓ_oo (∂o/∂r p_k)        or        ∫ a (∂o/∂r p)ᵀ ℓ_oo (∂o/∂r p) dt by the steps' own quadrature
+
+which is H but for ∂ℓ/∂r d²r/dw²: positive semi-definite where ℓ_oo is, equal to H where the residuals vanish (Schraudolph 2002).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrnn.fields.base import Array, checked_array
+from ctrnn.gradients.result import check_finite
+from ctrnn.gradients.second.linearization import Linearization
+from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers.auto import chosen
+from ctrnn.trials import Trials
+
+if TYPE_CHECKING:
+    from ctrnn.gradients.trials import HessianOfTrials
+
+#: bytes that the tangents of one block may take
+BLOCK_BYTES = 64 * 2**20
+
+
+class HessianOperator:
+    """v -> H v in all that the loss depends on: w (m,), then r0 (n,), then a trained read-out's V and c.
+
+    One run forward and one backward, whose record serves every product.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings, caller: str = "hessian_vector_product") -> None:
+        self.lin = lin = Linearization(problem, settings, caller)
+        with lin.blas:
+            self.taken = list(lin.blocks())
+            lam = np.zeros(lin.n)
+            self.K = [np.empty(record.stage_r.shape) for record, *_ in self.taken]
+            for (record, part, *_), K in zip(reversed(self.taken), reversed(self.K), strict=True):
+                lin.cotangents(record, part, lam, K)
+
+    @property
+    def size(self) -> int:
+        return self.lin.size
+
+    def __call__(self, v: Array) -> Array:
+        with self.lin.blas:
+            return self._product(v)
+
+    def _product(self, v: Array) -> Array:
+        lin = self.lin
+        dw, dr, do = lin.direction(v)
+        start, g_o = lin.at_start.product(np.tile(dr, (lin.first, 1)), do)
+        every = []
+        for record, _, curvature, rows in self.taken:
+            stages, ends = np.empty(record.stage_r.shape), np.empty(record.r.shape)
+            lin.tangent(record, dr, dw, stages, ends)
+            jumps: Array = np.empty((0, lin.n))
+            sources: Array = np.empty((0, *stages.shape[1:]))
+            if rows is None:
+                turned, part = curvature.product(stages.reshape(-1, lin.n), do)
+                sources = turned.reshape(stages.shape)
+            else:
+                turned, part = curvature.product(ends[rows], do)
+                if len(rows):
+                    jumps = np.zeros(ends.shape)
+                    np.add.at(jumps, rows, turned)
+            g_o = g_o + part
+            every.append((stages, jumps, sources))
+        lam = np.zeros(lin.n)
+        G = np.zeros((lin.bound.kernel.groups, 1, lin.bound.kernel.columns))
+        for (record, *_), K, (stages, jumps, sources) in zip(
+            reversed(self.taken), reversed(self.K), reversed(every), strict=True
+        ):
+            lin.pullback_tangent(record, jumps, sources, K, stages, dw, lam, G)
+        result = np.concatenate([lin.bound.rows(G)[0], lam + start.sum(axis=0), g_o])
+        check_finite(result)
+        return result
+
+    def matrix(self, columns: Array) -> Array:
+        """The rows and columns of H numbered ``columns``, from one product each."""
+        H = np.empty((len(columns), len(columns)))
+        for k, column in enumerate(columns):
+            v = np.zeros(self.size)
+            v[column] = 1.0
+            H[:, k] = self(v)[columns]
+        return H
+
+
+def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str) -> HessianOperator | HessianOfTrials:
+    """v -> H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import HessianOfTrials
+
+        return HessianOfTrials(problem, settings, caller)
+    return HessianOperator(problem, chosen(problem, settings), caller)
+
+
+def hessian_matrix(problem: Problem | Trials, settings: Settings, columns: Array, caller: str) -> Array:
+    """The rows and columns of H numbered ``columns`` among (w, r0, V and c)."""
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import matrix_of_trials
+
+        return matrix_of_trials(problem, columns, caller, lambda p, its: hessian_matrix(p, settings, its, caller))
+    return HessianOperator(problem, chosen(problem, settings), caller).matrix(columns)
+
+
+def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: Array | None = None) -> Array:
+    """The Gauss–Newton matrix of the entries ``columns`` of (w, r0, V and c); all without."""
+    if isinstance(problem, Trials):
+        from ctrnn.gradients.trials import matrix_of_trials
+
+        return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
+    lin = Linearization(problem, chosen(problem, settings), "gauss_newton")
+    columns = np.arange(lin.size) if columns is None else columns
+    directions = [lin.direction(v) for v in np.eye(lin.size)[columns]]
+    k, n, s = len(columns), lin.n, lin.run.s
+    if k == 0:
+        return np.empty((0, 0))
+    integral = lin.objective.times is None
+    dr = np.array([d[1] for d in directions]).reshape(k, n)
+    do = np.array([d[2] for d in directions]).reshape(k, lin.objective.readout_size)
+    total = lin.at_start.gauss_newton(np.repeat(dr[:, None], lin.first, axis=1), do)
+    capacity = int(max(1, min(4096, BLOCK_BYTES // (8 * max(k, 1) * n * (s if integral else 1)))))
+    with lin.blas:
+        for record, _, curvature, rows in lin.blocks(capacity):
+            stages, ends = np.empty(record.stage_r.shape), np.empty(record.r.shape)
+            p = np.empty((k, stages.size // n if rows is None else len(rows), n))
+            for j in range(k):
+                lin.tangent(record, dr[j], directions[j][0], stages, ends)
+                p[j] = stages.reshape(-1, n) if rows is None else ends[rows]
+            total += curvature.gauss_newton(p, do)
+    check_finite(total)
+    return total
+
+
+def hessian_vector_product(
+    problem: Problem | Trials,
+    v: Any,
+    r0: bool = False,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Array:
+    """H v, with H = d²l/dw² (m, m), without H: forward over reverse through the steps of the solver.
+
+    problem : with an objective; of ctrnn.Trials, H of the sum over trials, side by side
+    v : (m,), in the order of field.parameter_names; with ``r0`` (m + n,), the initial state behind the parameters; of trials that each have
+        their own (m + B n,), trial after trial
+    r0 : whether r0 counts among the parameters
+    solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate; a solver of our own
+
+    Returns (m,) or (m + n,). A trained read-out is held fixed. For many products at one point make a
+    ctrnn.gradients.second.hessian.HessianOperator, which solves once.
+
+    Raises UsageError for a wrong v or another library's solver, and the errors of ctrnn.gradient.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> problem = ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective)
+    >>> H_v = hessian_vector_product(problem, [1.0])
+    >>> bool(abs(H_v[0] - 2 * np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
+    True
+    """
+    operator = hessian_operator(
+        problem, Settings(solver, rtol, atol, dt, max_steps, min_step), "hessian_vector_product"
+    )
+    size = problem.field.m + r0 * problem.r0.size
+    direction = np.zeros(operator.size)
+    direction[:size] = checked_array("v", v, (size,))
+    return operator(direction)[:size]
+
+
+def hessian(
+    problem: Problem | Trials,
+    r0: bool = False,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Array:
+    """H = d²l/dw² (m, m), columns and rows in the order of field.parameter_names; with ``r0`` (m + n, m + n), r0 behind them.
+
+    Of ctrnn.Trials, the sum over them; with ``r0`` (m + B n, m + B n), trial after trial, or (m + n, m + n) where they share one r0.
+
+    One product forward over reverse for each column, on one record of the steps; symmetric to round-off, and then made so. A trained
+    read-out is held fixed.
+
+    Raises what hessian_vector_product raises.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> problem = ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective)
+    >>> (hessian(problem, r0=True) * np.exp(4.0)).round(6)  # l = r0² e^(-2k)/2
+    array([[ 2., -2.],
+           [-2.,  1.]])
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    H = hessian_matrix(problem, settings, _columns(problem, r0), "hessian")
+    return (H + H.T) / 2
+
+
+def gauss_newton(
+    problem: Problem | Trials,
+    r0: bool = False,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Array:
+    """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw; with ``r0`` (m + n, m + n). Of ctrnn.Trials,
+    the sum, as of hessian.
+
+    For the squared error it is JᵀJ of the weighted residuals, for the cross-entropy of a softmax the Fisher matrix, with ℓ_oo in terms of
+    the logits. An expression or a callable enters with its own ℓ_oo, which need not be positive.
+
+    Raises what hessian_vector_product raises.
+
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> problem = ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective)
+    >>> bool(abs(gauss_newton(problem)[0, 0] - np.exp(-4.0)) < 1e-8)  # (dr/dk)²
+    True
+    """
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    M = gauss_newton_matrix(problem, settings, _columns(problem, r0))
+    return (M + M.T) / 2
+
+
+def _columns(problem: Problem | Trials, r0: bool) -> Array:
+    """The numbers of w and, with ``r0``, of all initial states."""
+    if not isinstance(problem, Trials):
+        checked_problem(problem)
+    return np.arange(problem.field.m + r0 * problem.r0.size)

@@ -1,1 +1,0 @@
-"""The exact gradients of ctrnn.gradients.rtrl and ctrnn.gradients.adjoint in batched torch operations, on a CUDA device or the CPU, in float64 or float32."""

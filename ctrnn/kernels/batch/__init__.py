@@ -1,0 +1,1 @@
+"""Many trials in lockstep, by tiles."""

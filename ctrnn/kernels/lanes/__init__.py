@@ -1,0 +1,1 @@
+"""Many members of an ensemble side by side, in vector instructions."""
