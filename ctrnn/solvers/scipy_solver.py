@@ -57,7 +57,8 @@ def solve_piece(method: str, settings: Settings, rate: Rate, a: float, b: float,
 
     from scipy.integrate import solve_ivp
 
-    with warnings.catch_warnings():
+    # a field that is not finite is told by its Rate and by the status; NumPy's warnings on the way there add nothing
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", over="ignore"):
         # LSODA reports a failure as a warning too; the status says the same
         warnings.simplefilter("ignore", UserWarning)
         options = options_for(method, settings, rate)
