@@ -115,11 +115,12 @@ def gradient(
     Raises UsageError for a problem without objective, with weights that are all zero, or with a method that the solver does not
     allow, and the errors of ctrnn.simulate. Warns (ctrnn.errors.ZeroGradientWarning) of a gradient that is exactly zero where the loss is not.
 
+    >>> import math
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
     >>> g = gradient(ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective), method="adjoint")
-    >>> bool(abs(g.parameters["k"] + np.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
+    >>> bool(abs(g.parameters["k"] + math.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
     settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
