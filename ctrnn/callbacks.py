@@ -12,8 +12,8 @@ import numpy as np
 class Pending:
     """What callbacks raised, for each thread that runs them.
 
-    The first exception counts, as what comes after it may only be its consequence. While one is waiting, the callbacks answer NaN without being
-    called, so that the run is at its end soon.
+    The first exception counts, as what comes after it may only be its consequence. While one is waiting, the callbacks
+    answer NaN without being called, so that the run is at its end soon.
     """
 
     def __init__(self) -> None:

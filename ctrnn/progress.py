@@ -33,7 +33,10 @@ def silence(on: bool = True) -> None:
 
 
 def silenced() -> bool:
-    """Whether nothing else is to be written: by ``silence``, or as two lines that both draw themselves again would flicker."""
+    """Whether nothing else is to be written.
+
+    That is so after ``silence``, and while a progress line is drawn: two lines that both redraw themselves would flicker.
+    """
     return _silenced or _drawn
 
 

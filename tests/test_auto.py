@@ -1,4 +1,6 @@
-"""solver="auto" takes the explicit solver where it can, the implicit one where it must, and one of them for the whole run."""
+"""solver="auto" takes the explicit solver where it can, the implicit one where it must, and one of them for the whole
+run.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The adjoint in bounded memory, and its truncation: the same steps to the bit, the same gradient to 1e-13, memory as promised.
+"""The adjoint in bounded memory, and its truncation: the same steps to the bit, the same gradient to 1e-13, memory as
+promised.
 
-References: the discrete adjoint that keeps every step; for schedules the least cost by brute force; for the truncation a derivative
-of the loss in which the state k steps back is a constant, by torch's autograd.
+References: the discrete adjoint that keeps every step; for schedules the least cost by brute force; for the truncation
+a derivative of the loss in which the state k steps back is a constant, by torch's autograd.
 """
 
 import tracemalloc
@@ -41,8 +42,18 @@ def distance(a, b):
 # --- the same steps again
 
 
-@pytest.mark.parametrize("how", [FIXED, ADAPTIVE, {"solver": "dop853", "rtol": 1e-11}, {"solver": "heun", "dt": 0.013},
-                                 {"solver": "kencarp4", "rtol": 1e-7}, {"solver": "kvaerno5", "dt": 0.02}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        FIXED,
+        ADAPTIVE,
+        {"solver": "dop853", "rtol": 1e-11},
+        {"solver": "heun", "dt": 0.013},
+        {"solver": "kencarp4", "rtol": 1e-7},
+        {"solver": "kvaerno5", "dt": 0.02},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("scenario", ["driven-partly-observed", "state-network-integral"])
 def test_a_restored_run_takes_the_same_steps_bit_for_bit(scenario, how):
     run = DiscreteRun(SCENARIO[scenario].make(), Settings(**how), "test").integration
@@ -254,7 +265,8 @@ def test_a_budget_is_used_by_short_runs_as_by_long_ones(integral):
 
 @pytest.mark.parametrize("steps", [50, 1000, 10_000, 1_000_000])
 def test_segments_are_as_long_as_a_snapshot_for_each_allows(steps):
-    """Where T steps have room with a snapshot for every segment, one step more would not fit; beyond, half is for the segment."""
+    """Where T steps have room with a snapshot for every segment, one step more would not fit; beyond, half is for the
+    segment."""
     costs = Costs(snapshot=900, record=2600, pull=5000, once=30_000, before=0)
     plan = costs.plan(256, 1_000_000, None, steps)
     assert plan.memory <= 1_000_000
@@ -326,7 +338,8 @@ def test_another_librarys_solver_is_refused():
 
 
 def autograd_truncated(problem, k, dt, steps):
-    """The definition, by torch: the loss of each step is differentiated with the state k steps earlier held constant."""
+    """The definition, by torch: the loss of each step is differentiated with the state k steps earlier held
+    constant."""
     F, w = (
         problem.field.torch_function(),
         {n: torch.tensor(v, requires_grad=True) for n, v in problem.field.parameters.items()},

@@ -1,4 +1,6 @@
-"""exp, log, tanh and sigmoid of the loops over units (ctrnn.kernels.elementwise): to the last digits, and right where they end."""
+"""exp, log, tanh and sigmoid of the loops over units (ctrnn.kernels.elementwise): to the last digits, and right where
+they end.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Ensembles: each member is the solution of its own problem.
 
-Bit for bit, with the same steps, where members go one after the other; in lanes (tests/test_lanes.py) with the same steps and to rounding.
+Bit for bit, with the same steps, where members go one after the other; in lanes (tests/test_lanes.py) with the same
+steps and to rounding.
 """
 
 from __future__ import annotations

@@ -408,7 +408,8 @@ def test_bad_arguments_of_equilibrium_gradient_are_named():
 
 
 def test_a_fold_is_singular_though_the_condition_of_one_state_is_1():
-    """r' = c + r² at c = 0: Newton ends at |r| ~ 1e-30, J = 2r is as small, and dr*/dc has no value. Beside the fold it is −1/2r, to 1e-9."""
+    """r' = c + r² at c = 0: Newton ends at |r| ~ 1e-30, J = 2r is as small, and dr*/dc has no value. Beside the fold it
+    is −1/2r, to 1e-9."""
     for start in (-1.0, 1.0, -1e-9):
         eq = find_equilibrium(one_dimensional("r**2 + c", c=0.0), [start])
         for inverse in ("flow", "lu", "newton-schulz", "gmres"):

@@ -1,4 +1,6 @@
-"""State events: their times, what happens there, and the derivatives through them, against formulas, SciPy and differences."""
+"""State events: their times, what happens there, and the derivatives through them, against formulas, SciPy and
+differences.
+"""
 
 from __future__ import annotations
 
@@ -288,7 +290,8 @@ def test_height_behind_bounces_by_gravity_and_restitution() -> None:
 
 
 def test_spike_times_by_current_threshold_and_time_constant() -> None:
-    """T_k = k τ log(I/(I − θ)), the third spike, to 1e-10; and what it would be with the times held is another number."""
+    """T_k = k τ log(I/(I − θ)), the third spike, to 1e-10; and what it would be with the times held is another
+    number."""
     g = both(fire(objective=ctrnn.EventObjective("t", occurrences=[1])), **TIGHT)
     I, tau, theta = 1.5, 2.0, 1.0
     exact = 2 * np.array([tau * (1 / I - 1 / (I - theta)), np.log(I / (I - theta)), tau / (I - theta)])
@@ -296,7 +299,8 @@ def test_spike_times_by_current_threshold_and_time_constant() -> None:
 
 
 def test_the_time_of_an_event_must_not_be_held() -> None:
-    """v(t) = I (1 − e^{−(t−T)/τ}) after the spike at T(I). With T held, dv/dI would lack −I/τ e^{−(t−T)/τ} T′(I): three times the rest."""
+    """v(t) = I (1 − e^{−(t−T)/τ}) after the spike at T(I). With T held, dv/dI would lack −I/τ e^{−(t−T)/τ} T′(I): three
+    times the rest."""
     I, tau, t = 1.5, 2.0, 3.5
     T = tau * np.log(I / (I - 1.0))
     rest = np.exp(-(t - T) / tau)

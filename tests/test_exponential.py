@@ -49,7 +49,8 @@ def both(g):
 
 
 def membrane(objective=None):
-    """A voltage and two gates, as in Hodgkin and Huxley's equations: each linear in itself, with rates that depend on v, t and parameters."""
+    """A voltage and two gates, as in Hodgkin and Huxley's equations: each linear in itself, with rates that depend on
+    v, t and parameters."""
     field = Equations(
         {
             "v": "I - g*m**3*h*(v - 1) - v",
@@ -119,7 +120,8 @@ def test_it_differs_from_euler():
 
 
 def test_phi_to_round_off():
-    """φ₁, φ₁′ and φ₁″ from −700 to 50 and across 0, against mpmath: 1e-15 relative; the torch one with its slope by autograd, 1e-14."""
+    """φ₁, φ₁′ and φ₁″ from −700 to 50 and across 0, against mpmath: 1e-15 relative; the torch one with its slope by
+    autograd, 1e-14."""
     from ctrnn.fields.exponential import phi as torch_phi
     from ctrnn.kernels.exponential import ddphi, dphi, phi
 
@@ -175,7 +177,8 @@ def cut_grid(problem, dt):
 
 
 def test_the_membrane_against_autograd_of_a_loop():
-    """Steps cut at jumps of the input and at an observation between grid points: gradient to parameters and r0 to 1e-13."""
+    """Steps cut at jumps of the input and at an observation between grid points: gradient to parameters and r0 to
+    1e-13."""
     problem = membrane(Objective("v*m + h**2", at=[0.93]))
     problem = problem.replace(t_span=(0.0, 0.93))
     g, b, q = (torch.tensor(problem.field.parameters[k].item(), dtype=torch.float64, requires_grad=True) for k in "gbq")
@@ -238,10 +241,17 @@ def test_a_network_against_autograd_of_a_loop(form):
         assert relative(both(found), exact) < 1e-13, method
 
 
-@pytest.mark.parametrize("make", [
-    lambda: membrane(Objective("v*m + h**2")), lambda: cubic(Objective("u*v", at=[0.0, 0.41, 1.0])), lambda: cubic(Objective("u*v")),
-    lambda: network("state", integral=True), lambda: network("rate", train_tau=True, integral=True),
-], ids=["membrane", "cubic", "cubic-integral", "state", "rate"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: membrane(Objective("v*m + h**2")),
+        lambda: cubic(Objective("u*v", at=[0.0, 0.41, 1.0])),
+        lambda: cubic(Objective("u*v")),
+        lambda: network("state", integral=True),
+        lambda: network("rate", train_tau=True, integral=True),
+    ],
+    ids=["membrane", "cubic", "cubic-integral", "state", "rate"],
+)
 def test_every_exact_method_agrees(make):
     """To 1e-13, with losses at t0, at times and integrated."""
     problem = make()
@@ -251,8 +261,15 @@ def test_every_exact_method_agrees(make):
     assert relative(both(gradient(problem, "central-difference", **HOW)), first) < 1e-9
 
 
-@pytest.mark.parametrize("make", [lambda: membrane(Objective("v*m + h**2", at=[1.0])), lambda: cubic(Objective("u*v")),
-                                  lambda: network("rate", train_tau=True)], ids=["membrane", "cubic", "rate"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: membrane(Objective("v*m + h**2", at=[1.0])),
+        lambda: cubic(Objective("u*v")),
+        lambda: network("rate", train_tau=True),
+    ],
+    ids=["membrane", "cubic", "rate"],
+)
 def test_the_hessian(make):
     """Against central differences of the gradient, 1e-7."""
     problem, step = make(), 1e-5
@@ -288,7 +305,8 @@ def test_sensitivities():
 
 
 def test_a_stream_in_pieces():
-    """Pieces that end on the grid and off it, where the steps are cut: loss, gradient to 1e-13 of the whole with the same stops."""
+    """Pieces that end on the grid and off it, where the steps are cut: loss, gradient to 1e-13 of the whole with the
+    same stops."""
     field, r0 = network("state").field, np.linspace(-1, 1, 5)
     stream = RTRLStream(field, r0, readout="r0", **HOW)
     ends = [0.35, 0.52, 1.4, 2.0]

@@ -36,8 +36,19 @@ from ctrnn import Equations, Objective, Problem, RateNetwork, Readout, TorchFiel
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.solvers import tableaus
 
-ORDERS = {"euler": 1, "exponential-euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "bs3": 3, "dopri5": 5, "tsit5": 5, "dop853": 8, "kencarp4": 4,
-          "kvaerno5": 5}  # fmt: skip
+ORDERS = {
+    "euler": 1,
+    "exponential-euler": 1,
+    "midpoint": 2,
+    "heun": 2,
+    "rk4": 4,
+    "bs3": 3,
+    "dopri5": 5,
+    "tsit5": 5,
+    "dop853": 8,
+    "kencarp4": 4,
+    "kvaerno5": 5,
+}
 IMPLICIT = ("kencarp4", "kvaerno5")
 ADAPTIVE = ("bs3", "dopri5", "tsit5", "dop853", *IMPLICIT)
 DISCRETE = ("rtrl", "adjoint", "autograd")
@@ -97,7 +108,8 @@ def test_perturbations_agree(scenario):
 @pytest.mark.parametrize("solver", IMPLICIT)
 @pytest.mark.parametrize("name", ["driven-expression", "state-network-observed"])
 def test_perturbations_agree_through_implicit_stages(name, solver):
-    """The complex step to 1e-12; differences, which solve the stages anew, to 1e-9: what the steps' own Newton leaves at rtol 1e-7."""
+    """The complex step to 1e-12; differences, which solve the stages anew, to 1e-9: what the steps' own Newton leaves
+    at rtol 1e-7."""
     problem = SCENARIO[name].make()
     reference = gradient(problem, "adjoint", solver=solver, rtol=1e-7, atol=1e-9)
     for method, digits in (("complex-step", 1e-12), ("central-difference", 1e-9)):
@@ -299,8 +311,17 @@ def test_the_error_falls_with_the_tolerance(method, solver):
         assert errors[2] < 3e2 * wanted and errors[2] < 0.2 * errors[1], errors
 
 
-HALVED = {"euler": 4e-4, "exponential-euler": 2e-4, "midpoint": 0.01, "heun": 0.01, "rk4": 0.025, "bs3": 0.025, "dopri5": 0.05, "tsit5": 0.05,
-          "dop853": 0.16}  # fmt: skip
+HALVED = {
+    "euler": 4e-4,
+    "exponential-euler": 2e-4,
+    "midpoint": 0.01,
+    "heun": 0.01,
+    "rk4": 0.025,
+    "bs3": 0.025,
+    "dopri5": 0.05,
+    "tsit5": 0.05,
+    "dop853": 0.16,
+}
 
 
 def order(problem, method, solver, dt, exact):
@@ -492,8 +513,11 @@ def test_any_block_gives_the_same(block):
 def test_many_blocks(objective):
     """10,000 steps: more than the forward run keeps in one record."""
     problem = lotka_volterra(objective)
-    g = [gradient(problem, m, solver="euler", dt=4e-4) for m in ("adjoint", "rtrl", ctrnn.RTRL(block=4999), "rtrl-continuous")
-         if m != "rtrl-continuous" or problem.objective.times is not None]  # fmt: skip
+    g = [
+        gradient(problem, m, solver="euler", dt=4e-4)
+        for m in ("adjoint", "rtrl", ctrnn.RTRL(block=4999), "rtrl-continuous")
+        if m != "rtrl-continuous" or problem.objective.times is not None
+    ]
     assert g[0].stats.steps > 2 * 4096
     for other in g[1:]:
         assert distance(other, g[0]) < 1e-12

@@ -55,7 +55,8 @@ def test_step_with_an_integral() -> None:
 
 
 def test_fixed_steps_converge_to_the_formula() -> None:
-    """With Euler steps the amplitude's derivative is that of the steps, 1e-10; the onset's is off by O(dt): half the step, half the error."""
+    """With Euler steps the amplitude's derivative is that of the steps, 1e-10; the onset's is off by O(dt): half the
+    step, half the error."""
     make = lambda v: leak(Pulse(v[0], 0.7, v[1], name="cue"), ctrnn.Objective("r**2", at=[3.0]))  # noqa: E731
     at = np.array([1.1, 2.5])
     exact, errors = ctrnn.input_gradient(make(at), **TIGHT).inputs["cue.onset"], []

@@ -231,7 +231,8 @@ def test_what_hardware_cannot_do_is_refused():
 
 
 def test_of_the_gradient_flow_rounded_to_nearest_nothing_is_expected_and_the_bound_holds():
-    """Its slowest mode stops on the way: independent errors, which describe stochastic rounding, would promise 4 to 50 times too little."""
+    """Its slowest mode stops on the way: independent errors, which describe stochastic rounding, would promise 4 to 50
+    times too little."""
     rng = np.random.default_rng(2)
     A, a = 0.8 * rng.normal(size=(16, 16)) / 4.0 - np.eye(16), rng.normal(size=16)
     nearest = word_length(a, A, "gradient-flow", fractions=[8, 14])

@@ -115,7 +115,8 @@ def test_the_rate_on_random_matrices_that_are_not_normal_within_5_percent(method
 
 
 def test_of_a_strongly_non_normal_matrix_the_predicted_rate_is_that_of_late_iterations():
-    """Triangular, with entries as large above the diagonal as on it: before rounding stops it the residual falls up to a quarter slower than predicted;
+    """Triangular, with entries as large above the diagonal as on it: before rounding stops it the residual falls up to
+    a quarter slower than predicted;
     its own recursion R ← R + hRA, which no rounding of V stops, falls as predicted within 5 % in the end."""
     slower = []
     for seed in range(8):

@@ -30,7 +30,8 @@ from ctrnn.inverse.plan import Numbers
 
 
 class Counted:
-    """A number with +, − and *, counted; a scaling by a float counts as a shift if that is a power of two. Nothing else is allowed."""
+    """A number with +, − and *, counted; a scaling by a float counts as a shift if that is a power of two. Nothing else
+    is allowed."""
 
     __array_ufunc__ = None
     done: Counter = Counter()

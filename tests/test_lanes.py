@@ -1,4 +1,6 @@
-"""Ensembles in lanes (ctrnn.kernels.lanes.fields): the same steps as alone, whatever the company, and numbers that differ by rounding at most."""
+"""Ensembles in lanes (ctrnn.kernels.lanes.fields): the same steps as alone, whatever the company, and numbers that
+differ by rounding at most.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,8 @@ def test_inputs_of_several_channels():
 
 
 def test_functions_with_kinks():
-    """By fixed steps: where a step lies about a kink decides its error, and steps that differ by rounding may differ in all digits of that."""
+    """By fixed steps: where a step lies about a kink decides its error, and steps that differ by rounding may differ in
+    all digits of that."""
     field = ctrnn.Equations(SMOOTH | KINKS, {"w": 0.5}, ("x",))
     problem = ctrnn.Problem(field, [0.3, -0.2, 0.1, 0.0, 0.1, 0.2], (0.0, 3.0), x=0.4)
     vectors = RNG.uniform(-2.0, 2.0, size=(35, 1))

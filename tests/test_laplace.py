@@ -184,7 +184,8 @@ def test_linear_regression_with_weights():
 
 
 def test_logistic_regression():
-    """Classes by a softmax read-out of a state that stands still: the Fisher matrix of multinomial regression; σ = 1."""
+    """Classes by a softmax read-out of a state that stands still: the Fisher matrix of multinomial regression; σ =
+    1."""
     rng = np.random.default_rng(2)
     K = 60
     t = np.linspace(0.0, 1.0, K)

@@ -1,6 +1,8 @@
-"""ctrnn.nn.CTRNN against torch's autograd through steps that are written out here, against torch.nn.RNN and against ctrnn.gradient.
+"""ctrnn.nn.CTRNN against torch's autograd through steps that are written out here, against torch.nn.RNN and against
+ctrnn.gradient.
 
-Digits: 1e-12 relative in values and gradients, and 1e-13 for torch.nn.RNN; gradcheck and gradgradcheck are torch's own differences (1e-6).
+Digits: 1e-12 relative in values and gradients, and 1e-13 for torch.nn.RNN; gradcheck and gradgradcheck are torch's own
+differences (1e-6).
 """
 
 from __future__ import annotations
@@ -343,7 +345,8 @@ def test_seed_is_that_of_the_network_or_of_torch() -> None:
 
 
 def test_two_layers_and_a_readout_learn() -> None:
-    """Forty steps of Adam bring the loss of a memory task below a third; the first layer has a gradient through the second."""
+    """Forty steps of Adam bring the loss of a memory task below a third; the first layer has a gradient through the
+    second."""
     torch.manual_seed(0)
     first, second = CTRNN(1, 12, dt=0.2, train_tau=True), CTRNN(12, 8, dt=0.2, form="rate", solver="exponential-euler")
     readout = nn.Linear(8, 1, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """torchdiffeq's call with our solvers and gradients, and our fields as modules for torchdiffeq.
 
-Digits: where both take the same steps, 1e-12 relative, in values, gradients and second derivatives; with adaptive steps, both converge to one number.
-gradcheck and gradgradcheck (torch's own differences, 1e-6) are independent of both.
+Digits: where both take the same steps, 1e-12 relative, in values, gradients and second derivatives; with adaptive
+steps, both converge to one number. gradcheck and gradgradcheck (torch's own differences, 1e-6) are independent of both.
 """
 
 from __future__ import annotations
@@ -60,12 +60,15 @@ CASES = {
     "network": lambda: (as_module(network(), waves()), torch.randn(4)),
     "batch": lambda: (as_module(network(form="rate"), waves()), torch.randn(2, 3, 4)),
     "torch-field": lambda: (
-        as_module(TorchField(lambda t, r, w, x: torch.sin(t) - w["k"] * torch.tanh(r) + x[0] * r.flip(0), 2, {"k": 0.7}, 1), inputs.Sine(0.2)),
+        as_module(
+            TorchField(lambda t, r, w, x: torch.sin(t) - w["k"] * torch.tanh(r) + x[0] * r.flip(0), 2, {"k": 0.7}, 1),
+            inputs.Sine(0.2),
+        ),
         torch.randn(2, 2),
     ),
     "module": lambda: (Net(3), torch.randn(5, 3)),
     "coupled-batch": lambda: (Coupled(3), torch.randn(4, 3)),
-}  # fmt: skip
+}
 
 
 class Net(nn.Module):
@@ -125,7 +128,8 @@ def test_adaptive_steps_converge_to_one_number(case):
 
 
 def test_torchdiffeqs_gradient_counts_the_time_dependence_of_the_input():
-    """Its first step depends on y0 and w; were x(t) not to follow t, its gradient would be off by that step, 1e-3 here."""
+    """Its first step depends on y0 and w; were x(t) not to follow t, its gradient would be off by that step, 1e-3
+    here."""
     module, y0 = as_module(network(), waves()), torch.randn(4, requires_grad=True)
     reference = gradients(odeint(module, y0, TIMES, method="dop853", rtol=1e-13, atol=1e-14), y0, module)
     loose = torchdiffeq.odeint(module, y0, TIMES, rtol=1e-6, atol=1e-8, method="dopri5")

@@ -1,4 +1,6 @@
-"""RTRL and the adjoint in torch operations against the compiled kernels: equal to 1e-12 in float64, to 1e-4 in float32, where they must also differ."""
+"""RTRL and the adjoint in torch operations against the compiled kernels: equal to 1e-12 in float64, to 1e-4 in float32,
+where they must also differ.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device 
 OBJECTIVES = {
     "observations, t0 among them": Objective(target=TARGET, at=T),
     "last state": Objective("r2", at=[3.0]),
-    "integral of a read-out": Objective(target=Sine(0.3), weight=Pulse(0.5, 1.7), readout=Readout(RNG.normal(size=(1, N)), c=0.2)),
+    "integral of a read-out": Objective(
+        target=Sine(0.3), weight=Pulse(0.5, 1.7), readout=Readout(RNG.normal(size=(1, N)), c=0.2)
+    ),
     "cross-entropy": Objective(
-        "cross_entropy", target=np.eye(3)[RNG.integers(0, 3, 16)], at=T,
+        "cross_entropy",
+        target=np.eye(3)[RNG.integers(0, 3, 16)],
+        at=T,
         readout=Readout(RNG.normal(size=(3, N)), activation="softmax"),
     ),
     "torch callable": Objective(lambda o, y: (o - y).abs().sum() ** 1.5, target=TARGET, at=T),
-}  # fmt: skip
+}
 
 
 def network(form="state", **others):
@@ -101,8 +107,11 @@ def test_other_fields():
     """Equations that know t and x, and a torch callable with an input, to 1e-12."""
     duffing = Equations({"q": "v", "v": "-d*v - q**3 + a*cos(t) + x"}, parameters={"d": 0.3, "a": 0.7}, inputs=("x",))
     callable_ = TorchField(
-        lambda t, r, w, x: -r + torch.tanh(w["A"] @ r + x) + w["b"] * t, n=2, inputs=1, parameters={"A": [[0.0, 2.0], [-2.0, 0.3]], "b": 0.1},
-    )  # fmt: skip
+        lambda t, r, w, x: -r + torch.tanh(w["A"] @ r + x) + w["b"] * t,
+        n=2,
+        inputs=1,
+        parameters={"A": [[0.0, 2.0], [-2.0, 0.3]], "b": 0.1},
+    )
     for field in (duffing, callable_):
         agree(Problem(field, [0.3, -0.2], (0.0, 2.0), Pulse(0.5, 0.6), Objective(target=0.1, at=[1.0, 2.0])), dt=0.1)
 
@@ -144,7 +153,8 @@ def test_float32(method, form):
 
 @pytest.mark.parametrize("together", [1, 2**30])
 def test_trials_are_their_sum(monkeypatch, together):
-    """To 1e-12, whether they go together or one after another; each with its own start, input, target and read-out weight."""
+    """To 1e-12, whether they go together or one after another; each with its own start, input, target and read-out
+    weight."""
     monkeypatch.setattr(rtrl, "TOGETHER_BYTES", together)
     readout = Readout(RNG.normal(size=(2, N)))
     r0 = RNG.normal(size=(3, N))
@@ -197,8 +207,12 @@ def test_what_cannot_be_is_said():
             gradient(one, ON_CPU[0], solver=solver, dt=0.1)
     event = ctrnn.Event("r0 - 10")
     with pytest.raises(UsageError, match="events"):
-        gradient(Problem(network(), np.zeros(N), (0.0, 1.0), objective=Objective(target=1.0, at=[1.0]), events=[event]), ON_CPU[1],
-                 solver="rk4", dt=0.1)  # fmt: skip
+        gradient(
+            Problem(network(), np.zeros(N), (0.0, 1.0), objective=Objective(target=1.0, at=[1.0]), events=[event]),
+            ON_CPU[1],
+            solver="rk4",
+            dt=0.1,
+        )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -262,7 +276,8 @@ def test_memory_is_as_counted(monkeypatch, n, nx, train_tau, piece, dtype):
 
 
 def test_2048_units_fit_into_80_gigabytes():
-    """4.2 million weights: P takes 68.8 GB in float64, all together 77.2, in blocks long enough for Φ P to cost less than the rest."""
+    """4.2 million weights: P takes 68.8 GB in float64, all together 77.2, in blocks long enough for Φ P to cost less
+    than the rest."""
     n, steps = 2048, 10_000
     plan = rtrl.plan_for(n, n + 1, 4, steps, 8)
     assert 8 * n * (n + 1) * (n + 1) == pytest.approx(68.8e9, rel=1e-3)
@@ -282,7 +297,8 @@ def test_too_large_for_the_device(monkeypatch):
     "method", [Adjoint(device="cuda"), RTRL(5, device="cuda", dtype="float32")], ids=lambda m: m.name
 )
 def test_no_tensor_is_left_behind(monkeypatch, method):
-    """Without a CUDA device: on torch's "meta" device, which refuses a tensor of the host beside one of its own, every operation finds all it
+    """Without a CUDA device: on torch's "meta" device, which refuses a tensor of the host beside one of its own, every
+    operation finds all it
     takes over there and in the dtype asked for. Values are made up."""
     seen = set()
 

@@ -1,4 +1,6 @@
-"""The cost model: its flops and bytes against counted ones, the choices it makes, and the tables it prints. No test measures time."""
+"""The cost model: its flops and bytes against counted ones, the choices it makes, and the tables it prints. No test
+measures time.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,8 @@ def test_adaptive_steps_are_those_of_one_forward_run(solver):
 
 
 def test_flops_of_a_small_network_by_hand():
-    """5 units, 3 steps of rk4: Ŵ has 5·6 weights and a column for tau, 35 places; F, J and F_w products take 2·35 each."""
+    """5 units, 3 steps of rk4: Ŵ has 5·6 weights and a column for tau, 35 places; F, J and F_w products take 2·35
+    each."""
     problem = network(5, 3)
     z = Size.of(problem, FIXED, 3)
     assert (z.entries, z.s, z.calls, z.steps) == (35, 4, 12, 3)
@@ -132,7 +135,8 @@ def test_the_schedule_of_checkpoints_is_counted_segment_by_segment(steps, how, s
 @pytest.mark.parametrize("method", ["adjoint", "adjoint-checkpoint", "rtrl", "rtrl-continuous", "tbptt"])
 @pytest.mark.parametrize("how", [{"solver": "rk4", "dt": 0.05}, {"rtol": 1e-6}], ids=["fixed", "adaptive"])
 def test_bytes_are_those_that_are_allocated(method, integral, how):
-    """Peak memory of 24 units and 1,000 steps, within a factor of 2 of what tracemalloc sees (compiled code's own it does not)."""
+    """Peak memory of 24 units and 1,000 steps, within a factor of 2 of what tracemalloc sees (compiled code's own it
+    does not)."""
     problem = network(24, 1000, integral)
     planned = ctrnn.plan(problem, **how)[method].memory
     assert 0.5 < planned / traced(lambda: gradient(problem, method, **how)) < 2.0
@@ -153,7 +157,8 @@ def test_the_discrete_adjoint_until_its_record_does_not_fit():
 
 
 def test_rtrl_where_its_rows_cost_less_than_a_second_run():
-    """Two equations, a million steps: 2 rows more of 24 flops a stage are less than a second call of 24 + 64. Not so for 4 units."""
+    """Two equations, a million steps: 2 rows more of 24 flops a stage are less than a second call of 24 + 64. Not so
+    for 4 units."""
     problem = lotka_volterra()
     settings = Settings("rk4", dt=5e-6)
     z = Size.of(problem, settings, fixed_steps(problem, 5e-6))
@@ -335,7 +340,8 @@ def test_a_plan_whose_forward_run_fails_ends_with_1(capsys):
 
 
 def test_a_certified_comparison_has_an_error_for_each_method():
-    """Each row's error is its distance to the certificate's g*, of which the analytic gradient of exponential decay is the judge."""
+    """Each row's error is its distance to the certificate's g*, of which the analytic gradient of exponential decay is
+    the judge."""
     decay = Equations({"r": "-k*r"}, {"k": 2.0})
     problem = Problem(decay, [1.0], (0.0, 1.0), objective=Objective("squared_error", target=[0.0], at=[1.0]))
     table = ctrnn.compare_gradients(problem, ["adjoint", "rtrl-continuous"], rtol=1e-4, atol=1e-6, certify=True)

@@ -280,7 +280,7 @@ def test_what_is_no_field_is_refused_by_name():
         ctrnn.find_equilibrium(3, [1.0])
 
 
-# ---- bad input: a message that names it, in the library and on the command line -----------------------------------------
+# ---- bad input: a message that names it, in the library and on the command line --------------------------------------
 
 
 @cache
@@ -550,7 +550,8 @@ def test_the_numbers_of_a_field_do_not_change(travel):
 
 
 def test_another_field_of_the_same_names_goes_into_the_same_problem():
-    """As if the problem had been made of it; a field of another kind, and one that events look at, are looked at again."""
+    """As if the problem had been made of it; a field of another kind, and one that events look at, are looked at
+    again."""
     rng = np.random.default_rng(0)
     objective = Objective(target=rng.normal(size=(3, 2)), at=[0.5, 1.0, 2.0])
     x = inputs.Pulse(0.3, 0.4, 1.0)

@@ -1,7 +1,8 @@
-"""What holds for every field, every tableau and every step: properties of gradients that no reference value is needed for.
+"""What holds for every field, every tableau and every step: properties of gradients that no reference value is needed
+for.
 
-The fields are compiled once; Hypothesis varies their parameters, the solver, the step and the loss. Every identity is one of the discrete
-run, exact for the steps taken, and must hold to 11 digits of the size of its terms.
+The fields are compiled once; Hypothesis varies their parameters, the solver, the step and the loss. Every identity is
+one of the discrete run, exact for the steps taken, and must hold to 11 digits of the size of its terms.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def assert_equal(a: np.ndarray, b: np.ndarray, *terms: np.ndarray) -> None:
 @settings(max_examples=12)
 @given(field=fields(), steps=steps(), rng=seeds(), N=st.integers(2, 8))
 def test_lambda_times_p_is_constant_along_a_run_without_losses(field, steps, rng, N):
-    """λ(s) S(s) = dl/dr0, and λ(s) p(s) + what the rest of the run adds = dl/dw, at every step s: λ by BPTT from the end, S and p by RTRL
+    """λ(s) S(s) = dl/dr0, and λ(s) p(s) + what the rest of the run adds = dl/dw, at every step s: λ by BPTT from the
+    end, S and p by RTRL
     from the start, row by row."""
     times, r0, c = grid(steps["dt"], N), rng.normal(size=3), rng.normal(size=3)
     problem = Problem(field, r0, (0.0, times[-1]), drive(field))
@@ -163,7 +165,8 @@ def test_the_gradient_is_linear_in_the_weights(field, steps, kind, rng, s, t, me
 @settings(max_examples=30)
 @given(field=fields(), steps=steps(), kind=KINDS, rng=seeds(), N=st.integers(3, 12), data=st.data())
 def test_a_run_split_in_two_and_chained_gives_the_same(field, steps, kind, rng, N, data):
-    """Backward: λ at the cut, from the second half, is an end-weighted loss of the first. Forward: P is carried over the cut."""
+    """Backward: λ at the cut, from the second half, is an end-weighted loss of the first. Forward: P is carried over
+    the cut."""
     times, cut = grid(steps["dt"], N), data.draw(st.integers(1, N - 1))
     objective, r0 = loss_at(times, kind, rng), rng.normal(size=3)
     problem = Problem(field, r0, (0.0, times[-1]), drive(field), objective)
@@ -227,7 +230,8 @@ def test_permuted_units_have_the_permuted_gradient(order, form, steps, rng, meth
 @settings(max_examples=30)
 @given(field=fields(is_autonomous=True), steps=steps(), kind=KINDS, rng=seeds(), shift=st.floats(-50.0, 50.0))
 def test_the_time_of_an_autonomous_problem_may_be_shifted(field, steps, kind, rng, shift):
-    """The input shifts along. A time near 50 is known to 7e-15, which the length of a step of 0.05 feels in its 13th digit."""
+    """The input shifts along. A time near 50 is known to 7e-15, which the length of a step of 0.05 feels in its 13th
+    digit."""
     seed, r0 = int(rng.integers(1e6)), rng.normal(size=3)
     g = []
     for start in (0.0, shift):

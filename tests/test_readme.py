@@ -1,4 +1,6 @@
-"""Everything in README.md runs: its Python blocks, one after the other in one namespace, and its experiment commands."""
+"""Everything in README.md runs: its Python blocks, one after the other in one namespace, and its experiment
+commands.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The gradient at rest: every way to it agrees to 1e-10 or better with LU, and the ways that cut something off differ where theory says so.
+"""The gradient at rest: every way to it agrees to 1e-10 or better with LU, and the ways that cut something off differ
+where theory says so.
 
-Independent references: numpy's LU on a Jacobian written by hand, torch autograd through the unrolled relaxation, RTRL run to rest.
+Independent references: numpy's LU on a Jacobian written by hand, torch autograd through the unrolled relaxation, RTRL
+run to rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The rest point as a torch function: torch's own differences (gradcheck, gradgradcheck), the gradient of ctrnn.equilibrium_gradient to 1e-10, the
+"""The rest point as a torch function: torch's own differences (gradcheck, gradgradcheck), the gradient of
+ctrnn.equilibrium_gradient to 1e-10, the
 Hessian of ctrnn.equilibrium_hessian to 1e-8; batches; and what is refused."""
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Learning at rest, in short: images classified by where a network settles, and completed; the division-free gradient and LU learn alike (1e-6)."""
+"""Learning at rest, in short: images classified by where a network settles, and completed; the division-free gradient
+and LU learn alike (1e-6).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Equilibrium propagation and contrastive nudging: close where J is symmetric, with errors of order β and β²; another vector where it is not."""
+"""Equilibrium propagation and contrastive nudging: close where J is symmetric, with errors of order β and β²; another
+vector where it is not.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def test_every_mode_of_v_decays_at_its_eigenvalue_to_1e_7(seed, symmetric):
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("seed", range(8))
 def test_near_rest_both_obey_the_joint_linear_system_with_its_secular_term(seed, symmetric):
-    """(δr, δV)' = M (δr, δV), M = [J 0; C Jᵀ], C = diag((V*W) tanh″(r)) − 1: its exponential, to 1e-5 for a start 1e-6 from rest."""
+    """(δr, δV)' = M (δr, δV), M = [J 0; C Jᵀ], C = diag((V*W) tanh″(r)) − 1: its exponential, to 1e-5 for a start 1e-6
+    from rest."""
     field, r, y = network(seed, symmetric)
     V = equilibrium_gradient(field, r, r - y, "lu").V
     J, s = field.jacobian(0.0, r), np.tanh(r)
@@ -57,8 +58,9 @@ def test_near_rest_both_obey_the_joint_linear_system_with_its_secular_term(seed,
     assert np.linalg.norm(run.V[-1] - V - alone) > 1e-2 * np.linalg.norm(alone)
 
 
-# a leading eigenvalue that is real and a fifth ahead of the next: of a complex pair the error also swings, and of two close ones 22 time constants, in
-# which the error falls to rounding, are too short to tell the slower. (Of 50 networks as they come 44 are within 5 %, the worst 20 % off.)
+# a leading eigenvalue that is real and a fifth ahead of the next: of a complex pair the error also swings, and of two
+# close ones 22 time constants, in which the error falls to rounding, are too short to tell the slower. (Of 50 networks
+# as they come 44 are within 5 %, the worst 20 % off.)
 @pytest.mark.parametrize("seed, symmetric", [(3, True), (3, False), (6, False), (7, False), (9, False)])
 def test_the_slope_of_the_error_is_the_spectral_abscissa_to_5_percent(seed, symmetric):
     field, r, y = network(seed, symmetric)

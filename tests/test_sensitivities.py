@@ -15,8 +15,11 @@ AT = [0.5, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("make", [driven, state_network], ids=["equations", "network"])
-@pytest.mark.parametrize("how", [TIGHT, {"solver": "rk4", "dt": 0.01}, {"solver": "scipy:DOP853", "rtol": 1e-11, "atol": 1e-12}],
-                         ids=["dop853", "rk4", "scipy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [TIGHT, {"solver": "rk4", "dt": 0.01}, {"solver": "scipy:DOP853", "rtol": 1e-11, "atol": 1e-12}],
+    ids=["dop853", "rk4", "scipy"],
+)
 def test_chosen_columns_are_those_of_all(make, how):
     problem = driven(None, jumping_inputs()) if make is driven else state_network()
     every = sensitivities(problem, AT, **how)

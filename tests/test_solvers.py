@@ -330,7 +330,8 @@ def test_agreement_with_mpmath():
 
 @pytest.mark.parametrize("solver", [*ORDERS, *LIBRARIES, "torchdiffeq:rk4"])
 def test_evaluations_are_counted(solver):
-    """F is evaluated once for each call of an input function, and once for each stage at the time of the one before, which takes its input.
+    """F is evaluated once for each call of an input function, and once for each stage at the time of the one before,
+    which takes its input.
 
     With jumps, saved times and rejected steps in between.
     """
@@ -651,7 +652,8 @@ def test_at_rest(solver, span):
 
 
 def test_a_relative_tolerance_alone_from_zero():
-    """r0 = 0 with atol = 0: there is no scale for the error at the start, but the solution is exact to rtol after it."""
+    """r0 = 0 with atol = 0: there is no scale for the error at the start, but the solution is exact to rtol after
+    it."""
     run = simulate(Problem(driven(), r0=[0.0], t_span=(0.0, 1.0), x=1.0), rtol=1e-9, atol=0.0)
     np.testing.assert_allclose(run.r[-1], 1 - np.exp(-1.0), rtol=1e-8)
     for tolerances in ({"rtol": 0.0, "atol": 1e-9}, {"rtol": 1e-9, "atol": 0.0}):

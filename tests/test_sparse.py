@@ -1,4 +1,6 @@
-"""Networks whose few weights are stored as lists: the same numbers as those stored whole, and a cost that follows the weights."""
+"""Networks whose few weights are stored as lists: the same numbers as those stored whole, and a cost that follows the
+weights.
+"""
 
 from __future__ import annotations
 

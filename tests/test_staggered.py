@@ -1,6 +1,8 @@
-"""Sensitivities on our own implicit solvers: staggered behind the state, as exact as the steps, with their error in the step test.
+"""Sensitivities on our own implicit solvers: staggered behind the state, as exact as the steps, with their error in the
+step test.
 
-References: the discrete adjoint and the complex step through the same steps, SciPy on the augmented system, the matrix exponential.
+References: the discrete adjoint and the complex step through the same steps, SciPy on the augmented system, the matrix
+exponential.
 """
 
 import numpy as np
@@ -40,7 +42,8 @@ def with_readout(integral):
 @pytest.mark.parametrize("solver", IMPLICIT)
 @pytest.mark.parametrize("integral", [False, True], ids=["times", "integral"])
 def test_it_is_the_gradient_of_the_steps(solver, integral):
-    """Fixed steps, cut at jumps: loss and gradient to W, U, b, tau, r0, V and c to 1e-12 of the discrete adjoint and of the complex step."""
+    """Fixed steps, cut at jumps: loss and gradient to W, U, b, tau, r0, V and c to 1e-12 of the discrete adjoint and of
+    the complex step."""
     problem = with_readout(integral)
     g = gradient(problem, CONTINUOUS, solver=solver, dt=0.07)
     for method in ("adjoint", "complex-step"):
@@ -62,7 +65,8 @@ def test_on_the_same_adaptive_steps_it_is_the_adjoint(name, wanted, solver):
 
 
 def test_what_is_conserved_has_no_sensitivity():
-    """Σ_i dr_i/dk = 0 and Σ_i dr_i/dr0_j = 1 on Robertson: to 1e-12 of the largest entry until t = 4e4, and to 1e-6 at 4e10, h|J| = 10¹³."""
+    """Σ_i dr_i/dk = 0 and Σ_i dr_i/dr0_j = 1 on Robertson: to 1e-12 of the largest entry until t = 4e4, and to 1e-6 at
+    4e10, h|J| = 10¹³."""
     s = sensitivities(robertson(4e10), OUTPUTS, "kvaerno5", **STIFF["robertson"].tolerances(1e-8))
     drift = np.abs(s.p.sum(axis=1)) / np.abs(s.p).max(axis=1)
     assert drift[:6].max() < 1e-12 and drift.max() < 1e-6
@@ -88,7 +92,8 @@ def test_against_scipy_on_the_augmented_system(name, t1, reference, tolerance, w
 
 
 def test_robertson_to_4e10_converges_to_the_adjoint():
-    """At the end and all rates, by the tolerance: 1e-5, then 3e-8; dc/dk = −da/dk − db/dk, six digits of which cancel in h J, 1e-6."""
+    """At the end and all rates, by the tolerance: 1e-5, then 3e-8; dc/dk = −da/dk − db/dk, six digits of which cancel
+    in h J, 1e-6."""
     problem, how = robertson(4e10), STIFF["robertson"].tolerances
     seen = [problem.replace(objective=Objective(k, at=[4e10])) for k in "abc"]
     exact = np.stack([gradient(one, "adjoint", solver="kvaerno5", **how(1e-10)).vector for one in seen])
@@ -115,7 +120,8 @@ def test_a_linear_stiff_system(solver):
 
 
 def test_the_error_of_p_is_in_the_step_test():
-    """r rests at 1 while dr/dk runs through a fast oscillation: without it in the step test p would be lost, with it it is right."""
+    """r rests at 1 while dr/dk runs through a fast oscillation: without it in the step test p would be lost, with it it
+    is right."""
     field = Equations({"r": "-1e3*(r - 1) + k*sin(60*t)*1e3"}, {"k": 0.0})
     problem, at = Problem(field, [1.0], (0.0, 1.0)), np.linspace(0.1, 1.0, 10)
     a, w = 1e3, 60.0
@@ -189,7 +195,8 @@ def test_no_parameters():
 
 
 def test_factorisations_are_counted():
-    """One LU for each implicit stage of P beside those of Newton; explicit solvers have none, and do not mention them."""
+    """One LU for each implicit stage of P beside those of Newton; explicit solvers have none, and do not mention
+    them."""
     s = sensitivities(robertson(40.0), [40.0], "kvaerno5", rtol=1e-6, atol=1e-12)
     tried = s.stats.steps + s.stats.rejected
     assert 6 * s.stats.steps <= s.stats.factorisations <= 6 * tried + 3 * tried

@@ -1,7 +1,9 @@
-"""The implicit pairs on stiff problems of the literature: end points, gradients, order, what Newton costs, and how it fails.
+"""The implicit pairs on stiff problems of the literature: end points, gradients, order, what Newton costs, and how it
+fails.
 
-Published end points: F. Mazzia, C. Magherini, *Test Set for Initial Value Problem Solvers*, release 2.4, 2008 (to the 15 digits given
-there, as far as their own computation goes); the problems also in E. Hairer, G. Wanner, *Solving Ordinary Differential Equations II*, 1996.
+Published end points: F. Mazzia, C. Magherini, *Test Set for Initial Value Problem Solvers*, release 2.4, 2008 (to the
+15 digits given there, as far as their own computation goes); the problems also in E. Hairer, G. Wanner, *Solving
+Ordinary Differential Equations II*, 1996.
 """
 
 from dataclasses import dataclass
@@ -111,7 +113,8 @@ def integrate(problem, solver, **how):
 @pytest.mark.parametrize("solver", IMPLICIT)
 @pytest.mark.parametrize("name", STIFF)
 def test_published_end_points_to_8_digits(name, solver):
-    """At rtol 1e-10 every component to 8 digits, most to 10; at 1e-12 to 10.5. Looser tolerances: an error in proportion."""
+    """At rtol 1e-10 every component to 8 digits, most to 10; at 1e-12 to 10.5. Looser tolerances: an error in
+    proportion."""
     case = STIFF[name]
     end = simulate(case.problem, solver, save_at=case.problem.t_span[1:], **case.tolerances(1e-10)).r[-1]
     assert digits(end, case.end) > 8.5
@@ -145,7 +148,8 @@ def test_van_der_pol_at_1e6():
 
 
 def brusselator(N=50):
-    """u_t = A + u²v − (B + 1)u + α u_xx, v_t = Bu − u²v + α v_xx on a line of N points (Hairer & Wanner 1996, IV.10), n = 2N."""
+    """u_t = A + u²v − (B + 1)u + α u_xx, v_t = Bu − u²v + α v_xx on a line of N points (Hairer & Wanner 1996, IV.10), n
+    = 2N."""
     x = np.arange(1, N + 1) / (N + 1)
 
     def F(t, r, w, signal):
@@ -221,7 +225,8 @@ def relative(a, b):
 @pytest.mark.parametrize("solver", IMPLICIT)
 @pytest.mark.parametrize("name", STIFF)
 def test_rtrl_and_adjoint_agree(name, solver):
-    """To 1e-12 on HIRES and Oregonator, to 1e-9 on Robertson. Forward, a relaxation oscillation loses more: p is 10⁶ times larger in
+    """To 1e-12 on HIRES and Oregonator, to 1e-9 on Robertson. Forward, a relaxation oscillation loses more: p is 10⁶
+    times larger in
     its jumps than between them, and what is rounded off there stays: 1e-6."""
     problem = observed(name)
     back, ahead = (gradient(problem, m, solver=solver, **STIFF[name].tolerances(1e-8)) for m in ("adjoint", FORWARD))
@@ -232,12 +237,14 @@ def test_rtrl_and_adjoint_agree(name, solver):
 
 
 @pytest.mark.xfail(
-    reason="reached: 1e-8 at worst, at every tolerance: what is rounded off in the jumps, where p is 10⁶ times larger, stays",
+    reason="reached: 1e-8 at worst, at every tolerance: what is rounded off in the jumps, where p is 10⁶ times "
+    "larger, stays",
     strict=True,
 )
 @pytest.mark.parametrize("solver", IMPLICIT)
 def test_rtrl_and_adjoint_agree_to_1e_9_on_a_relaxation_oscillation(solver):
-    """The target for all stiff problems, missed on this one by a forward method whose blocks are shorter than the run."""
+    """The target for all stiff problems, missed on this one by a forward method whose blocks are shorter than the
+    run."""
     problem = observed("van-der-pol")
     tolerances = STIFF["van-der-pol"].tolerances(1e-8)
     back, ahead = (gradient(problem, m, solver=solver, **tolerances) for m in ("adjoint", ctrnn.RTRL(block=64)))
@@ -245,7 +252,8 @@ def test_rtrl_and_adjoint_agree_to_1e_9_on_a_relaxation_oscillation(solver):
 
 
 def test_what_is_conserved_stays_conserved_in_the_gradient():
-    """a + b + c = 1 for ever: its gradient is 0 to the rates and 1 to each start, though h J reaches 10¹³ on the way."""
+    """a + b + c = 1 for ever: its gradient is 0 to the rates and 1 to each start, though h J reaches 10¹³ on the
+    way."""
     problem = robertson(1e11, Objective("a + b + c", at=[1e11]))
     for method in ("adjoint", ctrnn.RTRL(), ctrnn.RTRL(block=1)):
         g = gradient(problem, method, solver="kvaerno5", **STIFF["robertson"].tolerances(1e-9))
@@ -258,7 +266,8 @@ def test_what_is_conserved_stays_conserved_in_the_gradient():
      ("hires", 321.8122, "scipy:LSODA", 1e-11, 1e-8), ("oregonator", 360.0, "scipy:LSODA", 1e-10, 1e-7)],
 )  # fmt: skip
 def test_gradients_against_scipy_on_the_sensitivity_equation(name, t1, reference, tolerance, wanted):
-    """dP/dt = J P + F_w, dS/dt = J S beside the state by SciPy's solvers, for every state at the end: to what those reach."""
+    """dP/dt = J P + F_w, dS/dt = J S beside the state by SciPy's solvers, for every state at the end: to what those
+    reach."""
     case, solver = STIFF[name], "kvaerno5"
     problem = case.problem.replace(t_span=(0.0, t1))
     other = sensitivities(problem, [t1], solver=reference, **case.tolerances(tolerance))
@@ -289,7 +298,8 @@ def stiff_network(n=50, objective=None):
 
 
 def test_a_network_with_fast_and_slow_units():
-    """The implicit pair against the explicit one, which needs more steps: state to 1e-7, gradient to 1e-6; RTRL to 1e-11 of BPTT."""
+    """The implicit pair against the explicit one, which needs more steps: state to 1e-7, gradient to 1e-6; RTRL to
+    1e-11 of BPTT."""
     problem = stiff_network(objective=Objective(target=np.ones((2, 50)), at=[0.3717, 1.0]))
     stiff, plain = ({"solver": s, "rtol": 1e-8, "atol": 1e-10} for s in ("kvaerno5", "tsit5"))
     a, b = (simulate(problem, save_at=[0.5, 1.0], **how) for how in (stiff, plain))
@@ -305,7 +315,8 @@ def test_a_network_with_fast_and_slow_units():
 @pytest.mark.parametrize("integral", [False, True], ids=["observed", "integral"])
 @pytest.mark.parametrize("solver", IMPLICIT)
 def test_jumps_of_the_input(solver, integral):
-    """r' = −10⁴ (r − x(t)) with pulses: the loss and its gradient to 1e-6 of the explicit solver's, RTRL to 1e-12 of BPTT."""
+    """r' = −10⁴ (r − x(t)) with pulses: the loss and its gradient to 1e-6 of the explicit solver's, RTRL to 1e-12 of
+    BPTT."""
     x = inputs.Pulse(0.2717, 0.1161, 1.5) + inputs.Pulse(0.6345, 0.0839, -0.8) + inputs.Sine(0.5)
     objective = Objective("u*v", at=None if integral else [0.3, 0.6345, 1.0])
     field = Equations({"u": "-k*(u - x0*v)", "v": "-v + tanh(u*x0) + p"}, {"k": 1e4, "p": 0.7}, inputs=("x0",))
@@ -339,7 +350,8 @@ def test_order_with_fixed_steps(solver):
 
 @pytest.mark.parametrize("solver", IMPLICIT)
 def test_l_stability(solver):
-    """r' = −10⁸ (r − cos t) from far off, h = 0.1: the transient is gone after a few steps, and cos t is followed to 1e-8."""
+    """r' = −10⁸ (r − cos t) from far off, h = 0.1: the transient is gone after a few steps, and cos t is followed to
+    1e-8."""
     problem = Problem(Equations({"r": "-k*(r - cos(t))"}, {"k": 1e8}), [5.0], (0.0, 4.0))
     run = simulate(problem, solver, dt=0.1)
     assert np.abs(run.r[3:, 0] - np.cos(run.t[3:])).max() < 1e-6

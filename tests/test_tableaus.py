@@ -199,7 +199,8 @@ def test_dense_output_meets_the_step_at_both_ends(name):
 
 @pytest.mark.parametrize("name", ["rk4", *PAIRS])
 def test_a_slip_of_1e_5_in_a_stage_would_be_seen(name):
-    """The conditions tell every a_ij apart: a little of it moved to a_i1 (same c_i) breaks one; a_ii = γ is known without them."""
+    """The conditions tell every a_ij apart: a little of it moved to a_i1 (same c_i) breaks one; a_ii = γ is known
+    without them."""
     tableau = tableaus.get(name)
     unseen = tableau.s - 1 if tableau.stages < tableau.s else None
     inner = [i for i in range(tableau.s_total) if i != unseen]
@@ -218,7 +219,8 @@ def test_a_slip_of_1e_5_in_a_stage_would_be_seen(name):
 
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_implicit_pairs_are_l_stable(name):
-    """R(z) = 1 + z bᵀ(I − zA)⁻¹1: |R| ≤ 1 on the imaginary axis, no pole to the left of it, and R(∞) = 0; R̂(∞) is bounded too."""
+    """R(z) = 1 + z bᵀ(I − zA)⁻¹1: |R| ≤ 1 on the imaginary axis, no pole to the left of it, and R(∞) = 0; R̂(∞) is
+    bounded too."""
     tableau = tableaus.get(name)
 
     def stability(z, b):
@@ -232,7 +234,8 @@ def test_implicit_pairs_are_l_stable(name):
 
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_the_first_guess_of_a_stage_is_a_parabola(name):
-    """Exact for k of degree 2 in t, as far as there are stages before; a stage at the same time is taken over as it is."""
+    """Exact for k of degree 2 in t, as far as there are stages before; a stage at the same time is taken over as it
+    is."""
     tableau = tableaus.get(name)
     guess, c = tableau.guess, tableau.c
     assert not np.triu(guess).any()

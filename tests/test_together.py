@@ -1,4 +1,6 @@
-"""Trials that go together: the tiles, the second thread, and BPTT of dense networks by fixed steps against torch's autograd and the general kernels."""
+"""Trials that go together: the tiles, the second thread, and BPTT of dense networks by fixed steps against torch's
+autograd and the general kernels.
+"""
 
 from __future__ import annotations
 
