@@ -35,7 +35,8 @@ def silence(on: bool = True) -> None:
 def silenced() -> bool:
     """Whether nothing else is to be written.
 
-    That is so after ``silence``, and while a progress line is drawn: two lines that both redraw themselves would flicker.
+    That is so after ``silence``, and while a progress line is drawn: two lines that both redraw themselves would
+    flicker.
     """
     return _silenced or _drawn
 
