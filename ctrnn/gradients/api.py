@@ -38,9 +38,9 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "adjoint-interpolate": ("schedules.adjoint", "Adjoint", {"mode": "interpolate"}),
     "tbptt": ("schedules.truncated", "TruncatedBPTT", {}),
     "rflo": ("online.rflo", "RFLO", {}),
-    "autograd": ("check.autograd", "Autograd", {}),
-    "complex-step": ("check.differences", "ComplexStep", {}),
-    "central-difference": ("check.differences", "CentralDifference", {}),
+    "autograd": ("independent.autograd", "Autograd", {}),
+    "complex-step": ("independent.differences", "ComplexStep", {}),
+    "central-difference": ("independent.differences", "CentralDifference", {}),
 }
 _ALSO = {
     "bptt": "adjoint",

@@ -1,14 +1,13 @@
-"""Derivatives of a sum over trials: each trial's own, side by side, then added in their order.
+"""The gradient of a sum over trials: each trial's own, side by side, then added in their order.
 
     l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b)
-    ∂²l/∂w² = Σ_b ∂²l_b/∂w²        ∂²l/∂w∂r0_b = ∂²l_b/∂w∂r0_b        ∂²l/∂r0_b∂r0_c = 0 for b ≠ c
 
-and where all trials start from one r0, its derivatives are sums too (Trials.places says what lies where).
+and where all trials start from one r0, dl/dr0 is a sum too. (ctrnn.gradients.second.trials has the second derivatives.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.curvature import prepare
 from ctrnn.fields.base import Array
 from ctrnn.gradients.api import compute, method_named
 from ctrnn.gradients.check.certificate import Certificate, certify
@@ -27,7 +25,6 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.auto import chosen
-from ctrnn.threads import side_by_side
 from ctrnn.trajectory import Stats
 from ctrnn.trials import Trials, each_trial
 
@@ -134,51 +131,3 @@ def _relative(trials: Trials, found: Sequence[Gradient]) -> Array:
     r0 = [typical(problem.r0) * g.r0 for problem, g in zip(trials, found, strict=True)]
     readouts = [np.concatenate([part.ravel() for part in g.readout.values()]) for g in found if g.readout]
     return np.concatenate([w, *r0, *([np.sum(readouts, axis=0)] if readouts else [])])
-
-
-# --- second order
-
-
-class HessianOfTrials:
-    """v -> H v in (w, r0 of all trials, a trained read-out): a HessianOperator for each trial, whose products add up."""
-
-    def __init__(self, trials: Trials, settings: Settings, caller: str) -> None:
-        from ctrnn.gradients.second.hessian import HessianOperator
-
-        self.places = trials.places(trials.readout_size(caller))
-        self.size = int(self.places[-1].max(initial=-1)) + 1
-        _ready(trials)
-        self.operators = each_trial(trials, lambda p: HessianOperator(p, chosen(p, settings), caller), caller)
-
-    def __call__(self, v: Array) -> Array:
-        jobs = list(zip(self.operators, self.places, strict=True))
-        result = np.zeros(self.size)
-        for part, here in zip(side_by_side(jobs, lambda job: job[0](v[job[1]]), "trials"), self.places, strict=True):
-            result[here] += part
-        return result
-
-
-def matrix_of_trials(
-    trials: Trials, columns: Array | None, caller: str, matrix: Callable[[Problem, Array], Array]
-) -> Array:
-    """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c); all without."""
-    places = trials.places(trials.readout_size(caller))
-    size = int(places[-1].max(initial=-1)) + 1
-    columns = np.arange(size) if columns is None else columns
-    where = np.full(size, -1)
-    where[columns] = np.arange(len(columns))
-    _ready(trials)
-    jobs = [(problem, np.flatnonzero(where[here] >= 0)) for problem, here in zip(trials, places, strict=True)]
-    total = np.zeros((len(columns), len(columns)))
-    found = side_by_side(jobs, lambda job: matrix(*job), caller)
-    for part, (_, mine), here in zip(found, jobs, places, strict=True):
-        into = where[here[mine]]
-        total[np.ix_(into, into)] += part
-    return total
-
-
-def _ready(trials: Trials) -> None:
-    """Derive and compile once what all threads use."""
-    _ = trials.field.kernel, trials.field.second_kernel
-    for problem in trials:
-        prepare(problem.needs_objective("second derivatives"))

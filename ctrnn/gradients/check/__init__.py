@@ -1,1 +1,1 @@
-"""Independent routes to a gradient, and comparisons."""
+"""How far a gradient can be trusted, and all gradients side by side."""

@@ -22,10 +22,10 @@ import numpy as np
 from ctrnn.errors import CtrnnError, SolverError, UnknownNameError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.api import compute
-from ctrnn.gradients.check.autograd import Autograd
-from ctrnn.gradients.check.differences import CentralDifference, ComplexStep, moved_field
 from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
+from ctrnn.gradients.independent.autograd import Autograd
+from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep, moved_field
 from ctrnn.gradients.recording.replay import recorded
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint

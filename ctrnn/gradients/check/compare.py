@@ -17,10 +17,10 @@ import numpy as np
 from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.api import check_alive, compute, method_named
-from ctrnn.gradients.check.autograd import Autograd
 from ctrnn.gradients.check.certificate import Certificate, relative_error
 from ctrnn.gradients.check.certificate import certify as certificate_of
-from ctrnn.gradients.check.differences import CentralDifference, ComplexStep
+from ctrnn.gradients.independent.autograd import Autograd
+from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
 from ctrnn.gradients.online.rflo import RFLO
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint

@@ -28,7 +28,7 @@ from ctrnn.errors import UsageError
 from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_places
-from ctrnn.gradients.check.differences import CentralDifference
+from ctrnn.gradients.independent.differences import CentralDifference
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.recording.losses import Part
 from ctrnn.gradients.result import Gradient, result

@@ -1,0 +1,62 @@
+"""Second derivatives of a sum over trials: each trial's own, side by side, then added in their order.
+
+    l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b)
+    ∂²l/∂w² = Σ_b ∂²l_b/∂w²        ∂²l/∂w∂r0_b = ∂²l_b/∂w∂r0_b        ∂²l/∂r0_b∂r0_c = 0 for b ≠ c
+
+and where all trials start from one r0, its derivatives are sums too (Trials.places says what lies where).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ctrnn.curvature import prepare
+from ctrnn.fields.base import Array
+from ctrnn.problem import Problem
+from ctrnn.threads import side_by_side
+from ctrnn.trials import Trials, each_trial
+
+
+class HessianOfTrials:
+    """v -> H v in (w, r0 of all trials, a trained read-out): an ``operator`` for each trial, whose products add up."""
+
+    def __init__(self, trials: Trials, operator: Callable[[Problem], Callable[[Array], Array]], caller: str) -> None:
+        self.places = trials.places(trials.readout_size(caller))
+        self.size = int(self.places[-1].max(initial=-1)) + 1
+        _ready(trials)
+        self.operators = each_trial(trials, operator, caller)
+
+    def __call__(self, v: Array) -> Array:
+        jobs = list(zip(self.operators, self.places, strict=True))
+        result = np.zeros(self.size)
+        for part, here in zip(side_by_side(jobs, lambda job: job[0](v[job[1]]), "trials"), self.places, strict=True):
+            result[here] += part
+        return result
+
+
+def matrix_of_trials(
+    trials: Trials, columns: Array | None, caller: str, matrix: Callable[[Problem, Array], Array]
+) -> Array:
+    """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c); all without."""
+    places = trials.places(trials.readout_size(caller))
+    size = int(places[-1].max(initial=-1)) + 1
+    columns = np.arange(size) if columns is None else columns
+    where = np.full(size, -1)
+    where[columns] = np.arange(len(columns))
+    _ready(trials)
+    jobs = [(problem, np.flatnonzero(where[here] >= 0)) for problem, here in zip(trials, places, strict=True)]
+    total = np.zeros((len(columns), len(columns)))
+    found = side_by_side(jobs, lambda job: matrix(*job), caller)
+    for part, (_, mine), here in zip(found, jobs, places, strict=True):
+        into = where[here[mine]]
+        total[np.ix_(into, into)] += part
+    return total
+
+
+def _ready(trials: Trials) -> None:
+    """Derive and compile once what all threads use."""
+    _ = trials.field.kernel, trials.field.second_kernel
+    for problem in trials:
+        prepare(problem.needs_objective("second derivatives"))
