@@ -299,6 +299,69 @@ class Field(ABC):
         """F_w = ∂F/∂w at one point, (n, m)."""
         return self.parameter_vjp(t, r, np.eye(self.n), x)
 
+    def jvp(self, t: float, r: Any, dr: Any, dw: Any = None, x: Any = None) -> Array:
+        """J δr + F_w δw at one point, (n,), without forming either: δr (n,), δw (m,) in the order of the flat vector, or None for 0.
+
+        >>> from ctrnn import Equations
+        >>> field = Equations({"r": "-k*r**2"}, {"k": 2.0})
+        >>> field.jvp(0.0, [3.0], [1.0]), field.jvp(0.0, [3.0], [0.0], [1.0])
+        (array([-12.]), array([-9.]))
+        """
+        from ctrnn.kernels import points
+
+        t, bound, r, x = self._at_point(t, r, x)
+        ctx, dr, dw, _ = self._second_at(bound, dr, dw)
+        out = np.empty((1, self.n))
+        points.jvps(bound.system, self.second_kernel.jvp, ctx, t, r[None], x, dr[None], dw, out)
+        bound.raise_pending()
+        return out[0]
+
+    def second_order(self, t: float, r: Any, dr: Any, K: Any, dw: Any = None, x: Any = None) -> tuple[Array, Array]:
+        """K δJ and K δF_w for rows K, where δ is the derivative along (δr, δw): the exact second derivatives of F, contracted twice.
+
+        Parameters
+        ----------
+        dr, dw : the direction, (n,) and (m,); dw = None is 0
+        K : rows (q, n), or one row (n,)
+
+        Returns
+        -------
+        K δJ (q, n) and K δF_w (q, m), or (n,) and (m,) for one row. With K = identity the first is δJ itself, the Jacobian's derivative.
+
+        >>> from ctrnn import Equations
+        >>> field = Equations({"r": "-k*r**2"}, {"k": 2.0})
+        >>> field.second_order(0.0, [3.0], [1.0], [1.0])  # ∂²F/∂r² = −2k, ∂²F/∂r∂k = −2r
+        (array([-4.]), array([-6.]))
+        """
+        from ctrnn.kernels import points
+
+        t, bound, r, x = self._at_point(t, r, x)
+        K, _ = self._rows(K)
+        ctx, dr, dw, _ = self._second_at(bound, dr, dw)
+        rows = np.atleast_2d(K)
+        R, G = np.zeros(rows.shape), np.zeros((len(rows), bound.kernel.groups * bound.kernel.columns))
+        points.second(bound.system, self.second_kernel.second, ctx, t, r, x, dr, dw, rows, R, G)
+        bound.raise_pending()
+        by_group = G.reshape(len(rows), bound.kernel.groups, bound.kernel.columns).transpose(1, 0, 2)
+        return R.reshape(K.shape), bound.rows(by_group).reshape(K.shape[:-1] + (self.m,))
+
+    def _second_at(self, bound: Bound, dr: Any, dw: Any) -> tuple[Array, Array, Array, Array]:
+        """ctx of the functions of second order, δr, δw as they want it, and the scratch that ctx points to."""
+        ctx, scratch = self._second_ctx
+        dr = checked_array("dr", dr, (self.n,))
+        dw = np.zeros(self.m) if dw is None else checked_array("dw", dw, (self.m,))
+        return ctx, dr, self.kernel_direction(dw), scratch
+
+    @cached_property
+    def _second_ctx(self) -> tuple[Array, Array]:
+        from ctrnn.kernels import abi
+
+        its, bound = self.second_kernel, self._point_bound
+        scratch = np.zeros(max(its.scratch, 1))
+        ctx = np.concatenate([bound.system.ctx, np.array(its.extra, dtype=np.int64)])
+        ctx[abi.SCRATCH] = scratch.ctypes.data
+        return ctx, scratch
+
     def _at_point(self, t: Any, r: Any, x: Any) -> tuple[float, Bound, Array, Array]:
         t = float(checked_array("t", t, ()))
         r = checked_array("r", r, (self.n,))
@@ -321,7 +384,7 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        compiled = ("_module", "kernel", "second_kernel", "lanes_kernel", "_blank", "_point_bound")
+        compiled = ("_module", "kernel", "second_kernel", "lanes_kernel", "_blank", "_point_bound", "_second_ctx")
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -335,7 +398,7 @@ class Field(ABC):
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         # what was bound to the old parameters must not be taken for the new ones
-        for bound in ("_blank", "_point_bound"):
+        for bound in ("_blank", "_point_bound", "_second_ctx"):
             twin.__dict__.pop(bound, None)
         return twin
 
