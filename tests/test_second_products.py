@@ -1,4 +1,4 @@
-"""J δr + F_w δw and K δJ, K δF_w at a point: against the matrices to round-off, and against differences of the exact first derivatives to 1e-8."""
+"""J δr + F_w δw, K δJ and K δF_w at a point: against the matrices to round-off, and against differences to 1e-7."""
 
 from __future__ import annotations
 
