@@ -1,4 +1,4 @@
-"""Ensembles in lanes (ctrnn.kernels.lanes.fields): the same steps as alone, whatever the company, and numbers that
+"""Ensembles in lanes (ctrnn.kernels.lanes.steps): the same steps as alone, whatever the company, and numbers that
 differ by rounding at most.
 """
 
@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import ctrnn
 from ctrnn import inputs
 from ctrnn.errors import DivergenceError, StepUnderflowError, TooManyStepsError
-from ctrnn.solvers import members, tableaus
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.ensemble import fit_in_lanes
 
 LANES = 32
 RNG = np.random.default_rng(11)
@@ -152,7 +153,7 @@ def test_networks_of_lists_of_weights():
     mask = np.eye(60, k=1) + np.eye(60, k=-7) + np.eye(60)
     field = ctrnn.RateNetwork(60, inputs=1, mask=mask, seed=1)
     problem = ctrnn.Problem(field, 0.2, (0.0, 1.0), x=1.0)
-    assert field._lists is not None and members.fit_in_lanes(field, tableaus.get("tsit5"))
+    assert field._lists is not None and fit_in_lanes(field, tableaus.get("tsit5"))
     vectors = field.vector * RNG.uniform(0.5, 1.5, size=(40, 1))
     found = ctrnn.ensemble(problem, vectors)
     assert_allclose(found.r[33], alone(problem, vectors[33], save_at=[1.0]).r, rtol=0, atol=1e-12)
@@ -160,9 +161,9 @@ def test_networks_of_lists_of_weights():
 
 def test_large_networks_and_implicit_methods_go_one_by_one():
     small, large = ctrnn.RateNetwork(3), ctrnn.RateNetwork(100)
-    assert members.fit_in_lanes(small, tableaus.get("tsit5"))
-    assert not members.fit_in_lanes(large, tableaus.get("tsit5"))
-    assert not members.fit_in_lanes(small, tableaus.get("kvaerno5"))
+    assert fit_in_lanes(small, tableaus.get("tsit5"))
+    assert not fit_in_lanes(large, tableaus.get("tsit5"))
+    assert not fit_in_lanes(small, tableaus.get("kvaerno5"))
 
 
 RICCATI = ctrnn.Problem(ctrnn.Equations({"r": "a*r**2"}, parameters={"a": -1.0}), [1.0], (0.0, 2.0))

@@ -86,18 +86,18 @@ def test_what_goes_wrong_on_another_thread_is_raised_by_the_gradient(monkeypatch
     assert ctrnn.gradient(problem, "rtrl", solver="rk4", dt=0.1).vector.any()
 
 
-def test_a_tuple_of_another_type_is_not_handed_over():
-    """What is fetched at an address has the type that was placed there, or nothing is compiled."""
+def test_a_tuple_of_another_type_is_not_packed():
+    """What is fetched at an address has the type that was packed there, or nothing is compiled."""
     from numba import njit
     from numba.core.errors import TypingError
 
-    place, first, second = abi.handed(np.zeros(2), 0)
+    pack, first, second = abi.packing(np.zeros(2), 0)
 
     @njit
     def sent(a, b):
-        run = place((a, b))
+        run = pack((a, b))
         return first(run).sum() + second(run)
 
     assert sent(np.array([1.0, 2.5]), 3) == 6.5
-    with pytest.raises(TypingError, match="handed over"):
+    with pytest.raises(TypingError, match="packed: "):
         sent(np.array([1, 2]), 3)

@@ -18,6 +18,9 @@ import numpy as np
 
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, checked_array
+from ctrnn.gradients.continuous.integral import augmented_bound
+from ctrnn.kernels import abi, augmented
+from ctrnn.kernels.tangent import tangent
 from ctrnn.problem import Course, Problem, Settings, checked_problem
 from ctrnn.solvers.solve import solve
 from ctrnn.threads import one_blas_thread
@@ -139,10 +142,6 @@ class _Frame:
     """[r | Q] on its way, from one interval to the next."""
 
     def __init__(self, problem: Problem, k: int, settings: Settings, seed: int) -> None:
-        from ctrnn.gradients.continuous.integral import augmented_bound
-        from ctrnn.kernels import abi, augmented
-        from ctrnn.kernels.tangent import tangent
-
         n = problem.field.n
         self.problem, self.n, self.k, self.label = problem, n, k, f"Lyapunov exponents, {settings.solver}"
         base = problem.bind()

@@ -27,6 +27,7 @@ from ctrnn.callbacks import Pending
 from ctrnn.fields.base import Field
 from ctrnn.gradients.rest.equilibrium import rest_scale
 from ctrnn.gradients.rest.rows import norm_from_below
+from ctrnn.kernels import abi, rest, signals
 
 REST_SPEED = 1e-6  # the speed, over that at r0, at which the relaxation counts as come to rest
 NEWTON_STEPS = 100
@@ -56,8 +57,6 @@ class Point:
         if isinstance(self.field, Field):
             _, bound, _, x = self.field._at_point(self.t, np.zeros(self.field.n), self.x)
             return bound.system, x, bound.raise_pending, bound
-        from ctrnn.kernels import abi
-
         # anything else that can be called as a field is
         pending, n = Pending(), self.field.n
 
@@ -67,7 +66,7 @@ class Point:
         function = abi.callback(abi.F, pending.guard(rate, lambda *a: abi.view(a[5], n)))
         table = np.array([abi.address_of(function), 0, 0, 0, 0])
         ctx = np.zeros(abi.EXTRA, dtype=np.int64)
-        system = abi.System(table, ctx, np.zeros(1), *abi.source(None))
+        system = abi.System(table, ctx, np.zeros(1), *signals.source(None))
         return system, np.zeros(1), pending.raise_pending, function
 
     def J(self, r: np.ndarray) -> np.ndarray:
@@ -220,8 +219,6 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
 
 def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
     """Anderson's iteration on r ↦ r + h F(r), down to tol, compiled (ctrnn.kernels.rest); h halves where it loses its way."""
-    from ctrnn.kernels import rest
-
     tau = getattr(point.field, "tau", None)  # with h = τ a network's own decay is done in one step
     h = np.array(np.broadcast_to(point.time(r) if tau is None else tau, r.shape), dtype=float)
     system, x, raise_pending, _ = point.compiled

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.kernels import abi, point, signals
 
 Array = np.ndarray
 
@@ -224,22 +225,18 @@ class Field(ABC):
 
     def bind(self, program: Any = None, channels: int | None = None) -> Bound:
         """Bind to an input's program with that many channels (the field reads the first ``input_size``)."""
-        from ctrnn.kernels import abi
-
         kernel, (blank, w, m) = self.kernel, self._blank
         stride = self.input_size if channels is None else channels
         scratch = np.zeros(max(kernel.scratch, 1))
         ctx = blank.copy()
         ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
-        system = abi.System(kernel.table, ctx, w.copy(), *abi.source(program))
+        system = abi.System(kernel.table, ctx, w.copy(), *signals.source(program))
         raisers = self.raisers() + (() if program is None else (program.raise_pending,))
         return Bound(system, self.n, stride, kernel, m, (scratch, program, kernel.keep), raisers)
 
     @cached_property
     def _blank(self) -> tuple[Array, Array, int]:
         """What does not change from one ``bind`` to the next: ctx without input and scratch, the kernel's vector, and m."""
-        from ctrnn.kernels import abi
-
         kernel = self.kernel
         ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
         ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
@@ -251,8 +248,6 @@ class Field(ABC):
 
     def __call__(self, t: float, r: Any, x: Any = None) -> Array:
         """F at one point: r (n,), x (input_size,) -> (n,)."""
-        from ctrnn.kernels import point
-
         t, bound, r, x = self._at_point(t, r, x)
         out = np.empty(self.n)
         point.field(bound.system, t, r, x, out)
@@ -261,8 +256,6 @@ class Field(ABC):
 
     def jacobian(self, t: float, r: Any, x: Any = None) -> Array:
         """J = ∂F/∂r at one point, (n, n)."""
-        from ctrnn.kernels import point
-
         t, bound, r, x = self._at_point(t, r, x)
         out = np.empty((self.n, self.n))
         point.jacobian(bound.system, t, r, x, out)
@@ -271,8 +264,6 @@ class Field(ABC):
 
     def vjp(self, t: float, r: Any, K: Any, x: Any = None) -> Array:
         """K J for q rows K (q, n), without forming J; (q, n). One row may come as (n,)."""
-        from ctrnn.kernels import point
-
         t, bound, r, x = self._at_point(t, r, x)
         K, columns = self._rows(K)
         out = np.empty_like(columns)
@@ -284,8 +275,6 @@ class Field(ABC):
 
     def parameter_vjp(self, t: float, r: Any, K: Any, x: Any = None) -> Array:
         """K F_w for q rows K (q, n), without forming F_w; (q, m). One row (n,) gives (m,)."""
-        from ctrnn.kernels import point
-
         t, bound, r, x = self._at_point(t, r, x)
         K, columns = self._rows(K)
         if not K.size:

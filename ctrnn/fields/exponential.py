@@ -20,6 +20,9 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Bound, Field, Kernel, SecondKernel
 from ctrnn.fields.cells import Cell
 from ctrnn.fields.equations import Equations
+from ctrnn.kernels import abi, exponential
+from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
+from ctrnn.kernels.lazy import LazyTable
 
 
 class OwnRates(Equations):
@@ -67,7 +70,6 @@ class Exponential(Field):
 
     def _of_cell(self, cell: Cell) -> None:
         from ctrnn.fields.derivatives import derivative
-        from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
 
         z, u, th, _, G = cell._expressions()
         rates = [derivative(g, own) for g, own in zip(G, z, strict=True)]
@@ -128,8 +130,6 @@ class Exponential(Field):
 
     @cached_property
     def kernel(self) -> Kernel:
-        from ctrnn.kernels import exponential
-
         base = self.field.kernel
         extra = (0,) * (exponential.CTX_SIZE - exponential.EXTRA)  # filled in by bind
         keep = (base, self.own.kernel, exponential)
@@ -144,9 +144,6 @@ class Exponential(Field):
         )
 
     def bind(self, program: Any = None, channels: int | None = None) -> Bound:
-        from ctrnn.kernels import exponential
-        from ctrnn.kernels.lazy import LazyTable
-
         bound = super().bind(program, channels)
         f, d = self.field.bind(program, bound.x_stride), self.own.bind(program, bound.x_stride)
         for kept in d.kernel.keep:
@@ -162,8 +159,6 @@ class Exponential(Field):
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
-        from ctrnn.kernels import abi, exponential
-
         jvp, second = exponential.second_addresses()
         entries: list[int] = []
         keep: list[Any] = [exponential]

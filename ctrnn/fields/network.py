@@ -18,6 +18,8 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
+from ctrnn.kernels import abi, network, network_second
+from ctrnn.kernels.lanes import network as network_lanes
 
 #: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that exist
 LISTED_BELOW = 0.1
@@ -165,8 +167,6 @@ class RateNetwork(Field):
 
     @cached_property
     def kernel(self) -> Kernel:
-        from ctrnn.kernels import network
-
         cell, n, nx = self.cell, self.n, self.input_size
         A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
         made = cell.module
@@ -275,8 +275,6 @@ class RateNetwork(Field):
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
-        from ctrnn.kernels import network_second
-
         cell, n, nx = self.cell, self.n, self.input_size
         A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
         made = cell.second_module
@@ -288,9 +286,6 @@ class RateNetwork(Field):
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel:
-        from ctrnn.kernels import abi
-        from ctrnn.kernels.lanes import network as network_lanes
-
         scratch = network_lanes.scratch_size(self.n, len(self.cell.preactivations), self.input_size)
         return LanesKernel(abi.address_of(network_lanes.field), scratch, keep=(network_lanes,))
 

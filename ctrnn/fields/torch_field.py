@@ -15,6 +15,8 @@ import numpy as np
 from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array, checked_names
+from ctrnn.kernels import abi
+from ctrnn.kernels.abi import view
 
 
 class TorchField(Field):
@@ -145,9 +147,6 @@ class TorchField(Field):
     def kernel(self) -> Kernel:
         import torch
 
-        from ctrnn.kernels import abi
-        from ctrnn.kernels.abi import view
-
         n, m, nx = self.n, self.m, self.input_size
         rate, tensor = self._rate(), _tensor_at
 
@@ -193,9 +192,6 @@ class TorchField(Field):
     def second_kernel(self) -> SecondKernel:
         import torch
 
-        from ctrnn.kernels import abi
-        from ctrnn.kernels.abi import view
-
         n, m, nx = self.n, self.m, self.input_size
         rate, tensor = self._rate(), _tensor_at
 
@@ -230,8 +226,6 @@ class TorchField(Field):
 def _tensor_at(address: int, *shape: int) -> Any:
     """A copy of the array at an address: what torch keeps must not change under it."""
     import torch
-
-    from ctrnn.kernels.abi import view
 
     return torch.from_numpy(view(address, *shape).copy())
 

@@ -20,7 +20,7 @@ Second order goes by two more, whose addresses a field makes only when they are 
 
 δ is the derivative along (δr, δw) with K held, and δw lies as w does: H = Σ_i K_i F_i, R = ∂(∂H)/∂r, G = ∂(∂H)/∂w.
 
-An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes.fields):
+An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes.steps):
 
     IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane              t (L,), r and out (n, L), w, x
 
@@ -55,7 +55,7 @@ JVP, SECOND, IN_LANES = 5, 6, 7  # not in the table
 # A kernel that reads it says so (Kernel.divisible).
 N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
 
-#: members of an ensemble that go side by side (ctrnn.kernels.lanes.fields)
+#: members of an ensemble that go side by side (ctrnn.kernels.lanes.steps)
 LANES = 32
 
 #: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more than the arithmetic of a
@@ -89,15 +89,6 @@ class System(NamedTuple):
     code: np.ndarray  # the input's program (ctrnn.kernels.signals)
     data: np.ndarray
     signal: int  # the address of what runs the program, or 0 where there is none
-
-
-def source(program: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """The last three of a System, for an input's program (ctrnn.inputs.program), or None."""
-    if program is None or not program.size:
-        return np.zeros((0, 5), dtype=np.int64), np.zeros(0), 0
-    from ctrnn.kernels.signals import signal
-
-    return program.code, program.data, signal.address
 
 
 def kind_of(slot: int) -> Any:
@@ -226,17 +217,18 @@ def _load(builder: Any, pointer: Any) -> Any:
     return value
 
 
-def handed(*examples: Any) -> tuple[Any, ...]:
-    """Functions for compiled code: ``place`` gives the address of a tuple of such values, the others one each of the values at such an address.
+def packing(*examples: Any) -> tuple[Any, ...]:
+    """Functions for compiled code that pass large values to a function reached by its address.
 
-    So large values are handed to a function that is reached by its address. They lie on the stack of the function that placed them.
+    The first, ``pack``, lays a tuple of such values on the stack of its caller and gives the tuple's address; each of the others reads
+    one value of the tuple at an address.
     """
     kind = types.Tuple([typeof(example) for example in examples])
 
     @intrinsic
-    def place(typingctx, values):
+    def pack(typingctx, values):
         if values != kind:
-            raise TypingError(f"handed over: {values}, expected: {kind}")
+            raise TypingError(f"packed: {values}, expected: {kind}")
 
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.ptrtoint(cgutils.alloca_once_value(builder, arguments[0]), ir.IntType(64))
@@ -256,7 +248,7 @@ def handed(*examples: Any) -> tuple[Any, ...]:
 
         return fetch
 
-    return place, *(fetcher(i) for i in range(len(examples)))
+    return pack, *(fetcher(i) for i in range(len(examples)))
 
 
 @intrinsic
@@ -276,7 +268,7 @@ def at(typingctx, array):
 
 @njit(**INLINE)
 def copy(values, to):
-    """to ← values, (n,) both; an assignment of slices would make room for the case that they overlap."""
+    """to ← values, (n,) both; an assignment of slices would allow for the case that they overlap."""
     for j in range(values.size):
         to[j] = values[j]
 
@@ -296,9 +288,9 @@ def _dgemm(typingctx, address, transa, transb, m, n, k, alpha, A, lda, B, ldb, b
 
     def codegen(context, builder, _signature, arguments):
         def slot(kind, value):
-            place = cgutils.alloca_once(builder, kind)
-            builder.store(value, place)
-            return place
+            pointer = cgutils.alloca_once(builder, kind)
+            builder.store(value, pointer)
+            return pointer
 
         def flag(value):
             letter = builder.select(value, ir.Constant(i8, ord("T")), ir.Constant(i8, ord("N")))

@@ -47,9 +47,9 @@ def _dgetrs(typingctx, address, transposed, n, q, A, pivots, B, info):
         p32, pd = i32.as_pointer(), ir.DoubleType().as_pointer()
 
         def slot(kind, value):
-            place = cgutils.alloca_once(builder, kind)
-            builder.store(value, place)
-            return place
+            pointer = cgutils.alloca_once(builder, kind)
+            builder.store(value, pointer)
+            return pointer
 
         flag = slot(i8, builder.select(transposed, ir.Constant(i8, ord("T")), ir.Constant(i8, ord("N"))))
         size, columns = slot(i32, builder.trunc(n, i32)), slot(i32, builder.trunc(q, i32))

@@ -4,7 +4,7 @@
     cross-entropy   ℓ = −Σ y log o           ∂ℓ/∂u = (Σ y) o − y
     read-out        o = g(u), u = V r + c    ∂ℓ/∂r = ∂ℓ/∂u V,  ∂ℓ/∂V = ∂ℓ/∂u rᵀ,  ∂ℓ/∂c = ∂ℓ/∂u
 
-Called as loss(ctx, r, s, out, 0) with s = [y (p), a]. Without a read-out o are the states at the places ``SELECTION``. The formulas are those of
+Called as loss(ctx, r, s, out, 0) with s = [y (p), a]. Without a read-out o are the states that ``SELECTION`` lists. The formulas are those of
 ctrnn.objective, which works on whole arrays of times; here there is one, thousands of times a second.
 """
 
@@ -31,7 +31,7 @@ def named(ctx_, r_, s_, out_, unused):
     l_u = doubles(ctx[MEMORY] + 8 * p, p)
     Vm = doubles(ctx[V], (p, n))
     c = doubles(ctx[C], p)
-    places = integers(ctx[SELECTION], p)
+    selection = integers(ctx[SELECTION], p)
     top = 0.0  # log Σ e^u, for the softmax
     if readout:
         largest = -math.inf
@@ -48,7 +48,7 @@ def named(ctx_, r_, s_, out_, unused):
             top = largest + math.log(total)
     else:
         for i in range(p):
-            o[i] = r[places[i]]
+            o[i] = r[selection[i]]
     l = 0.0
     if ctx[CROSS_ENTROPY]:
         weight = 0.0
@@ -79,4 +79,4 @@ def named(ctx_, r_, s_, out_, unused):
                 out[1 + n + i * n + j] = g * r[j]
             out[1 + n + p * n + i] = g
         else:
-            out[1 + places[i]] = g
+            out[1 + selection[i]] = g

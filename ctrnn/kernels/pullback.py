@@ -37,7 +37,7 @@ from ctrnn.kernels.abi import (
     call_vjp,
     copy,
     doubles,
-    handed,
+    packing,
 )
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve_transposed
@@ -64,7 +64,7 @@ def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implici
     return Implicit(solve.address if n else 0, np.empty(size), work)
 
 
-place, lapack_at, M_at, pivots_at, large_at = handed(
+pack, lapack_at, M_at, pivots_at, large_at = packing(
     np.zeros(2, dtype=np.int64), np.zeros((0, 0)), np.zeros(0, dtype=np.int32), np.zeros(0)
 )
 
@@ -151,7 +151,7 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                         Ki[j * q + q - 1] += w * sources[m, i, j]
                 regular = call_solve(
                     implicit.solve, system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
-                    at(stage_x[m, i]), hg, q, at(Ki), place(implicit.work),
+                    at(stage_x[m, i]), hg, q, at(Ki), pack(implicit.work),
                 )  # fmt: skip
                 if regular == 0:
                     return False

@@ -1,7 +1,7 @@
 """What a run of the stepper is given, and how its rarer parts get it.
 
 The stages of implicit methods (ctrnn.kernels.implicit) and the sensitivities behind them (ctrnn.kernels.staggered) are reached by their addresses, as fields
-are: so a run with an explicit method compiles neither. What they need is handed over by its place in memory, ``place`` and ``system_at`` … ``staggered_at``.
+are: so a run with an explicit method compiles neither. What they need is passed by its address in memory: ``pack`` gives the address, ``system_at`` … ``staggered_at`` read there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrnn.kernels.abi import System, handed
+from ctrnn.kernels.abi import System, packing
 
 
 class Method(NamedTuple):
@@ -102,4 +102,4 @@ def _examples() -> tuple[NamedTuple, ...]:
     )
 
 
-place, system_at, method_at, newton_at, control_at, staggered_at = handed(*_examples())
+pack, system_at, method_at, newton_at, control_at, staggered_at = packing(*_examples())

@@ -122,6 +122,13 @@ def signal(rows, code_, data_, t, lookup, work_, out_):
         out[i] = work[i]
 
 
+def source(program):
+    """The code, data and address of a ctrnn.kernels.abi.System for an input's program (ctrnn.inputs.program), or None."""
+    if program is None or not program.size:
+        return np.zeros((0, 5), dtype=np.int64), np.zeros(0), 0
+    return program.code, program.data, signal.address
+
+
 def evaluate(code, data, t, lookup, work, out):
     """out <- x(t), the pieces chosen by lookup.
 

@@ -19,7 +19,7 @@ from numba import njit
 
 from ctrnn.kernels.abi import LEAN, F, at, call_f, copy
 from ctrnn.kernels.implicit import CONVERGED, FRESH, call_prepare, call_stage, forget
-from ctrnn.kernels.run import Control, Method, Record, place
+from ctrnn.kernels.run import Control, Method, Record, pack
 from ctrnn.kernels.signals import call_signal
 from ctrnn.kernels.staggered import call_accept, call_step
 
@@ -240,7 +240,7 @@ def advance(
     r_new = y[y.shape[0] - 1]
     run = np.int64(0)
     if method.gamma > 0.0:
-        run = place((system, method, newton, control, sens))
+        run = pack((system, method, newton, control, sens))
     s = method.b.size
     S = method.c.size
     capacity = record.t.size

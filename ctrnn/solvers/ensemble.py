@@ -4,7 +4,7 @@
 
 For parameter studies, bifurcation diagrams by brute force, Bayesian samplers, clouds of initial states. Each member has steps of its own, so
 what it gives does not depend on its company; nothing of Python runs between one member and the next. Explicit methods take 32 members side by side,
-in vector instructions (ctrnn.kernels.lanes.fields, ctrnn.solvers.members).
+in vector instructions (ctrnn.kernels.lanes.steps, ctrnn.kernels.lanes.ensemble).
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import SolverError, UsageError
+from ctrnn.errors import SolverError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.kernels import abi, signals, stepper
+from ctrnn.kernels import ensemble as kernel
+from ctrnn.kernels.lanes import ensemble as lanes_kernel
+from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.exponential import with_steps
-from ctrnn.solvers.members import OneByOne, SideBySide, fit_in_lanes
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solve import checked_times
+from ctrnn.solvers.tableaus import Tableau
 from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
 #: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: until then nothing can stop them
 CHUNK, PATIENCE = 1024, 0.2
+#: bytes of the parameters of all lanes beyond which they leave the cache, and one member after the other is faster
+LANES_BYTES = 512 * 2**10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,10 +101,6 @@ def ensemble(
     >>> found.r.shape, np.round(found.r[:, -1, 0], 6)  # e^-k
     ((3, 1, 1), array([0.606531, 0.367879, 0.135335]))
     """
-    from ctrnn.kernels import ensemble as kernel
-    from ctrnn.kernels import stepper
-    from ctrnn.kernels.abi import LANES
-
     checked_problem(problem)
     problem = problem.replace(objective=None)
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
@@ -138,7 +140,7 @@ def ensemble(
         run.bound.raise_pending()
 
     solve(0, 0)  # read from disk, or compiled
-    first = min(B, LANES if in_lanes else 1)
+    first = min(B, abi.LANES if in_lanes else 1)
     began_alone = time.perf_counter()
     with one_blas_thread:
         solve(0, first)
@@ -199,8 +201,6 @@ def _from_table(field: Field, table: Mapping[str, Any]) -> Array:
     for name, value in table.items():
         array = checked_array(f"parameters[{name!r}]", value)
         if name not in field.parameters:
-            from ctrnn.errors import UnknownNameError
-
             raise UnknownNameError("parameters", name, field.parameter_names)
         shape = field.parameters[name].shape
         if array.ndim != len(shape) + 1 or array.shape[1:] != shape or not len(array):
@@ -226,22 +226,109 @@ def _kernel_vectors(field: Field, vectors: Array) -> Array:
 
     They are entries of the vector, some of them several times, and constants: the direction 1, 2, 3, … tells which is which.
     """
-    place, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
+    entry, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
     if not field.m:
         return np.tile(constant, (len(vectors), 1))
-    made = np.take(vectors, np.maximum(place - 1, 0), axis=1)
-    made[:, place == 0] = constant[place == 0]
+    made = np.take(vectors, np.maximum(entry - 1, 0), axis=1)
+    made[:, entry == 0] = constant[entry == 0]
     return made
 
 
 def _failure(run: Integration, b: int, members: Any) -> SolverError:
     """The error that ``simulate`` would raise, with the member's number."""
-    from ctrnn.kernels import ensemble as kernel
-    from ctrnn.kernels import stepper
-
     run.count[:], run.r[:] = members.counts[b], members.starts[b]
     run.clock[stepper.T], run.clock[stepper.H] = members.last[b]
     status = int(members.status[b])
     error = run.failure(stepper.DIVERGED if status == kernel.NOT_FINITE else status)
     error.args = (f"member {b}: {error}",)
     return error
+
+
+# --- what solves the members: each worker has one of these, the working space of a run for all the members that it takes
+
+
+def fit_in_lanes(field: Field, tableau: Tableau) -> bool:
+    """Whether members may go side by side: explicit methods, fields that know how, and parameters that stay in the cache."""
+    if tableau.gamma or 8 * abi.LANES * field.kernel_vector().size > LANES_BYTES:
+        return False
+    return field.lanes_kernel is not None
+
+
+class OneByOne:
+    """Members one after the other, by the stepper (ctrnn.kernels.ensemble).
+
+    run : an integration that has not begun; members : ctrnn.kernels.ensemble.Members
+    """
+
+    def __init__(self, run: Integration, members: Any) -> None:
+        self.run, self.bound, self.members = run, run.bound, members
+        self.arguments = run.arguments(run.record(0), run.settings.max_steps + 1)
+        self.order = (run.tableau.error_order or 2) - 1
+
+    def solve(self, first: int, last: int) -> None:
+        kernel.solve_members(self.arguments, self.order, self.members, first, last)
+
+
+class SideBySide(OneByOne):
+    """LANES members at once (ctrnn.kernels.lanes.ensemble)."""
+
+    def __init__(self, run: Integration, field: Field, members: Any) -> None:
+        super().__init__(run, members)
+        made, system = field.lanes_kernel, run.bound.system
+        assert made is not None
+        L, n, m, s, channels = abi.LANES, run.bound.n, system.w.size, run.tableau.s, run.bound.x_stride
+        self._keep: list[Array] = []
+        ctx = system.ctx.copy()
+        ctx[abi.SCRATCH] = self._at(aligned(made.scratch))
+        still = np.isin(system.code.reshape(-1, 5)[:, 0], (signals.CONSTANT, signals.ADD, signals.MULTIPLY)).all()
+        self.lanes = lane_steps.Lanes(
+            L=L,
+            n=n,
+            m=m,
+            channels=channels,
+            member=self._at(np.zeros(L, dtype=np.int64)),
+            status=self._at(np.zeros(L, dtype=np.int64)),
+            counts=self._at(np.zeros((stepper.COUNT_SIZE, L), dtype=np.int64)),
+            now=self._at(aligned(lane_steps.NOW_SIZE, L)),
+            w=self._at(aligned(m, L)),
+            r=self._at(aligned(n, L)),
+            k=self._at(aligned(run.tableau.s_total, n, L)),
+            y=self._at(aligned(s + 2, n, L)),
+            x=self._at(aligned(channels, L)),
+            x_varies=int(channels > 0 and not still),
+            x_one=self._at(np.zeros(run._work.size)),
+            work=self._at(aligned(run._work.size, L)),
+            work_size=run._work.size,
+            code=self._at(system.code),
+            rows=system.code.size // 5,
+            data=self._at(system.data),
+            data_size=system.data.size,
+            field=made.address,
+            ctx=self._at(ctx),
+        )
+        self.task = lanes_kernel.Task(
+            order=self.order,
+            start=float(run.clock[stepper.START]),
+            stops=self._at(run.stops),
+            breaks=self._at(run.is_break.astype(np.int64)),
+            K=run.stops.size,
+            save_t=self._at(run.save_at),
+            times=run.save_at.size,
+            **{name: self._at(getattr(members, name)) for name in members._fields},
+        )
+
+    def _at(self, array: Array) -> int:
+        """The address of an array, which lives as long as this object."""
+        self._keep.append(array)
+        return array.ctypes.data
+
+    def solve(self, first: int, last: int) -> None:
+        lanes_kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
+
+
+def aligned(*shape: int) -> Array:
+    """Zeros whose first is at a multiple of 64 bytes: no vector of eight then lies across two lines of the cache."""
+    size = int(np.prod(shape))
+    block = np.zeros(size + 8)
+    start = (-block.ctypes.data % 64) // 8
+    return block[start : start + size].reshape(shape)

@@ -20,6 +20,7 @@ from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales
 from ctrnn.gradients.result import Gradient, check_finite, result
 from ctrnn.inputs import Input, stack
+from ctrnn.kernels import abi, augmented
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.dense import dense_solution
 from ctrnn.solvers.solve import solve
@@ -75,8 +76,6 @@ class _Backward:
     def __init__(
         self, problem: Problem, settings: Settings, ahead: ForwardSystem, r_of_t: Input | None, size: float, name: str
     ) -> None:
-        from ctrnn.kernels import abi, augmented
-
         self.problem, self.ahead, self.name, self.asked = problem, ahead, name, settings
         n, kernel = problem.field.n, ahead.kernel
         entries = kernel.groups * kernel.columns

@@ -16,6 +16,7 @@ from ctrnn.gradients.continuous.integral import LossRate, augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales, parameter_scales, typical
 from ctrnn.gradients.continuous.staggered import is_staggered, solve_staggered
 from ctrnn.gradients.result import Gradient, result
+from ctrnn.kernels import abi, augmented
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import Solution, solve
 
@@ -29,8 +30,6 @@ class ForwardSystem:
     def __init__(
         self, problem: Problem, with_p: bool = True, leak_only: bool = False, with_readout: bool = True
     ) -> None:
-        from ctrnn.kernels import abi, augmented
-
         field = problem.field
         self.problem, self.with_p, self.n = problem, with_p, field.n
         base = problem.bind()

@@ -10,6 +10,9 @@ import numpy as np
 from ctrnn.callbacks import Pending
 from ctrnn.fields import codegen
 from ctrnn.fields.base import Array, Bound
+from ctrnn.kernels import abi, augmented, lazy, signals
+from ctrnn.kernels import loss as loss_kernel
+from ctrnn.kernels.abi import address_of, view
 from ctrnn.problem import Problem
 
 
@@ -20,8 +23,6 @@ class LossRate:
     """
 
     def __init__(self, problem: Problem) -> None:
-        from ctrnn.kernels.abi import address_of
-
         objective = problem.needs_objective("an integral")
         self.objective, self.n = objective, problem.field.n
         self.readout = objective.readout_size
@@ -36,26 +37,22 @@ class LossRate:
         self.address = address_of(self._function)
 
     def _named(self) -> tuple[Any, tuple[Array, ...]]:
-        from ctrnn.kernels import loss
-
         objective, readout = self.objective, self.objective.readout
         p = objective.output_size
         V = np.zeros(0) if readout is None else np.array(readout.V)
         c = np.zeros(0) if readout is None else np.array(readout.c)
-        places = np.array(range(p) if objective.selection is None else objective.selection, dtype=np.int64)
-        memory, ctx = np.zeros(2 * p), np.zeros(loss.CTX_SIZE, dtype=np.int64)
-        ctx[loss.N], ctx[loss.OUTPUTS] = self.n, p
-        ctx[loss.SELECTION], ctx[loss.MEMORY] = places.ctypes.data, memory.ctypes.data
+        selection = np.array(range(p) if objective.selection is None else objective.selection, dtype=np.int64)
+        memory, ctx = np.zeros(2 * p), np.zeros(loss_kernel.CTX_SIZE, dtype=np.int64)
+        ctx[loss_kernel.N], ctx[loss_kernel.OUTPUTS] = self.n, p
+        ctx[loss_kernel.SELECTION], ctx[loss_kernel.MEMORY] = selection.ctypes.data, memory.ctypes.data
         if readout is not None:
-            ctx[loss.V], ctx[loss.C] = V.ctypes.data, c.ctypes.data
-            ctx[loss.SOFTMAX] = readout.activation == "softmax"
-        ctx[loss.CROSS_ENTROPY] = objective.objective.loss == "cross_entropy"
+            ctx[loss_kernel.V], ctx[loss_kernel.C] = V.ctypes.data, c.ctypes.data
+            ctx[loss_kernel.SOFTMAX] = readout.activation == "softmax"
+        ctx[loss_kernel.CROSS_ENTROPY] = objective.objective.loss == "cross_entropy"
         self.context = ctx.ctypes.data
-        return loss.named, (V, c, places, memory, ctx)
+        return loss_kernel.named, (V, c, selection, memory, ctx)
 
     def _called(self) -> Any:
-        from ctrnn.kernels.abi import view
-
         objective, n, size = self.objective, self.n, 1 + self.n + self.readout
         assert objective.signals is not None
         q = objective.signals.size
@@ -109,8 +106,6 @@ def augmented_bound(
     r_is_input: bool = False,
 ) -> Bound:
     """A system of ``size`` components on top of a bound field, driven by the same input (or by another program)."""
-    from ctrnn.kernels import abi, augmented, lazy
-
     n, kernel, inner = base.n, base.kernel, base.system
     memory = np.zeros(augmented.memory_size(n, 0 if loss is None else loss.readout))
     x_stride = base.x_stride if channels is None else channels
@@ -129,7 +124,7 @@ def augmented_bound(
         function = lazy.LazyTable((function, None, *more))
         table, raisers = function.table, (*raisers, function.pending.raise_pending)
     program = base.keep[1] if program is None else program
-    system = abi.System(table, ctx, inner.w, *abi.source(program))
+    system = abi.System(table, ctx, inner.w, *signals.source(program))
     # the field's own callbacks are asked first: they say why everything after them is NaN
     raisers += (() if loss is None else (loss.raise_pending,)) + (program.raise_pending,)
     return Bound(system, size, x_stride, kernel, base.m, (memory, program, base, loss, function), raisers)

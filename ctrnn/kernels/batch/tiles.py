@@ -45,7 +45,7 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, 
         unset, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(i32, LANES), [0] * LANES)
         _, _, K, A, row_stride, k_stride, M, m_stride, C, width = arguments
 
-        def place(base: Any, stride: Any, count: Any, numbers: int = 0) -> Any:
+        def offset(base: Any, stride: Any, count: Any, numbers: int = 0) -> Any:
             """base + 8 (stride · count + numbers)"""
             count = count if isinstance(count, ir.Value) else ir.Constant(i64, count)
             offset = builder.add(builder.mul(stride, count), ir.Constant(i64, numbers))
@@ -54,14 +54,14 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, 
         def vector_at(address: Any) -> Any:
             return builder.inttoptr(address, vector.as_pointer())
 
-        ends = {(e, j): vector_at(place(C, width, e, LANES * j)) for e in range(R) for j in range(V)}
+        ends = {(e, j): vector_at(offset(C, width, e, LANES * j)) for e in range(R) for j in range(V)}
         sums = {key: cgutils.alloca_once(builder, vector) for key in ends}  # registers, once LLVM has seen them
         for key, end in ends.items():
             builder.store(builder.load(end, align=8), sums[key])
         with cgutils.for_range(builder, K) as loop:
-            row = [builder.load(vector_at(place(M, m_stride, loop.index, LANES * j)), align=8) for j in range(V)]
+            row = [builder.load(vector_at(offset(M, m_stride, loop.index, LANES * j)), align=8) for j in range(V)]
             for e in range(R):
-                element = place(place(A, row_stride, e), k_stride, loop.index)
+                element = offset(offset(A, row_stride, e), k_stride, loop.index)
                 number = builder.load(builder.inttoptr(element, f64.as_pointer()), align=8)
                 spread = builder.insert_element(unset, number, ir.Constant(i32, 0))
                 spread = builder.shuffle_vector(spread, unset, first)

@@ -1,4 +1,4 @@
-"""The members of an ensemble, LANES at once (ctrnn.kernels.lanes.fields): their steps are common, events are treated one by one.
+"""The members of an ensemble, LANES at once (ctrnn.kernels.lanes.steps): their steps are common, events are treated one by one.
 
 Events are a state to save, a stop that is reached, and the end of a member, into whose lane the next one moves: all lanes are busy until the
 last few members, whatever the numbers of their steps. Then the lanes run empty, and a member with many more steps than all others takes the time
@@ -15,9 +15,9 @@ from numba import njit
 from ctrnn.kernels import stepper
 from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers
 from ctrnn.kernels.ensemble import NOT_FINITE
-from ctrnn.kernels.lanes import fields as side
-from ctrnn.kernels.lanes.fields import NOBODY, NOW_SIZE, ROW
+from ctrnn.kernels.lanes import steps
 from ctrnn.kernels.lanes.signals import INNER
+from ctrnn.kernels.lanes.steps import NOBODY, NOW_SIZE, ROW
 from ctrnn.kernels.stepper import COUNT_SIZE, euler_step, from_euler_step
 
 
@@ -48,7 +48,7 @@ def solve_in_lanes(method, control, task, lanes, begin, end):
     r_new = lanes.y + ROW * lanes.n * (s - 1 if method.fsal else s)
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
     if not lanes.x_varies and lanes.channels > 0:
-        side.look_up(lanes)  # whatever the times
+        steps.look_up(lanes)  # whatever the times
     if not fixed:
         _first_steps(control.rtol, control.atol, task, lanes, begin, end)
     busy, coming = 0, begin
@@ -56,23 +56,23 @@ def solve_in_lanes(method, control, task, lanes, begin, end):
         coming = _enter(l, fixed, control.min_step, task, lanes, coming, end)
         busy += int(member[l] != NOBODY)
     while busy > 0:
-        ended = side.propose(control.dt, task.start, control.min_step, control.max_steps, lanes)
+        ended = steps.propose(control.dt, task.start, control.min_step, control.max_steps, lanes)
         if ended == 0:
-            side.begin(lanes)
-            side.stages(method.a, method.c, np.int64(1), s, np.int64(0), lanes)
+            steps.begin(lanes)
+            steps.stages(method.a, method.c, np.int64(1), s, np.int64(0), lanes)
             if not method.fsal:
-                side.arrive(at(method.b), s, lanes, r_new)
+                steps.arrive(at(method.b), s, lanes, r_new)
             if not fixed:
-                side.error(method.e, control.rtol, control.atol, lanes, r_new)
-            ended = side.judge(estimates, fixed, method.exponent, lanes, r_new)
+                steps.error(method.e, control.rtol, control.atol, lanes, r_new)
+            ended = steps.judge(estimates, fixed, method.exponent, lanes, r_new)
             due = _due(lanes)
             if due > 0:
                 if due > 1 and s < S:
-                    side.stages(method.a, method.c, s, S, s + 1, lanes)
+                    steps.stages(method.a, method.c, s, S, s + 1, lanes)
                 _save(method.dense, S - s, task, lanes, r_new)
             if checks:
-                side.stiffness(s, lanes)
-            if side.commit(s, method.fsal, fixed, lanes, r_new) > 0:
+                steps.stiffness(s, lanes)
+            if steps.commit(s, method.fsal, fixed, lanes, r_new) > 0:
                 ended += _land(task, lanes)
         if ended > 0:
             for l in range(LANES):
@@ -104,9 +104,9 @@ def _first_steps(rtol, atol, task, lanes, begin, end):
         for l in range(LANES):
             member[l] = min(b + l, end - 1)
             _load(l, member[l], task, lanes)
-            now[side.T, l] = now[side.STAGE_T, l] = t
-            now[side.T_NEW, l] = np.inf
-        side.field(lanes, lanes.r, lanes.k)
+            now[steps.T, l] = now[steps.STAGE_T, l] = t
+            now[steps.T_NEW, l] = np.inf
+        steps.field(lanes, lanes.r, lanes.k)
         for l in range(LANES):
             d0 = 0.0
             d1 = 0.0
@@ -118,10 +118,10 @@ def _first_steps(rtol, atol, task, lanes, begin, end):
                     d1 += (k[j, l] / scale) ** 2
             d1 = np.sqrt(d1 / n)
             h0 = euler_step(np.sqrt(d0 / n), d1, limit)
-            now[side.FIVE, l], now[side.H, l], now[side.STAGE_T, l] = d1, h0, t + h0
+            now[steps.FIVE, l], now[steps.H, l], now[steps.STAGE_T, l] = d1, h0, t + h0
             for j in range(n):
                 y[0, j, l] = r[j, l] + h0 * k[j, l]
-        side.field(lanes, lanes.y, lanes.y + ROW * n)
+        steps.field(lanes, lanes.y, lanes.y + ROW * n)
         for l in range(min(LANES, end - b)):
             first = doubles(task.first + 8 * (n + 1) * (b + l), n + 1)
             d2 = 0.0
@@ -132,8 +132,8 @@ def _first_steps(rtol, atol, task, lanes, begin, end):
                     d2 += ((y[1, j, l] - k[j, l]) / scale) ** 2
                 first[1 + j] = k[j, l]
                 finite = finite and np.isfinite(k[j, l])
-            h0 = now[side.H, l]
-            h = from_euler_step(h0, now[side.FIVE, l], np.sqrt(d2 / n) / h0, task.order)
+            h0 = now[steps.H, l]
+            h = from_euler_step(h0, now[steps.FIVE, l], np.sqrt(d2 / n) / h0, task.order)
             first[0] = h if finite else -1.0
 
 
@@ -144,7 +144,7 @@ def _scale(rtol, atol, r, k):
 
 @njit(**INNER)
 def _enter(l, fixed, min_step, task, lanes, coming, end):
-    """The next member that can begin moves into lane l, or nobody does; returns the one after it."""
+    """The next member that can begin moves into lane l, or none does; returns the one after it."""
     n, start = lanes.n, task.start
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     member, status, k = integers(lanes.member, LANES), integers(lanes.status, LANES), doubles(lanes.k, (n, LANES))
@@ -156,8 +156,8 @@ def _enter(l, fixed, min_step, task, lanes, coming, end):
         first = doubles(task.first + 8 * (n + 1) * b, n + 1)
         h = 0.0 if fixed else first[0]
         member[l], status[l] = b, stepper.FULL if h >= 0.0 else NOT_FINITE
-        now[side.T, l], now[side.STOP, l], now[side.LOG_ERR, l] = start, doubles(task.stops, task.K)[0], 0.0
-        now[side.H, l] = max(h, min_step, 100.0 * (np.nextafter(abs(start), np.inf) - abs(start)))
+        now[steps.T, l], now[steps.STOP, l], now[steps.LOG_ERR, l] = start, doubles(task.stops, task.K)[0], 0.0
+        now[steps.H, l] = max(h, min_step, 100.0 * (np.nextafter(abs(start), np.inf) - abs(start)))
         _load(l, b, task, lanes)
         if not fixed:
             count[stepper.EVALUATIONS, l], count[stepper.HAVE_K1, l] = 2, 1
@@ -171,7 +171,7 @@ def _enter(l, fixed, min_step, task, lanes, coming, end):
         _next_save(l, task, lanes)
         return coming
     member[l] = NOBODY  # the lane's numbers are computed on, but reach no stop and are not saved
-    now[side.STOP, l], now[side.SAVE, l], now[side.H, l] = np.inf, np.nan, 0.0
+    now[steps.STOP, l], now[steps.SAVE, l], now[steps.H, l] = np.inf, np.nan, 0.0
     return coming
 
 
@@ -182,7 +182,7 @@ def _leave(l, task, lanes):
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     integers(task.status, b + 1)[b] = status
     last, counts = doubles(task.last + 16 * b, 2), integers(task.counts + 8 * COUNT_SIZE * b, COUNT_SIZE)
-    last[0], last[1] = now[side.T, l], now[side.H, l]
+    last[0], last[1] = now[steps.T, l], now[steps.H, l]
     for c in range(COUNT_SIZE):
         counts[c] = count[c, l]
     if status != stepper.DONE:
@@ -200,7 +200,7 @@ def _land(task, lanes):
     stops, breaks = doubles(task.stops, task.K), integers(task.breaks, task.K)
     done = 0
     for l in range(LANES):
-        if member[l] != NOBODY and now[side.ACCEPTED, l] == 1.0 and now[side.LANDS, l] == 1.0:
+        if member[l] != NOBODY and now[steps.ACCEPTED, l] == 1.0 and now[steps.LANDS, l] == 1.0:
             here = count[stepper.NEXT_STOP, l]
             if breaks[here] == 1:
                 count[stepper.HAVE_K1, l] = 0
@@ -209,7 +209,7 @@ def _land(task, lanes):
                 status[l] = stepper.DONE
                 done += 1
             else:
-                now[side.STOP, l] = stops[here + 1]
+                now[steps.STOP, l] = stops[here + 1]
     return done
 
 
@@ -219,27 +219,27 @@ def _due(lanes):
     now = doubles(lanes.now, (NOW_SIZE, LANES))
     due = 0
     for l in range(lanes.L):
-        reached = int(now[side.ACCEPTED, l] == 1.0) & int(now[side.SAVE, l] <= now[side.T_NEW, l])
-        due = max(due, reached + (reached & int(now[side.SAVE, l] < now[side.T_NEW, l])))
+        reached = int(now[steps.ACCEPTED, l] == 1.0) & int(now[steps.SAVE, l] <= now[steps.T_NEW, l])
+        due = max(due, reached + (reached & int(now[steps.SAVE, l] < now[steps.T_NEW, l])))
     return due
 
 
 @njit(**INNER)
 def _next_save(l, task, lanes):
     now, saved = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))[stepper.SAVED, l]
-    now[side.SAVE, l] = doubles(task.save_t, task.times)[saved] if saved < task.times else np.nan
+    now[steps.SAVE, l] = doubles(task.save_t, task.times)[saved] if saved < task.times else np.nan
 
 
 @njit(**INNER)
 def _keep(l, state, task, lanes):
     """A state (n, L) at an address is what lane l wants saved next; returns the address where it went."""
     count, state = integers(lanes.counts, (COUNT_SIZE, LANES)), doubles(state, (lanes.n, LANES))
-    b, place = integers(lanes.member, LANES)[l], count[stepper.SAVED, l]
-    address = task.saved + 8 * lanes.n * (task.times * b + place)
+    b, slot = integers(lanes.member, LANES)[l], count[stepper.SAVED, l]
+    address = task.saved + 8 * lanes.n * (task.times * b + slot)
     to = doubles(address, lanes.n)
     for j in range(lanes.n):
         to[j] = state[j, l]
-    count[stepper.SAVED, l] = place + 1
+    count[stepper.SAVED, l] = slot + 1
     return address
 
 
@@ -249,13 +249,13 @@ def _save(dense, more, task, lanes, r_new):
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     k = doubles(lanes.k, (dense.shape[0], lanes.n, LANES))
     for l in range(LANES):
-        t, h, t_new = now[side.T, l], now[side.STEP, l], now[side.T_NEW, l]
-        if now[side.ACCEPTED, l] != 1.0 or not now[side.SAVE, l] <= t_new:
+        t, h, t_new = now[steps.T, l], now[steps.STEP, l], now[steps.T_NEW, l]
+        if now[steps.ACCEPTED, l] != 1.0 or not now[steps.SAVE, l] <= t_new:
             continue
-        if now[side.SAVE, l] < t_new:
+        if now[steps.SAVE, l] < t_new:
             count[stepper.EVALUATIONS, l] += more
-        while now[side.SAVE, l] < t_new:
-            theta = (now[side.SAVE, l] - t) / h
+        while now[steps.SAVE, l] < t_new:
+            theta = (now[steps.SAVE, l] - t) / h
             to = doubles(_keep(l, lanes.r, task, lanes), lanes.n)
             for i in range(dense.shape[0]):
                 w = 0.0
@@ -264,6 +264,6 @@ def _save(dense, more, task, lanes, r_new):
                 for j in range(lanes.n):
                     to[j] += h * w * k[i, j, l]
             _next_save(l, task, lanes)
-        if now[side.SAVE, l] == t_new:
+        if now[steps.SAVE, l] == t_new:
             _keep(l, r_new, task, lanes)
             _next_save(l, task, lanes)

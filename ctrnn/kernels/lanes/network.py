@@ -8,9 +8,8 @@ them. Ŵ is read once, in order; 8 bytes for 2 flops, from the cache that holds 
 
 from __future__ import annotations
 
-from numba import cfunc
-
 from ctrnn.kernels.abi import IN_LANES, LANES, LEAN, SCRATCH, SIGNATURES, at, call_elementwise, doubles, integers
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.network import CTX_SIZE, INDEX, INPUTS, PREACTS, RATE, SOURCE, UNITS, WIDTH
 from ctrnn.kernels.vectors import row_dot
 
@@ -20,7 +19,7 @@ def scratch_size(n: int, B: int, inputs: int) -> int:
     return LANES * ((n + inputs + 1) + B * n)
 
 
-@cfunc(SIGNATURES[IN_LANES], **LEAN, fastmath={"contract"})
+@lazy(SIGNATURES[IN_LANES], **LEAN, fastmath={"contract"})
 def field(ctx_, L, t_, r_, w_, x_, out_):
     ctx = integers(ctx_, CTX_SIZE)
     n, nx, rows, width = ctx[UNITS], ctx[INPUTS], ctx[PREACTS] * ctx[UNITS], ctx[WIDTH]

@@ -170,11 +170,11 @@ def arrive(c, count, lanes, y):
 
 
 @njit(**INNER)
-def stages(a, c, first, last, place, lanes):
-    """k_i for first ≤ i < last, their states in rows i of y, or all in row ``place`` where that is not 0."""
+def stages(a, c, first, last, row, lanes):
+    """k_i for first ≤ i < last, their states in rows i of y, or all in row ``row`` where that is not 0."""
     now, size = doubles(lanes.now, (NOW_SIZE, LANES)), ROW * lanes.n
     for i in range(first, last):
-        y = lanes.y + size * (i if place == 0 else place)
+        y = lanes.y + size * (i if row == 0 else row)
         arrive(at(a[i]), i, lanes, y)
         for l in range(lanes.L):
             t, t_new, h = now[T, l], now[T_NEW, l], now[STEP, l]
