@@ -1,4 +1,6 @@
-"""Everything in README.md and docs/tour.md runs: Python blocks, calls of the table, experiment commands; pictures exist."""
+"""Everything in README.md and docs/tour.md runs: Python blocks, calls of the table, experiment commands; pictures
+exist.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ def test_python_blocks_of_the_tour_run(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_python_blocks_and_every_call_of_the_table_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the table: each call gives something, in the namespace of the blocks and a few names that a reader would have."""
+    """Of the table: each call gives something, in the namespace of the blocks and a few names that a reader would
+    have."""
     names = blocks_run(README, "README.md")
     assert "adjoint" in capsys.readouterr().out
     names |= {"A": np.eye(2), "a": np.linspace(0.5, 0.6, 5), "t": torch.linspace(0.0, 5.0, 6), "v": np.eye(4)[0]}
