@@ -15,10 +15,14 @@ stiff system conserves would be lost: there it is taken from the equation that K
 Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages is
 kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
 Flops a step, dense network of n units: s (2n²q) for the rows and s (2n c q) for the parameter part of each group.
+
+The state's error test does not see how well λ is integrated: where the state rests, h grows until λ's error does not matter to it. What the way back has
+at hand anyway says so: v = Σ_i weights_i R̄_i, with weights for which v vanishes to a high order in h (ctrnn.gradients.recording.sensitivity_error).
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +31,7 @@ from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
+    INLINE,
     JACOBIAN,
     LEAN,
     VJP,
@@ -55,6 +60,21 @@ class Implicit(NamedTuple):
     solve: int
     right: np.ndarray  # (n q,)
     work: tuple[np.ndarray, ...]  # lapack as in ctrnn.kernels.linalg, M (n, n), pivots (n,) int32, large (n,)
+
+
+class Estimate(NamedTuple):
+    """What is noted of each step for the error of the cotangents; arrays of length 0 where nothing is."""
+
+    weights: np.ndarray  # (s,): v = Σ_i weights_i R̄_i
+    scale: np.ndarray  # (n,): sizes of the states; norms are max_j scale_j |·_j|
+    sizes: np.ndarray  # (C, q, 2): ‖v‖ and ‖Λ‖ at the end of the step, of each cotangent
+    ends: np.ndarray  # (C, n): the last cotangent at the end of the step, its jump included
+
+
+@cache
+def no_estimate() -> Estimate:
+    """Nothing is noted."""
+    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 2)), np.empty((0, 0)))
 
 
 def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implicit:
@@ -111,13 +131,39 @@ def parameter_part(system, stage_t, stage_r, stage_x, K, G_):
     )
 
 
+@njit(**INLINE)
+def note(estimate, m, lam, R, q):
+    """The norms of v and Λ of step m, from Λ (n q,) at its end and R (s, n q)."""
+    n = estimate.scale.size
+    if estimate.weights.size > 0:
+        sizes = estimate.sizes[m]
+        for k in range(q):
+            sizes[k, 0] = 0.0
+            sizes[k, 1] = 0.0
+        for j in range(n):
+            d = estimate.scale[j]
+            for k in range(q):
+                v = 0.0
+                for i in range(estimate.weights.size):
+                    v += estimate.weights[i] * R[i, j * q + k]
+                # a NaN stays one: both are compared with "not <="
+                v, l = d * abs(v), d * abs(lam[j * q + k])
+                if not v <= sizes[k, 0]:
+                    sizes[k, 0] = v
+                if not l <= sizes[k, 1]:
+                    sizes[k, 1] = l
+    if estimate.ends.shape[0] > 0:
+        for j in range(estimate.ends.shape[1]):
+            estimate.ends[m, j] = lam[j * q + q - 1]
+
+
 @njit(**LEAN)
-def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, R):
+def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, R, estimate):
     """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place; False where a stage is singular.
 
     a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
     jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
-    K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space.
+    K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space. ``estimate`` receives what tells the error.
     """
     C, s, n = stage_r.shape
     q = rows.shape[1]
@@ -168,10 +214,33 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                     if large[j] > 1.0:
                         for p in range(j * q, j * q + q):
                             Ri[p] = (Ki[p] - implicit.right[p]) / (h[m] * a[i, i])
+        note(estimate, m, lam, R, q)
         for begin in range(0, size, CHUNK):
             end = min(begin + CHUNK, size)
             for i in range(s):
                 Ri = R[i]
                 for j in range(begin, end):
                     lam[j] += Ri[j]
+    return True
+
+
+@njit(**LEAN)
+def embedded_error(system, a, e, implicit, h, stage_t, stage_r, stage_x, ends, row, K, R, error):
+    """ε_m = Σ_i R̄ᵉ_i of each step, error (C, n): one step back from ``ends`` with the error weights e (s,) in the place of b.
+
+    λ by the embedded method differs from λ by ε. row (n, 1), K (1, s, n, 1), R (s, n): working space. False where a stage is singular.
+    """
+    C, _, n = stage_r.shape
+    none, nowhere = ends[:0], stage_r[:0]
+    nothing = Estimate(row[:0, 0], row[:0, 0], K[:0, 0, :, :], ends[:0])
+    for m in range(C):
+        for j in range(n):
+            row[j, 0] = ends[m, j]
+        here = slice(m, m + 1)
+        if not pull_rows(
+            system, a, e, implicit, h[here], stage_t[here], stage_r[here], stage_x[here], none, nowhere, row, K, R, nothing
+        ):  # fmt: skip
+            return False
+        for j in range(n):
+            error[m, j] = row[j, 0] - ends[m, j]
     return True

@@ -170,6 +170,7 @@ class DiscreteRun:
             rows,
             piece.K,
             np.empty((self.s, rows.size)),
+            pullback.no_estimate(),
         )
         piece.bound.raise_pending()
         if not solved:
