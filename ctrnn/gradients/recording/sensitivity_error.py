@@ -1,22 +1,27 @@
 """How far the cotangents of an adaptive run are off, and where its steps must be shorter for them.
 
-The step control of a run sees the state. Where the state rests, steps grow until h‖J‖ is of order one and beyond, and the derivative of such steps is no
-derivative of the differential equation. The way back tells: with λ⁺ on the end of a step, K̄_i and V_i = K̄_i J_i of its stages (ctrnn.kernels.pullback),
+The step control of a run sees the state. Where the state rests, steps grow until h‖J‖ is of order one and
+beyond, and the derivative of such steps is no derivative of the differential equation. The way back tells. With
+λ⁺ on the end of a step, the cotangents K̄_i and V_i = K̄_i J_i of its stages (ctrnn.kernels.pullback) obey
 
     V_i / b_i = h J_i [λ⁺ + Σ_j A*_ij V_j / b_j],        A*_ij = b_j a_ji / b_i
 
-is an expansion in h whose first terms are combinations of 1, c, c², A c, A* c … over the stages. Weights x that are orthogonal to those leave
+an expansion in h whose first terms are combinations of 1, c, c², A* c … over the stages. Weights x that are
+orthogonal to those leave
 
-    v = Σ_i (x_i / b_i) V_i = O((hJ)^k),        η = C (‖v‖ / ‖λ⁺‖)^p ≈ the error of λ in this step, relative to λ
+    v = Σ_i (x_i / b_i) V_i = O((hJ)^k),        η = C (‖v‖ / ‖λ⁺‖)^p
 
-with x and C fitted to the scalar equation dr/dt = z r, h = 1, for which the error is |R(z) − e^z|. Methods without enough stages for that (implicit ones, whose
-stages see stiffness) go back by their embedded weights e once more: ε = Σ_i V_i of K̄_i = h e_i λ⁺ + h Σ_j a_ji V_j is by how much λ by the embedded
-method differs, η = ‖ε‖ / ‖λ⁺‖.
+with x and C fitted to the scalar equation dr/dt = z r, h = 1, where the error of λ, relative to λ⁺, is
+|R(z) − e^z|. So η costs nothing but the sum. Implicit methods, whose stages see stiffness, go back by their
+embedded weights e once more: ε = Σ_i V_i of K̄_i = h e_i λ⁺ + h Σ_j a_ji V_j is by how much λ by the embedded
+method differs, and η = ‖ε‖ / ‖λ⁺‖.
 
-Norms are max_j D_j |λ_j|, D_j the largest |r_j| of the run (at least 1 % of the largest of all; 1 where all are 0), so that units of states do not matter.
-‖λ⁺‖ counts as 1 % of what it is later at least: a cotangent that has decayed need not be right.
+Norms are max_j D_j |λ_j|, D_j the largest |r_j| of the run (at least 1 % of the largest of all; 1 where all are
+0), so that units of states do not matter. ‖λ⁺‖ counts as 1 % of what it is later at least: a cotangent that has
+decayed need not be right.
 
-A step with η > TOO_MUCH rtol, or one of too many that add up, is divided into m = ⌈(η / AIM rtol)^(1/q)⌉ equal ones, q the order of the local error; the run is then taken again onto their ends.
+A step with η > TOO_MUCH rtol, or one of too many that add up, is divided into ⌈(η / AIM rtol)^(1/q)⌉ equal ones,
+q the order of the local error; the run is then taken again onto their ends.
 """
 
 from __future__ import annotations
@@ -30,9 +35,9 @@ from ctrnn.fields.base import Array
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
 
-#: a step is divided where its η is more than this many rtol, so that it comes to this many: a second look finds nothing more, mostly
+#: a step is divided where its η is more than so many rtol, to come to so many: a second look finds little more
 TOO_MUCH, AIM = 30.0, 3.0
-#: the least part of the largest later ‖λ‖ that ‖λ⁺‖ counts as, and of the largest state that a state's size counts as
+#: the part of the largest later ‖λ‖ that ‖λ⁺‖ counts as at least, and that of the largest state
 DECAYED, SMALL_STATE = 0.01, 0.01
 #: the most parts that a step is divided into at a time
 MOST_PARTS = 200
