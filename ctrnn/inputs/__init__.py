@@ -8,10 +8,10 @@
 Targets and weights of an objective are signals of the same kind.
 """
 
-from ctrnn.inputs.base import Constant, Input, as_input, stack
-from ctrnn.inputs.functions import Function, Sine
+from ctrnn.inputs.base import Constant, Function, Input, as_input, stack
 from ctrnn.inputs.piecewise import Noise, Polynomials, Pulse, Sampled, Step
 from ctrnn.inputs.program import Program, evaluate_program
+from ctrnn.inputs.sine import Sine
 from ctrnn.inputs.table import from_csv
 from ctrnn.inputs.times import merge_times
 

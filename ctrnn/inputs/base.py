@@ -10,16 +10,18 @@ Inputs that are combined are first aligned: see :mod:`ctrnn.inputs.times`.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import finite
-from ctrnn.inputs.program import Array, Builder, Program
-from ctrnn.inputs.times import merge_times
+from ctrnn.inputs.checks import Array, finite, whole
+from ctrnn.inputs.program import Builder, Program
+from ctrnn.inputs.times import align, increasing, merge_times
 
 
 class Input(ABC):
@@ -163,6 +165,77 @@ class Constant(Input):
         return f"Constant({self.values.tolist()})"
 
 
+class Function(Input):
+    """x(t) = function(t), a Python function of one time that returns a number or an array (size,).
+
+    Slow beside the other inputs (a Python call an evaluation). ``breaks``: the times, increasing,
+    at which the function or its derivative jumps; the solver steps onto them. The left limit at a
+    break is the function at the float before.
+
+    What the function raises reaches the caller, also out of compiled code. A value of the wrong
+    shape, or one that is not finite, raises UsageError at the evaluation.
+
+    >>> Function(lambda t: [t, t**2], size=2)(3.0)
+    array([3., 9.])
+    """
+
+    def __init__(self, function: Callable[[float], Any], size: int = 1, breaks: ArrayLike = ()) -> None:
+        if not callable(function):
+            raise UsageError("function", given=function, allowed="a callable of one time t")
+        self.function, self.size = function, whole("size", size, 1)
+        self.breaks = increasing("breaks", breaks)
+        # Piece j is called at arguments from first[j] to last[j]; aligning does not move these.
+        self._first = np.concatenate(([-np.inf], self.breaks))
+        self._last = np.concatenate((np.nextafter(self.breaks, -np.inf), [np.inf]))
+
+    def _value(self, t: float) -> Array:
+        value = self.function(t)
+        try:
+            x = np.array(value, dtype=np.float64, ndmin=1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"function({t!r})", given=value, allowed=self._allowed) from error
+        if x.shape != (self.size,):
+            hint = f"Function(..., size={x.size})" if x.ndim == 1 else ""
+            raise UsageError(f"function({t!r})", given=value, allowed=self._allowed, hint=hint)
+        if not np.isfinite(x).all():
+            raise UsageError(f"function({t!r})", given=value, allowed="finite values")
+        return x
+
+    @property
+    def _allowed(self) -> str:
+        return "a number" if self.size == 1 else f"{self.size} numbers, shape ({self.size},)"
+
+    def _values(self, t: Array, lookup: Array) -> Array:
+        j = np.searchsorted(self.breaks, lookup, side="right")
+        arguments = np.minimum(np.maximum(t, self._first[j]), self._last[j])
+        return np.array([self._value(s) for s in arguments.tolist()]).reshape(t.size, self.size)
+
+    def _slopes(self, t: Array, lookup: Array) -> Array:
+        """Of the quartic through five points 2e-4 max(1, |t|) apart (or closer, in a short piece) around t."""
+        j = np.searchsorted(self.breaks, lookup, side="right")
+        first, last = self._first[j], self._last[j]
+        h = np.minimum(2e-4 * np.maximum(1.0, abs(t)), (last - first) / 4)
+        middle = np.clip(t, first + 2 * h, last - 2 * h)
+        z, c = (t - middle) / h, np.arange(-2.0, 3.0)
+        # rows k of this are the derivatives of the Lagrange polynomials on −2 … 2, at z
+        weights = np.polynomial.polynomial.polyder(np.linalg.inv(np.vander(c, increasing=True)))
+        each = np.polynomial.polynomial.polyval(z, weights) / h
+        values = np.stack([self._values(middle + k * h, lookup) for k in c])
+        return np.einsum("kt,ktc->tc", each, values)
+
+    def emit(self, builder: Builder) -> None:
+        builder.function(self._value, self.size, self.breaks, self._first, self._last)
+
+    def aligned(self, times: Array) -> Input:
+        moved = copy.copy(self)
+        moved.breaks = align(self.breaks, times)
+        return moved
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", repr(self.function))
+        return f"Function({name}, size={self.size})"
+
+
 class _Combined(Input):
     """Several inputs in one; its breaks are theirs, aligned."""
 
@@ -281,8 +354,6 @@ def as_input(value: Any) -> Input:
     if value is None:
         return Constant([])
     if callable(value):
-        from ctrnn.inputs.functions import Function
-
         return Function(value)
     array = finite("input", value, (0, 1, 2), "an Input, a number, an array (size,), a callable of t, or None")
     if array.ndim == 2:

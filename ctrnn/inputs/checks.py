@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.program import Array
+
+Array = NDArray[np.float64]
 
 
 def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Array:

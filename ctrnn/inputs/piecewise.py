@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs.base import Input
-from ctrnn.inputs.checks import finite, number, whole
-from ctrnn.inputs.program import Array, Builder
+from ctrnn.inputs.checks import Array, finite, number, whole
+from ctrnn.inputs.program import Builder
 from ctrnn.inputs.times import RESOLUTION, align, increasing
 
 KINDS = ("hold", "linear", "cubic")

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctrnn.errors import UsageError
-
-Array = NDArray[np.float64]
+from ctrnn.inputs.checks import Array, finite
+from ctrnn.kernels import signals
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_double, ctypes.POINTER(ctypes.c_double))
 
@@ -83,26 +83,23 @@ class Builder:
     """Collects instructions in postfix order and measures the stack they need."""
 
     def __init__(self) -> None:
-        from ctrnn.kernels import signals
-
-        self._operations = signals
         self._rows: list[tuple[int, int, int, int, int]] = []
         self._data: list[Array] = []
         self._length = self._top = self._work_size = 0
         self._callbacks: list[Callback] = []
 
     def constant(self, values: Array) -> None:
-        self._push(self._operations.CONSTANT, values.size, self._store(values))
+        self._push(signals.CONSTANT, values.size, self._store(values))
 
     def polynomial(self, knots: Array, origins: Array, coefficients: Array) -> None:
         """knots (K,), origins (K + 1,), coefficients (K + 1, degree + 1, size)."""
         at = self._store(knots, origins, coefficients)
         _, terms, size = coefficients.shape
-        self._push(self._operations.POLYNOMIAL, size, at, knots.size, terms - 1)
+        self._push(signals.POLYNOMIAL, size, at, knots.size, terms - 1)
 
     def sine(self, offset: Array, amplitude: Array, omega: Array, phase: Array) -> None:
         at = self._store(offset, amplitude, omega, phase)
-        self._push(self._operations.SINE, offset.size, at)
+        self._push(signals.SINE, offset.size, at)
 
     def function(
         self,
@@ -115,13 +112,13 @@ class Builder:
         callback = Callback(function, size)
         self._callbacks.append(callback)
         at = self._store(breaks, first, last)
-        self._push(self._operations.FUNCTION, size, at, breaks.size, callback.address)
+        self._push(signals.FUNCTION, size, at, breaks.size, callback.address)
 
     def add(self, size_a: int, size_b: int) -> None:
-        self._combine(self._operations.ADD, size_a, size_b)
+        self._combine(signals.ADD, size_a, size_b)
 
     def multiply(self, size_a: int, size_b: int) -> None:
-        self._combine(self._operations.MULTIPLY, size_a, size_b)
+        self._combine(signals.MULTIPLY, size_a, size_b)
 
     def finish(self) -> Program:
         """The program; the arrays stay writeable because compiled code is specialised on that."""
@@ -161,9 +158,6 @@ def evaluate_program(program: Program, t: ArrayLike, lookup: ArrayLike | None = 
     >>> evaluate_program(program, [0.5, 1.0, 1.0], lookup=[0.5, 0.999, 1.0]).ravel()
     array([0., 0., 1.])
     """
-    from ctrnn.inputs.checks import finite
-    from ctrnn.kernels import signals
-
     times = finite("t", t, (1,), "times (T,)")
     pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
     if pieces.shape != times.shape:

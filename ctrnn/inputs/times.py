@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import finite
-from ctrnn.inputs.program import Array
+from ctrnn.inputs.checks import Array, finite
 
 RESOLUTION = 32 * np.finfo(np.float64).eps
 """Two times t closer than RESOLUTION |t| (7.1e-15 relative) are one time."""
