@@ -1,18 +1,22 @@
 """What is asked: a field, where it starts, how long it runs, what drives it, and what its run is worth.
 
-dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
+    dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
+
+Of a batch of B trials, l(w) = Σ_b l_b(w). Each trial is a problem of its own, with its own initial state, input, objective, times and
+length; nothing is padded, so the result of a trial does not depend on the other trials.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ctrnn.batches import array_or_empty, comes_as_batch, is_batch
+from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
 from ctrnn.fields.base import Array, Bound, Field, checked_array
@@ -20,50 +24,7 @@ from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.objective import BoundObjective, Objective
-
-
-class Course(NamedTuple):
-    """The way of a solver: from ``start`` over the ``stops`` (K,), in the direction of time, the last of which is the end.
-
-    It steps onto each of them; at those that ``is_break`` (K,) marks, F jumps.
-    """
-
-    start: float
-    stops: Array
-    is_break: Array
-
-    @property
-    def end(self) -> float:
-        return float(self.stops[-1])
-
-    @property
-    def way(self) -> float:
-        """1 forwards in time, −1 backwards."""
-        return 1.0 if self.end > self.start else -1.0
-
-    def onto(self, times: Array) -> Course:
-        """The same course with more stops, at ``times`` between its start and its end."""
-        way = int(self.way)
-        inside = times[(way * times > way * self.start) & (way * times < way * self.end)]
-        if not inside.size:
-            return self
-        every = np.unique(np.concatenate([self.stops, inside]))
-        is_break = np.zeros(every.size, dtype=bool)
-        is_break[every.searchsorted(self.stops[self.is_break])] = True
-        return Course(self.start, every[::way], is_break[::way])
-
-    def back(self, start: float, end: float) -> Course:
-        """The part from ``start`` down to ``end`` < start."""
-        inside = (self.stops < start) & (self.stops > end)
-        return Course(start, np.append(self.stops[inside][::-1], end), np.append(self.is_break[inside][::-1], True))
-
-    def pieces(self) -> Iterator[tuple[float, float]]:
-        """The intervals between the breaks, in the direction of time."""
-        start = self.start
-        for stop, breaks in zip(self.stops, self.is_break, strict=True):
-            if breaks or stop == self.stops[-1]:
-                yield start, float(stop)
-                start = float(stop)
+from ctrnn.settings import Settings as Settings
 
 
 class Problem:
@@ -102,8 +63,6 @@ class Problem:
         objective: Any = None,
         events: Any = (),
     ) -> Any:
-        from ctrnn.trials import Trials, is_batch
-
         if is_batch(r0, t_span, x, objective):
             return Trials(field, r0, t_span, x, objective, events)
         return object.__new__(cls)
@@ -250,6 +209,135 @@ class Problem:
         return self.objective
 
 
+class Trials(Sequence[Problem]):
+    """Problems that share a field; ``ctrnn.Problem`` makes them too, where it is given a batch.
+
+    Parameters
+    ----------
+    field : the field of all
+    r0 : (B, n), or B initial states; one for all is repeated
+    t_span : (t0, t1), or B of them
+    x : an input for all, or a list of B
+    objective : one for all, or a list of B, each with its own times
+    events : ctrnn.Event objects, the same for all
+
+    B is the length of what comes as a batch; at least one thing does, and all that do have the same length. simulate and sensitivities
+    give a list with the result of each trial, the losses and their derivatives are sums.
+
+    An r0 that is given once is one quantity (``shares_r0``): fitted once, with one block in second derivatives. (B, n) are B of them, each
+    the trial's own.
+
+    Raises UsageError where lengths differ, and what Problem raises, with the number of the trial.
+
+    >>> from ctrnn import Equations, Objective, gradient, simulate
+    >>> decay = Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> trials = Trials(decay, r0=[[1.0], [3.0]], t_span=(0.0, 1.0), objective=Objective(target=[0.0], at=[1.0]))
+    >>> len(trials), [float(run.r[-1, 0].round(6)) for run in simulate(trials, save_at=[1.0])]
+    (2, [0.135335, 0.406006])
+    >>> g = gradient(trials)
+    >>> g.r0.shape, bool(abs(g.parameters["k"] + 10 * np.exp(-4.0)) < 1e-7)
+    ((2, 1), True)
+    """
+
+    def __init__(
+        self, field: Field, r0: Any, t_span: Any, x: Any = None, objective: Any = None, events: Any = ()
+    ) -> None:
+        given = {"r0": r0, "t_span": t_span, "x": x, "objective": objective}
+        batches = {name: list(value) for name, value in given.items() if comes_as_batch(name, value)}
+        lengths = {name: len(values) for name, values in batches.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise UsageError(
+                "trials",
+                given=", ".join(f"{k} of {n} trials" for k, n in lengths.items()) or "nothing that comes as a batch",
+                allowed="batches of one length, at least 1",
+                hint="r0 of shape (B, n)",
+            )
+        shape = array_or_empty(r0).shape
+        if isinstance(field, Field) and len(shape) == 2 and shape[1] != field.n:
+            allowed = f"shape ({field.n},), or (B, {field.n}) for B trials"
+            raise UsageError("r0", given=f"shape {shape}", allowed=allowed)
+        problems = []
+        for b in range(next(iter(lengths.values()))):
+            its = {name: values[b] for name, values in batches.items()}
+            try:
+                made = Problem(field, **(given | its), events=events)
+                if not isinstance(made, Problem):
+                    raise UsageError(
+                        "trials", given="a batch inside a batch", allowed="one start, span and input a trial"
+                    )
+                problems.append(made)
+            except UsageError as error:
+                error.args = (f"trial {b}: {error}",)
+                raise
+        self.problems = tuple(problems)
+        self.field = field
+        self.shares_r0 = "r0" not in batches
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem], shares_r0: bool = False) -> Trials:
+        """Trials from problems that were made one by one; raises UsageError where their fields differ."""
+        if not problems:
+            raise UsageError("problems", given=problems, allowed="at least one problem")
+        if any(problem.field is not problems[0].field for problem in problems):
+            raise UsageError(
+                "problems", given="problems of several fields", allowed="problems of one and the same field"
+            )
+        made = object.__new__(cls)
+        made.problems, made.field, made.shares_r0 = tuple(problems), problems[0].field, shares_r0
+        return made
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self.problems)
+
+    def __getitem__(self, b: Any) -> Any:
+        return Trials.of(self.problems[b], self.shares_r0) if isinstance(b, slice) else self.problems[b]
+
+    def __repr__(self) -> str:
+        return f"Trials({len(self)} of {self.problems[0]!r})"
+
+    @property
+    def r0(self) -> Array:
+        """(B, n), or (n,) where one was given for all."""
+        return self.problems[0].r0.copy() if self.shares_r0 else np.stack([problem.r0 for problem in self])
+
+    @property
+    def r0_labels(self) -> list[str]:
+        """A name for each entry of ``r0``: "r0[prey]" where it is shared, else "r0[0,prey]" with the number of the trial."""
+        trials = [""] if self.shares_r0 else [f"{b}," for b in range(len(self))]
+        return [f"r0[{b}{name}]" for b in trials for name in self.field.state_names]
+
+    def replace(self, **changes: Any) -> Trials:
+        """A copy with another field, or other r0, t_span, x, objective: one for all, or a batch of B."""
+        batches = {name: list(value) for name, value in changes.items() if comes_as_batch(name, value)}
+        for name, values in batches.items():
+            if len(values) != len(self):
+                raise UsageError(
+                    name, given=f"{len(values)} of them", allowed=f"{len(self)}, one a trial, or one for all"
+                )
+        every = [changes | {name: values[b] for name, values in batches.items()} for b in range(len(self))]
+        made = [problem.replace(**its) for problem, its in zip(self, every, strict=True)]
+        return Trials.of(made, "r0" not in batches if "r0" in changes else self.shares_r0)
+
+    def vector_indices(self, rest: int = 0) -> list[Array]:
+        """The entries of the batch's vector (w, r0 of all, rest) that are a trial's (w, r0, rest): B arrays (m + n + rest,)."""
+        n, m = self.field.n, self.field.m
+        tail = m + self.r0.size + np.arange(rest)
+        starts = [m if self.shares_r0 else m + b * n for b in range(len(self))]
+        return [np.concatenate([np.arange(m), start + np.arange(n), tail]).astype(int) for start in starts]
+
+    def readout_size(self, caller: str) -> int:
+        """Entries of the trained read-out that the trials share; raises UsageError for several sizes, or none to differentiate."""
+        sizes = {trial.needs_objective(caller).readout_size for trial in self}
+        if len(sizes) > 1:
+            raise UsageError(
+                "objective", given="read-outs of several sizes", allowed="one size, as their gradients add up"
+            )
+        return sizes.pop()
+
+
 def checked_problem(problem: Any) -> Problem:
     """The problem itself; raises UsageError for anything else."""
     if not isinstance(problem, Problem):
@@ -319,81 +407,3 @@ def _covered(name: str, signal: Input, t0: float, t1: float) -> None:
         raise UsageError(
             name, given=f"data from {low:g} to {high:g}", allowed=f"data that cover {t0:g} to {t1:g} (t_span)"
         )
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a problem is solved: the solver's name and its step control.
-
-    solver : a tableau's name, or "scipy:NAME", "torchdiffeq:NAME"; rtol, atol : tolerances; dt : fixed step (then no control);
-    max_steps : steps tried before giving up; min_step : the smallest step, in the unit of t (0: what moves t at all)
-    """
-
-    solver: str = "tsit5"
-    rtol: Any = 1e-8
-    atol: Any = 1e-10
-    dt: float | None = None
-    max_steps: int = 1_000_000
-    min_step: float = 0.0
-
-    @classmethod
-    def of(cls, *arguments: Any) -> Settings:
-        """Settings(...); for the same numbers the same object, so that they are checked once."""
-        return _settings(*arguments) if _CONSTANT.issuperset(map(type, arguments)) else cls(*arguments)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.solver, str):
-            raise UsageError("solver", given=self.solver, allowed="a solver's name")
-        for name in ("rtol", "atol"):
-            value = checked_array(name, getattr(self, name))
-            if (value < 0).any():
-                raise UsageError(name, given=getattr(self, name), allowed="positive numbers")
-        if not (np.any(np.asarray(self.rtol) > 0) or np.any(np.asarray(self.atol) > 0)):
-            raise UsageError("rtol, atol", given=(self.rtol, self.atol), allowed="at least one of them positive")
-        if self.dt is not None and not checked_array("dt", self.dt, ()) > 0:
-            raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
-        if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
-            raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
-        if checked_array("min_step", self.min_step, ()) < 0:
-            raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
-
-    @cached_property
-    def _tolerances(self) -> dict[int, tuple[Array, Array]]:
-        return {}
-
-    def tolerances(self, n: int) -> tuple[Array, Array]:
-        """rtol and atol of n components, (n,) each, not to be changed; raises UsageError where that is impossible."""
-        if n not in self._tolerances:
-            self._tolerances[n] = self._spread(n)
-        return self._tolerances[n]
-
-    def _spread(self, n: int) -> tuple[Array, Array]:
-        both = []
-        for name in ("rtol", "atol"):
-            value = np.asarray(getattr(self, name), dtype=float)
-            if value.shape not in ((), (n,)):
-                raise UsageError(
-                    name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components"
-                )
-            both.append(np.full(n, value) if value.ndim == 0 else value.copy())
-        rtol, atol = both
-        if ((rtol == 0) & (atol == 0)).any():
-            k = int(np.argmax((rtol == 0) & (atol == 0)))
-            raise UsageError(
-                "rtol, atol", given=f"both zero for component {k}", allowed="at least one of them positive"
-            )
-        return rtol, atol
-
-    @property
-    def library(self) -> str:
-        """ "" for our own tableaus, else the library that solves."""
-        return self.solver.partition(":")[0].lower() if ":" in self.solver else ""
-
-
-#: what stays as it is; a tensor, which has a hash like them, may change
-_CONSTANT = frozenset({str, int, float, type(None), np.float64, np.int64})
-
-
-@lru_cache(typed=True)
-def _settings(*arguments: Any) -> Settings:
-    return Settings(*arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+import ctrnn
 from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
 from ctrnn.files import atomic_path
 
@@ -155,9 +156,8 @@ class Trajectory:
 
     def plot(self, states: Sequence[str | int] | None = None, **options: Any) -> Figure:
         """The states against time: a matplotlib Figure. See :func:`ctrnn.plotting.trajectory`."""
-        from ctrnn import plotting
-
-        return plotting.trajectory(self, states=states, **options)
+        # through the package's own name, which loads plotting now: nothing below plotting imports it
+        return ctrnn.plotting.trajectory(self, states=states, **options)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Columns t and one a state, with as many digits as give the same float64 back.

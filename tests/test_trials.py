@@ -249,9 +249,9 @@ def test_second_derivatives_of_a_batch(shared):
         assert not H[2:, 2:][~np.eye(3, dtype=bool)].any()
     M = ctrnn.gauss_newton(batch, r0=True, **options)
     S = [ctrnn.sensitivities(problem, T, rtol=1e-11, atol=1e-13) for problem in batch]
-    places = batch.places()
+    indices = batch.vector_indices()
     expected = np.zeros_like(M)
-    for b, (s, here) in enumerate(zip(S, places, strict=True)):
+    for b, (s, here) in enumerate(zip(S, indices, strict=True)):
         J = np.concatenate([s.p[:, 0], s.p0[:, 0]], axis=1)
         expected[np.ix_(here, here)] += (1.0 + b) * J.T @ J
     np.testing.assert_allclose(M, expected, rtol=1e-4)  # what RK4 of 0.1 is worth

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ctrnn.errors import UnknownNameError, UsageError, ZeroGradientWarning
 from ctrnn.fields.base import Field
 from ctrnn.gradients.result import Gradient, Method
-from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers.auto import chosen as solver_chosen
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
+from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.threads import one_blas_thread
-from ctrnn.trials import Trials
 
 if TYPE_CHECKING:
     pass
@@ -134,7 +133,7 @@ def gradient(
             return told_if_zero(of_trials(problem, method, settings, certify))
         return told_if_zero(trials_gradient(problem, method, settings, certify))
     check_alive([checked_problem(problem)])
-    settings = solver_chosen(problem, settings)
+    settings = resolve_auto_solver(problem, settings)
     is_auto = isinstance(method, str) and method.lower() == "auto"
     chosen, reason = _automatic(problem, settings) if is_auto else (method_named(method, problem, settings), "")
     found = compute(chosen, problem, settings)

@@ -23,10 +23,10 @@ from ctrnn.gradients.recording import network_adjoint as together
 from ctrnn.gradients.recording.lockstep import TogetherGradient, of_trials
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
-from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.auto import chosen
+from ctrnn.problem import Problem, Settings, Trials
+from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.threads import side_by_side
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials, each_trial
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -89,12 +89,12 @@ def trials_gradient(
             return of_trials(trials, its_method.name, all_of_them, partial(its_method.compute, settings=settings))
 
     def one(problem: Problem) -> Gradient:
-        its = chosen(problem, settings)
+        its = resolve_auto_solver(problem, settings)
         its_method = method_named(method, problem, its)
         found = compute(its_method, problem, its)
         return replace(found, certificate=certify(found, its_method, problem, its)) if certified else found
 
-    found = each_trial(trials, one, "trials")
+    found = side_by_side(trials.problems, one, "trials")
     readout = None
     if found[0].readout is not None:
         readout = {name: np.sum([g.readout[name] for g in found if g.readout], axis=0) for name in found[0].readout}

@@ -79,7 +79,7 @@ def _rounds(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     from ctrnn.fields.network import RateNetwork
     from ctrnn.problem import Problem
-    from ctrnn.solvers.solve import simulate
+    from ctrnn.solvers.simulate import simulate
 
     n = len(A)
     tau = 1.0 / float(np.linalg.norm(A, 2))

@@ -19,9 +19,8 @@ from ctrnn.errors import UsageError
 from ctrnn.learning.newton import by_newton
 from ctrnn.learning.optimizers import SCIPY, SECOND, Loss, by_scipy, by_torch, known_optimizer
 from ctrnn.learning.transforms import Coordinates, trained_readout
-from ctrnn.problem import Settings, checked_problem
+from ctrnn.problem import Settings, Trials, checked_problem
 from ctrnn.progress import track
-from ctrnn.trials import Trials
 
 __all__ = ["Fit", "fit"]
 

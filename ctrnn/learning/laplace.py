@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from ctrnn.errors import SingularJacobianError, UsageError
 from ctrnn.learning.fit import Fit
 from ctrnn.learning.transforms import Coordinates
-from ctrnn.problem import Settings
-from ctrnn.trials import Trials
+from ctrnn.problem import Settings, Trials
 
 Array = NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.losses import Readout
-from ctrnn.trials import Trials
+from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
 

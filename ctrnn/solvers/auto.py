@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ctrnn.errors import StepUnderflowError, TooManyStepsError, UsageError
+from ctrnn.kernels import stepper
 from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers.events import pieces
+from ctrnn.solvers.runge_kutta import Integration
 
 EXPLICIT, IMPLICIT = "tsit5", "kvaerno5"
 #: steps between two looks at whether the problem is stiff
 LOOK = 256
 
 
-def chosen(problem: Problem, settings: Settings) -> Settings:
+def resolve_auto_solver(problem: Problem, settings: Settings) -> Settings:
     """The settings with "auto" replaced by the solver that suits the problem; others as they are.
 
     Raises UsageError for "auto" with a fixed step, and for what is no problem.
@@ -25,15 +28,10 @@ def chosen(problem: Problem, settings: Settings) -> Settings:
     checked_problem(problem)
     if settings.solver.lower() != "auto":
         return settings
-    from ctrnn.kernels import stepper
-    from ctrnn.solvers.runge_kutta import Integration
-
     if settings.dt is not None:
         raise UsageError("dt", given=settings.dt, allowed="None with solver='auto', which looks at the steps chosen")
     explicit, implicit = replace(settings, solver=EXPLICIT), replace(settings, solver=IMPLICIT)
     if problem.events:
-        from ctrnn.solvers.events import pieces
-
         try:
             return implicit if pieces(problem, explicit)[1].stiff else explicit
         except (StepUnderflowError, TooManyStepsError):

@@ -26,7 +26,7 @@ from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
-from ctrnn.solvers.solve import checked_times
+from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.tableaus import Tableau
 from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory

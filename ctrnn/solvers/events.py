@@ -19,12 +19,9 @@ from ctrnn.errors import TooManyStepsError, UsageError
 from ctrnn.events import Occurrences, ZenoError
 from ctrnn.fields.base import Array
 from ctrnn.problem import Course, Problem, Settings
-from ctrnn.solvers import tableaus
-from ctrnn.solvers.auto import chosen
 from ctrnn.solvers.crossings import Search
 from ctrnn.solvers.runge_kutta import tableau_of
-from ctrnn.solvers.solve import solve
-from ctrnn.trajectory import Stats, Trajectory
+from ctrnn.trajectory import Stats
 
 #: so many returns of one event in a row, each after less than this part of the time span, are a halt of time
 ZENO_COUNT, ZENO_GAP = 10, 1e-9
@@ -156,32 +153,3 @@ def occurrences(problem: Problem, found: list[Piece]) -> Occurrences:
         tuple(event.event.label for event in problem.events),
         problem.field.state_names,
     )
-
-
-def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:
-    """ctrnn.simulate for a problem with events; behind an event that ends the run nothing is saved."""
-    settings = chosen(problem, settings)
-    tableau, course = tableau_of(settings, "a problem with events"), problem.course
-    if save_at is not None and settings.dt is None and tableaus.get(settings.solver).dense_order < tableau.order - 1:
-        course = course.onto(save_at)
-    found, stats = pieces(problem, settings, course)
-    times, states = [], []
-    for k, piece in enumerate(found):
-        start, end = piece.problem.t_span
-        wanted = save_at
-        if save_at is not None:
-            # at the time of an event the state after it is saved
-            wanted = save_at[(save_at >= start) & ((save_at < end) if piece.fired else (save_at <= end))]
-        run = solve(piece.problem.bind(), piece.problem.r0, piece.problem.course, settings, wanted, label="simulate")
-        stats = stats + run.stats
-        t, r = run.t, run.r
-        if save_at is None and k and np.array_equal(found[k - 1].before, found[k - 1].after):
-            t, r = t[1:], r[1:]
-        times.append(t)
-        states.append(r)
-    changed = not np.array_equal(found[-1].before, found[-1].after)
-    if found[-1].fired and (changed if save_at is None else found[-1].end in save_at):
-        times.append(np.array([found[-1].end]))
-        states.append(found[-1].after[None])
-    t, r = np.concatenate(times), np.concatenate(states)
-    return Trajectory(t, r, problem.field.state_names, stats, occurrences(problem, found))

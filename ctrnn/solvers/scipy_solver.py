@@ -9,13 +9,14 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Course, Settings
-from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
+from ctrnn.solvers.library import Rate, solve_by_pieces
+from ctrnn.solvers.solution import Solution
 
 NAMES = ("RK23", "RK45", "DOP853", "LSODA", "BDF", "Radau")
 IMPLICIT = ("LSODA", "BDF", "Radau")
 
 
-def named(settings: Settings) -> str:
+def method_name(settings: Settings) -> str:
     """The method of "scipy:METHOD", in SciPy's spelling; raises UnknownNameError, and UsageError for a fixed step."""
     asked = settings.solver.partition(":")[2]
     method = next((name for name in NAMES if name.lower() == asked.lower()), None)
@@ -27,7 +28,7 @@ def named(settings: Settings) -> str:
 
 
 def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
-    """Tolerances, our Jacobian where the method takes one, and a watch on its steps."""
+    """Keyword arguments of ``solve_ivp``: tolerances, our Jacobian where the method takes one, and an event that counts its steps."""
     rtol, atol = settings.tolerances(rate.bound.n)
     options: dict[str, Any] = {"rtol": max(float(np.min(rtol)), 3e-14), "atol": atol}
 
@@ -70,7 +71,7 @@ def solve_piece(method: str, settings: Settings, rate: Rate, a: float, b: float,
 
 def solve_with_scipy(bound: Bound, r0: Array, course: Course, settings: Settings, save_at: Array | None) -> Solution:
     """scipy.integrate.solve_ivp from one jump to the next, with our Jacobian where the method takes one."""
-    method = named(settings)
+    method = method_name(settings)
 
     def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
         found = solve_piece(method, settings, rate, a, b, r, wanted is not None)

@@ -9,18 +9,19 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.problem import Course, Settings
-from ctrnn.solvers.solve import Rate, Solution, solve_by_pieces
+from ctrnn.solvers.library import Rate, solve_by_pieces
+from ctrnn.solvers.solution import Solution
 
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
 
-class _Watched:
-    """dr/dt on tensors, and what torchdiffeq tells of its steps through functions of these names."""
+class _TensorRate:
+    """dr/dt on tensors; torchdiffeq reports its steps to the methods of these names."""
 
     def __init__(self, rate: Rate, adaptive: bool) -> None:
         self.rate = rate
-        self.begun: dict[float, Array] = {}  # where steps began; a rejected one begins again at the same time
+        self.step_starts: dict[float, Array] = {}  # t -> r where steps began; a rejected one begins again at the same t
         if adaptive:
             self.callback_reject_step = self._rejected
 
@@ -33,7 +34,7 @@ class _Watched:
         """About to step from r at t; each step counts here, and is taken back when rejected."""
         rate = self.rate
         rate.t, rate.r, rate.h = float(t), r.numpy().copy(), float(h)
-        self.begun[rate.t] = rate.r
+        self.step_starts[rate.t] = rate.r
         rate.steps += 1
         rate.limit()
 
@@ -61,7 +62,7 @@ def solve_with_torchdiffeq(
     def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
         way = 1 if b > a else -1
         times = np.unique(np.concatenate([[a, b], [] if wanted is None else wanted]))[::way]
-        watched = _Watched(rate, method in ADAPTIVE)
+        function = _TensorRate(rate, method in ADAPTIVE)
         options: dict[str, Any]
         if method in FIXED:
             # its own choice between two steps, a line, would lose the method's order
@@ -71,7 +72,7 @@ def solve_with_torchdiffeq(
             options = {"step_t": torch.tensor([b], dtype=torch.float64), "min_step": settings.min_step}
         try:
             found = torchdiffeq.odeint(
-                watched,
+                function,
                 torch.from_numpy(r.copy()),
                 torch.from_numpy(times.copy()),
                 method=method,
@@ -82,11 +83,11 @@ def solve_with_torchdiffeq(
         except AssertionError as error:
             raise rate.failure(str(error)) from error
         if wanted is None:
-            begun = list(watched.begun)[1:]
-            states = np.array([watched.begun[t] for t in begun] + [found[-1]])
-            return np.array([*begun, b]), states, found[-1]
+            starts = list(function.step_starts)[1:]
+            states = np.array([function.step_starts[t] for t in starts] + [found[-1]])
+            return np.array([*starts, b]), states, found[-1]
         # np.unique sorted the times: find the wanted ones again
-        place = np.searchsorted(way * times, way * wanted)
-        return wanted, found[place], found[-1]
+        index = np.searchsorted(way * times, way * wanted)
+        return wanted, found[index], found[-1]
 
     return solve_by_pieces(bound, r0, course, save_at, f"torchdiffeq:{method}", settings.max_steps, piece)

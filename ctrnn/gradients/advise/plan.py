@@ -24,7 +24,7 @@ from ctrnn.gradients.api import METHODS
 from ctrnn.gradients.schedules.checkpoint import Costs
 from ctrnn.gradients.schedules.rtrl import default_block
 from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers.auto import chosen as solver_chosen
+from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.threads import one_blas_thread, workers
 
@@ -135,7 +135,7 @@ def plan(
     checked_problem(problem).needs_objective("a plan")
     if memory is not None and not (isinstance(memory, int) and memory > 0):
         raise UsageError("memory", given=memory, allowed="a number of bytes, at least 1, or None")
-    settings = solver_chosen(problem, Settings(solver, rtol, atol, dt, max_steps))
+    settings = resolve_auto_solver(problem, Settings(solver, rtol, atol, dt, max_steps))
     problem = with_steps(problem, settings)
     at_hand = machine.available_memory() if memory is None else memory
     rates = machine.rates(afresh)

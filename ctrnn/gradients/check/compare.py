@@ -26,10 +26,9 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.gradients.schedules.truncated import TruncatedBPTT
 from ctrnn.gradients.trials import trials_gradient
-from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
-from ctrnn.solvers.auto import chosen as solver_chosen
-from ctrnn.trials import Trials
+from ctrnn.solvers.auto import resolve_auto_solver
 
 #: methods whose memory lies in torch, which does not tell
 _UNSEEN = (Autograd, ComplexStep)
@@ -147,7 +146,7 @@ def compare_gradients(
     one = problem[0] if isinstance(problem, Trials) else problem
     checked_problem(one).needs_objective("a comparison of gradients")
     check_alive(problem if isinstance(problem, Trials) else [one])
-    settings = solver_chosen(one, settings)
+    settings = resolve_auto_solver(one, settings)
     chosen = [method_named(m, one, settings) for m in methods]
     judge = _reference(problem, settings, reference)
     rows = [_row(method, problem, settings, judge) for method in chosen if method.name != judge.method]

@@ -18,7 +18,8 @@ from ctrnn.gradients.continuous.staggered import is_staggered, solve_staggered
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.kernels import abi, augmented
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.solve import Solution, solve
+from ctrnn.solvers.solution import Solution
+from ctrnn.solvers.solve import solve
 
 
 class ForwardSystem:

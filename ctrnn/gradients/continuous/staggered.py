@@ -15,7 +15,7 @@ from ctrnn.fields.base import Array
 from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration, staggered_for
-from ctrnn.solvers.solve import Solution
+from ctrnn.solvers.solution import Solution
 
 if TYPE_CHECKING:
     from ctrnn.gradients.continuous.forward import ForwardSystem

@@ -23,10 +23,9 @@ from ctrnn.gradients.recording.losses import Losses
 from ctrnn.gradients.result import Gradient, check_finite, result
 from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials
 
 #: bytes of times and inputs up to which a problem remembers them, as training asks for the same again and again
 REMEMBERED_BYTES = 2**20

@@ -21,9 +21,8 @@ from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.result import check_finite
 from ctrnn.gradients.second.linearization import Linearization
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
-from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers.auto import chosen
-from ctrnn.trials import Trials
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
+from ctrnn.solvers.auto import resolve_auto_solver
 
 #: bytes that the tangents of one block may take
 BLOCK_BYTES = 64 * 2**20
@@ -95,22 +94,24 @@ class HessianOperator:
 def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str) -> HessianOperator | HessianOfTrials:
     """v -> H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
     if isinstance(problem, Trials):
-        return HessianOfTrials(problem, lambda one: HessianOperator(one, chosen(one, settings), caller), caller)
-    return HessianOperator(problem, chosen(problem, settings), caller)
+        return HessianOfTrials(
+            problem, lambda one: HessianOperator(one, resolve_auto_solver(one, settings), caller), caller
+        )
+    return HessianOperator(problem, resolve_auto_solver(problem, settings), caller)
 
 
 def hessian_matrix(problem: Problem | Trials, settings: Settings, columns: Array, caller: str) -> Array:
     """The rows and columns of H numbered ``columns`` among (w, r0, V and c)."""
     if isinstance(problem, Trials):
         return matrix_of_trials(problem, columns, caller, lambda p, its: hessian_matrix(p, settings, its, caller))
-    return HessianOperator(problem, chosen(problem, settings), caller).matrix(columns)
+    return HessianOperator(problem, resolve_auto_solver(problem, settings), caller).matrix(columns)
 
 
 def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: Array | None = None) -> Array:
     """The Gauss–Newton matrix of the entries ``columns`` of (w, r0, V and c); all without."""
     if isinstance(problem, Trials):
         return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
-    lin = Linearization(problem, chosen(problem, settings), "gauss_newton")
+    lin = Linearization(problem, resolve_auto_solver(problem, settings), "gauss_newton")
     columns = np.arange(lin.size) if columns is None else columns
     directions = [lin.direction(v) for v in np.eye(lin.size)[columns]]
     k, n, s = len(columns), lin.n, lin.run.s

@@ -14,19 +14,18 @@ import numpy as np
 
 from ctrnn.curvature import prepare
 from ctrnn.fields.base import Array
-from ctrnn.problem import Problem
+from ctrnn.problem import Problem, Trials
 from ctrnn.threads import side_by_side
-from ctrnn.trials import Trials, each_trial
 
 
 class HessianOfTrials:
     """v -> H v in (w, r0 of all trials, a trained read-out): an ``operator`` for each trial, whose products add up."""
 
     def __init__(self, trials: Trials, operator: Callable[[Problem], Callable[[Array], Array]], caller: str) -> None:
-        self.places = trials.places(trials.readout_size(caller))
+        self.places = trials.vector_indices(trials.readout_size(caller))
         self.size = int(self.places[-1].max(initial=-1)) + 1
         _ready(trials)
-        self.operators = each_trial(trials, operator, caller)
+        self.operators = side_by_side(trials.problems, operator, caller)
 
     def __call__(self, v: Array) -> Array:
         jobs = list(zip(self.operators, self.places, strict=True))
@@ -40,7 +39,7 @@ def matrix_of_trials(
     trials: Trials, columns: Array | None, caller: str, matrix: Callable[[Problem, Array], Array]
 ) -> Array:
     """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c); all without."""
-    places = trials.places(trials.readout_size(caller))
+    places = trials.vector_indices(trials.readout_size(caller))
     size = int(places[-1].max(initial=-1)) + 1
     columns = np.arange(size) if columns is None else columns
     where = np.full(size, -1)

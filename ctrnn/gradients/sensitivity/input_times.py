@@ -32,7 +32,7 @@ from ctrnn.inputs.times import align
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers import tableaus
-from ctrnn.solvers.auto import chosen
+from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
@@ -87,7 +87,7 @@ def input_gradient(
     >>> {name: round(value, 6) for name, value in g.inputs.items()}  # r(3) = 2(e^−1 − e^−2)
     {'cue.onset': 0.465088, 'cue.width': 0.735759, 'cue.amplitude': 0.232544}
     """
-    settings = chosen(checked_problem(problem), Settings(solver, rtol, atol, dt, max_steps, min_step))
+    settings = resolve_auto_solver(checked_problem(problem), Settings(solver, rtol, atol, dt, max_steps, min_step))
     problem.needs_objective("input_gradient")
     if not settings.library and tableaus.get(settings.solver).exponential:
         raise UsageError("solver", given=settings.solver, allowed="a Runge–Kutta solver, for input_gradient")

@@ -8,18 +8,18 @@ from typing import Any, overload
 
 import numpy as np
 
+from ctrnn.batches import one_each
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.fields.equations import Equations
 from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.inputs import Constant, stack
-from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers.auto import chosen
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
+from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
-from ctrnn.solvers.solve import checked_times
+from ctrnn.solvers.solution import checked_times
 from ctrnn.threads import one_blas_thread, side_by_side
 from ctrnn.trajectory import Stats
-from ctrnn.trials import Trials, one_each
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -106,7 +106,7 @@ def sensitivities(
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     # the objective is not needed here, and an integral one would ride along
     problem, is_chosen = _chosen(problem.replace(objective=None), wrt)
-    settings = chosen(problem, settings)
+    settings = resolve_auto_solver(problem, settings)
     problem = with_steps(problem, settings)
     system = ForwardSystem(problem, leak_only=leak_only)
     settings, groups = system.tolerances(settings, error_control)

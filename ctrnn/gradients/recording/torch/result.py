@@ -9,8 +9,7 @@ from ctrnn.errors import UsageError
 from ctrnn.gradients.recording import lockstep as together
 from ctrnn.gradients.recording.lockstep import Found, TogetherGradient
 from ctrnn.gradients.result import Gradient
-from ctrnn.problem import Problem, Settings
-from ctrnn.trials import Trials
+from ctrnn.problem import Problem, Settings, Trials
 
 
 def _found(problems: Sequence[Problem], method: Any, settings: Settings) -> Found:

@@ -1,0 +1,55 @@
+"""The way of a solver through time: where it has to step onto, and where F jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrnn.fields.base import Array
+
+
+class Course(NamedTuple):
+    """From ``start`` over the ``stops`` (K,), in the direction of time, the last of which is the end.
+
+    It steps onto each of them; at those that ``is_break`` (K,) marks, F jumps.
+    """
+
+    start: float
+    stops: Array
+    is_break: Array
+
+    @property
+    def end(self) -> float:
+        """The last stop."""
+        return float(self.stops[-1])
+
+    @property
+    def way(self) -> float:
+        """1 forwards in time, −1 backwards."""
+        return 1.0 if self.end > self.start else -1.0
+
+    def onto(self, times: Array) -> Course:
+        """The same course with more stops, at ``times`` between its start and its end."""
+        way = int(self.way)
+        inside = times[(way * times > way * self.start) & (way * times < way * self.end)]
+        if not inside.size:
+            return self
+        every = np.unique(np.concatenate([self.stops, inside]))
+        is_break = np.zeros(every.size, dtype=bool)
+        is_break[every.searchsorted(self.stops[self.is_break])] = True
+        return Course(self.start, every[::way], is_break[::way])
+
+    def back(self, start: float, end: float) -> Course:
+        """The part from ``start`` down to ``end`` < start."""
+        inside = (self.stops < start) & (self.stops > end)
+        return Course(start, np.append(self.stops[inside][::-1], end), np.append(self.is_break[inside][::-1], True))
+
+    def pieces(self) -> Iterator[tuple[float, float]]:
+        """The intervals between the breaks, in the direction of time."""
+        start = self.start
+        for stop, breaks in zip(self.stops, self.is_break, strict=True):
+            if breaks or stop == self.stops[-1]:
+                yield start, float(stop)
+                start = float(stop)

@@ -1,0 +1,100 @@
+"""How a problem is solved: the solver by name, its tolerances or its fixed step, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, checked_array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The solver's name and its step control.
+
+    Parameters
+    ----------
+    solver : str
+        A tableau's name, or "scipy:NAME", "torchdiffeq:NAME".
+    rtol, atol : float or (n,) array_like
+        Tolerances of each step, relative and absolute.
+    dt : float, optional
+        A fixed step, in the unit of t; then nothing controls it.
+    max_steps : int
+        Steps tried before giving up.
+    min_step : float
+        The smallest step, in the unit of t; 0: the smallest that moves t.
+    """
+
+    solver: str = "tsit5"
+    rtol: Any = 1e-8
+    atol: Any = 1e-10
+    dt: float | None = None
+    max_steps: int = 1_000_000
+    min_step: float = 0.0
+
+    @classmethod
+    def of(cls, *arguments: Any) -> Settings:
+        """Settings(...); for the same numbers the same object, so that they are checked once."""
+        return _settings(*arguments) if _CONSTANT.issuperset(map(type, arguments)) else cls(*arguments)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, str):
+            raise UsageError("solver", given=self.solver, allowed="a solver's name")
+        for name in ("rtol", "atol"):
+            value = checked_array(name, getattr(self, name))
+            if (value < 0).any():
+                raise UsageError(name, given=getattr(self, name), allowed="positive numbers")
+        if not (np.any(np.asarray(self.rtol) > 0) or np.any(np.asarray(self.atol) > 0)):
+            raise UsageError("rtol, atol", given=(self.rtol, self.atol), allowed="at least one of them positive")
+        if self.dt is not None and not checked_array("dt", self.dt, ()) > 0:
+            raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
+        if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
+            raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
+        if checked_array("min_step", self.min_step, ()) < 0:
+            raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+
+    @cached_property
+    def _tolerances(self) -> dict[int, tuple[Array, Array]]:
+        return {}
+
+    def tolerances(self, n: int) -> tuple[Array, Array]:
+        """rtol and atol of n components, (n,) each, not to be changed; raises UsageError where that is impossible."""
+        if n not in self._tolerances:
+            self._tolerances[n] = self._spread(n)
+        return self._tolerances[n]
+
+    def _spread(self, n: int) -> tuple[Array, Array]:
+        both = []
+        for name in ("rtol", "atol"):
+            value = np.asarray(getattr(self, name), dtype=float)
+            if value.shape not in ((), (n,)):
+                raise UsageError(
+                    name, given=f"shape {value.shape}", allowed=f"a number, or one for each of {n} components"
+                )
+            both.append(np.full(n, value) if value.ndim == 0 else value.copy())
+        rtol, atol = both
+        if ((rtol == 0) & (atol == 0)).any():
+            k = int(np.argmax((rtol == 0) & (atol == 0)))
+            raise UsageError(
+                "rtol, atol", given=f"both zero for component {k}", allowed="at least one of them positive"
+            )
+        return rtol, atol
+
+    @property
+    def library(self) -> str:
+        """The library that solves, in small letters; empty for our own tableaus."""
+        return self.solver.partition(":")[0].lower() if ":" in self.solver else ""
+
+
+#: what stays as it is; a tensor, which has a hash like them, may change
+_CONSTANT = frozenset({str, int, float, type(None), np.float64, np.int64})
+
+
+@lru_cache(typed=True)
+def _settings(*arguments: Any) -> Settings:
+    return Settings(*arguments)

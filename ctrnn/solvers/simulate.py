@@ -1,0 +1,110 @@
+"""ctrnn.simulate: the solution of a problem, with its events, or of each trial of a batch."""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+import numpy as np
+
+from ctrnn.batches import one_each
+from ctrnn.fields.base import Array
+from ctrnn.problem import Problem, Settings, Trials
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.solvers.events import occurrences, pieces
+from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.runge_kutta import tableau_of
+from ctrnn.solvers.solution import checked_times
+from ctrnn.solvers.solve import solve
+from ctrnn.threads import side_by_side
+from ctrnn.trajectory import Trajectory
+
+
+@overload
+def simulate(problem: Problem, *arguments: Any, **options: Any) -> Trajectory: ...
+
+
+@overload
+def simulate(problem: Trials, *arguments: Any, **options: Any) -> list[Trajectory]: ...
+
+
+def simulate(
+    problem: Problem | Trials,
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    save_at: Any = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+) -> Trajectory | list[Trajectory]:
+    """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span; of ctrnn.Trials, a list with the solution of each.
+
+    Parameters
+    ----------
+    solver : "euler", "exponential-euler" (exact leak), "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
+        with dt), "kencarp4", "kvaerno5" (stiff, implicit), "auto" (tsit5, or kvaerno5 where that meets stiffness), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
+    rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
+    dt : fixed step, in the unit of t
+    save_at : times (T,) inside t_span, increasing; None saves every step; of trials, these for all or a list with the times of each
+    max_steps, min_step : limits
+
+    Steps land on the jumps of the input and on the objective's observation times. Returns a Trajectory: t (T,), r (T, n).
+
+    Raises UsageError for arguments that are not allowed; StepUnderflowError, DivergenceError or TooManyStepsError, with the
+    last good time and state, when the solution cannot be carried to the end.
+
+    >>> from ctrnn import Equations, Problem
+    >>> decay = Problem(Equations({"r": "-k*r"}, parameters={"k": 2.0}), r0=[1.0], t_span=(0.0, 1.0))
+    >>> simulate(decay, save_at=[0.5, 1.0]).r.ravel() - np.exp([-1.0, -2.0]) < 1e-8
+    array([ True,  True])
+    """
+    if isinstance(problem, Trials):
+        jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
+        options = (solver, rtol, atol, dt)
+        return side_by_side(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
+    if isinstance(problem, Problem) and problem.events:
+        saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
+        return simulate_with_events(problem, settings, saved)
+    settings = resolve_auto_solver(problem, settings)
+    saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
+    problem = with_steps(problem, settings)
+    found = solve(
+        problem.bind(),
+        problem.r0,
+        problem.course,
+        settings,
+        saved,
+        label="simulate",
+    )
+    return Trajectory(found.t, found.r, problem.field.state_names, found.stats)
+
+
+def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:
+    """ctrnn.simulate for a problem with events; behind an event that ends the run nothing is saved."""
+    settings = resolve_auto_solver(problem, settings)
+    tableau, course = tableau_of(settings, "a problem with events"), problem.course
+    if save_at is not None and settings.dt is None and tableaus.get(settings.solver).dense_order < tableau.order - 1:
+        course = course.onto(save_at)
+    found, stats = pieces(problem, settings, course)
+    times, states = [], []
+    for k, piece in enumerate(found):
+        start, end = piece.problem.t_span
+        wanted = save_at
+        if save_at is not None:
+            # at the time of an event the state after it is saved
+            wanted = save_at[(save_at >= start) & ((save_at < end) if piece.fired else (save_at <= end))]
+        run = solve(piece.problem.bind(), piece.problem.r0, piece.problem.course, settings, wanted, label="simulate")
+        stats = stats + run.stats
+        t, r = run.t, run.r
+        if save_at is None and k and np.array_equal(found[k - 1].before, found[k - 1].after):
+            t, r = t[1:], r[1:]
+        times.append(t)
+        states.append(r)
+    changed = not np.array_equal(found[-1].before, found[-1].after)
+    if found[-1].fired and (changed if save_at is None else found[-1].end in save_at):
+        times.append(np.array([found[-1].end]))
+        states.append(found[-1].after[None])
+    t, r = np.concatenate(times), np.concatenate(states)
+    return Trajectory(t, r, problem.field.state_names, stats, occurrences(problem, found))

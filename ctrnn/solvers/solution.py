@@ -1,0 +1,41 @@
+"""What a solver gives back, and the check of the times at which a solution is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, checked_array
+from ctrnn.trajectory import Stats
+
+
+@dataclass(frozen=True)
+class Solution:
+    """t (T,), r (T, n), what it cost, and the last step size (a hint for what follows)."""
+
+    t: Array
+    r: Array
+    stats: Stats
+    step: float | None = None
+
+
+def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
+    """Increasing times inside a span, (T,)."""
+    times = np.atleast_1d(checked_array(name, times))
+    if times.ndim != 1 or times.size == 0:
+        raise UsageError(name, given=f"shape {times.shape}", allowed="a list of times")
+    late = times[1:] <= times[:-1]
+    if late.any():
+        k = int(np.argmax(late))
+        raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed="increasing times")
+    slack = 1e-12 * max(abs(span[0]), abs(span[1]))
+    if times[0] < span[0] - slack or times[-1] > span[1] + slack:
+        raise UsageError(
+            name,
+            given=f"times from {times[0]:g} to {times[-1]:g}",
+            allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}",
+        )
+    return times.clip(*span)
