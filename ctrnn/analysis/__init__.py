@@ -1,5 +1,7 @@
-"""What a field does: its equilibria and their stability, and its Lyapunov exponents."""
+"""What a field does: its equilibria, their branches and bifurcations, and its Lyapunov exponents."""
 
+from ctrnn.analysis.branch import Branch, SpecialPoint
+from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 
@@ -7,11 +9,15 @@ from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 
 __all__ = [
+    "Branch",
     "Equilibrium",
     "FixedPoints",
     "LyapunovSpectrum",
+    "SpecialPoint",
+    "continue_equilibria",
     "find_equilibrium",
     "fixed_points",
     "largest_exponent",
     "lyapunov_spectrum",
+    "switch_branch",
 ]

@@ -1,0 +1,143 @@
+"""What continuation of equilibria finds: a branch, with the special points on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field as member
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import MissingDependencyError
+from ctrnn.fields.base import Array, Field
+
+__all__ = ["Branch", "SpecialPoint"]
+
+
+@dataclass(frozen=True, eq=False)
+class SpecialPoint:
+    """A fold, a Hopf point or a branch point of equilibria.
+
+    Attributes
+    ----------
+    kind : "fold", "hopf" or "branch"
+    parameter, r : value of the parameter and state (n,) there
+    eigenvalues : (n,) of J there, real parts descending
+    name : of the parameter
+    omega : of a Hopf point the frequency, rad per unit of t: the pair is ±iω, and cycles are born with the period
+        2π/ω. None for others
+    lyapunov : of a Hopf point the first Lyapunov coefficient l1 = Re G21/(2ω) with ⟨q, q⟩ = ⟨p, q⟩ = 1 (Kuznetsov
+        2004, chapter 5): negative is supercritical. None for others
+    crossing : of a Hopf point d Re λ/dμ along the branch. None for others
+    coefficient : of a fold ½⟨p, B(q, q)⟩ with ⟨q, q⟩ = ⟨p, q⟩ = 1. None for others
+    type : of a Hopf point "supercritical" or "subcritical", of a branch point "pitchfork" or "transcritical"; "" else
+    directions : of a branch point the tangents (2, n + 1) of its two branches, in (r, parameter): that of this branch
+        first. None for others
+    place : the number of the branch's point before it
+    field, x, t : the field with the parameter at this point's value; the input and the time held
+    """
+
+    kind: str
+    parameter: float
+    r: Array
+    eigenvalues: Array
+    name: str
+    field: Field = member(repr=False)
+    x: Array | None = None
+    t: float = 0.0
+    omega: float | None = None
+    lyapunov: float | None = None
+    crossing: float | None = None
+    coefficient: float | None = None
+    type: str = ""
+    directions: Array | None = None
+    place: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.kind}{f' ({self.type})' if self.type else ''} at {self.name} = {self.parameter:.10g}"
+        if self.omega is not None and self.lyapunov is not None:
+            text += f", ω = {self.omega:.8g}, l1 = {self.lyapunov:.6g}"
+        if self.coefficient is not None:
+            text += f", a = {self.coefficient:.6g}"
+        return text
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Branch:
+    """A branch of equilibria in one parameter, in the order of its arc length.
+
+    Attributes
+    ----------
+    parameter : (K,) values of the parameter
+    r : (K, n) states
+    eigenvalues : (K, n) of J, real parts descending; of more than 400 states the 24 rightmost
+    stable : (K,) whether all real parts are negative
+    special : the special points, a tuple of `SpecialPoint`, in their order along the branch
+    tangent : (K, n + 1) d(r, parameter)/ds
+    start : the number of the point where the continuation began
+    ends : why it ended before the first and after the last point: "span" (the parameter's), "box" (a state's),
+        "closed" (the branch is a closed
+        curve; the last point is the first), "max_points", "lost" (no shorter step is possible: F may not be smooth, or
+        ends there)
+    name, states : names of the parameter and of the states
+    """
+
+    parameter: Array
+    r: Array
+    eigenvalues: Array
+    stable: Array
+    special: tuple[SpecialPoint, ...]
+    tangent: Array
+    start: int
+    ends: tuple[str, str]
+    name: str
+    states: tuple[str, ...]
+    field: Field = member(repr=False)
+    x: Array | None = None
+    t: float = 0.0
+
+    def __len__(self) -> int:
+        return self.parameter.size
+
+    def __iter__(self) -> Iterator[SpecialPoint]:
+        return iter(self.special)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the branch is a closed curve."""
+        return "closed" in self.ends
+
+    def of_kind(self, kind: str) -> list[SpecialPoint]:
+        """The special points of one kind."""
+        return [point for point in self.special if point.kind == kind]
+
+    def at(self, value: float) -> Array:
+        """The states (k, n) where the branch passes the parameter's ``value`` k times.
+
+        Between two points of the branch it is a straight line.
+        """
+        d = self.parameter - value
+        found = [self.r[i] for i in np.flatnonzero(d == 0.0)]
+        for i in np.flatnonzero(d[1:] * d[:-1] < 0.0):
+            share = d[i] / (d[i] - d[i + 1])
+            found.append(self.r[i] + share * (self.r[i + 1] - self.r[i]))
+        return np.array(found).reshape(-1, self.r.shape[1])
+
+    def to_dataframe(self) -> Any:
+        """A pandas table with a row a point: the parameter, the states by name, ``stable`` and ``abscissa``."""
+        try:
+            import pandas  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise MissingDependencyError("pandas", "Branch.to_dataframe", "pandas") from error
+        columns: dict[str, Any] = {self.name: self.parameter}
+        columns |= {name: self.r[:, i] for i, name in enumerate(self.states)}
+        return pandas.DataFrame(columns | {"stable": self.stable, "abscissa": self.eigenvalues[:, 0].real})
+
+    def __repr__(self) -> str:
+        low, high = self.parameter.min(), self.parameter.max()
+        lines = [
+            f"branch of {len(self)} equilibria, {self.name} from {low:.6g} to {high:.6g}, "
+            f"{int(self.stable.sum())} of them stable; ends: {', '.join(self.ends)}"
+        ]
+        return "\n".join([*lines, *(f"  {point}" for point in self.special)])
