@@ -1,4 +1,4 @@
-r"""The division-free inverse: V* = a A⁻¹ as the rest point of a flow.
+"""The division-free inverse: V* = a A⁻¹ as the rest point of a flow.
 
     dV/dt = V A − a        rests at V* = a A⁻¹, stable where A is Hurwitz (all Re λ(A) < 0)
 
@@ -16,10 +16,10 @@ V ← V A − a is another iteration: it rests where V = V A − a, at a (A − 
 the spectral radius of A is below one. It is the step h = 1 of the flow for A − I, which is
 ``right_divide(a, A - I, step=1.0)``. Likewise dv/dt = v a − 1 rests at 1/a, stable for a < 0.
 
-`iterations` holds this and its relatives, for any kind of number: they divide nothing and factorise nothing. What is *not*
-division-free is the certificate, in `methods`: before an iteration starts, the spectrum of A gives the step and its
-bound (or, with step="norm", the sizes of its entries give a power of two), and the singular values the error bound. `hardware`
-runs the same iterations in fixed-point numbers and under noise; `tracking` on an A that moves.
+`iterations` holds this and its relatives, for any kind of number: they divide nothing and factorise nothing. What is
+*not* division-free is the certificate, in `methods`: before an iteration starts, the spectrum of A gives the step and
+its bound (or, with step="norm", the sizes of its entries give a power of two), and the singular values the error bound.
+`hardware` runs the same iterations in fixed-point numbers and under noise; `tracking` on an A that moves.
 """
 
 from ctrnn.inverse.divide import METHODS, right_divide

@@ -48,40 +48,71 @@ def right_divide(
     step: float | str | None = None,
     raise_on_failure: bool = True,
 ) -> Inverse:
-    """a A⁻¹ for a row a (n,), a stack of rows (q, n), or None: the identity.
+    """The product a A⁻¹ of rows with an inverse, by an iteration without divisions.
 
-    A
-        a matrix (n, n), a scipy.sparse matrix, or only a product: a function V ↦ VA of rows shaped as a is, a `Product` with V ↦ VAᵀ
-        too, or scipy's LinearOperator. Of a product, and of a sparse matrix beyond 512 rows, spectrum and ‖A⁻¹‖ are estimated from some 40
-        products (``estimated``), or asked for: Flow(step=…), Chebyshev(interval=…).
-    method
-        a name with its defaults, or an object.
+    Parameters
+    ----------
+    a : array_like, (n,) or (q, n), or None
+        A row, a stack of rows, or None for the identity: then the result is A⁻¹.
+    A : array_like (n, n), sparse matrix, callable, Product or LinearOperator
+        A callable is the product V ↦ VA of rows shaped as ``a`` is; a `Product` has V ↦ VAᵀ too.
+    method : str or method object, default "flow"
+        A name stands for the object with its defaults:
 
-        ==================  =================================  ====================  =================================
-        "flow"              Flow(solver, step)                 A Hurwitz             κ iterations of a product (A normal)
-        "richardson"        Richardson(step)                   A or −A Hurwitz       κ
-        "chebyshev"         Chebyshev(interval)                A or −A Hurwitz       √κ
-        "gradient-flow"     GradientFlow(step)                 any                   κ², two products each
-        "newton-schulz"     NewtonSchulz()                     any                   2 log₂κ + 5, of two n³ products
-        "hyperpower"        Hyperpower(order=3)                any                   2 log_p κ + …, of p n³ products
-        "neumann"           Neumann(K=20, step)                A or −A Hurwitz       K, truncated
-        "gmres"             GMRES(restart)                     any                   at most n; divides
-        "lu"                LU()                               any                   the reference; divides
-        ==================  =================================  ====================  =================================
-    tol
-        relative residual ‖VA − a‖/‖a‖ (2-norm, worst row) to reach. Where float64 cannot reach it,
-        as ‖V‖‖A‖ is much larger than ‖a‖, the iteration is done when it is at that level of
-        rounding and no longer improves; ``error_bound`` says what V is worth. The default asks
-        for all that float64 gives.
-    step
-        of "flow" and "richardson" given by name: as in Flow(step=step).
-    raise_on_failure
-        False: an iteration that does not converge returns its last V with ``converged=False``.
+        ================  ======================  =================  ===============================
+        name              object                  A                  iterations
+        ================  ======================  =================  ===============================
+        "flow"            Flow(solver, step)      Hurwitz            ∝ κ, of one product
+        "richardson"      Richardson(step)        A or −A Hurwitz    ∝ κ
+        "chebyshev"       Chebyshev(interval)     A or −A Hurwitz    ∝ √κ
+        "gradient-flow"   GradientFlow(step)      nonsingular        ∝ κ², of two products
+        "newton-schulz"   NewtonSchulz()          nonsingular        2 log₂κ + 5, of two n³ products
+        "hyperpower"      Hyperpower(order=3)     nonsingular        2 log_p κ + …, of p n³ products
+        "neumann"         Neumann(K=20, step)     A or −A Hurwitz    K, then truncated
+        "gmres"           GMRES(restart)          nonsingular        at most n; divides
+        "lu"              LU()                    nonsingular        the reference; divides
+        ================  ======================  =================  ===============================
 
-    Raises `NotHurwitzError` (carries the spectral abscissa), `SingularJacobianError`, `UsageError` (shapes, NaN, a step outside its
-    bound), `NotFiniteError` (a product that returns NaN), `ConvergenceError` (too many iterations, told before they are spent; a residual that
-    grows).
+        κ is the condition number. The counts hold for a normal A.
+    tol : float, default 1e-15
+        The relative residual ‖VA − a‖/‖a‖ (2-norm, worst row) to reach. The default asks for all that float64 gives.
+    max_iterations : int, default 100_000
+        More than so many are refused before they are spent.
+    step : float or str, optional
+        Of "flow" and "richardson" given by name: as in ``Flow(step=step)``.
+    raise_on_failure : bool, default True
+        False returns the last V of an iteration that does not converge, with ``converged=False``.
 
+    Returns
+    -------
+    Inverse
+        The value with its residuals, an error bound, and the condition that guaranteed it.
+
+    Raises
+    ------
+    UsageError
+        For wrong shapes, NaN, or a step outside its bound.
+    UnknownNameError
+        For a method that does not exist.
+    NotHurwitzError
+        Where the method asks for stability; it carries the spectral abscissa.
+    SingularJacobianError
+        For a singular A.
+    NotFiniteError
+        For a product V ↦ VA that returns NaN.
+    ConvergenceError
+        Where more than ``max_iterations`` would be needed, or the residual grows.
+
+    Notes
+    -----
+    Where float64 cannot reach ``tol``, as ‖V‖‖A‖ is much larger than ‖a‖, the iteration ends when the residual is at
+    the level of rounding and no longer improves; ``error_bound`` says what V is worth. Of a callable, and of a sparse
+    matrix beyond 512 rows, the spectrum and ‖A⁻¹‖ are estimated from some 40 products (``estimated`` is then True), or
+    asked for: ``Flow(step=…)``, ``Chebyshev(interval=…)``. The formulas and their sources are in `ctrnn.inverse` and
+    `ctrnn.inverse.iterations`.
+
+    Examples
+    --------
     >>> A = np.array([[-2.0, 1.0], [0.0, -1.0]])
     >>> result = right_divide([1.0, 0.0], A)
     >>> np.round(result.value, 12)
@@ -196,7 +227,8 @@ def _failure(name: str, iterations: np.ndarray, residual: np.ndarray, tol: float
     if condition.known_by in ("products", "norms") and residual[-1] > 10.0:
         growth = (residual[-1] / residual[0]) ** (1.0 / max(int(iterations[-1]), 1))
         return text + (
-            f"The residual grows, by {growth:.4g} an iteration: A is not Hurwitz, or the step is above min 2|Re λ|/|λ|². "
+            f"The residual grows, by {growth:.4g} an iteration: A is not Hurwitz, or the step is above min 2|Re "
+            "λ|/|λ|². "
             f"Try: a smaller step, or {HINT}"
         )
     if name == "gmres":

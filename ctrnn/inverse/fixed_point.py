@@ -1,13 +1,14 @@
-r"""Fixed-point numbers: arrays of the multiples of 2⁻ᶠ in [−2^(i−1), 2^(i−1)), for the iterations of ctrnn.inverse.iterations.
+"""Fixed-point numbers for the iterations of `ctrnn.inverse.iterations`.
 
     Q i.f:  w = i + f bits, the sign among the i.      x ↦ 2⁻ᶠ round(2ᶠ x), saturated
 
-Sums are exact but for saturation. A product of matrices accumulates its terms at full width and is rounded once, as in a multiply–accumulate
-unit with a wide accumulator; a scaling by a power of two is a shift, rounded. The numbers are held as float64, which are exact for a product as
-long as 2(i + f) + log₂n ≤ 53; beyond that, the rounding of float64 is still far below 2⁻ᶠ up to f = 40.
+They are the multiples of 2⁻ᶠ in [−2^(i−1), 2^(i−1)). Sums are exact but for saturation. A product of matrices
+accumulates its terms at full width and is rounded once, as in a multiply–accumulate unit with a wide accumulator; a
+scaling by a power of two is a shift, rounded. The numbers are held as float64, which are exact for a product as long as
+2(i + f) + log₂n ≤ 53; beyond that, the rounding of float64 is still far below 2⁻ᶠ up to f = 40.
 
-Rounding: "nearest" (half to even, error ≤ 2⁻ᶠ/2), "truncate" (towards −∞, as dropping bits does: error up to 2⁻ᶠ, and of one sign), "stochastic" (up with a
-probability that makes the mean right; Gupta et al., ICML 2015).
+Rounding: "nearest" (half to even, error ≤ 2⁻ᶠ/2), "truncate" (towards −∞, as dropping bits does: error up to 2⁻ᶠ, and
+of one sign), "stochastic" (up with a probability that makes the mean right; Gupta et al., ICML 2015).
 """
 
 from __future__ import annotations
@@ -26,10 +27,28 @@ ROUNDINGS = ("nearest", "truncate", "stochastic")
 
 @dataclass(frozen=True)
 class QFormat:
-    """Q integer.fraction, two's complement.
+    """The fixed-point format Q integer.fraction, two's complement.
 
-    integer : bits left of the point, the sign among them; fraction : bits right of it; rounding : a name; seed : of stochastic rounding
+    Parameters
+    ----------
+    integer : int
+        Bits left of the point, the sign among them.
+    fraction : int
+        Bits right of the point, at most 40.
+    rounding : {"nearest", "truncate", "stochastic"}, default "nearest"
+        How results are rounded.
+    seed : int, default 0
+        Of stochastic rounding.
 
+    Raises
+    ------
+    UsageError
+        For numbers of bits that are not allowed.
+    UnknownNameError
+        For another rounding.
+
+    Examples
+    --------
     >>> q = QFormat(2, 3)
     >>> q, q.round(np.array([0.3, 5.0, -7.0]))
     (Q2.3, array([ 0.25 ,  1.875, -2.   ]))
@@ -56,6 +75,7 @@ class QFormat:
 
     @property
     def bits(self) -> int:
+        """The length of a word, the sign among the bits."""
         return self.integer + self.fraction
 
     @property
@@ -72,7 +92,14 @@ class QFormat:
 class Arithmetic(Numbers):
     """A format at work: it rounds, counts what saturated, and may disturb what is read from the matrix A.
 
-    format : None leaves float64; read_noise : standard deviation of what is added to each entry of A, anew at every read
+    Parameters
+    ----------
+    format : QFormat or None
+        None leaves float64.
+    read_noise : float, default 0
+        Standard deviation of what is added to each entry of A, anew at every read.
+    seed : int, default 0
+        Of that noise.
     """
 
     format: QFormat | None
@@ -97,6 +124,7 @@ class Arithmetic(Numbers):
         return array if self.format is None else self.format.round(array)
 
     def quantised(self, x: np.ndarray) -> np.ndarray:
+        """The numbers of the format for x, rounded as the format says; what lies outside is cut off and counted."""
         q = self.format
         if q is None:
             return x
@@ -137,6 +165,7 @@ class FixedArray:
 
     @property
     def T(self) -> FixedArray:
+        """The transposed array."""
         return FixedArray(self.x.T, self.by)
 
     def read(self) -> np.ndarray:
@@ -151,6 +180,7 @@ class Crossbar(FixedArray):
     """The matrix A as an array of devices: every product reads every entry anew, with noise."""
 
     def read(self) -> np.ndarray:
+        """The entries with fresh noise."""
         level = self.by.read_noise
         if level == 0.0:
             return self.x
@@ -158,4 +188,5 @@ class Crossbar(FixedArray):
 
     @property
     def T(self) -> Crossbar:
+        """The transposed matrix, in the same devices."""
         return Crossbar(self.x.T, self.by)

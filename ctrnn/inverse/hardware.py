@@ -30,11 +30,33 @@ LONGEST = 50_000  # iterations that one row of a table may take
 
 @dataclass(frozen=True)
 class HardwareTable:
-    """Errors ‖V − aA⁻¹‖/‖aA⁻¹‖ (root mean square over rows, and over time or trials) against a level of imperfection.
+    """Errors of a A⁻¹ against a level of imperfection; prints as a table.
 
-    ``knob``: what the levels (K,) are: "fraction bits", "read noise" or "mismatch". ``error`` (K,) observed; ``expected`` (K,), the rms that
-    theory expects, and ``bound`` (K,), of word lengths: NaN where there is no theory, infinite where an iteration diverges.
-    ``saturated`` (K,): results that left the range; ``iterations`` (K,).
+    Attributes
+    ----------
+    method : str
+        The iteration.
+    knob : {"fraction bits", "read noise", "mismatch"}
+        What the levels are.
+    levels : ndarray (K,)
+        Numbers of bits, or standard deviations.
+    error : ndarray (K,)
+        Observed ‖V − aA⁻¹‖/‖aA⁻¹‖, root mean square over rows, and over time or trials.
+    expected : ndarray (K,)
+        The root mean square that theory expects; NaN where there is no theory, infinite where the iteration diverges.
+    bound : ndarray (K,)
+        An upper bound, of word lengths; NaN where there is none.
+    saturated : ndarray (K,)
+        Results that left the range of the format.
+    iterations : ndarray (K,)
+        How many were taken.
+    integer : int or None
+        Bits left of the point.
+
+    Examples
+    --------
+    >>> print(word_length([1.0], [[-0.5]], fractions=[8]).knob)
+    fraction bits
     """
 
     method: str
@@ -48,7 +70,7 @@ class HardwareTable:
     integer: int | None = None
 
     def needed(self, error: float) -> float:
-        """The fewest fraction bits (the largest noise) with at most this relative error, at it and at every finer level.
+        """The fewest fraction bits (or the most noise) with at most this relative error, there and at finer levels.
 
         Raises `ConvergenceError` where no level of the table reaches it.
         """
@@ -88,13 +110,42 @@ def word_length(
 ) -> HardwareTable:
     """The error of a A⁻¹ in fixed point, for several numbers of fraction bits.
 
-    a, A : as in right_divide, a matrix; method : "flow", "richardson", "chebyshev", "gradient-flow", "newton-schulz", "hyperpower", or an
-        object; steps are rounded down to powers of two
-    fractions : bits right of the point; integer : bits left of it, by default as many as A, a, aA⁻¹ (and A⁻¹) need, and one more
-    rounding : "nearest", "truncate" or "stochastic" (with seed)
+    Parameters
+    ----------
+    a : array_like, (n,) or (q, n), or None
+        As in `right_divide`.
+    A : array_like (n, n)
+        A matrix: its entries are what the devices hold.
+    method : str or method object, default "flow"
+        "flow", "richardson", "chebyshev", "gradient-flow", "newton-schulz", "hyperpower", or an object of these. Steps
+        are rounded down to powers of two.
+    fractions : iterable of int
+        Bits right of the point.
+    integer : int, optional
+        Bits left of the point; by default as many as A, a, aA⁻¹ (and A⁻¹) need, and one more.
+    rounding : {"nearest", "truncate", "stochastic"}, default "nearest"
+        See `QFormat`.
+    seed : int, default 0
+        Of stochastic rounding.
 
-    Raises what right_divide raises for this method.
+    Returns
+    -------
+    HardwareTable
+        A row for each number of bits, with what theory expects.
 
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For a product in the place of a matrix, no bits, or another method.
+    ConvergenceError
+        Where a row would take more than 50,000 iterations; and what `right_divide` raises for this method.
+
+    Notes
+    -----
+    The theory is in `ctrnn.inverse.hardware_theory`.
+
+    Examples
+    --------
     >>> table = word_length([1.0, 1.0], [[-1.0, 0.5], [0.0, -0.5]], fractions=[8, 12, 16])
     >>> print(table.needed(1e-3), bool((table.error <= table.bound).all()))
     12.0 True
@@ -127,11 +178,39 @@ def device_noise(
     trials: int = 20,
     seed: int = 0,
 ) -> HardwareTable:
-    """The error of a A⁻¹ on devices that are noisy ("read": A is disturbed anew at every read) or not as meant ("mismatch": once).
+    """The error of a A⁻¹ on devices that are noisy, or not as they were meant.
 
-    levels : standard deviation of what is added to each entry of A, as a part of the largest |a_ij|
-    trials : devices (mismatch); for read noise the error is averaged over 50·trials iterations after those that settle it
+    Parameters
+    ----------
+    a, A, method
+        As in `word_length`.
+    levels : iterable of float
+        Standard deviation of what is added to each entry of A, as a part of the largest |a_ij|.
+    kind : {"read", "mismatch"}, default "read"
+        "read" disturbs A anew at every read, "mismatch" once.
+    trials : int, default 20
+        Devices (mismatch). For read noise the error is averaged over 50·trials iterations after those that settle it.
+    seed : int, default 0
+        Of the noise.
 
+    Returns
+    -------
+    HardwareTable
+        A row for each level, with what theory expects.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For levels, kinds, trials or methods that are not allowed.
+    ConvergenceError
+        As `word_length`.
+
+    Notes
+    -----
+    The theory is in `ctrnn.inverse.hardware_theory`.
+
+    Examples
+    --------
     >>> table = device_noise([1.0, 1.0], [[-1.0, 0.5], [0.0, -0.5]], levels=[0.001], trials=200)
     >>> bool(abs(table.error[0] / table.expected[0] - 1) < 0.1)
     True
@@ -172,6 +251,7 @@ class _Device(Arithmetic):
         self.off = off
 
     def matrix(self, A: Any) -> Any:
+        """A with the error of these devices."""
         return super().matrix(A + self.off)
 
 
@@ -206,7 +286,8 @@ def _length(plan: Plan, name: str, unit: float) -> int:
     count = plan.condition.predicted or LONGEST + 1
     if count > LONGEST:
         raise ConvergenceError(
-            f"the {name} would need about {count:.4g} iterations to reach {unit:.3g} ({plan.condition}), more than {LONGEST}. "
+            f"the {name} would need about {count:.4g} iterations to reach {unit:.3g} ({plan.condition}), more than "
+            f"{LONGEST}. "
             "Try: newton-schulz, or fewer bits"
         )
     return count + 8

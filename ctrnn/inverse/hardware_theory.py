@@ -1,21 +1,25 @@
-r"""What rounding, read noise and mismatch cost the inverse, by theory.
+"""What rounding, read noise and mismatch cost the inverse, by theory.
 
 With u = 2⁻ᶠ the distance of neighbouring numbers and M = I + hA (flow and Richardson; h a power of two, a shift):
 
     word length   at rest |V A − a| ≤ (u/2)(1/h + 1), entry by entry, so with A and a rounded too
-                  ‖V − aA⁻¹‖ ≤ ‖A⁻¹‖ √n (u/2)(1/h + 2 + ‖V‖₁)                    bound: a bit less, an error twice as large
-                  rms² = v (1 + h²) tr Σ_k Mᵏ Mᵏᵀ + ‖(δa − aA⁻¹ δA) A⁻¹‖²    expected, of independent errors of variance v = u²/12
+                  ‖V − aA⁻¹‖ ≤ ‖A⁻¹‖ √n (u/2)(1/h + 2 + ‖V‖₁)           bound: a bit less, an error twice as large
+                  rms² = v (1 + h²) tr Σ_k Mᵏ Mᵏᵀ + ‖(δa − aA⁻¹ δA) A⁻¹‖²
+                                                     expected, of independent errors of variance v = u²/12
     read noise σ  V ← V M + hσ V N, N fresh: rms² = g ‖aA⁻¹‖²/(1 − g),   g = h²σ² tr Σ_k Mᵏ Mᵏᵀ;   none where g ≥ 1
     mismatch σ    A + σN, N once: rms = σ ‖aA⁻¹‖ ‖A⁻¹‖_F, to first order, whatever the method
 
-A small step averages read noise (g falls with h) and costs bits (1/h): what a designer trades. Rounding to nearest comes to rest where an
-update is less than half a unit, so the flow ends between what is expected and the bound. Rounded stochastically (v = u²/6 for both roundings of a
-step together) it does as expected at h = 1, and better where h is small (0.8 of it at ½, 0.4 at ⅛): what the shift drops of a residual of a few
-units is not spread evenly. Truncation doubles the bound, and its errors are not independent: nothing is expected. Nor of the gradient flow rounded to nearest: its slowest mode
-stops first, on the way, and what is left is 4 to 50 times what independent errors leave, a sixteenth to half of the bound. It rests where
-|(VA − a)Aᵀ| ≤ (u/2)(1/η + 1), for Chebyshev 1/h becomes (1 + β)/α, and the full inverse, whose start 2⁻ᵉAᵀ must be seen by the format, has
+A small step averages read noise (g falls with h) and costs bits (1/h): what a designer trades. Rounding to nearest
+comes to rest where an update is less than half a unit, so the flow ends between what is expected and the bound. Rounded
+stochastically (v = u²/6 for both roundings of a step together) it does as expected at h = 1, and better where h is
+small (0.8 of it at ½, 0.4 at ⅛): what the shift drops of a residual of a few units is not spread evenly. Truncation
+doubles the bound, and its errors are not independent: nothing is expected. Nor of the gradient flow rounded to nearest:
+its slowest mode stops first, on the way, and what is left is 4 to 50 times what independent errors leave, a sixteenth
+to half of the bound. It rests where |(VA − a)Aᵀ| ≤ (u/2)(1/η + 1), for Chebyshev 1/h becomes (1 + β)/α, and the full
+inverse, whose start 2⁻ᵉAᵀ must be seen by the format, has
 
-    ‖V − aA⁻¹‖ ≤ ‖a‖ n (u/2)(1 + ‖A⁻¹‖ + ‖A⁻¹‖²),    rms² = v (n + n‖a‖² + ‖a‖² ‖A⁻¹‖_F²) + …,    read noise as mismatch
+    ‖V − aA⁻¹‖ ≤ ‖a‖ n (u/2)(1 + ‖A⁻¹‖ + ‖A⁻¹‖²)
+    rms² = v (n + n‖a‖² + ‖a‖² ‖A⁻¹‖_F²) + …,        read noise as mismatch
 
 All errors are relative to ‖aA⁻¹‖.
 """
@@ -35,6 +39,7 @@ from ctrnn.inverse.plan import Plan
 
 
 def expected_rounding(system: System, exact: np.ndarray, method: Any, plan: Plan, q: QFormat) -> float:
+    """The root mean square error of a word length, relative; NaN where the errors are not independent."""
     if q.rounding == "truncate" or isinstance(method, Chebyshev):
         return math.nan
     if q.rounding == "nearest" and isinstance(method, GradientFlow):
@@ -65,6 +70,7 @@ def _sees_the_start(plan: Plan, q: QFormat) -> bool:
 
 
 def rounding_bound(system: System, exact: np.ndarray, method: Any, plan: Plan, q: QFormat) -> float:
+    """An upper bound of the relative error of a word length; NaN where the format does not see the start."""
     n, inverse = system.n, system.inverse_norm
     half = 0.5 * q.unit if q.rounding == "nearest" else q.unit
     held = 0.5 * q.unit * (1.0 + np.abs(exact).sum(axis=1))  # a and A are rounded once
@@ -87,6 +93,7 @@ def rounding_bound(system: System, exact: np.ndarray, method: Any, plan: Plan, q
 
 
 def expected_noise(system: System, exact: np.ndarray, method: Any, plan: Plan, σ: float, kind: str) -> float:
+    """The root mean square error under read noise or mismatch of standard deviation σ, relative."""
     A = system.dense
     assert A is not None
     if kind == "mismatch" or isinstance(method, Hyperpower):

@@ -2,17 +2,19 @@ r"""The iterations, on any kind of number: products, sums, and scalings by numbe
 
     flow            V ← V + h (V A − a)                                   V A − a ← (V A − a)(I + hA)
     runge_kutta     k_i = (V + h Σ_j a_ij k_j) A − a,  V ← V + h Σ_i b_i k_i       … (V A − a) p(hA)
-    chebyshev       s ← (a − V A) + β_k s,  V ← V + α_k s                 … T_k((d − A)/c) / T_k(d/c), the polynomial of Chebyshev
+    chebyshev       s ← (a − V A) + β_k s,  V ← V + α_k s       … T_k((d − A)/c) / T_k(d/c), Chebyshev's polynomials
     gradient_flow   V ← V − η (V A − a) Aᵀ                                … (V A − a)(I − η A Aᵀ), transposed
     hyperpower      R = I − X A,  X ← (I + R + … + R^(p−1)) X,  V = a X   R ← R^p
 
-Nothing here divides, factorises, compares or takes a norm. The operators used are + and − and @ between arrays, and number *
-array; so the same lines run on float64, on object arrays (exact fractions, counted operations), on fixed-point arrays
-(ctrnn.inverse.fixed_point) and on a matrix that is only a product (ctrnn.inverse.matrix). Each is a generator of V and its residual
-VA − a (hyperpower: a − VA) after 0, stride, 2 stride, … iterations, without end; measuring them, and stopping, is ctrnn.inverse.divide's concern.
+Nothing here divides, factorises, compares or takes a norm. The operators used are + and − and @ between arrays, and
+number * array; so the same lines run on float64, on object arrays (exact fractions, counted operations), on fixed-point
+arrays (ctrnn.inverse.fixed_point) and on a matrix that is only a product (ctrnn.inverse.matrix). Each is a generator of
+V and its residual VA − a (hyperpower: a − VA) after 0, stride, 2 stride, … iterations, without end; measuring them, and
+stopping, is ctrnn.inverse.divide's concern.
 
-Sources: note 001 of this project (flow); L. F. Richardson, Phil. Trans. R. Soc. A 210 (1911); T. A. Manteuffel, Numer. Math. 28 (1977),
-307–327 (chebyshev on an ellipse); G. Schulz, Z. Angew. Math. Mech. 13 (1933) and M. Altman, Pacific J. Math. 10 (1960), 1107–1113 (hyperpower).
+Sources: note 001 of this project (flow); L. F. Richardson, Phil. Trans. R. Soc. A 210 (1911); T. A. Manteuffel, Numer.
+Math. 28 (1977), 307–327 (chebyshev on an ellipse); G. Schulz, Z. Angew. Math. Mech. 13 (1933) and M. Altman, Pacific J.
+Math. 10 (1960), 1107–1113 (hyperpower).
 """
 
 from __future__ import annotations
@@ -24,12 +26,38 @@ Pairs = Iterator[tuple[Any, Any]]
 
 
 def euler_flow(V: Any, a: Any, A: Any, h: float, steps: int) -> Any:
-    """V after ``steps`` >= 1 Euler steps of dV/dt = VA − a. Products and sums; nothing is checked.
+    """V after Euler steps of dV/dt = VA − a: products and sums; nothing is checked.
 
-    V, a: (q, n) or (n,); A: (n, n); h in units of t. The steps run on the change D = V − V₀, whose
-    flow is dD/dt = DA + R with R = V₀A − a: the same numbers in exact arithmetic, but rounding
-    acts on the shrinking D, so that going on from the last V refines it to the last digits.
+    Parameters
+    ----------
+    V : array (n,) or (q, n)
+        The start.
+    a : array, shaped as V
+        The rows to be divided.
+    A : array (n, n)
+        The matrix, of rates.
+    h : float
+        The step, in the unit of time of 1/A.
+    steps : int
+        How many, at least 1.
 
+    Returns
+    -------
+    array, shaped as V
+        V at the end.
+
+    Raises
+    ------
+    TypeError
+        For numbers without +, − or products; nothing else is looked at.
+
+    Notes
+    -----
+    The steps run on the change D = V − V₀, whose flow is dD/dt = DA + R with R = V₀A − a: the same numbers in exact
+    arithmetic, but rounding acts on the shrinking D, so that going on from the last V refines it to the last digits.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> euler_flow(np.zeros(2), np.array([1.0, 4.0]), np.diag([-1.0, -2.0]), 0.5, 60)
     array([-1., -2.])
@@ -75,9 +103,10 @@ def runge_kutta(a: Any, A: Any, ha: Sequence[Sequence[float]], hb: Sequence[floa
 
 
 def chebyshev(a: Any, A: Any, table: Sequence[tuple[float, float]], period: int, stride: int = 1) -> Pairs:
-    """Chebyshev's iteration with the coefficients (α_k, β_k) of a table, the last of which stand for all later ones.
+    """Chebyshev's iteration with coefficients (α_k, β_k) from a table, the last of which stand for all later ones.
 
-    After ``period`` iterations it begins again on the residual that is left: rounding acts on the change D, as in euler_flow.
+    After ``period`` iterations it begins again on the residual that is left: rounding acts on the change D, as in
+    euler_flow.
     """
     V = D = s = a - a
     R = r = V @ A - a
@@ -112,7 +141,10 @@ def gradient_flow(a: Any, A: Any, eta: float, stride: int = 1) -> Pairs:
 
 
 def hyperpower(a: Any, A: Any, X: Any, identity: Any, order: int = 2, stride: int = 1) -> Pairs:
-    """aX with X ← X + R(X + R(X + …)), R = I − XA, ``order`` products an iteration; order 2 is Newton–Schulz. a None: X itself."""
+    """The iteration X ← X + R(X + R(X + …)), R = I − XA, and aX; with a None, X itself.
+
+    Each iteration takes ``order`` products; order 2 is Newton–Schulz.
+    """
     while True:
         R = identity - X @ A
         yield (X, R) if a is None else (a @ X, a @ R)

@@ -17,7 +17,8 @@ from ctrnn.threads import one_blas_thread
 
 Map = Callable[[np.ndarray], Any]
 
-#: sparse matrices up to this size get the certificate of a dense one: eigenvalues and singular values take a second at most
+#: sparse matrices up to this size get the certificate of a dense one: eigenvalues and singular values take a second at
+#: most
 DENSE_CERTIFICATE = 512
 ARNOLDI = 40  # products spent on the spectrum of what is only a product
 LARGE_V = 1e100  # where a product may overflow
@@ -28,8 +29,15 @@ SCALE = 1e151  # entries beyond it, or below one over it, have squares that over
 class Product:
     """A matrix that is only its products with rows: V ↦ VA and, for the gradient flow, V ↦ VAᵀ.
 
-    Both get rows shaped as the a of the division, (n,) or (q, n), and return the same shape.
+    Parameters
+    ----------
+    product : callable
+        V ↦ VA. It gets rows shaped as the a of the division, (n,) or (q, n), and returns the same shape.
+    transposed : callable, optional
+        V ↦ VAᵀ, likewise.
 
+    Examples
+    --------
     >>> from ctrnn.inverse import right_divide
     >>> weights = np.array([0.5, 0.0])
     >>> A = Product(lambda V: weights * V - V, lambda V: weights * V - V)
@@ -73,6 +81,7 @@ class Operator:
 
     @property
     def T(self) -> Operator:
+        """The operator V ↦ VAᵀ; raises UsageError where it was not given."""
         if self.transposed is None:
             raise UsageError(
                 "A",
@@ -84,9 +93,9 @@ class Operator:
 
 
 class System:
-    """a (q, n) and A, checked, and what is known of A.
+    """The rows a (q, n) and A, checked, with what is known of A.
 
-    ``A`` is what stands right of @. ``dense``: the matrix, or None where A is sparse and large, or a product.
+    ``A`` is what stands right of @. ``dense`` is the matrix, or None where A is sparse and large, or a product.
     """
 
     def __init__(self, a: Any, A: Any) -> None:
@@ -227,9 +236,10 @@ class System:
 
     @cached_property
     def bidiagonal(self) -> np.ndarray:
-        """Singular values of A on the rows that V ↦ VA and V ↦ VAᵀ reach from a random one (Golub & Kahan 1965), decreasing.
+        """Singular values of A on the rows that V ↦ VA and V ↦ VAᵀ reach from a random one, decreasing.
 
-        The largest is close, from below; the smallest from above. Of a matrix, they are the singular values.
+        The largest is close, from below; the smallest from above. Of a matrix, they are the singular values. Source:
+        Golub and Kahan, SIAM J. Numer. Anal. 2 (1965).
         """
         if self.dense is not None:
             return self.singular_values
@@ -258,7 +268,10 @@ class System:
 
     @staticmethod
     def _ritz(H: np.ndarray) -> np.ndarray:
-        """Ritz values, without those right of the axis that have not converged: a non-normal A has such, Hurwitz or not."""
+        """Ritz values, without those right of the axis that have not converged.
+
+        A non-normal A has such, Hurwitz or not.
+        """
         λ, vectors = np.linalg.eig(H[:-1])
         off = H[-1, -1] * np.abs(vectors[-1])
         keep = (λ.real < 0) | (off < 0.01 * np.abs(λ))

@@ -1,7 +1,8 @@
 """The methods as objects: what each needs to know of A, and the condition under which it converges.
 
-A method makes a `Plan` for a `System`: the iteration (ctrnn.inverse.iterations) with its numbers filled in, and the `Condition` that
-guarantees it. Only this set-up may look at a spectrum; ``step="norm"`` does without, with powers of two from the entries' sizes.
+A method makes a `Plan` for a `System`: the iteration (`ctrnn.inverse.iterations`) with its numbers filled in, and the
+`Condition` that guarantees it. Only this set-up may look at a spectrum; ``step="norm"`` does without, with powers of
+two from the sizes of the entries.
 """
 
 from __future__ import annotations
@@ -32,12 +33,29 @@ from ctrnn.threads import one_blas_thread
 
 @dataclass(frozen=True)
 class Flow:
-    """dV/dt = VA − a, for Hurwitz A.
+    """The flow dV/dt = VA − a, for a Hurwitz A.
 
-    solver : "euler"; an explicit tableau ("rk4", "tsit5", …) with a fixed step; or any other solver ("kvaerno5", "scipy:BDF", …), which
-        chooses its own steps and, being implicit, also relaxes a stiff A, though not without divisions
-    step : h; "spectrum", the h that minimises the contraction max |1 + hλ|; or "norm", a power of two from μ∞ or μ₁ < 0, or for a symmetric A
+    Parameters
+    ----------
+    solver : str, default "euler"
+        "euler"; an explicit method ("rk4", "tsit5", …) by a fixed step; or any other solver of `ctrnn.simulate`
+        ("kvaerno5", "scipy:BDF", …), which chooses its own steps and, being implicit, also relaxes a stiff A, though
+        not without divisions.
+    step : float, "spectrum" or "norm", default "spectrum"
+        The step h: a number; "spectrum", the h that makes the contraction max |1 + hλ| least; or "norm", a power of two
+        from the entries, for an A whose logarithmic norm μ∞ or μ₁ is negative, or a symmetric one.
 
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For a step that is none of these; when it is used, for a step outside its bound.
+
+    Notes
+    -----
+    The formulas are in `ctrnn.inverse`, those of the steps in `ctrnn.inverse.spectrum`.
+
+    Examples
+    --------
     >>> from ctrnn.inverse import right_divide
     >>> right_divide([1.0, 1.0], [[-2.0, 1.0], [0.0, -1.0]], Flow("rk4")).value.round(12)
     array([-0.5, -1.5])
@@ -54,6 +72,7 @@ class Flow:
             raise UsageError("step", given="norm", allowed='"spectrum" or a number with a solver other than "euler"')
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with the condition that guarantees it."""
         if self.solver == "euler":
             return euler_plan(system, tol, self.step, sides=(1.0,))
         from ctrnn.inverse.relaxation import solver_plan
@@ -63,12 +82,30 @@ class Flow:
 
 @dataclass(frozen=True)
 class Richardson:
-    """V ← V + η(VA − a), for an A whose spectrum lies left of the imaginary axis (η > 0) or right of it (η < 0).
+    """The iteration V ← V + η(VA − a), for an A whose spectrum lies on one side of the imaginary axis.
 
-    The literal map of note 001, V ← VA − a, is η = 1 on A − I: it rests where V = VA − a, at a(A − I)⁻¹, and converges when the spectral
-    radius of A is below one. It is right_divide(a, A - I, Richardson(step=1.0)).
+    Parameters
+    ----------
+    step : float, "spectrum" or "norm", default "spectrum"
+        η > 0 where the spectrum lies left of the axis, η < 0 where it lies right of it; "spectrum" (best), or "norm" (a
+        power of two), as for `Flow`.
 
-    step : η; "spectrum" (best), or "norm" (a power of two, as for the flow)
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For a step that is none of these; when it is used, for a step outside its bound.
+
+    Notes
+    -----
+    The literal map of note 001, V ← VA − a, is η = 1 on A − I: it rests where V = VA − a, at a(A − I)⁻¹, and converges
+    when the spectral radius of A is below one. It is ``right_divide(a, A - I, Richardson(step=1.0))``. Source: L. F.
+    Richardson, Phil. Trans. R. Soc. A 210 (1911).
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[2.0, 1.0], [0.0, 4.0]], Richardson()).value.round(12)
+    array([0.5  , 0.125])
     """
 
     step: float | str = "spectrum"
@@ -79,19 +116,38 @@ class Richardson:
         check_step(self.step)
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with the condition that guarantees it."""
         return euler_plan(system, tol, self.step, sides=(1.0, -1.0))
 
 
 @dataclass(frozen=True)
 class Neumann:
-    """K terms of the Neumann series, V_K = −h a Σ_{k<K} (I + hA)ᵏ: K Richardson iterations, then an end.
+    """The first K terms of the Neumann series, V_K = −h a Σ_{k<K} (I + hA)ᵏ: K Richardson iterations, then an end.
 
-    The truncation is on purpose, so a V_K that is not at the tolerance raises nothing; ``converged`` says whether it is. With q = ‖I + hA‖₂ < 1
+    Parameters
+    ----------
+    K : int, default 20
+        The number of terms.
+    step : float, "spectrum" or "norm", default "spectrum"
+        h, as the η of `Richardson`.
 
-        ‖V_K − aA⁻¹‖ ≤ h ‖a‖ q^K/(1 − q)                ``condition.truncation``, infinite where q ≥ 1
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For a K or a step that is not allowed.
 
-    At rest, with h a step of Euler's method, it is truncated BPTT of K steps.
+    Notes
+    -----
+    The truncation is on purpose, so a V_K that is not at the tolerance raises nothing; ``converged`` says whether it
+    is. With q = ‖I + hA‖₂ < 1
 
+        ‖V_K − aA⁻¹‖ ≤ h ‖a‖ q^K/(1 − q)
+
+    which is ``condition.truncation``, infinite where q ≥ 1. At rest, with h a step of Euler's method, it is truncated
+    BPTT of K steps.
+
+    Examples
+    --------
     >>> from ctrnn.inverse import right_divide
     >>> right_divide([1.0], [[-0.5]], Neumann(3, step=1.0)).value  # 1 + ½ + ¼, of 2
     array([-1.75])
@@ -107,6 +163,7 @@ class Neumann:
         check_step(self.step)
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with a bound of what the truncation leaves out."""
         full = euler_plan(system, tol, self.step, sides=(1.0, -1.0))
         c = full.condition
         assert c.step is not None
@@ -131,10 +188,30 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Chebyshev:
-    """Chebyshev's iteration on an ellipse around the spectrum, which lies on one side of the imaginary axis; √κ iterations where Richardson takes κ.
+    """Chebyshev's iteration on an ellipse around the spectrum: √κ iterations where Richardson takes κ.
 
-    interval : (low, high) real, known to hold the spectrum; None finds the best ellipse around the eigenvalues (of a product: around Ritz
-        values, a little widened)
+    The spectrum must lie on one side of the imaginary axis.
+
+    Parameters
+    ----------
+    interval : tuple of float, optional
+        (low, high) on the real axis, known to hold the spectrum. Without it the best ellipse around the eigenvalues is
+        taken (of a product: around Ritz values, a little widened).
+
+    Raises
+    ------
+    UsageError
+        For an interval that holds zero; when it is used, for one that does not hold the spectrum.
+
+    Notes
+    -----
+    Source: T. A. Manteuffel, Numer. Math. 28 (1977), 307–327.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[-2.0, 1.0], [0.0, -1.0]], Chebyshev((-2.0, -1.0))).value.round(12)
+    array([-0.5, -1.5])
     """
 
     interval: tuple[float, float] | None = None
@@ -151,6 +228,7 @@ class Chebyshev:
                 raise UsageError("interval", given=self.interval, allowed="(low, high), both positive or both negative")
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with the condition that guarantees it."""
         if self.interval is not None and system.dense is None:
             low, high = self.interval
             ends = np.array([low, high])
@@ -193,10 +271,27 @@ class Chebyshev:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """dV/dt = −(VA − a)Aᵀ in Euler steps, for any nonsingular A; κ² iterations.
+    """The flow dV/dt = −(VA − a)Aᵀ in Euler steps, for any nonsingular A; κ² iterations.
 
-    step : η; "spectrum", 2/(σ₁² + σ_n²); or "norm", a power of two below 1/(‖A‖₁‖A‖∞), which needs no division. A product must come with
-        its transposed (`Product`).
+    Parameters
+    ----------
+    step : float, "spectrum" or "norm", default "spectrum"
+        η: a number; "spectrum", 2/(σ₁² + σ_n²); or "norm", a power of two below 1/(‖A‖₁‖A‖∞), which needs no division.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For a step that is none of these; when it is used, for a product without its transposed (`Product`).
+
+    Notes
+    -----
+    The steepest descent of ½‖VA − a‖²; it needs no stability of A.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[2.0, 1.0], [0.0, -1.0]], GradientFlow()).value.round(12)
+    array([ 0.5, -0.5])
     """
 
     step: float | str = "spectrum"
@@ -207,6 +302,7 @@ class GradientFlow:
         check_step(self.step)
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with the condition that guarantees it."""
         σ = system.bidiagonal
         largest, smallest = float(σ[0]), float(σ[-1])
         if not smallest > system.n * EPS * largest:
@@ -243,12 +339,29 @@ class GradientFlow:
 
 @dataclass(frozen=True)
 class Hyperpower:
-    """X ← (I + R + … + R^(p−1)) X with R = I − XA, which becomes R^p: the full inverse, then V = aX; any nonsingular A.
+    """The iteration X ← (I + R + … + R^(p−1)) X with R = I − XA: the full inverse, then V = aX; any nonsingular A.
 
-    From X = 2⁻ᵉAᵀ with 2⁻ᵉ ≤ 1/(‖A‖₁‖A‖∞): ‖R‖₂ = 1 − 2⁻ᵉσ_n² < 1, so log_p(κ²) iterations and a few more, of p products of n³ each.
-    Needs the matrix; of a product it is made by n products.
+    Parameters
+    ----------
+    order : int, default 3
+        p ≥ 2: R becomes R^p at each iteration.
 
-    order : p ≥ 2
+    Raises
+    ------
+    UsageError
+        For another order.
+
+    Notes
+    -----
+    From X = 2⁻ᵉAᵀ with 2⁻ᵉ ≤ 1/(‖A‖₁‖A‖∞) it is ‖R‖₂ = 1 − 2⁻ᵉσ_n² < 1, so it takes log_p(κ²) iterations and a few
+    more, of p products of n³ each. It needs the matrix; of a product it is made by n products. Sources: G. Schulz, Z.
+    Angew. Math. Mech. 13 (1933); M. Altman, Pacific J. Math. 10 (1960), 1107–1113.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[2.0, 1.0], [0.0, -1.0]], Hyperpower(order=5)).value.round(12)
+    array([ 0.5, -0.5])
     """
 
     order: int = 3
@@ -259,6 +372,7 @@ class Hyperpower:
         check_whole("order", self.order, 2)
 
     def plan(self, system: System, tol: float) -> Plan:
+        """The iteration for a system, with the condition that guarantees it."""
         A = system.matrix()
         whole = system if system.dense is not None else System(system.a, A)
         check_regular(whole)
@@ -290,7 +404,29 @@ class Hyperpower:
 
 @dataclass(frozen=True)
 class NewtonSchulz(Hyperpower):
-    """X ← X + (I − XA)X = X(2I − AX): the hyperpower iteration of order 2."""
+    """The iteration X ← X + (I − XA)X = X(2I − AX): `Hyperpower` of order 2.
+
+    Parameters
+    ----------
+    order : int, default 2
+        Left at 2.
+
+    Raises
+    ------
+    UsageError
+        As `Hyperpower`.
+
+    Notes
+    -----
+    Source: G. Schulz, Z. Angew. Math. Mech. 13 (1933).
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide(None, [[2.0, 1.0], [0.0, -1.0]], NewtonSchulz()).value.round(12) + 0.0
+    array([[ 0.5,  0.5],
+           [ 0. , -1. ]])
+    """
 
     order: int = 2
 

@@ -22,12 +22,17 @@ SINGULAR_HINT = "an A without dependent rows (a conserved quantity, two equal un
 
 
 class Numbers:
-    """The kind of number an iteration runs on: how rows and the matrix A are made of float64. This kind is float64 itself."""
+    """The kind of number that an iteration runs on: how rows and the matrix A are made of float64.
+
+    This kind is float64 itself.
+    """
 
     def array(self, x: Any) -> Any:
+        """The rows in this kind of number."""
         return x
 
     def matrix(self, A: Any) -> Any:
+        """The matrix A in this kind of number."""
         return A
 
 
@@ -36,9 +41,11 @@ FLOAT64 = Numbers()
 
 @dataclass(frozen=True)
 class Plan:
-    """iterates(stride, numbers) yields V and its residual after 0, stride, 2 stride, … iterations; ``steps``: exactly so many (Neumann).
+    """An iteration with its numbers filled in, and the condition that guarantees it.
 
-    ``inverse_norm``: ‖A⁻¹‖₂, NaN where only the residuals will tell; ``estimated``: from products. ``settled``: Chebyshev's last (α, β).
+    ``iterates(stride, numbers)`` yields V and its residual after 0, stride, 2 stride, … iterations. ``inverse_norm`` is
+    ‖A⁻¹‖₂, NaN where only the residuals will tell. ``steps``: exactly so many are taken (Neumann). ``estimated``: what
+    is known of A comes from products. ``settled``: the last (α, β) of Chebyshev's table.
     """
 
     condition: Condition
@@ -50,7 +57,10 @@ class Plan:
 
 
 def euler_plan(system: System, tol: float, step: float | str, sides: tuple[float, ...]) -> Plan:
-    """V ← V + h(VA − a), h > 0 for a spectrum left of the axis and, where ``sides`` has −1, h < 0 for one right of it."""
+    """The plan of V ← V + h(VA − a).
+
+    h > 0 for a spectrum left of the axis and, where ``sides`` has −1, h < 0 for one right of it.
+    """
     if system.dense is None and step != "spectrum":
         return _uncertified(system, tol, step, sides)
     check_regular(system)
@@ -86,7 +96,7 @@ def euler_plan(system: System, tol: float, step: float | str, sides: tuple[float
 
 
 def _uncertified(system: System, tol: float, step: float | str, sides: tuple[float, ...]) -> Plan:
-    """A sparse and large matrix by its norms, or a product with a given step, whose residuals tell whether it converges."""
+    """The plan for a large sparse matrix by its norms, or for a product with a given step, where the residuals tell."""
     if step == "norm":
         if system.kind == "product":
             raise UsageError("step", given="norm", allowed="a number or spectrum where A is only a product")
@@ -120,7 +130,10 @@ def _uncertified(system: System, tol: float, step: float | str, sides: tuple[flo
 
 
 def _step_by_norms(A: Any) -> tuple[float, float]:
-    """h, a power of two, and the logarithmic norm that guarantees it (NaN for a symmetric A, which need only be Hurwitz)."""
+    """A power of two for h, and the logarithmic norm that guarantees it.
+
+    That norm is NaN for a symmetric A, which need only be Hurwitz.
+    """
     μ = min(spectrum.logarithmic_norms(A))
     if μ < 0:
         return spectrum.power_of_two(float(np.max(np.abs(A.diagonal())))), μ
@@ -129,7 +142,8 @@ def _step_by_norms(A: Any) -> tuple[float, float]:
     raise UsageError(
         "step",
         given="norm",
-        allowed="where the logarithmic norm μ₁ or μ∞ is negative, or A is symmetric: else norms do not show that the flow is stable",
+        allowed="where the logarithmic norm μ₁ or μ∞ is negative, or A is symmetric: else norms do not show that the "
+        "flow is stable",
         hint='step="spectrum", or GradientFlow(step="norm"), which needs no stability',
     )
 
@@ -141,11 +155,13 @@ def starting_scale(A: Any) -> float:
 
 
 def check_regular(system: System) -> None:
+    """Raises SingularJacobianError where the smallest singular value is zero to rounding."""
     if not system.singular_values[-1] > system.n * EPS * system.singular_values[0]:
         raise SingularJacobianError(condition_number(system), "A", SINGULAR_HINT)
 
 
 def condition_number(system: System) -> float:
+    """The ratio of the largest to the smallest singular value."""
     σ = system.singular_values
     return float(σ[0] / σ[-1]) if σ[-1] > 0 else math.inf
 
@@ -160,10 +176,12 @@ def side_of_axis(system: System, λ: np.ndarray, sides: tuple[float, ...]) -> fl
 
 
 def source_of(system: System) -> str:
+    """What is known of A comes from its spectrum, or from products with it."""
     return "spectrum" if system.dense is not None else "products"
 
 
 def check_step(step: Any) -> None:
+    """Raises UsageError or UnknownNameError for a step that is neither a number nor a rule's name."""
     if isinstance(step, str):
         if step not in ("spectrum", "norm"):
             raise UnknownNameError("step", step, ("spectrum", "norm"), hint="or a number")
@@ -172,5 +190,6 @@ def check_step(step: Any) -> None:
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
+    """Raises UsageError for what is not a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise UsageError(name, given=value, allowed=f"a whole number, at least {least}")

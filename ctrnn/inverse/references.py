@@ -1,7 +1,7 @@
 """The references: LU with partial pivoting, and GMRES. Both divide.
 
-GMRES (Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986), 856–869) minimises ‖VA − a‖ over the rows spanned by a, aA, aA², …; it needs
-products only, of any nonsingular A.
+GMRES (Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986), 856–869) minimises ‖VA − a‖ over the rows spanned by
+a, aA, aA², …; it needs products only, of any nonsingular A.
 """
 
 from __future__ import annotations
@@ -33,11 +33,21 @@ class Solved:
 
 @dataclass(frozen=True)
 class LU:
-    """A = P L U, then two triangular solves, refined once: any nonsingular A. Of a product, the matrix is made by n products."""
+    """The factors A = P L U, then two triangular solves, refined once: any nonsingular A.
+
+    Of a product, the matrix is made by n products.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[2.0, 1.0], [0.0, -1.0]], LU()).value
+    array([ 0.5, -0.5])
+    """
 
     name = "lu"
 
     def solve(self, system: System, tol: float, max_iterations: int) -> Solved:
+        """V, its residuals, and what the factors tell of A."""
         if system.kind == "sparse" and system.dense is None:
             solve, number, inverse_norm = _sparse_lu(system.A)
         else:
@@ -52,11 +62,29 @@ class LU:
 
 @dataclass(frozen=True)
 class GMRES:
-    """GMRES, restarted after ``restart`` products, a row at a time: any nonsingular A, matrix-free.
+    """GMRES, restarted, a row at a time: any nonsingular A, by products alone.
 
-    restart : rows of n numbers that the basis may grow to before it is begun anew; it is no larger than the iterations ask for. Too small a restart
-        stands still, which is an error that says so
-    ‖A⁻¹‖ in the error bound comes from the singular values of a matrix up to 512; of others it is estimated from those of GMRES's own small matrix.
+    Parameters
+    ----------
+    restart : int, default 1000
+        Rows of n numbers that the basis may grow to before it is begun anew; it is no larger than the iterations ask
+        for. Where too small a restart makes no progress, the error says so.
+
+    Raises
+    ------
+    UsageError
+        For another restart.
+
+    Notes
+    -----
+    ‖A⁻¹‖ in the error bound comes from the singular values of a matrix of up to 512 rows; of others it is estimated
+    from those of GMRES's own small matrix. Source: Saad and Schultz, SIAM J. Sci. Stat. Comput. 7 (1986), 856–869.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> right_divide([1.0, 1.0], [[2.0, 1.0], [0.0, -1.0]], GMRES()).value.round(12)
+    array([ 0.5, -0.5])
     """
 
     restart: int = 1000
@@ -67,6 +95,7 @@ class GMRES:
         check_whole("restart", self.restart, 1)
 
     def solve(self, system: System, tol: float, max_iterations: int) -> Solved:
+        """V, its residuals, and what the Krylov rows tell of A."""
         V = np.zeros_like(system.a)
         histories: list[list[float]] = []
         largest, smallest = 0.0, math.inf
@@ -110,7 +139,10 @@ def _gmres_row(
 
 
 def _cycle(R: np.ndarray, A: Any, target: float, m: int) -> tuple[np.ndarray, list[float], tuple[float, float]]:
-    """D with the smallest ‖R − DA‖ on at most m Krylov rows, the norms on the way, and the extreme singular values met."""
+    """D with the smallest ‖R − DA‖ on at most m Krylov rows.
+
+    With it come the norms on the way, and the extreme singular values met.
+    """
     n, room = R.shape[1], min(m, 32)
     Q, H = np.empty((room + 1, n)), np.zeros((room + 1, room))
     T = H.copy()  # H, made triangular by rotations

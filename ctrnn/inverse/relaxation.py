@@ -1,12 +1,12 @@
-"""dV/dt = VA − a relaxed to rest by any solver of ctrnn.solvers.
+"""The flow dV/dt = VA − a relaxed to rest by any solver of `ctrnn.solvers`.
 
-Explicit tableaus take a fixed step from the spectrum; a step multiplies the residual by p(hA), p the stability polynomial. All other
-solvers choose their own steps: in rounds, each relaxes the correction D of what is left,
+Explicit tableaus take a fixed step from the spectrum; a step multiplies the residual by p(hA), p the stability
+polynomial. All other solvers choose their own steps: in rounds, each relaxes the correction D of what is left,
 
     dD/dt = DA + R,  R = (VA − a)/‖VA − a‖,  over T = 7/|max Re λ|,        V ← V + ‖VA − a‖ D
 
-so that a round leaves about e⁻⁷ of the residual, and the solver's tolerance is relative to what is left. The flow is a linear
-`RateNetwork`: τ dD/dt = −D + (I + τAᵀ)D + τR.
+so that a round leaves about e⁻⁷ of the residual, and the solver's tolerance is relative to what is left. The flow is a
+linear `RateNetwork`: τ dD/dt = −D + (I + τAᵀ)D + τR.
 """
 
 from __future__ import annotations

@@ -14,15 +14,36 @@ NEVER = 10**18  # iterations predicted where the contraction is one to rounding
 
 @dataclass(frozen=True)
 class Condition:
-    """What guaranteed (or would have guaranteed) convergence.
+    """What guaranteed convergence, or would have guaranteed it.
 
-    ``number``: ‖A‖‖A⁻¹‖, from singular values or, where ``known_by`` says so, estimated; NaN if unknown.
-    ``abscissa``: max Re λ. ``step``: h, η or the scale of the start. ``step_bound``: convergence for 0 < step < step_bound
-    (Euler: min 2|Re λ|/|λ|²). ``contraction``: the factor of the residual per iteration in the long run (max |1 + hλ| for Euler;
-    of a method of ``order`` p > 1 that of its first, whose p-th power is the next). ``predicted``: the iterations to the
-    tolerance that a normal A needs at most; a non-normal A may need more. ``truncation``: of the Neumann series, a bound of
-    ‖V − aA⁻¹‖₂ for the worst row, known before it is summed. ``known_by``: "spectrum" (eigenvalues or singular values),
-    "norms" (bounds from the entries), "factors" (LAPACK's estimate) or "products" (estimated from products V ↦ VA).
+    Attributes
+    ----------
+    number : float
+        ‖A‖‖A⁻¹‖, from singular values or, where ``known_by`` says so, estimated; NaN if unknown.
+    abscissa : float or None
+        max Re λ.
+    step : float or None
+        h, η, or the scale of the start.
+    step_bound : float or None
+        It converges for 0 < step < step_bound (Euler: min 2|Re λ|/|λ|²).
+    contraction : float or None
+        The factor of the residual an iteration in the long run (max |1 + hλ| for Euler); of a method of order p > 1
+        that of its first iteration, whose p-th power is the next.
+    predicted : int or None
+        The iterations to the tolerance that a normal A needs at most; a non-normal A may need more.
+    order : int
+        p.
+    truncation : float or None
+        Of the Neumann series, a bound of ‖V − aA⁻¹‖₂ for the worst row, known before it is summed.
+    known_by : {"spectrum", "norms", "factors", "products"}
+        Eigenvalues or singular values; bounds from the entries; LAPACK's estimate; or estimates from products V ↦ VA.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> condition = right_divide([1.0, 1.0], [[-1.0, 0.0], [0.0, -3.0]]).condition
+    >>> print(f"{condition.number:.3g}, {condition.step:.3g} below {condition.step_bound:.3g}")
+    3, 0.5 below 0.667
     """
 
     number: float
@@ -57,13 +78,33 @@ class Condition:
 class Inverse:
     """An approximation V of a A⁻¹ with its evidence.
 
-    ``value``: V, shaped as a: (n,) or (q, n) (`reciprocal`: a float).
-    ``residual`` (K,): ‖VA − a‖₂/‖a‖₂ of the worst row, after ``residual_at`` (K,) iterations.
-    ``error_bound``: bounds the absolute error ‖V − aA⁻¹‖₂, a float for a row, (q,) for a stack:
-    ‖A⁻¹‖₂ (‖VA − a‖₂ + the largest rounding error of computing VA − a). Where A is only a product (or sparse and large) ‖A⁻¹‖ is
-    not known but estimated, and ``estimated`` is True.
-    ``converged``: the last residual is below the tolerance, or at the level of rounding.
-    ``condition``: what guaranteed it, a `Condition`.
+    Attributes
+    ----------
+    value : ndarray, shaped as a, or float
+        V; of `reciprocal` a float.
+    residual : ndarray (K,)
+        ‖VA − a‖₂/‖a‖₂ of the worst row.
+    residual_at : ndarray (K,)
+        The iterations after which it was taken.
+    iterations : int
+        How many there were.
+    converged : bool
+        Whether the last residual is below the tolerance, or at the level of rounding.
+    error_bound : float, or ndarray (q,) of a stack
+        A bound of ‖V − aA⁻¹‖₂: ‖A⁻¹‖₂ (‖VA − a‖₂ + the largest rounding error of computing VA − a).
+    condition : Condition
+        What guaranteed it.
+    method : str
+        The method's name.
+    estimated : bool
+        Whether ‖A⁻¹‖ in the bound is an estimate, as it is where A is a product, or sparse and large.
+
+    Examples
+    --------
+    >>> from ctrnn.inverse import right_divide
+    >>> result = right_divide([1.0], [[-2.0]])
+    >>> result.value, result.converged, float(result.residual[-1])
+    (array([-0.5]), True, 0.0)
     """
 
     value: Any
@@ -98,7 +139,9 @@ def predicted(gap: float, tol: float, order: int = 1) -> int:
 
 
 def worst_history(histories: list[Any]) -> np.ndarray:
-    """Of rows solved one by one: the largest residual of all after 0, 1, … iterations, a row that is done keeping its last.
+    """The largest residual of all rows after 0, 1, … iterations, where each was solved by itself.
+
+    A row that is done keeps its last.
 
     >>> worst_history([[1.0, 0.5], [1.0, 0.6, 0.1]])
     array([1. , 0.6, 0.5])
@@ -108,7 +151,10 @@ def worst_history(histories: list[Any]) -> np.ndarray:
 
 
 def observed_inverse_norm(k: np.ndarray, residual: np.ndarray, step: float) -> float:
-    """‖A⁻¹‖ on what is left, h/(1 − q), from the contraction q observed over the last half of the decades; twice that, to be safe."""
+    """An estimate of ‖A⁻¹‖ on what is left, 2h/(1 − q), from the observed contraction q.
+
+    It is that over the last half of the decades; the 2 is for safety.
+    """
     inside = np.flatnonzero((residual <= math.sqrt(residual[0] * residual[-1])) & (residual > 10 * residual[-1]))
     if inside.size < 2:
         inside = np.array([0, len(residual) - 1])

@@ -1,12 +1,12 @@
-"""1/a without a division.
+"""The reciprocal 1/a without a division.
 
     literal           dv/dt = va − 1            stable for a < 0                    v ← v + h(va − 1)
     flow              the same for a < 0, 1 − va for a > 0: the sign decides         v ← v ± h(va − 1)
     gradient-flow     dv/dt = −(va − 1)a        stable for every a ≠ 0              v ← v − η(va − 1)a
     newton-schulz     v ← v(2 − va)             1 − va is squared
 
-The steps are powers of two from the exponent of a = ±m 2ᵉ, ½ ≤ m < 1: h = 2⁻ᵉ, η = 2⁻²ᵉ, v₀ = ±2⁻ᵉ: shifts, no divisions. The error 1 − va
-is multiplied by 1 − m ≤ ½, by 1 − m² ≤ ¾, or squared from 1 − m.
+The steps are powers of two from the exponent of a = ±m 2ᵉ, ½ ≤ m < 1: h = 2⁻ᵉ, η = 2⁻²ᵉ, v₀ = ±2⁻ᵉ: shifts, no
+divisions. The error 1 − va is multiplied by 1 − m ≤ ½, by 1 − m² ≤ ¾, or squared from 1 − m.
 """
 
 from __future__ import annotations
@@ -26,14 +26,37 @@ _TOL = 1e-15
 
 
 def reciprocal(a: float, method: str = "flow") -> Inverse:
-    """1/a without a division: dv/dt = va − 1 for a < 0; with its sign turned, 1 − va, for a > 0.
+    """The reciprocal 1/a without a division.
 
-    method : "flow"; "literal", dv/dt = va − 1 whatever the sign, refused for a > 0; "gradient-flow", dv/dt = −(va − 1)a, which need not
-        know the sign; "newton-schulz", v ← v(2 − va), the digits doubled each time
+    Parameters
+    ----------
+    a : float
+        A finite number, neither zero nor subnormal.
+    method : {"flow", "literal", "gradient-flow", "newton-schulz"}, default "flow"
+        "flow" is dv/dt = va − 1 for a < 0 and 1 − va for a > 0; "literal" dv/dt = va − 1 whatever the sign;
+        "gradient-flow" dv/dt = −(va − 1)a, which need not know the sign; "newton-schulz" v ← v(2 − va), which doubles
+        the digits each time.
 
-    Raises `UsageError` for zero, NaN and infinity, and where 1/a may overflow (|a| < 2.3e-308); `NotHurwitzError` for the literal flow
-    of a positive a.
+    Returns
+    -------
+    Inverse
+        The value is a float.
 
+    Raises
+    ------
+    UsageError
+        For zero, NaN and infinity, and where 1/a may overflow (|a| < 2.3e-308).
+    UnknownNameError
+        For another method.
+    NotHurwitzError
+        For the literal flow of a positive a.
+
+    Notes
+    -----
+    Source: note 001 of this project, corrected; the formulas are at the top of `ctrnn.inverse.scalar`.
+
+    Examples
+    --------
     >>> reciprocal(-8.0).value, reciprocal(3.0).value
     (-0.125, 0.3333333333333333)
     >>> reciprocal(3.0, "newton-schulz").iterations

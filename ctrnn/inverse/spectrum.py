@@ -2,14 +2,16 @@
 
     Euler            |1 + hλ| < 1 for all λ   ⇔   0 < h < min 2|Re λ|/|λ|²              (A Hurwitz)
     Runge–Kutta      |p(hλ)| < 1,   p(z) = 1 + Σ_j z^j b aʲ⁻¹ 1                          the stability polynomial
-    Chebyshev        max |w + √(w² − c²)| / |d + √(d² − c²)|,   w = d − λ                   the ellipse with centre d, foci d ± c
+    Chebyshev        max |w + √(w² − c²)| / |d + √(d² − c²)|,  w = d − λ    the ellipse of centre d, foci d ± c
     gradient flow    |1 − ησ²| < 1   ⇔   0 < η < 2/σ₁²
 
-From norms. With the logarithmic norm μ∞ = max_i (a_ii + Σ_{j≠i}|a_ij|) (or its transposed, μ₁) negative, ‖I + hA‖ ≤ 1 + hμ < 1 for every
-h ≤ 1/max|a_ii|: Gershgorin's discs lie inside Euler's. For a symmetric A, h = 1/‖A‖∞ does. For the gradient flow η = 1/(‖A‖₁‖A‖∞) ≤ 1/σ₁².
-Each is rounded down to a power of two, which needs the exponent of a number only; nothing is divided.
+From norms. With the logarithmic norm μ∞ = max_i (a_ii + Σ_{j≠i}|a_ij|) (or its transposed, μ₁) negative, ‖I + hA‖ ≤ 1 +
+hμ < 1 for every h ≤ 1/max|a_ii|: Gershgorin's discs lie inside Euler's. For a symmetric A, h = 1/‖A‖∞ does. For the
+gradient flow η = 1/(‖A‖₁‖A‖∞) ≤ 1/σ₁². Each is rounded down to a power of two, which needs the exponent of a number
+only; nothing is divided.
 
-Sources: T. A. Manteuffel, Numer. Math. 28 (1977), 307–327; G. Söderlind, "The logarithmic norm", BIT 46 (2006), 631–652.
+Sources: T. A. Manteuffel, Numer. Math. 28 (1977), 307–327; G. Söderlind, "The logarithmic norm", BIT 46 (2006),
+631–652.
 """
 
 from __future__ import annotations
@@ -24,11 +26,30 @@ from ctrnn.inverse.iterations import scalar_newton
 
 
 def best_step(eigenvalues: Any) -> float:
-    """The Euler step h that minimises max |1 + hλ|, for eigenvalues with all Re λ < 0.
+    """The Euler step h that makes max |1 + hλ| least, for eigenvalues with all Re λ < 0.
 
-    |1 + hλ|² = 1 + 2h Re λ + h²|λ|² is convex in h, so is the largest of them, and its minimum
-    lies below the bound min 2|Re λ|/|λ|².
+    Parameters
+    ----------
+    eigenvalues : array_like of complex
+        All left of the imaginary axis; this is not checked.
 
+    Returns
+    -------
+    float
+        h, in the unit of 1/λ.
+
+    Raises
+    ------
+    ValueError
+        For no eigenvalues.
+
+    Notes
+    -----
+    |1 + hλ|² = 1 + 2h Re λ + h²|λ|² is convex in h, so is the largest of them, and its minimum lies below the bound
+    min 2|Re λ|/|λ|².
+
+    Examples
+    --------
     >>> round(best_step([-1.0, -3.0]), 6)  # 2 / (1 + 3)
     0.5
     """
@@ -104,7 +125,7 @@ def runge_kutta_step(eigenvalues: np.ndarray, p: np.ndarray) -> tuple[float, flo
 
 
 def ellipse_gap(eigenvalues: np.ndarray, d: float, c2: float) -> float:
-    """1 − the asymptotic contraction of Chebyshev's iteration on the ellipse with centre d and squared focal distance c2."""
+    """1 − the asymptotic contraction of Chebyshev's iteration on the ellipse with centre d and foci d ± √c2."""
     w = np.append(d - np.asarray(eigenvalues, dtype=complex), d)
     root = np.sqrt(w * w - c2)
     size = np.maximum(np.abs(w + root), np.abs(w - root))
@@ -112,10 +133,11 @@ def ellipse_gap(eigenvalues: np.ndarray, d: float, c2: float) -> float:
 
 
 def best_ellipse(eigenvalues: np.ndarray) -> tuple[float, float]:
-    """Centre d and squared focal distance c² (negative: foci above each other) with the smallest contraction.
+    """Centre d and squared focal distance c² of the ellipse with the smallest contraction.
 
-    Of a real spectrum, its ends are the foci. Otherwise the best of a search from the circle of Richardson's best step
-    and from the box around the spectrum; the contraction that is promised is the one computed for the ellipse found.
+    c² < 0: the foci lie above each other. Of a real spectrum, its ends are the foci. Otherwise the best of a search
+    from the circle of Richardson's best step and from the box around the spectrum; the contraction that is promised is
+    the one computed for the ellipse found.
 
     >>> best_ellipse(np.array([-1.0, -2.0, -3.0]))
     (-2.0, 1.0)

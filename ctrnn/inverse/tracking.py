@@ -3,17 +3,18 @@ r"""The inverse of an A(t) that moves, tracked without a division.
     inverse:   dX/dt = −X Ȧ X + γ (I − X A) X        X → A⁻¹(t),  V = a X       any nonsingular A(t)
     flow:      dV/dt = γ (V A − a)                    V → a A⁻¹(t) with a lag    A(t) Hurwitz
 
-The first is the Zhang neural dynamics d(XA − I)/dt = −γ(XA − I) in Getz and Marsden's explicit form, where X stands for the A⁻¹ that it would
-divide by: the error I − XA decays as exp(−γt) whatever A does. In Euler steps of size h with γh = 1,
+The first is the Zhang neural dynamics d(XA − I)/dt = −γ(XA − I) in Getz and Marsden's explicit form, where X stands for
+the A⁻¹ that it would divide by: the error I − XA decays as exp(−γt) whatever A does. In Euler steps of size h with γh =
+1,
 
     X ← X + (I − X A) X − X (A⁺ − A) X,      I − XA ← O(h²)
 
-a Newton–Schulz step and a prediction: one pair of products a step, and twice as many steps give a quarter of the error. Without the
-prediction (``derivative="none"``) the error is O(h). The second dynamics is note 001's row flow on a moving A; it lags by
-‖d(aA⁻¹)/dt A⁻¹‖/γ, and a step multiplies the error by I + γhA.
+a Newton–Schulz step and a prediction: one pair of products a step, and twice as many steps give a quarter of the error.
+Without the prediction (``derivative="none"``) the error is O(h). The second dynamics is note 001's row flow on a moving
+A; it lags by ‖d(aA⁻¹)/dt A⁻¹‖/γ, and a step multiplies the error by I + γhA.
 
-Sources: N. H. Getz & J. E. Marsden, "Dynamical methods for polar decomposition and inversion of matrices", Linear Algebra Appl. 258 (1997),
-311–343; Y. Zhang & S. S. Ge, IEEE Trans. Neural Networks 16 (2005), 1477–1490.
+Sources: N. H. Getz & J. E. Marsden, "Dynamical methods for polar decomposition and inversion of matrices", Linear
+Algebra Appl. 258 (1997), 311–343; Y. Zhang & S. S. Ge, IEEE Trans. Neural Networks 16 (2005), 1477–1490.
 """
 
 from __future__ import annotations
@@ -35,10 +36,25 @@ DERIVATIVES = ("difference", "none")
 
 @dataclass(frozen=True)
 class Tracked:
-    """V(t) ≈ a A(t)⁻¹ along a time span.
+    """The rows V(t) ≈ a A(t)⁻¹ along a time span.
 
-    ``t`` (T,); ``V`` (T, n), (T, q, n) or, for the identity, (T, n, n); ``residual`` (T,): ‖VA(t) − a‖₂/‖a‖₂ of the worst row;
-    ``converged``: whether it went to the end with all of them below the tolerance asked.
+    Attributes
+    ----------
+    t : ndarray (T,)
+        The times.
+    V : ndarray (T, n), (T, q, n) or, for the identity, (T, n, n)
+        The rows.
+    residual : ndarray (T,)
+        ‖VA(t) − a‖₂/‖a‖₂ of the worst row.
+    converged : bool
+        Whether it went to the end with all residuals below the tolerance asked.
+    dynamics : {"inverse", "flow"}
+        What was integrated.
+
+    Examples
+    --------
+    >>> print(zhang(lambda t: [[-2.0 - t]], (0.0, 1.0), [1.0], dt=0.5).converged)
+    True
     """
 
     t: np.ndarray
@@ -81,18 +97,51 @@ def zhang(
     tol: float = math.inf,
     raise_on_failure: bool = True,
 ) -> Tracked:
-    """V(t) ≈ a A(t)⁻¹ while A moves, in fixed steps of products and sums.
+    """The rows V(t) ≈ a A(t)⁻¹ while A moves, in fixed steps of products and sums.
 
-    A : t -> (n, n); a : (n,), (q, n), or None for the identity; both in the units of ``right_divide``
-    dt : the step, in the unit of t; the last is made to end at t_span[1] by taking all a little shorter
-    gain : γ, per unit of t; 1/dt by default, at which the inverse's step is Newton–Schulz. For the flow γ·dt is Euler's step for A
-    dynamics : "inverse" (the full inverse, any nonsingular A) or "flow" (rows only, A Hurwitz)
-    derivative : of the inverse, Ȧ: "difference" (A⁺ − A, exact for the step), a function t -> (n, n), or "none" (no prediction)
-    tol : what every residual must stay below; by default only the loss of the inverse is an error
+    Parameters
+    ----------
+    A : callable
+        t ↦ array (n, n).
+    t_span : tuple of float
+        Start and end.
+    a : array_like, (n,) or (q, n), optional
+        A row or rows; None is the identity.
+    dt : float
+        The step, in the unit of t. All are made a little shorter so that the last ends at ``t_span[1]``.
+    gain : float, optional
+        γ, per unit of t; 1/dt by default, at which the inverse's step is Newton–Schulz. For the flow γ·dt is Euler's
+        step for A.
+    dynamics : {"inverse", "flow"}, default "inverse"
+        The full inverse, of any nonsingular A; or rows only, of a Hurwitz A.
+    derivative : {"difference", "none"} or callable, default "difference"
+        Of the inverse, Ȧ: A⁺ − A, exact for the step; a function t ↦ (n, n); or none, so that nothing is predicted.
+    tol : float, default infinity
+        What every residual must stay below; by default only the loss of the inverse is an error.
+    raise_on_failure : bool, default True
+        False returns what was tracked, with ``converged=False``.
 
-    At t_span[0] it starts from the inverse found by Newton–Schulz. Raises NotHurwitzError (flow) and ConvergenceError with the time at which
-    the inverse was lost: A(t) singular, no longer Hurwitz, or moving too much in a step.
+    Returns
+    -------
+    Tracked
+        Times, rows and residuals.
 
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For arguments that are not allowed.
+    NotHurwitzError
+        Of the flow.
+    ConvergenceError
+        With the time at which the inverse was lost: A(t) singular, no longer Hurwitz, or moving too much in a step.
+
+    Notes
+    -----
+    At ``t_span[0]`` it starts from the inverse found by Newton–Schulz. Formulas and sources are at the top of
+    `ctrnn.inverse.tracking`.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> A = lambda t: np.array([[-2.0, np.sin(t)], [0.0, -1.0]])
     >>> track = zhang(A, (0.0, 6.0), [1.0, 1.0], dt=0.01)
@@ -204,6 +253,7 @@ def _lost(A: np.ndarray, t: float, residual: float, dynamics: str, gamma_h: floa
     σ = np.linalg.svd(A, compute_uv=False)
     number = math.inf if σ[-1] == 0 else σ[0] / σ[-1]
     raise ConvergenceError(
-        f"the inverse of A(t) is lost at t = {t:.6g}: residual {residual:.3g}, condition of A there {number:.3g}. A(t) passes a singular "
+        f"the inverse of A(t) is lost at t = {t:.6g}: residual {residual:.3g}, condition of A there {number:.3g}. "
+        "A(t) passes a singular "
         "matrix, or moves too far in a step. Try: a smaller dt, or a span that ends before"
     )

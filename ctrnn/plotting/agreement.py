@@ -15,12 +15,25 @@ from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, styled
 def gradient_agreement(comparison: Any) -> Figure:
     """Digits of agreement with the reference, and the time, of each method in a comparison.
 
-    With a certificate, a ring beside each dot shows the digits that the gradient has as one of the ODE: −log10 of its estimated error.
+    Parameters
+    ----------
+    comparison : Comparison or iterable of rows
+        What `ctrnn.compare_gradients` returns, or any rows with ``method``, ``digits`` and ``time`` (seconds).
 
-    comparison  what :func:`ctrnn.compare_gradients` returns, or any rows with ``method``,
-                ``digits`` and ``time`` (seconds). The reference, and a method that failed, have no
-                dot but a word; one that only approximates has both.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Digits left, time right, a line for each method. The reference, and a method that failed, have no dot but a
+        word; one that only approximates has both. With a certificate, a ring beside each dot shows the digits that the
+        gradient has as one of the ODE: −log10 of its estimated error.
 
+    Raises
+    ------
+    UsageError
+        For no rows.
+
+    Examples
+    --------
     >>> from types import SimpleNamespace as row
     >>> figure = gradient_agreement([row(method="rtrl", digits=13.1, time=1e-3)])
     >>> [axes.get_xlabel() for axes in figure.axes]

@@ -29,12 +29,37 @@ def fit(
 ) -> Figure:
     """The data (K,), (K, p) with the solution before and after a fit, a panel for each state.
 
-    names   the p states that were observed, all states of ``after`` by default
-    labels  what stands for a state's name at its axis, "prey" -> "hare pelts (thousands)"
-    data_label  what the points are
+    Parameters
+    ----------
+    data_t : array_like (K,)
+        Times of the data.
+    data_r : array_like (K, p)
+        The data.
+    before : Trajectory or None
+        The solution before the fit, if it is to be drawn.
+    after : Trajectory
+        The fitted solution.
+    names : sequence of str or int, optional
+        The p states that were observed; all states of ``after`` by default.
+    time_label : str, default "t"
+        At the time axis, with its unit.
+    labels : mapping, optional
+        What stands for a state's name at its axis: ``{"prey": "hare pelts (thousands)"}``.
+    data_label : str, default "data"
+        What the points are.
 
-    Raises :class:`~ctrnn.errors.UsageError` when the data and the names do not fit together.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each state.
 
+    Raises
+    ------
+    UsageError
+        Where the data and the names do not fit together.
+
+    Examples
+    --------
     >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0], [3.0]]), ("prey",))
     >>> fit([0.0, 1.0], [[1.1], [2.9]], None, run).axes[0].get_ylabel()
     'prey'
@@ -61,10 +86,25 @@ def fit(
 def fit_history(history: Any, *, label: str = "loss") -> Figure:
     """The loss after each iteration of a fit; number 0 is the start.
 
-    history  the losses (iterations + 1,), or a fit that has them as ``.history``
+    Parameters
+    ----------
+    history : array_like (iterations + 1,) or Fit
+        The losses, or a fit that has them as ``.history``.
+    label : str, default "loss"
+        At the axis of the losses.
 
-    Raises :class:`~ctrnn.errors.UsageError` for an empty history.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel, logarithmic where all losses are positive.
 
+    Raises
+    ------
+    UsageError
+        For an empty history.
+
+    Examples
+    --------
     >>> fit_history([3.0, 2.0, 1.5]).axes[0].get_yscale()
     'log'
     """

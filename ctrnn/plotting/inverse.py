@@ -1,4 +1,4 @@
-"""Figures of the division-free inverse: convergence, the step in the plane of the spectrum, bits and noise against error."""
+"""Figures of the division-free inverse: convergence, the step and the spectrum, bits and noise against error."""
 
 from __future__ import annotations
 
@@ -23,8 +23,23 @@ DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)))
 def inverse_convergence(results: Mapping[str, Any]) -> Figure:
     """The relative residual ‖VA − a‖/‖a‖ of each method against its iterations.
 
-    results  what ctrnn.inverse.right_divide returned, by the name in the legend
+    Parameters
+    ----------
+    results : mapping of str to Inverse
+        What `ctrnn.inverse.right_divide` returned, by the name in the legend.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel, both axes logarithmic.
+
+    Raises
+    ------
+    UsageError
+        For no results.
+
+    Examples
+    --------
     >>> from ctrnn.inverse import right_divide
     >>> A = [[-2.0, 1.0], [0.0, -1.0]]
     >>> inverse_convergence({m: right_divide([1.0, 1.0], A, m) for m in ("flow", "lu")}).axes[0].get_xscale()
@@ -62,11 +77,33 @@ def inverse_convergence(results: Mapping[str, Any]) -> Figure:
 
 @styled
 def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] = (), *, time_unit: str = "") -> Figure:
-    """The eigenvalues of a Hurwitz A with the discs |1 + hλ| < 1 of Euler's step, and the contraction max |1 + hλ| against h.
+    """The eigenvalues of a Hurwitz A with the discs |1 + hλ| < 1 of Euler's step, and the contraction against h.
 
-    observed   pairs of a step and the factor of the residual per iteration that was measured with it: dots beside the curve
-    time_unit  the eigenvalues are rates, per this
+    Parameters
+    ----------
+    eigenvalues : array_like of complex
+        Of A, all left of the imaginary axis.
+    observed : sequence of tuple of float, optional
+        Pairs of a step and the factor of the residual an iteration that was measured with it: dots beside the curve.
+    time_unit : str, optional
+        The eigenvalues are rates, per this.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plane left, max |1 + hλ| against the step right.
+
+    Raises
+    ------
+    UsageError
+        For eigenvalues that are not finite or not left of the axis.
+
+    Notes
+    -----
+    The formulas are in `ctrnn.inverse.spectrum`.
+
+    Examples
+    --------
     >>> [axes.get_xlabel() for axes in euler_step([-1 + 2j, -1 - 2j, -3]).axes]
     ['real part', 'step h']
     """
@@ -120,11 +157,28 @@ def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] =
 
 @styled
 def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
-    """Relative error against fraction bits and, beside it, against noise; in the same colour what theory expects (a line) and its bound (dotted).
+    """The relative error of a A⁻¹ against fraction bits and, beside it, against noise.
 
-    bits   tables of ctrnn.inverse.word_length
-    noise  tables of ctrnn.inverse.device_noise
+    Parameters
+    ----------
+    bits : sequence of HardwareTable
+        Of `ctrnn.inverse.word_length`.
+    noise : sequence of HardwareTable, optional
+        Of `ctrnn.inverse.device_noise`.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for each that is given: errors as marks; in the same colour what theory expects (a line) and its bound
+        (dotted).
+
+    Raises
+    ------
+    UsageError
+        For no table.
+
+    Examples
+    --------
     >>> from ctrnn.inverse import word_length
     >>> hardware_error([word_length([1.0], [[-0.7]], fractions=[8, 12])]).axes[0].get_xlabel()
     'fraction bits'

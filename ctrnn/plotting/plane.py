@@ -40,18 +40,42 @@ def phase_portrait(
     label: str = "solution",
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """One state of a run against another.
+    """One state of a run against another, with the field's stream lines and nullclines where it has two states.
 
-    field        if it has two states (with more, a plane cannot show it): its stream lines and its
-                 nullclines, where one of the rates is zero, at the run's first time and input ``x``
-    equilibrium  one, or several: a full dot where asymptotically stable, else an open one
-    data         (K, 2) points, in the order of ``states``
-    label        what the run is, in the legend: "fitted"
-    labels       what stands for a state's name at its axis, "prey" -> "hare pelts (thousands)"
+    Parameters
+    ----------
+    run : Trajectory
+        The solution.
+    field : Field, optional
+        Its stream lines and its nullclines, where one of the rates is zero, are drawn at the run's first time and the
+        input ``x``, if it has two states (with more, a plane cannot show them).
+    equilibrium : Equilibrium or list of them, optional
+        A full dot where asymptotically stable, else an open one.
+    data : array_like (K, 2), optional
+        Points, in the order of ``states``.
+    states : tuple of str or int, default (0, 1)
+        The two states.
+    x : array_like (nx,), optional
+        The input held for the stream lines.
+    label : str, default "solution"
+        What the run is, in the legend.
+    labels : mapping, optional
+        What stands for a state's name at its axis: ``{"prey": "hare pelts (thousands)"}``.
 
-    Raises :class:`~ctrnn.errors.UsageError` for data of another shape, and
-    :class:`~ctrnn.errors.UnknownNameError` for a state that is not there.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
 
+    Raises
+    ------
+    UsageError
+        For data of another shape.
+    UnknownNameError
+        For a state that is not there.
+
+    Examples
+    --------
     >>> t = np.linspace(0, 6, 50)
     >>> circle = Trajectory(t, np.stack([np.cos(t), np.sin(t)], axis=1), ("x", "y"))
     >>> phase_portrait(circle).axes[0].get_xlabel()
@@ -139,10 +163,29 @@ def limit_cycle(
 ) -> Figure:
     """A target of two components and what trained networks make of it, in the plane and in time.
 
-    target  a trajectory, or (t (T,), y (T, q)) with q >= 2; the first two components are drawn
-    runs    the same for each method, by its name; later ones are dashed, so that curves that
-            lie on each other are all seen
+    Parameters
+    ----------
+    target : Trajectory or tuple
+        A trajectory, or (t (T,), y (T, q)) with q ≥ 2; the first two components are drawn.
+    runs : mapping of str to the same
+        For each method, by its name. Later ones are dashed, so that curves that lie on each other are all seen.
+    names : tuple of str, default ("y[0]", "y[1]")
+        Of the two components, at their axes.
+    time_label : str, default "t"
+        At the time axis, with its unit.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The plane left, both components against time right.
+
+    Raises
+    ------
+    UsageError
+        For values of another shape.
+
+    Examples
+    --------
     >>> t = np.linspace(0, 6, 50)
     >>> circle = (t, np.stack([np.cos(t), np.sin(t)], axis=1))
     >>> len(limit_cycle(circle, {"rtrl": circle}).axes)
@@ -180,12 +223,28 @@ def limit_cycle(
 def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None, time_unit: str = "") -> Figure:
     """Eigenvalues in the complex plane; those right of the imaginary axis grow.
 
-    step_bound  a step h of Euler's method: the disc |1 + h z| < 1 in which its steps shrink is
-                drawn too, so that one sees which eigenvalue bounds the step
-    time_unit   the eigenvalues are rates, per this
+    Parameters
+    ----------
+    eigenvalues : array_like of complex
+        Of J, say.
+    step_bound : float, optional
+        A step h of Euler's method: the disc |1 + h z| < 1 in which its steps shrink is drawn too, so that one sees
+        which eigenvalue bounds the step.
+    time_unit : str, optional
+        The eigenvalues are rates, per this.
 
-    Raises :class:`~ctrnn.errors.UsageError` for a step that is not positive.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
 
+    Raises
+    ------
+    UsageError
+        For a step that is not positive, or no finite eigenvalues.
+
+    Examples
+    --------
     >>> spectrum([-1 + 2j, -1 - 2j], step_bound=0.4).axes[0].get_xlabel()
     'real part'
     """

@@ -1,4 +1,4 @@
-"""Learning and relaxing at rest."""
+"""Figures of learning and relaxing at rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,29 @@ from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREY, ORANGE, frame, lege
 
 @styled
 def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_label: str = "t") -> Figure:
-    """The gradient's relative error in a one-phase relaxation, over the decay that the spectrum of J predicts, and how fast r and V still move.
+    """The gradient's relative error in a one-phase relaxation, beside the decay that the spectrum of J predicts.
 
-    runs      name -> (a ctrnn.gradients.rest.one_phase.OnePhase, the errors of its gradient (T,))
-    abscissa  max Re λ(J), per unit of t
+    Parameters
+    ----------
+    runs : mapping of str to tuple
+        Name ↦ (what `ctrnn.one_phase` returned, the relative errors of its gradient (T,)).
+    abscissa : float
+        max Re λ(J), per unit of t.
+    time_label : str, default "t"
+        At the time axes, with their unit.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The error left; right how fast r and V still move.
+
+    Raises
+    ------
+    UsageError
+        For no runs.
+
+    Examples
+    --------
     >>> from types import SimpleNamespace as run
     >>> t = np.linspace(0.0, 10.0, 11)
     >>> figure = one_phase({"V alone": (run(t=t, speed=np.exp(-t)), np.exp(-t))}, -1.0)
@@ -50,9 +68,32 @@ def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_
 
 @styled
 def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Figure:
-    """Trainings of one network on top of each other: loss, score, and how far the rest points are from losing their stability.
+    """Trainings of one network on top of each other: loss, score, and the spectral abscissa of its rest points.
 
-    curves  what ctrnn.learning.rest_tasks.train_at_rest returned, each with ``inverse``, ``loss``, ``score``, ``abscissa``
+    Parameters
+    ----------
+    curves : sequence of Training
+        What `ctrnn.learning.rest_tasks.train_at_rest` returned: ``inverse``, ``loss``, ``score`` and ``abscissa``, each
+        (epochs + 1,).
+    score : str, default "test accuracy"
+        What the score is.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Three panels against the epoch. The second training is drawn thin on the first, so that both are seen.
+
+    Raises
+    ------
+    UsageError
+        For no training.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as training
+    >>> one = training(inverse="lu", loss=np.ones(3), score=np.zeros(3), abscissa=-np.ones(3))
+    >>> [axes.get_ylabel() for axes in learning_at_rest([one]).axes]
+    ['training loss', 'test accuracy', 'max Re λ(J) (per unit of t)']
     """
     if not curves:
         raise UsageError("curves", given="none", allowed="one training or more")
@@ -84,7 +125,30 @@ def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Fig
 
 @styled
 def recalled(given: Any, settled: Any, stored: Any, side: int = 8) -> Figure:
-    """Pictures in three rows: what the network is given, what it settles in, what it had stored; each (K, side²)."""
+    """Pictures in three rows: what the network is given, what it settles in, what it had stored.
+
+    Parameters
+    ----------
+    given, settled, stored : array_like (K, side²)
+        K pictures each.
+    side : int, default 8
+        Of the square pictures, in pixels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Three rows of K pictures.
+
+    Raises
+    ------
+    UsageError
+        For arrays that are not of one shape.
+
+    Examples
+    --------
+    >>> len(recalled(np.zeros((2, 64)), np.ones((2, 64)), np.eye(64)[:2]).axes)
+    6
+    """
     rows = [np.asarray(part, dtype=float) for part in (given, settled, stored)]
     if any(row.shape != rows[0].shape for row in rows) or rows[0].ndim != 2 or rows[0].shape[1] != side**2:
         raise UsageError(

@@ -50,7 +50,7 @@ Draw = TypeVar("Draw", bound=Callable[..., Any])
 
 
 def styled(draw: Draw) -> Draw:
-    """Draws in the style of the toolkit, and leaves matplotlib's own settings as they were."""
+    """A drawing function in the style of the toolkit, which leaves matplotlib's own settings as they were."""
     return matplotlib.rc_context(RC)(draw)
 
 
@@ -98,11 +98,31 @@ def shared_unit(labels: Sequence[str]) -> str:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes the figure, whole or not at all: ``.png`` (200 dots an inch), ``.pdf`` or ``.svg``.
+    """Write a figure, whole or not at all: ``.png`` (200 dots an inch), ``.pdf`` or ``.svg``.
 
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What the functions of this package return.
+    path : str or path
+        Its ending says what is written.
+
+    Raises
+    ------
+    UsageError
+        For another ending, or a folder that does not exist.
+
+    Notes
+    -----
     The file holds no date, so that the same figure gives the same bytes.
 
-    Raises :class:`~ctrnn.errors.UsageError` for another suffix or a folder that does not exist.
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> save(Figure(), "figure.jpg")
+    Traceback (most recent call last):
+        ...
+    ctrnn.errors.UsageError: path: got 'figure.jpg'; allowed: a name that ends in .png, .pdf or .svg
     """
     metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     suffix = Path(path).suffix.lower()

@@ -31,13 +31,43 @@ def trajectory(
 ) -> Figure:
     """The states of a run against time; more than seven states at once are drawn as a map.
 
-    states       names or numbers of the states to draw, all by default
-    data         (times (K,), values (K, len(states))): drawn as points in the colours of their states
-    x            the input signal, drawn in a panel of its own below, its channels called input_names
-    labels       what stands for a state's or an input's name, "prey" -> "hare pelts (thousands)"
-    value_label  at the axis of the states: by default the unit that all their labels end on, else "r"
-    data_label   what the points are
+    Parameters
+    ----------
+    run : Trajectory
+        The solution.
+    states : sequence of str or int, optional
+        Names or numbers of the states to draw; all by default.
+    data : tuple of array_like, optional
+        Times (K,) and values (K, len(states)): drawn as points in the colours of their states.
+    x : Input, optional
+        The input signal, drawn in a panel of its own below.
+    input_names : sequence of str, optional
+        Names of its channels.
+    labels : mapping, optional
+        What stands for a state's or an input's name: ``{"prey": "hare pelts (thousands)"}``.
+    time_label : str, default "t"
+        At the time axis, with its unit.
+    value_label : str, optional
+        At the axis of the states; by default the unit that all their labels end on, else "r".
+    data_label : str, default "data"
+        What the points are.
+    title : str, optional
+        Above the panel.
 
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The states and, below, the input.
+
+    Raises
+    ------
+    UsageError
+        For no states, or data of another shape.
+    UnknownNameError
+        For a state that is not there.
+
+    Examples
+    --------
     >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("x", "y"))
     >>> len(trajectory(run).axes[0].lines)
     2
@@ -127,10 +157,31 @@ def sensitivities(
 ) -> Figure:
     """The sensitivities p = dr/dw of the states to the parameters, one panel each.
 
-    t (T,), p (T, n, m), labels of the m parameters, names of the n states.
+    Parameters
+    ----------
+    t : array_like (T,)
+        The times.
+    p : array_like (T, n, m)
+        The sensitivities of n states to m parameters.
+    labels : sequence of str
+        Of the m parameters.
+    names : sequence of str, optional
+        Of the n states.
+    time_label : str, default "t"
+        At the time axes, with their unit.
 
-    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit, or beyond 64 panels.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        n rows of m panels.
 
+    Raises
+    ------
+    UsageError
+        Where the shapes do not fit, or beyond 64 panels.
+
+    Examples
+    --------
     >>> figure = sensitivities([0.0, 1.0], np.zeros((2, 1, 2)), ["w", "b"], names=["r"])
     >>> [axes.get_title() for axes in figure.axes]
     ['d r / d w', 'd r / d b']
@@ -166,14 +217,34 @@ def exact_versus_leak_only(
 ) -> Figure:
     """The exact sensitivities and those of the leak alone: where they part.
 
-    For dr/dt = -r + w r + b + x the exact ones obey dp/dt = -p + w p + F_w. The leak-only
-    approximation (RFLO; Murray, eLife 8:e43299, 2019) drops the recurrent term w p.
+    Parameters
+    ----------
+    t : array_like (T,)
+        The times.
+    p_exact, p_leak : array_like (T, m)
+        The sensitivities, a column for each of the m labels.
+    labels : sequence of str, default ("w", "b")
+        Of the m parameters.
+    time_label : str, default "t"
+        At the time axes, with their unit.
 
-    t (T,); p_exact and p_leak (T, m), a column for each of the m labels. Below each pair of curves
-    stands the part of the exact value that the approximation lacks, (exact - leak) / exact.
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Below each pair of curves stands the part of the exact value that the approximation lacks, (exact − leak)/exact.
 
-    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit.
+    Raises
+    ------
+    UsageError
+        Where the shapes do not fit.
 
+    Notes
+    -----
+    For dr/dt = −r + w r + b + x the exact sensitivities obey dp/dt = −p + w p + F_w. The leak-only approximation (RFLO;
+    J. M. Murray, eLife 8:e43299, 2019) drops the recurrent term w p.
+
+    Examples
+    --------
     >>> t = np.linspace(0, 1, 5)
     >>> len(exact_versus_leak_only(t, np.ones((5, 1)), np.zeros((5, 1)), ["w"]).axes)
     2
