@@ -20,7 +20,7 @@ from ctrnn.experiment.examples import example_names
 from ctrnn.experiment.locate import dotted, lines_of
 from ctrnn.experiment.schema import MethodName
 from ctrnn.experiment.verify import verify
-from ctrnn.gradients.api import METHODS
+from ctrnn.gradients.methods import METHODS
 
 BASE = """\
 [field]

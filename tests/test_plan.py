@@ -1,6 +1,4 @@
-"""The cost model: its flops and bytes against counted ones, the choices it makes, and the tables it prints. No test
-measures time.
-"""
+"""The cost model: its flops and bytes against counted ones, the choices it makes, and the tables it prints."""
 
 from __future__ import annotations
 
@@ -16,23 +14,17 @@ import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, gradient
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
-from ctrnn.gradients.advise import cost, machine
+from ctrnn.gradients import costs as cost
+from ctrnn.gradients.advise import memory as machine
 from ctrnn.gradients.advise.choice import choose, fixed_steps
-from ctrnn.gradients.advise.cost import Size, reruns
-from ctrnn.gradients.advise.plan import Model
-from ctrnn.gradients.api import METHODS
+from ctrnn.gradients.costs import Size
+from ctrnn.gradients.methods import METHODS
 from ctrnn.gradients.recording import scratch as room
 from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient
+from ctrnn.gradients.schedules.revolve import reruns
 from ctrnn.problem import Settings
 
 FIXED = Settings("rk4", dt=0.05)
-RATES = machine.Rates(1e10, 1e10, 1e9, 1e-5, 1e-9, dict.fromkeys(METHODS, 1e-3))
-
-
-@pytest.fixture(autouse=True)
-def no_measuring(monkeypatch):
-    """The rates of no machine in particular."""
-    monkeypatch.setattr(machine, "rates", lambda afresh=False: RATES)
 
 
 def network(n=8, steps=100, integral=False, observations=4, inputs=0):
@@ -94,8 +86,8 @@ def test_flops_of_a_small_network_by_hand():
     assert cost.discrete(z).flops == 12 * 70 + 12 * (70 + 70)
     assert cost.forward(z, block=3).flops == 12 * 70 + 12 * 6 * 140 + 2 * 36 * 35
     assert cost.forward(z, block=1).flops == 12 * 70 + 12 * 6 * 140 + 3 * 2 * 36 * 35  # ΦP at each step
-    assert cost.forward_continuous(z, 12).flops == 12 * (70 + 2 * 25 * (35 + 5))
-    assert cost.backward_continuous(z, 12, 12, False).flops == 12 * 70 + 12 * 210
+    assert cost.forward_continuous(z).flops == 12 * (70 + 2 * 25 * (35 + 5))
+    assert cost.backward_continuous(z, False).flops == 12 * 70 + 12 * 210
     assert cost.truncated(z, 2).flops == 12 * 70 + 4 * 2 * 4 * 140
 
 
@@ -163,7 +155,7 @@ def test_rtrl_where_its_rows_cost_less_than_a_second_run():
     settings = Settings("rk4", dt=5e-6)
     z = Size.of(problem, settings, fixed_steps(problem, 5e-6))
     assert (z.f, z.va, z.steps) == (24.0, 24.0, 1_000_000)
-    room = cost.forward(z).memory
+    room = METHODS["rtrl"].cost(z).memory
     assert room < 0.2 * cost.discrete(z).memory
     enough = int(2 * np.ceil(room))
     assert choose(problem, settings, enough).name == "rtrl"
@@ -195,13 +187,7 @@ def test_other_solvers_and_torch_fields():
     assert gradient(problem, solver="rk4", dt=0.05).reason.startswith("a torch field")
 
 
-def test_the_choice_depends_on_no_measured_rate(monkeypatch):
-    """Nor does a method that was asked for by name carry a reason."""
-
-    def measured(*_):
-        raise AssertionError("rates were measured")
-
-    monkeypatch.setattr(machine, "rates", measured)
+def test_a_method_that_was_asked_for_by_name_carries_no_reason():
     problem = network(8, 50)
     assert gradient(problem, solver="rk4", dt=0.05).reason.startswith("fewest flops, and ")
     assert gradient(problem, "adjoint", solver="rk4", dt=0.05).reason == ""
@@ -216,21 +202,22 @@ def test_the_plan_prints_every_method_and_marks_the_automatic_one():
     lines = repr(planned).splitlines()
     assert lines[0].startswith("rk4: 200 steps, 800 evaluations of F (counted)")
     assert [line.split()[1] for line in lines if line.startswith("* ")] == ["adjoint", 'method="auto":']
-    assert planned["adjoint"].exact == "the steps taken" and planned["tbptt"].exact == "an approximation"
-    assert all(row.time > 1e-3 and row.flops > 0 for row in planned)  # overhead is part of it
-    assert planned["complex-step"].time > planned["autograd"].time > planned["adjoint"].time
+    assert planned["adjoint"].exact == "the steps taken" and planned["tbptt"].exact == "nothing: an approximation"
+    assert all(row.flops > 0 and row.memory > 0 and row.relative >= 1.0 for row in planned)
+    assert planned["adjoint"].relative == pytest.approx(3.0)  # F, and a row through J and F_w
+    assert planned["complex-step"].flops > planned["rtrl"].flops > planned["adjoint"].flops
 
 
 def test_a_method_that_cannot_has_no_numbers_but_the_reason():
     planned = ctrnn.plan(lotka_volterra(), solver="scipy:DOP853")
-    assert planned["adjoint"].time is None and "does not show its steps" in planned["adjoint"].note
+    assert planned["adjoint"].flops is None and "does not show its steps" in planned["adjoint"].note
     assert "leak" in planned["rflo"].note
     stiff = ctrnn.plan(lotka_volterra(), solver="kvaerno5")
-    assert stiff["adjoint-backsolve"].time is None and "kvaerno5" in stiff["adjoint-backsolve"].note
-    assert stiff["rtrl-continuous"].time > 0.0  # staggered
+    assert stiff["adjoint-backsolve"].flops is None and "kvaerno5" in stiff["adjoint-backsolve"].note
+    assert stiff["rtrl-continuous"].flops > 0.0  # staggered
     for found, how in ((planned, {"solver": "scipy:DOP853"}), (stiff, {"solver": "kvaerno5"})):
         for row in found:
-            if row.time is None:
+            if row.flops is None:
                 with pytest.raises(UsageError):
                     gradient(lotka_volterra(), row.method, **how)
 
@@ -239,17 +226,6 @@ def test_what_does_not_fit_into_memory_is_said():
     planned = ctrnn.plan(network(16, 2000), solver="rk4", dt=0.05, memory=10**6)
     assert "more memory than there is" in planned["autograd"].note
     assert "memory" not in planned["adjoint-backsolve"].note
-
-
-def test_time_is_counts_times_seconds():
-    """Twice the steps, twice the time, but for the overhead: exactly, as one pilot is used for both."""
-    from ctrnn.gradients.advise.pilot import fly
-
-    pilot = fly(network(8, 200), FIXED)
-    double = replace(pilot, size=replace(pilot.size, steps=400, calls=1600), observations=2 * pilot.observations)
-    for method in ("adjoint", "autograd", "complex-step", "rtrl-continuous"):
-        one, two = (Model(p, RATES).predict(method)[1] for p in (pilot, double))
-        assert two == pytest.approx(2 * one, rel=1e-12), method
 
 
 @pytest.mark.parametrize(
@@ -271,29 +247,6 @@ def test_a_plan_needs_an_objective():
     )
     with pytest.raises(UsageError, match=r"trials\[0\]"):
         ctrnn.plan(trials)
-
-
-# --- the machine
-
-
-def test_rates_are_measured_once_and_afresh_when_asked(tmp_path, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setenv("CTRNN_CACHE_DIR", str(tmp_path))
-    calls = []
-
-    def measured():
-        calls.append(1)
-        return replace(RATES, product=float(len(calls)))
-
-    monkeypatch.setattr(machine, "_measured", measured)
-    assert [machine.rates().product for _ in range(3)] == [1.0, 1.0, 1.0]
-    assert machine.rates(afresh=True).product == 2.0 == machine.rates().product
-    kept = json.loads((tmp_path / "machine.json").read_text())
-    kept["about"]["numpy"] = "0.1"  # measured with another numpy
-    (tmp_path / "machine.json").write_text(json.dumps(kept))
-    assert machine.rates().product == 3.0
-    (tmp_path / "machine.json").write_text("{")  # damaged
-    assert machine.rates().product == 4.0
 
 
 # --- the command

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import click
 
 from ctrnn.errors import UsageError
 from ctrnn.files import atomic_path, writing
+from ctrnn.gradients.methods import METHODS, names_where
 
-TEMPLATE = """\
+_TEXT = """\
 # An experiment: dr/dt = F(t, r, w, x). Every table but [field] and [problem] may be left out.
 #   ctrnn run THIS_FILE          ctrnn fit THIS_FILE --set solver.rtol=1e-6
 
@@ -86,9 +88,7 @@ atol = 1e-10
 # points = 501                   # rows of the saved solution
 
 [gradient]
-method = "rtrl"                  # auto, rtrl, rtrl-continuous, adjoint, adjoint-checkpoint,
-                                 # adjoint-backsolve, adjoint-interpolate, autograd, complex-step,
-                                 # central-difference; the approximations tbptt, rflo
+method = "rtrl"                  # <methods>
                                  # { name = "adjoint-checkpoint", memory = 2000000 }: in so many bytes
 
 [compare]                        # reference = "autograd" in place of the complex step
@@ -144,6 +144,21 @@ labels = { v = "potential v", i = "current i" }
 #   at = "data"
 #   readout = { size = 2, seed = 1 }
 """
+
+
+def _comment(text: str) -> str:
+    """A text as lines of comments at the right of the keys."""
+    return f"\n{'':33}# ".join(wrap(text, 66, break_on_hyphens=False))
+
+
+def _methods() -> str:
+    """The methods by name, those with options and those that approximate apart."""
+    exact, approximations = (", ".join(names_where("approximates", value)) for value in (False, True))
+    tables = (f"{name} ({', '.join(m.facts.options)})" for name, m in METHODS.items() if m.facts.options)
+    return _comment(f"auto, {exact}; the approximations {approximations}; in tables with options: {', '.join(tables)}")
+
+
+TEMPLATE = _TEXT.replace("<methods>", _methods())
 
 
 @click.command("new")

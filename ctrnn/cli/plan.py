@@ -17,9 +17,8 @@ from ctrnn.cli.job import PIPED, SET
 @click.argument("experiment")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET)
 @click.option("--memory", type=click.IntRange(min=1), help="Bytes at hand; the system is asked by default.")
-@click.option("--afresh", is_flag=True, help="Measure this machine again; its rates are kept in the cache folder.")
-def command(experiment: str, overrides: tuple[str, ...], memory: int | None, afresh: bool) -> None:
-    """Predicted flops, time and memory of each gradient method; writes nothing.
+def command(experiment: str, overrides: tuple[str, ...], memory: int | None) -> None:
+    """Flops and memory of each gradient method, counted before one is run; writes nothing.
 
     Fixed steps are counted without a run. Adaptive steps take one forward run. The star is on what method "auto" would take.
     """
@@ -31,25 +30,25 @@ def command(experiment: str, overrides: tuple[str, ...], memory: int | None, afr
     e = Experiment(experiment, overrides)
     e.require("objective", "for the gradient")
     with e.solving():
-        found = ctrnn.plan(e.problem, memory=memory, afresh=afresh, **e.limited_solver)
+        found = ctrnn.plan(e.problem, memory=memory, **e.limited_solver)
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
     _print(Console(width=width, highlight=False), found)
 
 
 def _print(console: Console, found: Any) -> None:
     from ctrnn.experiment.relocate import in_file_words
-    from ctrnn.gradients.advise.cost import in_bytes
-    from ctrnn.gradients.advise.plan import in_seconds
+    from ctrnn.gradients.advise.plan import in_runs
+    from ctrnn.gradients.costs import in_bytes
 
     console.print(found.summary, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in ("", "method", "exact for", "flops", "time", "memory", "note"):
-        numbers = column in ("flops", "time", "memory")
+    for column in ("", "method", "exact for", "flops", "of a run", "memory", "note"):
+        numbers = column in ("flops", "of a run", "memory")
         table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or column == "method")
     for row in found:
         cells = ["", "", ""]
-        if row.time is not None:
-            cells = [f"{row.flops:.1e}", in_seconds(row.time), in_bytes(row.memory)]
+        if row.flops is not None:
+            cells = [f"{row.flops:.1e}", in_runs(row.relative), in_bytes(row.memory)]
         table.add_row("*" if row.method == found.auto else "", row.method, row.exact, *cells, in_file_words(row.note))
     console.print(table)
     console.print(f'* method = "auto" takes {found.auto}: {found.reason}', markup=False)

@@ -180,7 +180,6 @@ _SHAPES = {
     "list": "a list",
     "matrix": "a list of lists of numbers",
     "table": "a table",
-    "checkpoint": "a table",
     "seed": "{seed = 1, sd = 1.0}",
     "signals": "a list of signals",
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from ctrnn.experiment.schema import CheckpointTable, ExperimentSpec, GradientSpec, MethodTable
+from ctrnn.experiment.schema import ExperimentSpec, GradientSpec, MethodTable
+from ctrnn.gradients.methods import METHODS
 
 
 def gradient_methods(spec: ExperimentSpec, section: str) -> list[Any]:
@@ -15,10 +17,9 @@ def gradient_methods(spec: ExperimentSpec, section: str) -> list[Any]:
     return [gradient_method(method) for method in listed]
 
 
-def gradient_method(method: str | MethodTable | CheckpointTable | None) -> Any:
-    """A name as it is, a table as a :class:`ctrnn.RTRL` or a :class:`ctrnn.Adjoint`."""
-    import ctrnn
-
-    if isinstance(method, CheckpointTable):
-        return ctrnn.Adjoint("checkpoint", checkpoints=method.checkpoints, memory=method.memory)
-    return ctrnn.RTRL(block=method.block) if isinstance(method, MethodTable) else method
+def gradient_method(method: str | MethodTable | None) -> Any:
+    """A name as it is, a table as the method of that name with its options."""
+    if not isinstance(method, MethodTable):
+        return method
+    options = {key: value for key, value in method if key != "name" and value is not None}
+    return replace(METHODS[method.name], **options)  # type: ignore[type-var, attr-defined]

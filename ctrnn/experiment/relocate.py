@@ -19,8 +19,6 @@ WORDS = [
         'a table with kind = "sampled", or the key at',
     ),
     (r"ctrnn\.inputs\.Sampled\(times, values\)", 'a table with kind = "sampled"'),
-    (r"""RTRL\(mode=["']continuous["']\)""", '"rtrl-continuous"'),
-    (r"""Adjoint\(mode=["'](\w+)["']\)""", r'"adjoint-\1"'),
     (r"method='([\w-]+)'", r'method = "\1"'),
     (r"solver='([\w:]+)'", r'solver.name = "\1"'),
     (r"'(scipy:\w+)'", r'"\1"'),
@@ -49,8 +47,8 @@ KINDS = {"parameter", "state", "array", "dt"}  # "dr/dt" names the equation of r
 def in_file_words(text: str) -> str:
     """The text with what it says in Python said in keys of a file.
 
-    >>> in_file_words("Try: RTRL(mode=\\"continuous\\") or solver='scipy:BDF'")
-    'Try: "rtrl-continuous" or solver.name = "scipy:BDF"'
+    >>> in_file_words("Try: method='rtrl-continuous' or solver='scipy:BDF'")
+    'Try: method = "rtrl-continuous" or solver.name = "scipy:BDF"'
     """
     for python, toml in WORDS:
         text = re.sub(python, toml, text)

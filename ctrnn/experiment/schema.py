@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
 from ctrnn.experiment.signals import Signal
 from ctrnn.experiment.values import (
@@ -20,6 +21,7 @@ from ctrnn.experiment.values import (
     Section,
     shape,
 )
+from ctrnn.gradients.methods import METHODS
 
 # --- [field]
 
@@ -180,49 +182,33 @@ class SolverSpec(Section):
     points: Annotated[int, Field(ge=2)] = 501
 
 
-MethodName = Literal[
-    "auto",
-    "rtrl",
-    "rtrl-continuous",
-    "adjoint",
-    "adjoint-checkpoint",
-    "adjoint-backsolve",
-    "adjoint-interpolate",
-    "tbptt",
-    "rflo",
-    "autograd",
-    "complex-step",
-    "central-difference",
-]
+class _MethodTable(Section):
+    """A method with its options: {name = "rtrl", block = 7}, {name = "adjoint-checkpoint", memory = 2_000_000}."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("name") in _WITH_OPTIONS:
+            known = ["name", *_WITH_OPTIONS[data["name"]]]
+            for key in data:
+                if key not in known:
+                    raise PydanticCustomError("unknown_key", "{key}", {"key": key, "known": known})
+        return data
 
 
-class MethodTable(Section):
-    """RTRL by blocks of steps: {name = "rtrl", block = 7}."""
+#: of the methods that have options, which
+_WITH_OPTIONS = {name: method.facts.options for name, method in METHODS.items() if method.facts.options}
+_OPTIONS: dict[str, Any] = {key: (Count | None, None) for keys in _WITH_OPTIONS.values() for key in keys}
+if TYPE_CHECKING:  # the alternatives are those of the library's list
+    MethodName = str
+    MethodTable = _MethodTable
+else:
+    MethodName = Literal["auto", *METHODS]
+    MethodTable = create_model(
+        "MethodTable", __base__=_MethodTable, name=(Literal[tuple(_WITH_OPTIONS)], ...), **_OPTIONS
+    )
 
-    name: Literal["rtrl", "adjoint-checkpoint"]
-    block: Count
-
-
-class CheckpointTable(Section):
-    """BPTT in bounded memory: {name = "adjoint-checkpoint", memory = 2_000_000} in bytes, or checkpoints = 20."""
-
-    name: Literal["adjoint-checkpoint"]
-    memory: Count | None = None
-    checkpoints: Count | None = None
-
-
-def _method_shape(value: object) -> str | None:
-    if isinstance(value, CheckpointTable) or (isinstance(value, dict) and value.get("name") == "adjoint-checkpoint"):
-        return "<checkpoint>"
-    return shape(value)
-
-
-Method = Annotated[
-    Annotated[MethodName, Tag("<text>")]
-    | Annotated[MethodTable, Tag("<table>")]
-    | Annotated[CheckpointTable, Tag("<checkpoint>")],
-    Discriminator(_method_shape),
-]
+Method = Annotated[Annotated[MethodName, Tag("<text>")] | Annotated[MethodTable, Tag("<table>")], ByShape]
 Methods = Annotated[list[Method], Field(min_length=1)]
 
 

@@ -47,6 +47,10 @@ class Kernel:
         alone, shared = entries[is_alone], entries[~is_alone]
         return alone, self.index[alone], shared, self.index[shared]
 
+    def largest_part(self, n: int) -> int:
+        """States of the largest part; n where F does not fall into parts."""
+        return n if self.parts is None else int(np.bincount(self.parts[0]).max(initial=0))
+
 
 @dataclass(frozen=True)
 class SecondKernel:
@@ -104,6 +108,8 @@ class Field(ABC):
     input_names: tuple[str, ...]
     #: whether leaving x out means x = 0 (networks) or is a mistake
     input_is_optional = False
+    #: whether the compiled loops call Python for F, some 100 µs a time: then what torch does in one go costs less
+    calls_python = False
 
     # -- sizes and names -------------------------------------------------------------------------------------------
 
@@ -206,6 +212,16 @@ class Field(ABC):
     def second_kernel(self) -> SecondKernel:
         """The compiled functions of second order; raises UsageError where a field has none."""
         raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
+
+    @property
+    def keeps_drive(self) -> bool:
+        """Whether the derivatives of F need the pre-activations u of a network again, so that a record of its steps keeps them."""
+        return False
+
+    @property
+    def time_constants(self) -> Array | None:
+        """(n,) the leak of each state as a time constant: J = −diag(1/τ) + what couples them; None where F has no such form."""
+        return None
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel | None:

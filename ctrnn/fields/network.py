@@ -105,6 +105,14 @@ class RateNetwork(Field):
         """The time constant, () or (n,)."""
         return self.parameters.get("tau", self._tau)
 
+    @property
+    def time_constants(self) -> Array:
+        return np.array(np.broadcast_to(self.tau, (self.n,)))
+
+    @property
+    def keeps_drive(self) -> bool:
+        return bool(self.train_tau or self.cell.module.NEEDS_U)
+
     def __repr__(self) -> str:
         equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"
         return f"RateNetwork(n={self.n}, inputs={self.input_size}): τ dr/dt = {equation}, φ = {self.activation}, m = {self.m}"

@@ -42,6 +42,8 @@ class TorchField(Field):
            [-1., -1.]])
     """
 
+    calls_python = True
+
     def __init__(
         self,
         function: Callable[..., Any],

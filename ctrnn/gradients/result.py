@@ -2,7 +2,7 @@
 
     dl/dw, dl/dr0 and, with a trained read-out, dl/dV, dl/dc     of   l = Σ_k a_k ℓ(o(t_k), y_k)  or  ∫ a(t) ℓ(o, y) dt
 
-A method is an object with ``compute(problem, settings) -> Gradient``; the call for all of them is ctrnn.gradients.api.
+What computes one is ctrnn.gradients.method; the call for all of them is ctrnn.gradients.api.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctrnn.errors import NotFiniteError
 from ctrnn.fields.base import Array
-from ctrnn.problem import Problem, Settings
+from ctrnn.problem import Problem
 from ctrnn.trajectory import Stats
 
 if TYPE_CHECKING:
     from ctrnn.gradients.check.certificate import Certificate
-    from ctrnn.gradients.trials import TrialsCertificate
+    from ctrnn.gradients.check.trials import TrialsCertificate
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -65,15 +65,6 @@ class Gradient:
         lines.append(f"  |dl/dr0| = {np.linalg.norm(self.r0):.6e}")
         lines.append(f"  {self.stats}")
         return "\n".join(lines if self.certificate is None else [*lines, self.certificate.text])
-
-
-class Method(Protocol):
-    """A way to compute a gradient."""
-
-    @property
-    def name(self) -> str: ...
-
-    def compute(self, problem: Problem, settings: Settings) -> Gradient: ...
 
 
 def check_finite(*parts: Array | float) -> None:

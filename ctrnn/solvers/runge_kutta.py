@@ -368,6 +368,6 @@ def tableau_of(settings: Settings, caller: str) -> Tableau:
             "solver",
             given=settings.solver,
             allowed=f"one of {', '.join(tableaus.names())}, for {caller}",
-            hint='RTRL(mode="continuous") or Adjoint(mode="backsolve"), which take any solver',
+            hint="method='rtrl-continuous' or method='adjoint-backsolve', which take any solver",
         )
     return tableaus.get(settings.solver)

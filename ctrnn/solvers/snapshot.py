@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.fields.base import Array
-from ctrnn.kernels import stepper
+from ctrnn.kernels import implicit, stepper
 from ctrnn.solvers.runge_kutta import Integration
 
 
@@ -23,9 +23,14 @@ def _parts(run: Integration) -> list[Array]:
     return parts
 
 
-def snapshot_size(run: Integration) -> int:
-    """Bytes of a snapshot of this run."""
-    return sum(part.nbytes for part in _parts(run))
+def snapshot_size(n: int, stride: int, fsal: bool, is_implicit: bool) -> int:
+    """Bytes of a snapshot of a run of n states and ``stride`` channels of input.
+
+    fsal : whether the method's last stage is the next one's first
+    is_implicit : whether its stages are solved for
+    """
+    doubles = stepper.CLOCK_SIZE + stepper.COUNT_SIZE + n + fsal * (n + stride)
+    return 8 * doubles + is_implicit * (16 * n * n + 4 * n + 8 * implicit.STATE_SIZE)
 
 
 def snapshot(run: Integration) -> Array:

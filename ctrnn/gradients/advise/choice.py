@@ -1,21 +1,24 @@
 """method="auto": which method, by n, m, T, the memory at hand and the solver.
 
-By counts of flops and bytes (ctrnn.gradients.advise.cost) and by nothing that is measured, so that the same problem gets the same method, but for memory:
+By counts of flops and bytes (ctrnn.gradients.costs) and by nothing that is measured, so that the same problem gets the same method, but for memory:
 
     steps of our own, whose record fits           discrete adjoint: E f + T s (v + a), the least of all that is exact
     ... does not fit                              checkpoints, E (f + CALL) more; or RTRL, T s (q − 1)(v + a) + (T/K) 2q² entries more, where that is less
     ... whose number is not known before          the discrete adjoint, which turns to checkpoints should its record outgrow the room
-    torch fields                                  torch's own graph, as long as it fits
+    fields that call Python                       torch's own graph, as long as it fits
     another library's steps                       sensitivities forward while n(m + n) ≤ FEW, else the adjoint that does not run r backwards
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ctrnn.fields.torch_field import TorchField
-from ctrnn.gradients.advise.cost import Size, discrete, forward, graph, in_bytes
+from ctrnn.gradients.advise import memory as machine
+from ctrnn.gradients.costs import Size, in_bytes
+from ctrnn.gradients.method import GradientMethod
+from ctrnn.gradients.methods import METHODS, named
+from ctrnn.gradients.schedules.adjoint import BoundedAdjoint
 from ctrnn.problem import Problem, Settings
 
 #: the part of the memory at hand that a gradient may take by itself
@@ -34,6 +37,21 @@ class Choice(NamedTuple):
     room: int | None = None
 
 
+def resolve(method: Any, problem: Problem, settings: Settings) -> tuple[GradientMethod, str]:
+    """The method object behind a name, a class or an object; of "auto" the one that suits the problem, and why.
+
+    Raises what ctrnn.gradients.methods.named raises.
+    """
+    if not (isinstance(method, str) and method.lower() == "auto"):
+        return named(method), ""
+    if problem.events:
+        return METHODS["adjoint"], "of the two methods that go through events, the one that costs less"
+    choice = choose(problem, settings, machine.available_memory())
+    if choice.room is not None:
+        return BoundedAdjoint(room=choice.room), choice.reason
+    return METHODS[choice.name], choice.reason
+
+
 def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
     """The best exact method, by sizes alone and in well under a millisecond.
 
@@ -49,19 +67,20 @@ def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
         return (
             Choice("rtrl-continuous", f"{what} few") if count <= FEW else Choice("adjoint-interpolate", f"{what} many")
         )
-    is_torch = isinstance(problem.field, TorchField)
+    calls_python = problem.field.calls_python
     own_graph = Choice("autograd", "a torch field: torch's own graph costs less than a call into it for each stage")
     if settings.dt is None:
-        if is_torch:
+        if calls_python:
             return own_graph
         why = f"fewest flops; T is not known before the run, so checkpoints should the record outgrow {in_bytes(room)}"
         return Choice("adjoint", why, room)
     z = Size.of(problem, settings, fixed_steps(problem, settings.dt))
-    plain = graph(z) if is_torch else discrete(z)
+    adjoint, other = (METHODS[name].cost(z) for name in ("adjoint", "rtrl"))
+    plain = METHODS["autograd"].cost(z) if calls_python else adjoint
     if plain.memory <= room:
-        return own_graph if is_torch else Choice("adjoint", f"fewest flops, and {in_bytes(plain.memory)} fit")
-    again, other = z.calls * (z.f + CALL), forward(z)
-    rows = other.flops - discrete(z).flops
+        return own_graph if calls_python else Choice("adjoint", f"fewest flops, and {in_bytes(plain.memory)} fit")
+    again = z.calls * (z.f + CALL)
+    rows = other.flops - adjoint.flops
     too_much = f"{z.steps:,} steps would take {in_bytes(plain.memory)}, more than {in_bytes(room)}"
     if rows < again and other.memory <= room:
         return Choice("rtrl", f"{too_much}; RTRL's {z.rows} rows cost less than a second run")

@@ -21,11 +21,12 @@ import numpy as np
 
 from ctrnn.errors import CtrnnError, SolverError, UnknownNameError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.api import compute
 from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
+from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.independent.autograd import Autograd
-from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep, moved_field
+from ctrnn.gradients.independent.differences import CentralDifference, moved_field
+from ctrnn.gradients.method import Exact, GradientMethod, Passes
 from ctrnn.gradients.recording.replay import recorded
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
@@ -122,7 +123,7 @@ class Certificate:
         return self.text
 
 
-def certify(found: Gradient, method: Any, problem: Problem, settings: Settings) -> Certificate:
+def certify(found: Gradient, method: GradientMethod, problem: Problem, settings: Settings) -> Certificate:
     """Check a gradient that ``method`` has found. It costs a few times as much as the gradient did; see the module's formulas."""
     notes: list[str] = []
 
@@ -194,7 +195,9 @@ def certify(found: Gradient, method: Any, problem: Problem, settings: Settings) 
 # --- the other routes
 
 
-def _second_opinion(found: Gradient, method: Any, problem: Problem, settings: Settings) -> tuple[Any, Settings]:
+def _second_opinion(
+    found: Gradient, method: GradientMethod, problem: Problem, settings: Settings
+) -> tuple[GradientMethod, Settings]:
     """Another family of methods, another solver, and a hundredth of the tolerances."""
     n, kernel = problem.field.n, problem.field.kernel
     flops = 2.0 * n * n * (kernel.groups * kernel.columns + n) * 12 * max(found.stats.steps, 100)
@@ -204,10 +207,10 @@ def _second_opinion(found: Gradient, method: Any, problem: Problem, settings: Se
         other = "kencarp4" if solver == "kvaerno5" else "kvaerno5"
     else:
         other = "tsit5" if solver in ("dop853", "dopri8") else "dop853"
-    judge: Any = Adjoint() if stiff else Adjoint("interpolate")
+    judge: GradientMethod = Adjoint() if stiff else Adjoint("interpolate")
     if problem.events:
-        judge = RTRL() if isinstance(method, Adjoint) else Adjoint()
-    elif not isinstance(method, RTRL) and (flops < FLOPS or method == judge):
+        judge = RTRL() if method.facts.passes is Passes.BACKWARD else Adjoint()
+    elif method.facts.passes is not Passes.FORWARD and (flops < FLOPS or method == judge):
         judge = RTRL() if stiff else RTRL(mode="continuous")
     rtol = np.maximum(np.asarray(settings.rtol) / 100.0, LEAST_RTOL)
     atol = np.asarray(settings.atol) / 100.0
@@ -229,11 +232,13 @@ def _explicit(settings: Settings) -> bool:
         return False
 
 
-def _through_the_same_steps(found: Gradient, method: Any, problem: Problem, settings: Settings) -> Any:
+def _through_the_same_steps(
+    found: Gradient, method: GradientMethod, problem: Problem, settings: Settings
+) -> GradientMethod | None:
     """A method with other derivatives, for those that are exact for the steps taken; None where that is too dear."""
-    if settings.library or problem.events or getattr(method, "mode", "") in ("continuous", "backsolve", "interpolate"):
+    if settings.library or problem.events or method.facts.exact_for is Exact.EQUATION:
         return None
-    if isinstance(method, (Autograd, ComplexStep, CentralDifference)):
+    if method.facts.independent:
         return Adjoint()
     # implicit stages also need J from torch
     stages = tableaus.get(settings.solver).stages * (1 if _explicit(settings) else 4)

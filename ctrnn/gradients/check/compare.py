@@ -16,28 +16,29 @@ import numpy as np
 
 from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.api import check_alive, compute, method_named
+from ctrnn.gradients.advise.choice import resolve
+from ctrnn.gradients.check.alive import check_alive
 from ctrnn.gradients.check.certificate import Certificate, relative_error
 from ctrnn.gradients.check.certificate import certify as certificate_of
+from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.independent.autograd import Autograd
 from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
-from ctrnn.gradients.online.rflo import RFLO
+from ctrnn.gradients.method import GradientMethod
+from ctrnn.gradients.methods import names_where
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
-from ctrnn.gradients.schedules.truncated import TruncatedBPTT
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
 
-#: methods whose memory lies in torch, which does not tell
-_UNSEEN = (Autograd, ComplexStep)
 #: evaluations of F that a reference may take
 AFFORDABLE = 3_000_000
 #: seconds above which a method is not run again
 PATIENCE = 5.0
 
-DEFAULT = ("rtrl", "adjoint", "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate", "autograd", "complex-step")
+#: what is compared where nobody says what
+DEFAULT = names_where("compared", True)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Row:
     """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown).
 
     error : with a certificate, the estimated relative error as a gradient of the ODE
+    approximates : whether the method leaves influence out on purpose
     """
 
     method: str
@@ -55,6 +57,7 @@ class Row:
     is_reference: bool = False
     failure: str = ""
     error: float | None = None
+    approximates: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +150,7 @@ def compare_gradients(
     checked_problem(one).needs_objective("a comparison of gradients")
     check_alive(problem if isinstance(problem, Trials) else [one])
     settings = resolve_auto_solver(one, settings)
-    chosen = [method_named(m, one, settings) for m in methods]
+    chosen = [resolve(m, one, settings)[0] for m in methods]
     judge = _reference(problem, settings, reference)
     rows = [_row(method, problem, settings, judge) for method in chosen if method.name != judge.method]
     place = next((i for i, method in enumerate(chosen) if method.name == judge.method), len(rows))
@@ -157,10 +160,12 @@ def compare_gradients(
     return Comparison(tuple(rows), judge.method)
 
 
-def _certified(rows: list[Row], reference: str, methods: list[Any], problem: Any, settings: Settings) -> Comparison:
+def _certified(
+    rows: list[Row], reference: str, methods: list[GradientMethod], problem: Any, settings: Settings
+) -> Comparison:
     """The table with the certificate of the first exact method, and each row's error."""
     found = {row.method: row.gradient for row in rows if row.gradient is not None}
-    exact = [m for m in methods if m.name in found and not isinstance(m, (RFLO, TruncatedBPTT))]
+    exact = [m for m in methods if m.name in found and not m.facts.approximates]
     if not exact:
         hint = "methods=['adjoint', ...]"
         raise UsageError("certify", given=True, allowed="with an exact method among the methods", hint=hint)
@@ -174,7 +179,7 @@ def _certified(rows: list[Row], reference: str, methods: list[Any], problem: Any
     return Comparison(tuple(rows), reference, its, exact[0].name)
 
 
-def _computed(method: Any, problem: Problem | Trials, settings: Settings) -> Gradient:
+def _computed(method: GradientMethod, problem: Problem | Trials, settings: Settings) -> Gradient:
     return (
         trials_gradient(problem, method, settings)
         if isinstance(problem, Trials)
@@ -190,14 +195,14 @@ def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Ro
         stiff = not settings.library and tableaus.get(settings.solver).gamma > 0.0
         settings = Settings("kvaerno5" if stiff else "dop853", 1e-12, 1e-13)
     if wanted is not None:
-        row = _row(method_named(wanted, one, settings), problem, settings, None)
+        row = _row(resolve(wanted, one, settings)[0], problem, settings, None)
         if row.gradient is None:
             raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
         return row
     probe = _computed(Adjoint(), problem, settings)
     work = probe.stats.evaluations * (problem.field.m + problem.field.n)
     # each evaluation of F takes some 20 µs in torch, most of it shared by a batch
-    judges: tuple[Any, ...] = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
+    judges: tuple[GradientMethod, ...] = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
     if one.events:
         judges = (CentralDifference(),)
     for judge in judges:
@@ -207,15 +212,16 @@ def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Ro
     raise NotFiniteError(f"no reference gradient could be computed: {row.failure}")
 
 
-def _row(method: Any, problem: Problem | Trials, settings: Settings, judge: Row | None) -> Row:
+def _row(method: GradientMethod, problem: Problem | Trials, settings: Settings, judge: Row | None) -> Row:
     """Run a method once to load and compile what it needs, once for its time, and once for its memory."""
+    approximates = method.facts.approximates
     try:
         found, taken = _timed(method, problem, settings)
         if taken < PATIENCE:
             found, taken = _timed(method, problem, settings)
         peak = None
         # tracing is slow itself, and torch's memory is not seen by it
-        if taken < PATIENCE and not isinstance(method, _UNSEEN):
+        if taken < PATIENCE and not method.facts.by_torch:
             tracemalloc.start()
             try:
                 _computed(method, problem, settings)
@@ -223,13 +229,14 @@ def _row(method: Any, problem: Problem | Trials, settings: Settings, judge: Row 
             finally:
                 tracemalloc.stop()
     except CtrnnError as error:
-        return Row(method.name, None, np.nan, np.nan, None, failure=str(error))
+        return Row(method.name, None, np.nan, np.nan, None, failure=str(error), approximates=approximates)
     if judge is None or judge.gradient is None:
         return Row(method.name, found, np.nan, taken, peak, is_reference=True)
-    return Row(method.name, found, agreement(found, judge.gradient, _scale(problem)), taken, peak)
+    digits = agreement(found, judge.gradient, _scale(problem))
+    return Row(method.name, found, digits, taken, peak, approximates=approximates)
 
 
-def _timed(method: Any, problem: Problem | Trials, settings: Settings) -> tuple[Gradient, float]:
+def _timed(method: GradientMethod, problem: Problem | Trials, settings: Settings) -> tuple[Gradient, float]:
     began = time.perf_counter()
     found = _computed(method, problem, settings)
     return found, time.perf_counter() - began

@@ -28,7 +28,7 @@ from ctrnn.trajectory import Stats
 
 #: a reconstruction error of this many tolerances is worth a warning, and this relative error makes the gradient worthless
 WARN, LOST = 1e3, 1e-2
-INTERPOLATE = "Adjoint(mode='interpolate'), or the discrete methods"
+INTERPOLATE = "method='adjoint-interpolate', or the discrete methods"
 
 
 def backward_gradient(problem: Problem, settings: Settings, name: str, interpolate: bool) -> Gradient:

@@ -11,18 +11,36 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.gradients import costs
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording.replay import field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.problem import Problem, Settings
 
 
 @dataclass(frozen=True)
-class Autograd:
+class Autograd(GradientMethod):
     """torch.autograd through the steps of one of our own solvers."""
+
+    facts = Facts(
+        name="autograd",
+        summary="torch's autograd through the recorded steps: a check on the others",
+        exact_for=Exact.STEPS,
+        passes=Passes.BACKWARD,
+        cost="a torch operation for each operation of a step",
+        memory="torch's graph, O(T s n) and more",
+        independent=True,
+        by_torch=True,
+        compared=True,
+    )
 
     @property
     def name(self) -> str:
         return "torch autograd"
+
+    def cost(self, size: Size) -> Cost:
+        return costs.graph(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         import torch

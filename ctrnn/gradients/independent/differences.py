@@ -21,9 +21,12 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
+from ctrnn.gradients.costs import Cost, Size, central, complex_step
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording.losses import Losses
 from ctrnn.gradients.recording.replay import Steps, field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.gradients.result import Gradient, result
+from ctrnn.gradients.sensitivity.events import event_loss
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 
@@ -32,12 +35,27 @@ STEP = 1e-3
 
 
 @dataclass(frozen=True)
-class ComplexStep:
+class ComplexStep(GradientMethod):
     """The complex step through the recorded steps, in torch. Needs a field that is analytic: no relu, abs or conditions."""
+
+    facts = Facts(
+        name="complex-step",
+        summary="the complex step through the recorded steps, for analytic fields: the judge of all others",
+        exact_for=Exact.STEPS,
+        passes=Passes.SOLUTIONS,
+        cost="m + n complex solutions",
+        memory="256 solutions at a time",
+        independent=True,
+        by_torch=True,
+        compared=True,
+    )
 
     @property
     def name(self) -> str:
         return "complex step"
+
+    def cost(self, size: Size) -> Cost:
+        return complex_step(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         import torch
@@ -88,20 +106,33 @@ class ComplexStep:
 
 
 @dataclass(frozen=True)
-class CentralDifference:
+class CentralDifference(GradientMethod):
     """Differences of order 6 through the recorded steps, in compiled code, or of whole solutions with events. For any field."""
+
+    facts = Facts(
+        name="central-difference",
+        summary="differences of order 6 through the recorded steps, for any field: a judge without any derivative",
+        exact_for=Exact.STEPS,
+        unless="to 9 digits",
+        passes=Passes.SOLUTIONS,
+        cost="6 (m + n) solutions",
+        memory="one solution",
+        through_events=Passes.SOLUTIONS,
+        independent=True,
+    )
 
     @property
     def name(self) -> str:
         return "central differences"
+
+    def cost(self, size: Size) -> Cost:
+        return central(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         began = time.perf_counter()
         field = problem.field
         w, r0 = field.vector, problem.r0
         if problem.events:
-            from ctrnn.gradients.sensitivity.events import event_loss
-
             loss, readout, stats = event_loss(problem, settings)
         else:
             steps = recorded(problem, settings, self.name)

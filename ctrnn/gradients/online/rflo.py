@@ -12,18 +12,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.forward import forward_gradient
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
+from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
 
 
 @dataclass(frozen=True)
-class RFLO:
+class RFLO(GradientMethod):
     """Leak-only sensitivities, an approximation; for networks, on any solver. dl/dr0 and dr/dr0 are leak-only too."""
+
+    facts = Facts(
+        name="rflo",
+        summary="leak-only sensitivities of a network, one trace a weight: to compare with biology",
+        exact_for=Exact.NOTHING,
+        passes=Passes.FORWARD,
+        cost="O(m) would do; O(n² m) as built",
+        memory="O(n m)",
+        own_steps=False,
+        implicit=True,
+    )
 
     @property
     def name(self) -> str:
         return "RFLO (leak only)"
+
+    def cost(self, size: Size) -> Cost:
+        return costs.forward_continuous(size)
+
+    def refusal(self, problem: Problem, settings: Settings) -> str:
+        if not problem.field.kernel.table[LEAK]:
+            return "only a network has a leak of its own"
+        return super().refusal(problem, settings)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         return forward_gradient(problem, settings, self.name, leak_only=True)

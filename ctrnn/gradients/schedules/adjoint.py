@@ -19,20 +19,71 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.backward import backward_gradient
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording import network_adjoint
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.recording.lockstep import of_problem
 from ctrnn.gradients.recording.torch.place import Place
 from ctrnn.gradients.result import Gradient, result
-from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient
+from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient, counted
 from ctrnn.problem import Problem, Settings
 
-MODES = ("discrete", "checkpoint", "interpolate", "backsolve")
+FACTS = {
+    "discrete": Facts(
+        name="adjoint",
+        aliases=("bptt",),
+        summary="back-propagation through time, through the recorded steps: the default, the cheapest for one loss",
+        exact_for=Exact.STEPS,
+        passes=Passes.BACKWARD,
+        cost="O(n²) a stage",
+        memory="all steps, O(T s n)",
+        through_events=Passes.BACKWARD,
+        device=True,
+        compared=True,
+    ),
+    "checkpoint": Facts(
+        name="adjoint-checkpoint",
+        aliases=("checkpoint",),
+        summary="the same number in bounded memory, the steps taken again a segment at a time: for long runs",
+        exact_for=Exact.STEPS,
+        passes=Passes.BACKWARD,
+        cost="O(n²) a stage, and the run once more",
+        memory="512 steps, or a budget in bytes",
+        options=("memory", "checkpoints"),
+    ),
+    "backsolve": Facts(
+        name="adjoint-backsolve",
+        aliases=("backsolve",),
+        summary="the adjoint equation with r run backwards beside it: for reversible systems only, others lose digits",
+        exact_for=Exact.EQUATION,
+        unless="if r runs backwards",
+        passes=Passes.BACKWARD,
+        cost="O(n²) a stage",
+        memory="O(n + m)",
+        own_steps=False,
+        implicit=False,
+        compared=True,
+    ),
+    "interpolate": Facts(
+        name="adjoint-interpolate",
+        aliases=("interpolate",),
+        summary="the adjoint equation with r(t) from dense output: for SciPy's stiff solvers with many parameters",
+        exact_for=Exact.EQUATION,
+        passes=Passes.BACKWARD,
+        cost="O(n²) a stage",
+        memory="dense output, O(T n)",
+        own_steps=False,
+        implicit=False,
+        compared=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Adjoint:
+class Adjoint(GradientMethod):
     """One row backward.
 
     mode : "discrete", "checkpoint", "interpolate" or "backsolve"
@@ -65,8 +116,8 @@ class Adjoint:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UnknownNameError("mode", self.mode, MODES)
+        if self.mode not in FACTS:
+            raise UnknownNameError("mode", self.mode, FACTS)
         for name, unit in (("checkpoints", "a number of snapshots"), ("memory", "a number of bytes")):
             value = getattr(self, name)
             if value is None:
@@ -81,7 +132,7 @@ class Adjoint:
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> Place | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
         return Place.of(self.device, self.dtype)
 
@@ -103,6 +154,17 @@ class Adjoint:
 
         assert self.place is not None
         return adjoint(problems, settings, self.place, self.name)
+
+    @property
+    def facts(self) -> Facts:  # type: ignore[override]
+        return FACTS[self.mode]
+
+    def cost(self, size: Size) -> Cost:
+        if self.mode == "discrete":
+            return costs.discrete(size)
+        if self.mode == "checkpoint":
+            return counted(size, self.checkpoints, self.memory)
+        return costs.backward_continuous(size, interpolate=self.mode == "interpolate")
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         if self.mode == "discrete":

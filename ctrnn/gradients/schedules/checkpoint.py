@@ -23,13 +23,16 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.scales import SAMPLES
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.costs import checkpoint as checkpoint_cost
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.result import Gradient, result
-from ctrnn.gradients.schedules.revolve import places, split
+from ctrnn.gradients.schedules.revolve import places, reruns, split
 from ctrnn.kernels import stepper
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.progress import track
+from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import BLOCK_BYTES, Integration
 from ctrnn.solvers.snapshot import restore, snapshot, snapshot_size
 from ctrnn.trajectory import Stats
@@ -62,24 +65,17 @@ class Costs:
     before: int
 
     @classmethod
-    def of(cls, run: DiscreteRun) -> Costs:
-        ran, losses = run.integration, run.losses
-        n, N, s, total, stride = run.n, ran.bound.n, run.s, ran.tableau.s_total, ran.bound.x_stride
-        p, kernel = losses.objective.output_size, ran.bound.kernel
+    def of(cls, z: Size) -> Costs:
+        n, N, s, p, stride = z.n, z.states, z.s, z.outputs, z.stride
         pull = s * n + (0 if n == N else (1 + s) * n)  # K̄, and the record without l
-        if losses.objective.times is None:
-            # sources, ℓ and its derivatives in r and in the output, the signals
-            pull += s * (3 * n + 3 * p + stride + 6)
-        else:
-            pull += 3 * n + 3 * p
-        entries = kernel.groups * kernel.columns
-        once = (
-            (2 * total + s) * (N + stride) + 2 * ran.newton.J.size + 4 * entries + 2 * ran.bound.m + losses.readout_size
-        )
+        # sources, ℓ and its derivatives in r and in the output, the signals
+        pull += s * (3 * n + 3 * p + stride + 6) if z.integral else 3 * n + 3 * p
+        newton = 2 * N * N if z.implicit else 0
+        once = (2 * z.total + s) * (N + stride) + newton + 4 * z.entries + 2 * z.m + z.readout
         # an integral in the step test has had its size sampled (ctrnn.gradients.continuous.scales)
         before = 0 if n == N else 8 * SAMPLES * (4 * n + 2 * p + 4)
-        record = 8 * (2 + N + s + s * N + s * stride)
-        return cls(snapshot_size(ran) + OBJECT, record, 8 * pull, 8 * once + RUN, before)
+        snapshot = snapshot_size(N, stride, z.fsal, z.implicit)
+        return cls(snapshot + OBJECT, z.record, 8 * pull, 8 * once + RUN, before)
 
     def plan(self, size: int, memory: int | None, checkpoints: int | None, steps: int | None = None) -> Plan:
         """How a run with ``size`` numbers a step in its cotangents is cut; raises UsageError where memory is too small.
@@ -234,9 +230,24 @@ def checkpoint_gradient(
     """l and dl/dw, dl/dr0 by the discrete adjoint, within ``checkpoints`` snapshots and ``memory`` bytes."""
     run = DiscreteRun(problem, settings, name)
     loss, g0, g_o = run.losses.start()
-    plan = Costs.of(run).plan(run.s * run.n, memory, checkpoints, steps_ahead(run.integration))
+    steps = steps_ahead(run.integration)
+    size = Size.of(with_steps(problem, settings), settings, steps or 0)
+    plan = Costs.of(size).plan(run.s * run.n, memory, checkpoints, steps)
     reversal = Reversal(run, plan)
     stats = reversal.go()
     stats = replace(stats, jacobians=run.stats.jacobians, wall_time=run.stats.wall_time)
     vector = run.bound.rows(reversal.G)[0]
     return result(problem, name, loss + reversal.loss, vector, g0 + reversal.lam[:, 0], g_o + reversal.readout, stats)
+
+
+def counted(z: Size, checkpoints: int | None, memory: int | None) -> Cost:
+    """What ``checkpoint_gradient`` takes: the segments run for each that there is, and the bytes of its plan."""
+    known = None if z.adaptive else z.steps
+    costs = Costs.of(z)
+    plan = costs.plan(z.s * z.n, memory, checkpoints, known)
+    segments = -(-z.steps // plan.segment)
+    ran = reruns(segments, plan.snapshots, known is not None) / segments
+    length = plan.segment if z.adaptive else min(plan.segment, z.steps + 1)
+    chunk, held = min(plan.chunk, z.steps), min(plan.snapshots, segments)
+    taken = costs.once + held * costs.snapshot + length * costs.record + chunk * costs.pull
+    return checkpoint_cost(z, ran, max(taken, costs.before))

@@ -44,6 +44,36 @@ def places(l: int, s: int) -> set[int]:
     return found
 
 
+def reruns(segments: int, snapshots: int, known: bool) -> int:
+    """Parts that are run to reverse ``segments`` of them with ``snapshots`` snapshots, those taken again among them.
+
+    known : whether the number of segments is known before the run
+
+    >>> reruns(4, 9, True), reruns(10, 3, True)
+    (7, 25)
+    """
+    if known:
+        held = sorted(places(segments, snapshots))
+    else:
+        distance = 1
+        while -(-segments // distance) > snapshots:
+            distance *= 2
+        held = list(range(0, segments, distance))
+    ran, end = segments, segments
+    while end > 1:
+        end -= 1
+        held = [k for k in held if k < end]
+        at = held[-1]
+        while end - at > 1:
+            free = snapshots - len(held)
+            ahead = split(end - at, free + 1) if free > 0 else end - at - 1
+            ran, at = ran + ahead, at + ahead
+            if free > 0 and end - at > 1:
+                held.append(at)
+        ran += 1
+    return ran
+
+
 def _longest(s: int, r: int) -> int:
     """β(s, r)."""
     return comb(s + r, s) if r >= 0 else 0

@@ -22,7 +22,10 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.forward import forward_gradient
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.recording.torch.place import Place
 from ctrnn.gradients.result import Gradient, result
@@ -34,8 +37,35 @@ from ctrnn.solvers.runge_kutta import BLOCK
 BLOCK_BYTES = 256 * 2**20
 
 
+FACTS = {
+    "discrete": Facts(
+        name="rtrl",
+        summary="real-time recurrent learning by blocks of K steps: for long runs, and gradients while running",
+        exact_for=Exact.STEPS,
+        passes=Passes.FORWARD,
+        cost="O(n³) a stage and n⁴/K a step; in independent parts of k states as if n were k",
+        memory="O(n m), any T",
+        through_events=Passes.FORWARD,
+        device=True,
+        compared=True,
+        options=("block",),
+    ),
+    "continuous": Facts(
+        name="rtrl-continuous",
+        aliases=("continuous-rtrl",),
+        summary="the sensitivity equation on any solver, its error in the step test: for few parameters",
+        exact_for=Exact.EQUATION,
+        passes=Passes.FORWARD,
+        cost="O(n² m) a stage",
+        memory="O(n m)",
+        own_steps=False,
+        compared=True,
+    ),
+}
+
+
 @dataclass(frozen=True)
-class RTRL:
+class RTRL(GradientMethod):
     """Real-time recurrent learning: dr/dw carried forward, memory constant in the number of steps.
 
     For long runs, for a gradient that is wanted while the run goes on, and for few parameters. For one loss at the end of a run that
@@ -65,8 +95,8 @@ class RTRL:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in ("discrete", "continuous"):
-            raise UnknownNameError("mode", self.mode, ("discrete", "continuous"))
+        if self.mode not in FACTS:
+            raise UnknownNameError("mode", self.mode, FACTS)
         if self.error_control not in ("all", "state"):
             raise UnknownNameError("error_control", self.error_control, ("all", "state"))
         whole = isinstance(self.block, (int, np.integer)) and not isinstance(self.block, bool)
@@ -76,7 +106,7 @@ class RTRL:
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
     @property
-    def place(self) -> Place | None:
+    def place(self) -> Place | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
         return Place.of(self.device, self.dtype)
 
@@ -93,6 +123,15 @@ class RTRL:
 
         assert self.place is not None
         return rtrl(problems, settings, self.place, self.name, self.block)
+
+    @property
+    def facts(self) -> Facts:  # type: ignore[override]
+        return FACTS[self.mode]
+
+    def cost(self, size: Size) -> Cost:
+        if self.mode == "continuous":
+            return costs.forward_continuous(size)
+        return costs.forward(size, self.block or default_block(size.n, size.entries, size.s, size.rows - 1))
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         if self.mode == "continuous":

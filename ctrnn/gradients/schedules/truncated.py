@@ -17,6 +17,9 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.gradients import costs
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.recording.losses import Part
 from ctrnn.gradients.result import Gradient, result
@@ -26,7 +29,7 @@ from ctrnn.solvers.runge_kutta import BLOCK
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT:
+class TruncatedBPTT(GradientMethod):
     """The discrete adjoint, cut off after ``window`` steps: an approximation, for any solver of our own.
 
     The cotangent of a loss that is seen in step i is carried back through the steps i, i − 1, …, i − window + 1: for an observation those that
@@ -48,6 +51,16 @@ class TruncatedBPTT:
 
     window: int = 32
 
+    facts = Facts(
+        name="tbptt",
+        summary="back-propagation cut off after k steps: the usual compromise, to compare with",
+        exact_for=Exact.NOTHING,
+        passes=Passes.BACKWARD,
+        cost="O(n² k) a loss",
+        memory="k steps",
+        options=("window",),
+    )
+
     def __post_init__(self) -> None:
         whole = isinstance(self.window, (int, np.integer)) and not isinstance(self.window, bool)
         if not whole or self.window < 1:
@@ -56,6 +69,9 @@ class TruncatedBPTT:
     @property
     def name(self) -> str:
         return f"truncated BPTT, window {self.window}"
+
+    def cost(self, size: Size) -> Cost:
+        return costs.truncated(size, self.window)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         run = DiscreteRun(problem, settings, self.name)

@@ -20,20 +20,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ctrnn.errors import UsageError
 from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_places
-from ctrnn.gradients.independent.differences import CentralDifference
+from ctrnn.gradients.method import Passes
 from ctrnn.gradients.recording.discrete import DiscreteRun
 from ctrnn.gradients.recording.losses import Part
 from ctrnn.gradients.result import Gradient, result
-from ctrnn.gradients.schedules.adjoint import Adjoint
-from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.events import Piece, pieces
@@ -43,24 +40,16 @@ from ctrnn.trajectory import Stats
 TANGENT = 1e-8
 
 
-def event_gradient(method: Any, problem: Problem, settings: Settings) -> Gradient:
-    """The gradient of a problem with events, by the discrete adjoint, discrete RTRL, or central differences of whole solutions.
+def event_gradient(
+    problem: Problem, settings: Settings, name: str, passes: Passes, block: int | None = None
+) -> Gradient:
+    """The gradient of a problem with events, P carried forward in blocks of steps or λ carried backward.
 
-    Raises UsageError for other methods and solvers; EventError for an event that only touches zero, for two resets at one time, and for a
+    Raises UsageError for solvers other than our own; EventError for an event that only touches zero, for two resets at one time, and for a
     loss behind the end of the run; and what the solver raises.
     """
-    if isinstance(method, CentralDifference):
-        return method.compute(problem, settings)
-    known = isinstance(method, (Adjoint, RTRL)) and method.mode == "discrete"
-    if not known:
-        raise UsageError(
-            "method",
-            given=getattr(method, "name", method),
-            allowed="'adjoint', 'rtrl' or 'central-difference', for a problem with events",
-            hint="ctrnn.RTRL(block=...) is one of them",
-        )
-    way = _Way(problem, settings, method.name)
-    return way.backward() if isinstance(method, Adjoint) else way.forward(method.block)
+    way = _Way(problem, settings, name)
+    return way.backward() if passes is Passes.BACKWARD else way.forward(block)
 
 
 def event_loss(problem: Problem, settings: Settings) -> tuple[float, Array, Stats]:

@@ -1,4 +1,4 @@
-"""What a gradient costs, in flops and bytes, from sizes alone.
+"""What a gradient costs, in flops and bytes, from sizes alone. Each method names its count (``GradientMethod.cost``).
 
 n states, m parameters in ``entries`` places of the kernels, T steps of s stages that a gradient pulls back through. A call of F takes f flops,
 one row of the pullback v = J and a = F_w products; for a network with its matrix Ŵ of ``entries`` numbers f = v = a = 2 entries, equations
@@ -14,7 +14,7 @@ count as dense: f = 2n(n + m), v = 2n², a = 2nm. With E calls of F in the run:
     truncated, window k     E f + L k s (v + a),  L steps with a loss      records of a block and a window
     autograd, complex step, central differences: 1 + 2, 4 (m + n) and 6 (m + n) runs, and a graph, 256 runs or one at a time
 
-RTRL carries q = n + 1 rows, or one more than the largest part of the states has that hangs together (ctrnn.gradients.schedules.carried). An implicit stage adds 2n³/3 + 2n² a solution to the pullback and, in the run, Newton's: its calls of F are in E. Allocated, not touched, bytes are
+RTRL carries q = n + 1 rows, or one more than the largest part of the states has that hangs together (Kernel.largest_part). An implicit stage adds 2n³/3 + 2n² a solution to the pullback and, in the run, Newton's: its calls of F are in E. Allocated, not touched, bytes are
 counted, as tracemalloc does, and what compiled code takes for itself besides.
 """
 
@@ -22,12 +22,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ctrnn.fields.network import RateNetwork
 from ctrnn.gradients.continuous.scales import SAMPLES
 from ctrnn.gradients.recording import network_adjoint
-from ctrnn.gradients.schedules.carried import Structure
-from ctrnn.gradients.schedules.revolve import places, split
-from ctrnn.gradients.schedules.rtrl import default_block
+from ctrnn.kernels.batch.tiles import padded
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import BLOCK, BLOCK_BYTES
@@ -40,6 +37,9 @@ RUN = 25_000
 CHUNK = 256
 #: Newton iterations of an implicit stage, where no run has told yet
 ITERATIONS = 3
+#: calls of F of the adaptive run of [r | P | S], and of that of λ, for one of r alone: they choose steps of their own, and this is a guess
+FORWARD, BACK = 1.3, 1.4
+OWN_STEPS = "steps of its own: a guess"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Size:
     stride, outputs, readout, observations : channels of x and of targets, outputs, numbers of the read-out, observation times (0: integral)
     steps, calls : T, and E, calls of F in the run
     s, total, couplings : stages pulled back through, with those of the dense output, non-zero a_ij and b_i
-    degree : of the dense output; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.recording.network_adjoint; keeps_u : whether it keeps U
+    degree : of the dense output; fsal : whether the last stage is the next one's first; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.recording.network_adjoint; keeps_u : whether it keeps U
     """
 
     n: int
@@ -67,6 +67,7 @@ class Size:
     total: int
     couplings: int
     degree: int
+    fsal: bool
     implicit: bool
     adaptive: bool
     library: bool
@@ -99,18 +100,24 @@ class Size:
             total=tableau.s_total,
             couplings=int((tableau.a[: tableau.stages] != 0).sum() + (tableau.b != 0).sum()),
             degree=tableau.dense.shape[1],
+            fsal=tableau.fsal,
             implicit=implicit,
             adaptive=adaptive,
             library=library,
             dense=not kernel.blas,
-            rows=Structure(field.n, kernel).size + 1,
+            rows=kernel.largest_part(field.n) + 1,
             tiled=network_adjoint.goes([problem], settings),
-            keeps_u=isinstance(field, RateNetwork) and (field.train_tau or field.cell.module.NEEDS_U),
+            keeps_u=field.keeps_drive,
         )
 
     @property
     def integral(self) -> bool:
         return self.observations == 0
+
+    @property
+    def chosen_steps(self) -> bool:
+        """Whether a continuous method chooses steps of its own, and not those of the run."""
+        return self.adaptive or self.library
 
     @property
     def f(self) -> float:
@@ -136,9 +143,7 @@ class Size:
     @property
     def record(self) -> int:
         """Bytes of a recorded step."""
-        return self._record(self.states)
-
-    def _record(self, states: int) -> int:
+        states = self.states
         return 8 * (2 + states + self.s * (1 + states + self.stride))
 
     @property
@@ -156,46 +161,15 @@ class Size:
 
 @dataclass(frozen=True)
 class Cost:
-    """Flops, and bytes at the peak."""
+    """Flops, bytes at the peak, and a remark."""
 
     flops: float
     memory: float
-
-
-def reruns(segments: int, snapshots: int, known: bool) -> int:
-    """Segments that the checkpointed adjoint runs, those taken again among them (ctrnn.gradients.schedules.checkpoint).
-
-    known : whether the number of segments is known before the run
-
-    >>> reruns(4, 9, True), reruns(10, 3, True)
-    (7, 25)
-    """
-    if known:
-        held = sorted(places(segments, snapshots))
-    else:
-        distance = 1
-        while -(-segments // distance) > snapshots:
-            distance *= 2
-        held = list(range(0, segments, distance))
-    ran, end = segments, segments
-    while end > 1:
-        end -= 1
-        held = [k for k in held if k < end]
-        at = held[-1]
-        while end - at > 1:
-            free = snapshots - len(held)
-            ahead = split(end - at, free + 1) if free > 0 else end - at - 1
-            ran, at = ran + ahead, at + ahead
-            if free > 0 and end - at > 1:
-                held.append(at)
-        ran += 1
-    return ran
+    note: str = ""
 
 
 def tiled(z: Size) -> Cost:
     """Rate networks by fixed steps: Z, the drive, and U where it counts; states and jumps at the ends of steps; and the stages of an integral, with their sources."""
-    from ctrnn.kernels.batch.tiles import padded
-
     wide, T = padded(z.n), z.steps
     inputs = z.stride - (z.outputs + 1 if z.integral else 0)
     kept = (2 if z.keeps_u else 1) * wide + padded(inputs + 1) + (wide if z.integral else 0)
@@ -222,16 +196,15 @@ def discrete(z: Size) -> Cost:
 
 
 def checkpoint(z: Size, ran: float, memory: float) -> Cost:
-    """``ran`` segments for each segment, in ``memory`` bytes by its own plan (ctrnn.gradients.schedules.checkpoint.Costs)."""
+    """``ran`` segments run for each segment there is, in ``memory`` bytes."""
     return Cost(z.calls * ran * z.f + z.steps * z.s * (z.va + z.solves), memory)
 
 
-def forward(z: Size, block: int | None = None) -> Cost:
+def forward(z: Size, block: int) -> Cost:
     """Discrete RTRL, in blocks of K steps."""
     q = z.rows
-    wanted = block or default_block(z.n, z.entries, z.s, q - 1)
-    K = min(wanted, max(z.steps, 1))
-    kept = min(wanted, z.block) if z.adaptive else K
+    K = min(block, max(z.steps, 1))
+    kept = min(block, z.block) if z.adaptive else K
     flops = z.calls * z.f + z.steps * z.s * (q * z.va + z.solves) + z.steps / K * 2.0 * q**2 * z.entries
     cotangents = 8.0 * z.s * z.n * q * (K * (1 if z.dense else 2) + 1)
     sources = 8 * K * z.s * 4 * z.n if z.integral else 0
@@ -256,59 +229,62 @@ def sensitivity_flops(z: Size) -> float:
     return stages * (2.0 * product + z.solves) if z.implicit else product
 
 
-def forward_continuous(z: Size, calls: float) -> Cost:
+def forward_continuous(z: Size) -> Cost:
+    """The sensitivity equation beside the state."""
     N = forward_size(z)
+    calls = z.calls * (FORWARD if z.chosen_steps else 1.0)
     flops = calls * (z.f + sensitivity_flops(z))
     memory = stages_of(z, N, max(z.observations, 1)) + 8 * 4 * z.n**2
     if z.implicit:  # a block of steps is kept
         block = min(BLOCK, max(1, BLOCK_BYTES // (8 * N)))
         memory += 8.0 * N * (block if z.adaptive else min(block, z.steps + 1))
-    return Cost(flops, z.before(memory, sized=True))
+    return Cost(flops, z.before(memory, sized=True), OWN_STEPS if z.chosen_steps else "")
 
 
-def backward_continuous(z: Size, calls: float, back: float, interpolate: bool) -> Cost:
-    """``calls`` of F forward and ``back`` backward."""
+def backward_continuous(z: Size, interpolate: bool) -> Cost:
+    """The adjoint equation behind the run of the state, with r(t) from its dense output or run backwards beside λ."""
     N = z.n * (1 if interpolate else 2) + z.entries
-    flops = calls * z.f + back * (z.va + (0.0 if interpolate else z.f))
+    back = z.calls * (BACK if z.chosen_steps else 1.0)
+    flops = z.calls * z.f + back * (z.va + (0.0 if interpolate else z.f))
     memory = stages_of(z, N, 1) + 8.0 * z.n * (z.observations + 2)
     if interpolate:
         dense = 8.0 * z.n * (z.degree + 1)
         block = min(z.block, max(1, BLOCK_BYTES // (8 * z.states * (1 + 2 * z.total))))
         memory += z.steps * dense * 3 + block * (z.record + 8.0 * z.n * (z.total + z.degree))
-    return Cost(flops, z.before(memory, sized=True))
+    return Cost(flops, z.before(memory, sized=True), OWN_STEPS if z.chosen_steps else "")
 
 
 def truncated(z: Size, window: int) -> Cost:
+    """A pass backward of ``window`` steps from each step with a loss."""
     losses = z.steps if z.integral else z.observations
     steps = min(z.block, z.steps)
     flops = z.calls * z.f + losses * min(window, z.steps) * z.s * (z.va + z.solves)
     sources = steps * 8 * z.n * z.s * 3 if z.integral else steps * 8 * z.n
-    return Cost(flops, z.before(z.block * z.record + (steps + window) * z.record + sources + window * z.pull))
+    memory = z.before(z.block * z.record + (steps + window) * z.record + sources + window * z.pull)
+    return Cost(flops, memory, f"window {window}")
 
 
 def graph(z: Size) -> Cost:
     """torch's autograd: every operation of every stage with its result; weights that are used receive a gradient at each."""
     operations = z.s * (6 if not z.dense else 4 * z.n) + 2 * z.couplings
     memory = z.steps * (operations * (8.0 * z.n + NODE) + 3.0 * z.record) + z.block * z.record + 3 * 8.0 * z.m
-    return Cost(3.0 * z.calls * z.f + z.steps * z.s * 3.0 * z.solves, memory)
+    note = f"in {z.steps * operations:,} torch operations"
+    return Cost(3.0 * z.calls * z.f + z.steps * z.s * 3.0 * z.solves, memory, note)
 
 
 def complex_step(z: Size) -> Cost:
     """(m + n) runs in complex numbers, 256 of them at a time, all their states kept, and their directions."""
     runs = z.m + z.n
     kept = 16.0 * min(CHUNK, runs) * (z.steps * (z.s + 1) * z.n + 3 * z.m)
-    return Cost(4.0 * runs * z.calls * z.f, 16.0 * runs**2 + kept + 3.0 * z.steps * z.record)
+    note = f"{runs:,} complex runs in torch, {CHUNK} at a time"
+    return Cost(4.0 * runs * z.calls * z.f, 16.0 * runs**2 + kept + 3.0 * z.steps * z.record, note)
 
 
 def central(z: Size) -> Cost:
-    return Cost(
-        (1 + 6 * (z.m + z.n)) * z.calls * z.f, 3.0 * z.steps * z.record + 8 * z.n * z.steps + z.block * z.record
-    )
-
-
-def is_implicit(solver: str) -> bool:
-    """Whether a solver of ours has stages that are solved for."""
-    return tableaus.get(solver).gamma != 0.0
+    """Six whole runs for each number."""
+    runs = 1 + 6 * (z.m + z.n)
+    memory = 3.0 * z.steps * z.record + 8 * z.n * z.steps + z.block * z.record
+    return Cost(runs * z.calls * z.f, memory, f"{runs:,} runs")
 
 
 def in_bytes(count: float) -> str:

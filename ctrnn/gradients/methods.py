@@ -1,0 +1,109 @@
+"""All gradient methods, one line each: whoever lists, chooses, prints or documents methods reads this list.
+
+A new method is one file with a ``GradientMethod`` (ctrnn.gradients.method) and one line here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.independent.autograd import Autograd
+from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
+from ctrnn.gradients.online.rflo import RFLO
+from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.schedules.adjoint import Adjoint
+from ctrnn.gradients.schedules.rtrl import RTRL
+from ctrnn.gradients.schedules.truncated import TruncatedBPTT
+from ctrnn.problem import Problem, Settings
+
+_ALL: tuple[GradientMethod, ...] = (
+    RTRL(),
+    RTRL(mode="continuous"),
+    Adjoint(),
+    Adjoint("checkpoint"),
+    Adjoint("backsolve"),
+    Adjoint("interpolate"),
+    TruncatedBPTT(),
+    RFLO(),
+    Autograd(),
+    ComplexStep(),
+    CentralDifference(),
+)
+
+#: name -> method with its default options
+METHODS: dict[str, GradientMethod] = {method.facts.name: method for method in _ALL}
+_ALIASES = {alias: method for method in _ALL for alias in method.facts.aliases}
+
+
+@dataclass(frozen=True)
+class Foreign(GradientMethod):
+    """A method object that brings a name and ``compute`` but no facts: taken to be exact for the steps, as the checks then see."""
+
+    method: Any
+    facts = Facts(
+        name="",
+        summary="a method object without facts",
+        exact_for=Exact.STEPS,
+        passes=Passes.BACKWARD,
+        cost="not known",
+        memory="not known",
+        own_steps=False,
+    )
+
+    @property
+    def name(self) -> str:
+        return str(self.method.name)
+
+    def cost(self, size: Size) -> Cost:
+        return Cost(math.nan, math.nan, "not known")
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        found: Gradient = self.method.compute(problem, settings)
+        return found
+
+
+def named(method: Any) -> GradientMethod:
+    """The method object behind a name, a class or an object with ``name`` and ``compute``.
+
+    Raises UnknownNameError for another name, UsageError for what is no method.
+
+    >>> named("BPTT").name, named("rtrl").facts.exact_for.value
+    ('adjoint, discrete', 'the steps taken')
+    """
+    if isinstance(method, str):
+        found = METHODS.get(method.lower()) or _ALIASES.get(method.lower())
+        if found is None:
+            raise UnknownNameError("method", method, [*METHODS, "auto"])
+        return found
+    if isinstance(method, type) and hasattr(method, "compute"):
+        method = method()
+    if isinstance(method, GradientMethod):
+        return method
+    if hasattr(method, "compute"):
+        return Foreign(method)
+    raise UsageError("method", given=method, allowed=f"a name ({', '.join(METHODS)}, auto) or a method object")
+
+
+def table() -> str:
+    """What README says of the methods, as a table in Markdown."""
+    lines = ["| method | what it is | exact for | cost | memory | solvers | events |", "|---|---|---|---|---|---|---|"]
+    for name, method in METHODS.items():
+        f = method.facts
+        solvers = "ours" if f.own_steps else ("all" if f.implicit else "all but our implicit ones")
+        what, events = f.summary.replace("|", "/"), "yes" if f.through_events else "no"
+        lines.append(f'| `"{name}"` | {what} | {f.exactness} | {f.cost} | {f.memory} | {solvers} | {events} |')
+    return "\n".join(lines)
+
+
+def names_where(fact: str, *values: Any) -> tuple[str, ...]:
+    """The names of the methods whose fact has one of these values.
+
+    >>> names_where("approximates", True)
+    ('tbptt', 'rflo')
+    """
+    return tuple(name for name, method in METHODS.items() if getattr(method.facts, fact) in values)
