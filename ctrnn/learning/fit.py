@@ -31,19 +31,43 @@ Array = NDArray[np.float64]
 class Fit:
     """What a fit found; it prints as a small table.
 
-    problem       the problem, or the trials, at the best point seen
-    start         the problem as it was given
-    loss          l there
-    initial_loss  l at the start
-    history       (iterations + 1,) l at the start and after each iteration
-    converged     whether the optimiser stopped because no further descent was to be had
-    message       why it stopped, in its own words, and how many trial points had no solution
-    evaluations   gradients computed
-    rejected      trial points at which the solution failed
-    optimizer     its name
-    names         parameters that were fitted
-    fits_r0       whether r0 was too
-    settings      solver, rtol, atol and dt of every solution
+    Attributes
+    ----------
+    problem : Problem or Trials
+        The problem at the best point seen.
+    start : Problem or Trials
+        The problem as it was given.
+    loss : float
+        The loss l at the best point.
+    initial_loss : float
+        The loss at the start.
+    history : ndarray (iterations + 1,)
+        The loss at the start and after each iteration.
+    converged : bool
+        Whether the optimiser stopped because no further descent was to be had.
+    message : str
+        Why it stopped, in its own words, and how many trial points had no solution.
+    evaluations : int
+        Gradients computed.
+    rejected : int
+        Trial points at which the solution failed.
+    optimizer : str
+        Its name.
+    names : tuple of str
+        The parameters that were fitted.
+    fits_r0 : bool
+        Whether r0 was fitted too.
+    settings : dict
+        solver, rtol, atol and dt of every solution.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
+    >>> data = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])
+    >>> found = ctrnn.fit(ctrnn.Problem(field, r0=[1.0], t_span=(0.0, 2.0), objective=data))
+    >>> found.converged, found.iterations == len(found.history) - 1
+    (True, True)
     """
 
     problem: Any
@@ -85,6 +109,7 @@ class Fit:
 
     @property
     def iterations(self) -> int:
+        """The iterations that the optimiser took."""
         return len(self.history) - 1
 
     def __repr__(self) -> str:
@@ -132,35 +157,66 @@ def fit(
 ) -> Fit:
     """The parameters, initial state and read-out at which the objective of a problem is least.
 
-    problem         with an objective; its values are the start. Of ctrnn.Trials, the sum of their losses is made least: one set of
-                    parameters for all, and one read-out, which must be the same in all
-    parameters      names of those to fit, all by default; the others stay
-    r0              whether to fit the initial state too; of trials that were given (B, n), each trial's own, B n quantities; of trials
-                    that were given one r0 for all, that one
-    transform       "none", "log", or one of them by name, as {"a": "log", "r0": "log"}
-    optimizer       L-BFGS-B, BFGS, CG, SLSQP, TNC or trust-constr, which are SciPy's;
-                    gauss-newton (Levenberg-Marquardt), the one for least squares with up to some
-                    hundred parameters; newton-cg, on exact products with the Hessian;
-                    or a class of torch.optim in lower case: adam, adamw, sgd, rmsprop, ...
-    method, solver, rtol, atol, dt   of the gradient, see :func:`ctrnn.gradient`
-    max_iterations  of the optimiser
-    learning_rate   of a torch optimiser
-    callback        called with (iteration, loss) after each iteration
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; its values are the start. Of trials, the sum of their losses is made least: one set of
+        parameters for all, and one read-out, which must be the same in all.
+    parameters : sequence of str, optional
+        Names of those to fit, all by default; the others stay.
+    r0 : bool, default False
+        Whether to fit the initial state too: of trials that were given (B, n) each trial's own, B n quantities; of
+        trials that were given one r0 for all, that one.
+    transform : {"none", "log"} or mapping, default "none"
+        "log" fits logarithms, so that quantities stay positive; or by name: ``{"a": "log", "r0": "log"}``.
+    optimizer : str, default "L-BFGS-B"
+        Of SciPy: L-BFGS-B, BFGS, CG, SLSQP, TNC, trust-constr. Ours: gauss-newton (Levenberg–Marquardt), the one for
+        least squares with up to some hundred parameters, and newton-cg, on exact products with the Hessian. Of torch: a
+        class of torch.optim in lower case, adam, adamw, sgd, rmsprop, …
+    method : str or method object, default "auto"
+        Of the gradient, see `ctrnn.gradient`.
+    solver, rtol, atol, dt
+        Of every solution, see `ctrnn.simulate`.
+    max_iterations : int, default 200
+        Of the optimiser.
+    learning_rate : float, default 0.01
+        Of a torch optimiser.
+    callback : callable, optional
+        Called as ``callback(iteration, loss)`` after each iteration.
 
-    A read-out (V, c) of the objective is trained along. The bounds of the field are kept (signs of
-    Dale's law, say): as bounds where the optimiser knows them, else by projection after each step
-    of a torch optimiser. A trial point at which the solution fails is a rejected step: a line
-    search shortens it, a torch optimiser goes back and halves its learning rate.
+    Returns
+    -------
+    Fit
+        The problem at the best point seen, and how it was reached.
 
-    An optimiser descends into the valley that it starts in, and data over several cycles of an
-    oscillation make many. For the hare-lynx data, fitted as logarithms, the rough start of the
-    shipped experiment lies in the right one; of 30 starts scattered about it by 30 % half do, and
-    with transform="none" not even that start does, but with gauss-newton. Where it matters, try several.
+    Raises
+    ------
+    UsageError
+        For a call that is not possible.
+    UnknownNameError
+        For a parameter, transform or optimiser that does not exist.
+    SolverError
+        If there is no solution at the start.
+    ConvergenceError
+        If the loss or its gradient is not finite at the start, or the gradient is zero and the loss is not.
 
-    Raises :class:`~ctrnn.errors.UsageError` for a call that is not possible,
-    :class:`~ctrnn.errors.SolverError` if there is no solution at the start, and
-    :class:`~ctrnn.errors.ConvergenceError` if the loss or its gradient is not finite there, or the gradient is zero and the loss is not.
+    Notes
+    -----
+    A read-out (V, c) of the objective is trained along. The bounds of the field are kept (signs of Dale's law, say): as
+    bounds where the optimiser knows them, else by projection after each step of a torch optimiser. A trial point at
+    which the solution fails is a rejected step: a line search shortens it, a torch optimiser goes back and halves its
+    learning rate.
 
+    An optimiser descends into the valley that it starts in, and data over several cycles of an oscillation make many.
+    For the hare-lynx data, fitted as logarithms, the rough start of the shipped experiment lies in the right one; of 30
+    starts scattered about it by 30 % half do, and with ``transform="none"`` not even that start does, but with
+    gauss-newton. Where it matters, try several.
+
+    Sources: the optimisers are those of `scipy.optimize.minimize` and `torch.optim`; `ctrnn.learning.newton` has the
+    formulas of ours.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
     >>> decay = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])

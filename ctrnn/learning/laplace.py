@@ -1,10 +1,11 @@
-"""How well data determine what was fitted: the loss near its least is a parabola, and so the posterior a Gaussian.
+"""How well data determine what was fitted: near its minimum the loss is a parabola, and so the posterior a Gaussian.
 
-    Σ = σ² (JᵀJ)⁻¹,   σ² = Σ_k a_k ‖o_k − y_k‖² / (N − k)        standard errors √Σ_ii,  correlations Σ_ij / √(Σ_ii Σ_jj)
+    Σ = σ² (JᵀJ)⁻¹,   σ² = Σ_k a_k ‖o_k − y_k‖² / (N − k)     standard errors √Σ_ii,  correlations Σ_ij / √(Σ_ii Σ_jj)
 
-J are the sensitivities of the N observed values to the k fitted quantities, JᵀJ the Gauss–Newton matrix (Seber & Wild, Nonlinear
-Regression, 1989, 2.1.2). With the whole Hessian H in the place of JᵀJ it is the approximation of Laplace (1774), which counts the
-curvature of the solution too. The two agree where the residuals are small. For the cross-entropy, a negative log-likelihood, σ = 1.
+J are the sensitivities of the N observed values to the k fitted quantities, JᵀJ the Gauss–Newton matrix (Seber & Wild,
+Nonlinear Regression, 1989, 2.1.2). With the whole Hessian H in the place of JᵀJ it is the approximation of Laplace
+(1774), which counts the curvature of the solution too. The two agree where the residuals are small. For the
+cross-entropy, a negative log-likelihood, σ = 1.
 """
 
 from __future__ import annotations
@@ -31,14 +32,33 @@ _SINGULAR = 1e14
 class Laplace:
     """Standard errors and correlations of k fitted quantities; prints as a table.
 
-    labels           their names (k,): parameters, then r0, then a read-out's V and c
-    values           (k,)
-    standard_errors  (k,) from the Gauss–Newton matrix, in the units of the values
-    covariance       (k, k) likewise, and ``correlations`` (k, k)
-    hessian_errors   (k,) from the whole Hessian; None where that is not positive definite, so that this is no minimum
-    sigma            the standard deviation of one observation of weight 1
-    observations     N
-    offset           how far the least of the parabola is, in standard errors: much below 1 at the end of a fit
+    Attributes
+    ----------
+    labels : tuple of str (k,)
+        Names: parameters, then r0, then a read-out's V and c.
+    values : ndarray (k,)
+        What was fitted.
+    standard_errors : ndarray (k,)
+        From the Gauss–Newton matrix, in the units of the values.
+    covariance : ndarray (k, k)
+        Likewise.
+    hessian_errors : ndarray (k,) or None
+        From the whole Hessian; None where that is not positive definite, so that this is no minimum.
+    sigma : float
+        The standard deviation of one observation of weight 1.
+    observations : int
+        N.
+    offset : float
+        How far the minimum of the parabola is, in standard errors: much below 1 at the end of a fit.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> line = ctrnn.Equations({"r": "k"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective(target=[1.1, 1.9, 3.0], at=[0.5, 1.0, 1.5])
+    >>> found = ctrnn.fit(ctrnn.Problem(line, r0=[0.0], t_span=(0.0, 1.5), objective=objective))
+    >>> laplace(found).labels, laplace(found).observations
+    (('k',), 3)
     """
 
     labels: tuple[str, ...]
@@ -52,6 +72,7 @@ class Laplace:
 
     @property
     def correlations(self) -> Array:
+        """The correlations (k, k) of the quantities."""
         s = self.standard_errors
         return self.covariance / np.outer(s, s)
 
@@ -89,17 +110,39 @@ def laplace(
 ) -> Laplace:
     """Standard errors and correlations of fitted parameters.
 
-    problem     a Fit, which knows what it fitted and how it solved (the other arguments are then not looked at), or a problem at its
-                least, with a squared error or a cross-entropy at observation times; or ctrnn.Trials of such, whose observations count together
-    parameters  names of the fitted ones, all by default
-    r0          whether the initial state was fitted too
+    Parameters
+    ----------
+    problem : Fit, Problem or Trials
+        A fit knows what it fitted and how it solved; the other arguments are then not used. Or a problem at the minimum
+        of its loss, a squared error or a cross-entropy at observation times; or trials of such, whose observations
+        count together.
+    parameters : sequence of str, optional
+        Names of the fitted ones, all by default.
+    r0 : bool, default False
+        Whether the initial state was fitted too.
+    solver, rtol, atol, dt
+        Of every solution, see `ctrnn.simulate`.
 
-    Everything is in natural units, also where the fit moved logarithms. Weights count as inverse variances up to the common factor σ².
-    A trained read-out counts among the fitted. Bounds are not looked at.
+    Returns
+    -------
+    Laplace
+        Prints as a table.
 
-    Raises UsageError for other objectives and for no more observations than fitted quantities, and SingularJacobianError where the data
-    do not determine them all.
+    Raises
+    ------
+    UsageError
+        For other objectives, and for no more observations than fitted quantities.
+    SingularJacobianError
+        Where the data do not determine all quantities.
 
+    Notes
+    -----
+    Everything is in natural units, also where the fit moved logarithms. Weights count as inverse variances up to the
+    common factor σ². A trained read-out counts among the fitted. Bounds are not taken into account. Formulas and
+    sources are at the top of `ctrnn.learning.laplace`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> t = np.array([0.5, 1.0, 1.5])
     >>> line = ctrnn.Equations({"r": "k"}, parameters={"k": 2.0})  # r = k t: k = Σ t y / Σ t²
@@ -161,7 +204,10 @@ def laplace(
 
 
 def _inverse(M: Array) -> tuple[Array | None, float]:
-    """M⁻¹ of a positive definite matrix, None of another one, and its condition, both when scaled to a diagonal of 1."""
+    """The inverse of a positive definite matrix, None of another one, and its condition.
+
+    Both are of the matrix scaled to a diagonal of 1.
+    """
     from scipy import linalg
 
     M = (M + M.T) / 2
@@ -177,7 +223,7 @@ def _inverse(M: Array) -> tuple[Array | None, float]:
 
 
 def _weakest(M: Array) -> int:
-    """The entry that the data determine least: the largest of the eigenvector of the least eigenvalue."""
+    """The quantity that the data determine least: the largest entry of the eigenvector of the smallest eigenvalue."""
     d = np.sqrt(np.abs(np.diag(M)))
     if not np.all(d > 0):
         return int(np.argmin(d))

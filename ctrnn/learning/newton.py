@@ -5,13 +5,13 @@ With the gradient g and a matrix B, and S the diagonal of the quantities' scales
     (B + μ̂ S⁻²) δ = −g        ρ = (l(θ) − l(θ + δ)) / (−gᵀδ − ½ δᵀ B δ)
 
 gauss-newton  B is the Gauss–Newton matrix, S⁻² its diagonal (Levenberg 1944, Marquardt 1963): least squares
-newton-cg     B is the Hessian, met only in products; δ by conjugate gradients, which stop where B bends down and at a residual that
-              shrinks with g (Dembo & Steihaug, Math. Program. 26:190, 1983)
+newton-cg     B is the Hessian, met only in products; δ by conjugate gradients, which stop where B bends down and at a
+              residual that shrinks with g (Dembo & Steihaug, Math. Program. 26:190, 1983)
 
-A step is taken where the loss falls. The damping μ follows how well the parabola foretold it, μ ← μ max(⅓, 1 − (2ρ − 1)³), else μ ← ν μ,
-ν ← 2ν (Nielsen, IMM-REP-1999-05), and μ̂ = μ ‖g‖/‖g_start‖ lets go near the solution, so that convergence is quadratic: always for Newton,
-for Gauss–Newton where the residuals vanish (Fan & Yuan, Computing 74:23, 2005). Entries at a bound that the loss pushes outwards rest
-there; the others are clipped at theirs.
+A step is taken where the loss falls. The damping μ follows how well the parabola foretold it, μ ← μ max(⅓, 1 − (2ρ −
+1)³), else μ ← ν μ, ν ← 2ν (Nielsen, IMM-REP-1999-05), and μ̂ = μ ‖g‖/‖g_start‖ vanishes near the solution, so that
+convergence is quadratic: always for Newton, for Gauss–Newton where the residuals vanish (Fan & Yuan, Computing 74:23,
+2005). Entries at a bound that the loss pushes outwards stay there; the others are clipped at theirs.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-r"""torchdiffeq's call with our solvers and gradients: y = odeint(f, y0, t), and torch's autograd goes through it.
+"""torchdiffeq's call with our solvers and gradients: y = odeint(f, y0, t), and torch's autograd goes through it.
 
     dy/dt = f(t, y),  y(t_0) = y0       ->  y(t_0), …, y(t_T−1)
     backward:  Λ jumps by the cotangent of y(t_k) at each t_k, and is pulled back through the recorded steps
                (ctrnn.kernels.pullback);  dl/dy0 = Λ at t_0,  dl/dw = its parameter part
 
-The gradient is that of the steps taken, to round-off: what torch would give through them, without a graph of them. Where the
-gradient itself is to be differentiated (``create_graph``), the recorded steps are taken again in torch.
+The gradient is that of the steps taken, to round-off: what torch would give through them, without a graph of them.
+Where the gradient itself is to be differentiated (``create_graph``), the recorded steps are taken again in torch.
 
-Three kinds of f. A field, or a module from ``as_module``, runs compiled; each row of a batch y0 (..., n) is a trial with steps of its
-own. Any other module or callable of torch is one state of y0's shape, as in torchdiffeq, so that it may couple the rows; F is then a
-call of torch. A callable that closes over tensors with gradients is replayed in torch, so these get theirs too.
+Three kinds of f. A field, or a module from ``as_module``, runs compiled; each row of a batch y0 (..., n) is a trial
+with steps of its own. Any other module or callable of torch is one state of y0's shape, as in torchdiffeq, so that it
+may couple the rows; F is then a call of torch. A callable that closes over tensors with gradients is replayed in torch,
+so these get theirs too.
 """
 
 from __future__ import annotations
@@ -43,19 +44,39 @@ def odeint(
 
     Parameters
     ----------
-    f : a field; a module from ``ctrnn.as_module``, which may carry an input; or a callable or ``nn.Module`` f(t, y) of torch
-    y0 : tensor, (n,) or (..., n) for fields, of any shape for others; float64 is what the computation runs in
-    t : times (T,), increasing or decreasing; the solver steps onto each of them. No gradient goes to t
-    rtol, atol : tolerances of adaptive methods
-    method : a solver of ``ctrnn.simulate``; None is "tsit5". "dopri5", "euler", "midpoint", "heun2" and, adaptive, "bosh3" are
-        torchdiffeq's; its "dopri8" is "dop853" here, another pair of order 8; its "rk4" is Kutta's 3/8 rule, ours is the classical one
-    options : "step_size" (without it, methods of fixed step take one step from each t to the next, as in torchdiffeq),
-        "min_step", "max_num_steps", "jump_t" (times at which f jumps), "step_t" (times to step onto)
+    f : Field, module or callable
+        A field; a module from `ctrnn.as_module`, which may carry an input; or a callable or ``nn.Module`` f(t, y) of
+        torch.
+    y0 : tensor
+        (n,) or (..., n) for fields, of any shape for others; float64 is what the computation runs in.
+    t : array_like (T,)
+        Times, increasing or decreasing; the solver steps onto each of them. No gradient goes to t.
+    rtol, atol : float or tensor
+        Tolerances of adaptive methods.
+    method : str, optional
+        A solver of `ctrnn.simulate`; "tsit5" by default. "dopri5", "euler", "midpoint", "heun2" and, adaptive, "bosh3"
+        are torchdiffeq's; its "dopri8" is "dop853" here, another pair of order 8; its "rk4" is Kutta's 3/8 rule, ours
+        the classical one.
+    options : mapping, optional
+        "step_size" (without it, methods of fixed step take one step from each t to the next, as in torchdiffeq),
+        "min_step", "max_num_steps", "jump_t" (times at which f jumps), "step_t" (times to step onto).
 
-    Returns the states, (T, ...) in the dtype of y0. Differentiable twice and more.
+    Returns
+    -------
+    tensor (T, ...)
+        The states, in the dtype of y0. Differentiable twice and more.
 
-    Raises UsageError and UnknownNameError for what is not allowed, and the errors of ``ctrnn.simulate``.
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For what is not allowed; and the errors of `ctrnn.simulate`.
 
+    Notes
+    -----
+    The gradient is that of the steps taken, to round-off. The call is that of torchdiffeq (R. T. Q. Chen, 2018).
+
+    Examples
+    --------
     >>> import ctrnn
     >>> module = ctrnn.as_module(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}))
     >>> y = odeint(module, torch.ones(1, dtype=torch.float64), torch.tensor([0.0, 0.5, 1.0]), rtol=1e-9)
@@ -179,7 +200,7 @@ class _Solver(NamedTuple):
         return [record_trial(field, self.x, row, self.times, self.settings, self.extra) for row in y0]
 
     def solve(self, y0: torch.Tensor, w: list[torch.Tensor]) -> torch.Tensor:
-        """(B, n) -> (B, T, n)"""
+        """States (B, T, n) from starts (B, n)."""
         if torch.is_grad_enabled() and any(v.requires_grad for v in (y0, *w)):
             return _Solve.apply(self, y0, *w)
         field = self.field.with_parameters(

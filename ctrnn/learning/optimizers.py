@@ -58,13 +58,15 @@ class Loss:
             raise ConvergenceError(f"fit cannot begin: {what}. Try: another start, or another objective")
         if l != 0.0 and not np.any(slope):
             raise ConvergenceError(
-                f"fit cannot begin: the loss is {l:.6g} but its gradient is exactly zero at the start, as if it did not depend on what is "
+                f"fit cannot begin: the loss is {l:.6g} but its gradient is exactly zero at the start, as if it did "
+                "not depend on what is "
                 "fitted. Try: observations of other states or later times, other parameters, or another start"
             )
         self.initial, self.initial_slope = l, slope
         self.least, self.slope = l, slope
 
     def evaluate(self, theta: Array) -> tuple[float, Array]:
+        """The loss and its derivative by theta at a point; raises what the solution raises."""
         from ctrnn.gradients.api import gradient
 
         self.evaluations += 1

@@ -1,11 +1,11 @@
-r"""The rest point as a function of the weights, in torch: r*(w, x), with 0 = F(r*, w, x).
+"""The rest point as a function of the weights, in torch: r*(w, x), with 0 = F(r*, w, x).
 
     r*          by relaxation, no graph kept
     backward    V J = g,  w̄ = −V F_w,  x̄ = −V F_x                               g = ∂l/∂r*
     twice       cotangent c of V:  J y = c,  ḡ = y,  r̄, w̄, x̄ = −∂(V J y)          V and y held
 
-Memory does not grow with the iterations, as it does where autograd goes back through them (unrolling). ``inverse="flow"`` takes products and sums
-alone, both ways; ``"lu"`` forms every J and factorises it, to compare with.
+Memory does not grow with the iterations, as it does where autograd goes back through them (unrolling).
+``inverse="flow"`` takes products and sums alone, both ways; ``"lu"`` forms every J and factorises it, to compare with.
 
 Sources: Almeida (1987), Pineda (1987); Bai, Kolter and Koltun, "Deep equilibrium models", NeurIPS 2019.
 """
@@ -43,17 +43,47 @@ def equilibrium(
     tol: float = 1e-10,
     max_iterations: int = 2000,
 ) -> Tensor:
-    """r*(w, x), (n,) or (B, n), as a tensor that can be differentiated twice with respect to the parameters and x.
+    """The rest point r*(w, x) as a tensor that can be differentiated twice by the parameters and x.
 
-    field : a field; its torch function is used, at t = 0
-    parameters : name -> tensor, for those that differ from the field's own or carry a gradient
-    x : the input held at rest, (nx,) or (B, nx)
-    r0 : where the relaxation starts, (n,) or (B, n); 0 by default. r* depends on it only by which rest point is reached
-    inverse : "flow" (division-free) or "lu"; solver : "anderson" or "relaxation"
-    tol : ‖h F‖ ≤ tol max(1, ‖r‖) at rest, and ‖VJ − a‖ ≤ tol ‖a‖ in the backward pass
+    Parameters
+    ----------
+    field : Field
+        Its torch function is used, at t = 0.
+    parameters : mapping of str to tensor, optional
+        Those that differ from the field's own, or carry a gradient.
+    x : array_like or tensor, (nx,) or (B, nx), optional
+        The input held at rest.
+    r0 : array_like or tensor, (n,) or (B, n), optional
+        Where the relaxation starts; 0 by default. r* depends on it only by which rest point is reached.
+    inverse : {"flow", "lu"}, default "flow"
+        How the backward pass divides by J: by products and sums, or by factors.
+    solver : {"anderson", "relaxation"}, default "anderson"
+        How r* is found.
+    tol : float, default 1e-10
+        ‖h F‖ ≤ tol max(1, ‖r‖) at rest, and ‖VJ − a‖ ≤ tol ‖a‖ in the backward pass.
+    max_iterations : int, default 2000
+        Of each.
 
-    Raises NotAtRestError where a state does not come to rest, ConvergenceError (backward) where the flow does not, UsageError for shapes.
+    Returns
+    -------
+    torch.Tensor, (n,) or (B, n)
+        r*, in float64.
 
+    Raises
+    ------
+    NotAtRestError
+        Where a state does not come to rest.
+    ConvergenceError
+        In the backward pass, where the flow does not converge.
+    UsageError, UnknownNameError
+        For shapes and names that are not allowed.
+
+    Notes
+    -----
+    Formulas and sources are at the top of `ctrnn.learning.rest`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> field = ctrnn.Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w)
     >>> w = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
@@ -65,11 +95,30 @@ def equilibrium(
 
 
 class RestLayer(nn.Module):
-    """A field's rest point as a layer: x (B, nx) ↦ r* (B, n). Its parameters carry the field's names (dots as underscores).
+    """A field's rest point as a layer: x (B, nx) ↦ r* (B, n).
 
-    field, inverse, solver, tol, max_iterations : as in `equilibrium`. ``last``: how the latest passes went, ``forward`` and ``backward``, each with
-    iterations, residual and the worst factor a step: at 1 a rest point is about to lose its stability.
+    Its parameters carry the field's names (dots as underscores), in float64.
 
+    Parameters
+    ----------
+    field : Field
+        A field that comes to rest.
+    inverse, solver, tol, max_iterations
+        As in `ctrnn.equilibrium`.
+
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For arguments that are not allowed.
+
+    Notes
+    -----
+    ``layer(x, r0=None)`` raises what `ctrnn.equilibrium` raises. ``layer.last`` says how the latest passes went,
+    "forward" and "backward", each with iterations, residual and the worst factor a step: at 1 a rest point is about to
+    lose its stability.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> layer = RestLayer(ctrnn.RateNetwork(5, inputs=2, gain=0.5, seed=0))
     >>> r = layer(torch.ones(3, 2, dtype=torch.float64))
@@ -95,14 +144,17 @@ class RestLayer(nn.Module):
 
     @property
     def n(self) -> int:
+        """The number of states."""
         return self._rest.field.n
 
     @property
     def inverse(self) -> str:
+        """How the backward pass divides by J."""
         return self._rest.inverse
 
     @property
     def last(self) -> dict[str, Solved]:
+        """How the latest passes went: "forward" and "backward"."""
         return self._rest.last
 
     def weights(self) -> dict[str, Tensor]:
@@ -114,12 +166,14 @@ class RestLayer(nn.Module):
         return self._rest.field.with_parameters(**{k: p.detach().numpy() for k, p in self.weights().items()})
 
     def forward(self, x: Any = None, r0: Any = None) -> Tensor:
+        """The rest points r* (B, n) under the inputs x (B, nx), from the start r0."""
         return self._rest.solve(self.weights(), x, r0)
 
     def abscissa(self, r: Tensor, x: Any = None) -> float:
-        """The largest real part of an eigenvalue of J over the states r (B, n), per unit of t: negative where all are stable.
+        """The largest real part of an eigenvalue of J over the states r (B, n), per unit of t.
 
-        x: the inputs (B, nx) that led to r; by default those of the latest pass.
+        It is negative where all are stable. ``x`` are the inputs (B, nx) that led to r; by default those of the latest
+        pass.
         """
         r = torch.atleast_2d(r.detach())
         if not len(r):
@@ -128,10 +182,11 @@ class RestLayer(nn.Module):
         return float(torch.linalg.eigvals(rest_solve.jacobians(product, r)).real.max())
 
     def contraction_penalty(self, r: Tensor, x: Any = None, most: float = 0.8, generator: Any = None) -> Tensor:
-        """Mean over the samples of max(0, ρ − most)², with ρ the factor by which one step of the relaxation shrinks its slowest mode.
+        """The mean over the samples of max(0, ρ − most)²: added to a loss, it keeps r a stable rest point.
 
-        ρ = ‖ε(I + Jh)‖/‖ε‖ after `POWER` steps of the power iteration on a random row ε; at ρ = 1 the rest point loses its stability. Added
-        to a loss it keeps r, as the layer gave it, a stable rest point. x: as in ``abscissa``.
+        ρ is the factor by which one step of the relaxation shrinks its slowest mode: ‖ε(I + Jh)‖/‖ε‖ after `POWER`
+        steps of the power iteration on a random row ε. At ρ = 1 the rest point loses its stability. ``r`` is what the
+        layer gave, ``x`` as in ``abscissa``.
         """
         if not 0 < most < 1:
             raise UsageError("most", given=most, allowed="a factor between 0 and 1")
@@ -149,6 +204,7 @@ class RestLayer(nn.Module):
         return ((ε + product(ε) * h).norm(dim=1) - most).clamp(min=0.0).square().mean()
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return f"{self._rest.field!r}, inverse={self._rest.inverse!r}, solver={self._rest.solver!r}"
 
 

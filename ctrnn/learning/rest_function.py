@@ -1,4 +1,4 @@
-r"""0 = F(r*, w, x) in batches, as torch sees it: the solution, the products with its J, and its first and second derivatives.
+"""The rest point 0 = F(r*, w, x) in batches, as torch sees it: its solution, products with J, and derivatives.
 
     backward    V J = g,  w̄ = −V F_w,  x̄ = −V F_x                               g = ∂l/∂r*
     twice       cotangent c of V:  J y = c,  ḡ = y,  r̄, w̄, x̄ = −∂(V J y)          V and y held
@@ -62,7 +62,11 @@ class Rest:
         self._function = self.field.torch_function()
 
     def _step(self) -> Tensor:
-        """The time constants of a network: with h = τ the state's own decay is done in one step; else 1/max |J_ij| row sums, at 0."""
+        """One relaxation step h a state (n,).
+
+        The time constants of a network: with h = τ the state's own decay is done in one step. Else 1/max |J_ij| row
+        sums, at 0.
+        """
         tau = getattr(self.field, "tau", None)
         if tau is not None:
             return torch.tensor(np.broadcast_to(tau, (self.field.n,)).copy(), dtype=torch.float64)
@@ -78,7 +82,10 @@ class Rest:
         return self._function(0.0, r, named, x)
 
     def products(self, r: Tensor, x: Any, w: list[Tensor], create_graph: bool = False) -> Any:
-        """V ↦ V J at r, V (B, n); one evaluation of F serves all of them. create_graph: r and w are variables, not numbers."""
+        """The function V ↦ V J at r, V (B, n); one evaluation of F serves all products.
+
+        ``create_graph``: r and w are variables, not numbers.
+        """
         with torch.enable_grad():
             here = r.view_as(r) if create_graph and r.requires_grad else r.detach().requires_grad_()
             F = self.F(here, x, w)
@@ -101,6 +108,7 @@ class Rest:
         return product
 
     def solve(self, weights: dict[str, Tensor], x: Any, r0: Any) -> Tensor:
+        """The rest points, as a tensor that depends on the weights and x."""
         n, nx = self.field.n, self.field.input_size
         x = self._checked("x", x, nx) if x is not None else None
         if x is None and nx and not self.field.input_is_optional:
@@ -154,7 +162,7 @@ class Rest:
 
 
 def _aliases(tensors: Any) -> list[Any]:
-    """The same numbers as inputs of their own, so that a derivative by them does not go through what r* made of them."""
+    """The same numbers as inputs of their own, so that a derivative by them does not go through r*."""
     return [t if t is None else t.view_as(t) if t.requires_grad else t for t in tensors]
 
 

@@ -1,12 +1,13 @@
-r"""Many rest points at once: products, sums and GEMMs on batches R (B, n), whatever the field.
+"""Many rest points at once: products, sums and GEMMs on batches R (B, n), whatever the field.
 
     relaxation    R ← R + h F(R)
     Anderson      R ← Σ_k α_k (R_k + h F(R_k)),  Σ α = 1, α minimises ‖Σ_k α_k h F(R_k)‖ over the last 6 points
-    rows          V ← V + (V J − a) h                 the division-free flow, a batch of rows against a batch of Jacobians
-    columns       y ← y + h (J y − c)                 the same for J y = c, which the second derivative asks for
+    rows          V ← V + (V J − a) h             the division-free flow, a batch of rows against a batch of Jacobians
+    columns       y ← y + h (J y − c)             the same for J y = c, which the second derivative asks for
 
-h is one number a state, (n,): the time constants where the field has them. Each sample has its own J; none is formed but for ``inverse="lu"``.
-The worst factor by which a residual shrinks in a step is reported: it is the sign of a rest point on its way to losing its stability.
+h is one number a state, (n,): the time constants where the field has them. Each sample has its own J; none is formed
+but for ``inverse="lu"``. The worst factor by which a residual shrinks in a step is reported: it shows a rest point that
+is about to lose its stability.
 
 Sources: Almeida (1987), Pineda (1987); D. G. Anderson, J. ACM 12 (1965); Walker and Ni, SIAM J. Numer. Anal. 49 (2011).
 """
@@ -30,7 +31,11 @@ MEMORY = 6
 
 @dataclass(frozen=True)
 class Solved:
-    """``value`` (B, n); ``iterations``; ``residual``: the worst sample's ‖F‖/‖R‖ or ‖VJ − a‖/‖a‖; ``factor``: by what it shrank in a step, late."""
+    """A solution with how it was reached.
+
+    ``value`` (B, n); ``iterations``; ``residual``, the worst sample's ‖F‖/‖R‖ or ‖VJ − a‖/‖a‖; ``factor`` by which it
+    shrank in a step, late.
+    """
 
     value: Any = field(repr=False)
     iterations: int
@@ -41,7 +46,8 @@ class Solved:
 def relax(F: Function, R: Tensor, h: Tensor, tol: float, most: int, anderson: bool = True) -> Solved:
     """R with F(R) = 0, from R (B, n): ‖h F‖₂ ≤ tol max(1, ‖R‖₂) for every sample.
 
-    A sample whose residual has grown tenfold over its best goes on from there with half the step. Raises NotAtRestError.
+    A sample whose residual has grown tenfold over its best goes on from there with half the step. Raises
+    NotAtRestError.
     """
     B, n = R.shape
     if B == 0:
@@ -71,7 +77,8 @@ def relax(F: Function, R: Tensor, h: Tensor, tol: float, most: int, anderson: bo
             best_R = torch.where(better[:, None], R, best_R)
         change = scale * change
         points, changes = [*points[1 - MEMORY :], R], [*changes[1 - MEMORY :], change]
-        # a step that shrinks the residual by a fifth is better left alone: for batches the combination costs more than the step, and saves few
+        # a step that shrinks the residual by a fifth is better left alone: for batches the combination costs more than
+        # the step, and saves few
         fast = len(history) > 1 and history[-1] < 0.8 * history[-2]
         R = _mixed(points, changes) if anderson and not fast else R + change
     resting = int((residual <= tol).sum())
@@ -100,9 +107,9 @@ def _mixed(points: list[Tensor], changes: list[Tensor]) -> Tensor:
 
 
 def flow(product: Function, a: Tensor, h: Tensor, tol: float, most: int) -> Solved:
-    """V with V J = a, rows (B, n), from V ↦ V J: ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row. Products and sums; h halves where a residual grows.
+    """The rows V (B, n) with V J = a, from V ↦ V J, by products and sums: ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row.
 
-    Raises ConvergenceError.
+    h halves where a residual grows. Raises ConvergenceError.
     """
     size = a.norm(dim=1)
     size = torch.where(size > 0, size, torch.ones_like(size))
@@ -125,7 +132,8 @@ def flow(product: Function, a: Tensor, h: Tensor, tol: float, most: int) -> Solv
         best = torch.minimum(best, residual)
         history.append(float(residual.max()))
     raise ConvergenceError(
-        f"the flow's residual is {history[-1]:.3g} after {most} iterations, asked {tol:.3g}: a rest point is not stable, or hardly. "
+        f"the flow's residual is {history[-1]:.3g} after {most} iterations, asked {tol:.3g}: a rest point is not "
+        "stable, or hardly. "
         'Try: more iterations, inverse="lu", or a contraction penalty'
     )
 

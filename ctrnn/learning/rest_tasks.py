@@ -1,11 +1,13 @@
-r"""Learning at rest: tasks whose outputs are steady states, and the loop that trains them.
+"""Learning at rest: tasks whose outputs are steady states, and the loop that trains them.
 
     classification       x: an image held at the input;  r*: the state it settles in;  logits V r* + c
     associative memory   x: what is left of a stored image;  the first units' r* is the whole image
 
-    min over w of  mean ℓ(o(r*(w, x)), y) + c · mean max(0, ρ − ρ₁)²          r* and the penalty on its contraction ρ: ctrnn.learning.rest
+    min over w of  mean ℓ(o(r*(w, x)), y) + c · mean max(0, ρ − ρ₁)²
 
-The images are the 1,797 handwritten digits, 8 by 8, that come with scikit-learn (E. Alpaydin and C. Kaynak, UCI, 1998). Adam: Kingma and Ba, 2015.
+The rest point r* and the penalty on its contraction ρ are those of ctrnn.learning.rest. The images are the 1,797
+handwritten digits, 8 by 8, that come with scikit-learn (E. Alpaydin and C. Kaynak, UCI, 1998). Adam: Kingma and Ba,
+2015.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ MONITORED = 4
 
 @dataclass(frozen=True)
 class Images:
-    """``x`` (N, 64), pixels from 0 to 1 less their mean over the training images; ``y`` (N,) the digits; the same for the test."""
+    """Pictures of digits, for training and for testing.
+
+    ``x`` (N, 64), pixels from 0 to 1 less their mean over the training images; ``y`` (N,) the digits; ``x_test`` and
+    ``y_test`` likewise; ``mean`` (64,).
+    """
 
     x: Tensor
     y: Tensor
@@ -40,9 +46,10 @@ class Images:
 
 
 def digits(test: float = 0.25, seed: int = 0, most: int | None = None) -> Images:
-    """scikit-learn's digits, split so that each digit has the same share in both parts; ``most``: so many images in all.
+    """scikit-learn's digits, split so that each digit is equally frequent in both parts.
 
-    Raises MissingDependencyError without scikit-learn.
+    ``test`` is the part for testing, ``most`` so many images in all. Raises MissingDependencyError without
+    scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
@@ -59,7 +66,7 @@ def digits(test: float = 0.25, seed: int = 0, most: int | None = None) -> Images
 
 
 def erased(x: Tensor, share: float = 0.5, seed: int = 0) -> Tensor:
-    """Images (N, 64) of which that share of the pixels, chosen at random, is set to 0, the mean."""
+    """Images (N, 64) of which the fraction ``share`` of the pixels, chosen at random, is set to 0, the mean."""
     if not 0 <= share < 1:
         raise UsageError("share", given=share, allowed="at least 0 and below 1")
     kept = torch.as_tensor(np.random.default_rng(seed).random(tuple(x.shape)) >= share).to(x)
@@ -69,7 +76,10 @@ def erased(x: Tensor, share: float = 0.5, seed: int = 0) -> Tensor:
 def memories(
     images: Images, each: int = 2, copies: int = 40, share: float = 0.5, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """What an associative memory is trained on: ``each`` images of every digit, in ``copies`` copies with pixels erased, and whole: (N, 64) twice."""
+    """What an associative memory is trained on: images with pixels erased, and the same whole, (N, 64) each.
+
+    ``each`` images of every digit, in ``copies`` copies.
+    """
     if each < 1 or copies < 1:
         raise UsageError("memories", given={"each": each, "copies": copies}, allowed="whole numbers, at least 1")
     chosen = torch.cat([torch.nonzero(images.y == digit)[:each, 0] for digit in range(10)])
@@ -79,10 +89,11 @@ def memories(
 
 @dataclass(frozen=True)
 class Curves:
-    """One training. Before the first epoch and after each, (epochs + 1,):
+    """One training at rest, before the first epoch and after each.
 
-    ``loss`` on the training data, ``score`` on the test data, ``abscissa`` max Re λ(J) over a few samples (per unit of t); and a step's
-    ``factor`` in the backward flow, the worst of the epoch (epochs,). ``seconds`` in all; ``inverse`` which one.
+    ``loss`` on the training data, ``score`` on the test data and ``abscissa``, max Re λ(J) over a few samples (per unit
+    of t), are (epochs + 1,); ``factor`` (epochs,) is the worst factor of a step in the backward flow in each epoch.
+    ``seconds`` in all; ``inverse`` which one.
     """
 
     inverse: str
@@ -94,8 +105,10 @@ class Curves:
 
     def __str__(self) -> str:
         return (
-            f"trained at rest, inverse {self.inverse!r}: {self.loss.size - 1} epochs in {self.seconds:.1f} s, loss {self.loss[0]:.4g} → "
-            f"{self.loss[-1]:.4g}, score {self.score[0]:.4g} → {self.score[-1]:.4g}, abscissa {self.abscissa[0]:.3g} → {self.abscissa[-1]:.3g}"
+            f"trained at rest, inverse {self.inverse!r}: {self.loss.size - 1} epochs in {self.seconds:.1f} s, loss "
+            f"{self.loss[0]:.4g} → "
+            f"{self.loss[-1]:.4g}, score {self.score[0]:.4g} → {self.score[-1]:.4g}, abscissa {self.abscissa[0]:.3g} "
+            f"→ {self.abscissa[-1]:.3g}"
         )
 
 
@@ -113,11 +126,40 @@ def train_at_rest(
     most: float = 0.8,
     seed: int = 0,
 ) -> Curves:
-    """Adam on the weights of the layer and of the readout, batches in an order fixed by the seed.
+    """Train the layer's weights and the readout by Adam, batches in an order fixed by the seed.
 
-    data: x (N, nx), y (N, …). learning_rate: of the matrices (n, n) among the layer's weights 1/√n of it. loss(outputs, y), a mean. score(model) after each epoch, without a graph. penalty, most: c and ρ₁ above.
+    Parameters
+    ----------
+    layer : RestLayer
+        The network.
+    readout : torch.nn.Module
+        From rest points to outputs.
+    data : tuple of tensor
+        x (N, nx) and y (N, …).
+    loss : callable
+        ``loss(outputs, y)``, a mean.
+    score : callable
+        ``score(model)``, called after each epoch without a graph.
+    epochs, batch : int
+        Passes over the data, and samples a step.
+    learning_rate : float
+        Of Adam; of the matrices (n, n) among the layer's weights 1/√n of it.
+    penalty, most : float
+        c and ρ₁ in the formula at the top of this module.
+    seed : int
+        Of the order and of the penalty's random rows.
 
-    Raises what the layer raises: NotAtRestError where a state of a batch does not come to rest.
+    Returns
+    -------
+    Curves
+        Losses and scores.
+
+    Raises
+    ------
+    NotAtRestError
+        Where a state of a batch does not come to rest.
+    UsageError
+        For arguments that are not allowed.
     """
     if epochs < 1 or batch < 1 or not learning_rate > 0 or not penalty >= 0:
         given = {"epochs": epochs, "batch": batch, "learning_rate": learning_rate, "penalty": penalty}
@@ -131,7 +173,8 @@ def train_at_rest(
     noise = torch.Generator().manual_seed(seed + 1)
     recurrent = [p for p in layer.parameters() if p.shape == (layer.n, layer.n)]
     others = [p for p in (*layer.parameters(), *readout.parameters()) if all(p is not q for q in recurrent)]
-    # a step of Adam moves every entry by the rate, and the norm of an n × n matrix by up to n times that: out of stability in a few steps
+    # a step of Adam moves every entry by the rate, and the norm of an n × n matrix by up to n times that: out of
+    # stability in a few steps
     groups = [{"params": others}, {"params": recurrent, "lr": learning_rate / layer.n**0.5}]
     optimizer = torch.optim.Adam(groups, lr=learning_rate)
 

@@ -1,6 +1,7 @@
-"""A field as an ``nn.Module``: dr/dt = F(t, r, w, x(t)), for torchdiffeq, torch's optimisers and everything else in torch.
+"""A field as an ``nn.Module``, dr/dt = F(t, r, w, x(t)): for torchdiffeq, torch's optimisers and all else in torch.
 
-``torchdiffeq.odeint`` and ``odeint_adjoint`` call it as module(t, r); ``ctrnn.odeint`` knows what is inside and solves it compiled.
+``torchdiffeq.odeint`` and ``odeint_adjoint`` call it as module(t, r); ``ctrnn.odeint`` knows what is inside and solves
+it compiled.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ DELTA = 1e-3
 
 
 class FieldModule(nn.Module):
-    """F(t, r, w, x(t)) as a module; made by ``as_module``.
+    """The rate F(t, r, w, x(t)) as a module; made by ``as_module``.
 
-    Its parameters carry the field's names, in float64; a name with dots, from a TorchField of a module, gives nested modules as it did there.
+    Its parameters carry the field's names, in float64; a name with dots, from a TorchField of a module, gives nested
+    modules as it did there.
     """
 
     def __init__(self, field: Field, x: Any = None) -> None:
@@ -65,6 +67,7 @@ class FieldModule(nn.Module):
         return self._function(t, r, w, x)
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         return repr(self._field) + ("" if self.x is None else f", x = {self.x!r}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,7 +79,10 @@ class FieldModule(nn.Module):
 
 
 def _at(x: Input, t: Any, like: torch.Tensor) -> torch.Tensor:
-    """x(t) on the device and in the dtype of ``like``; where t has a gradient (torchdiffeq's first step has), x passes it on."""
+    """The input x(t) on the device and in the dtype of ``like``.
+
+    Where t has a gradient (torchdiffeq's first step has), x passes it on.
+    """
     now = float(t.detach() if isinstance(t, torch.Tensor) else t)
     value = torch.as_tensor(x(now), dtype=like.dtype, device=like.device)
     if not (isinstance(t, torch.Tensor) and t.requires_grad):
@@ -91,14 +97,30 @@ def _at(x: Input, t: Any, like: torch.Tensor) -> torch.Tensor:
 def as_module(field: Field, x: Any = None) -> FieldModule:
     """A field, and the input that drives it, as an ``nn.Module`` with the call module(t, r).
 
-    field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
-    x : ctrnn.inputs.Input, number(s) or a callable of t; None: none (networks then run with x = 0)
+    Parameters
+    ----------
+    field : Field
+        `ctrnn.Equations`, `ctrnn.RateNetwork` or `ctrnn.TorchField`.
+    x : Input, float, array_like or callable, optional
+        The input; without it networks run with x = 0.
 
-    The module takes r of shape (n,) or (..., n). ``module.field()`` gives the field back with the trained numbers. Where x jumps, tell torchdiffeq: ``options={"jump_t": torch.tensor(x.breaks)}`` for its
-    adaptive methods; ``ctrnn.odeint`` knows by itself.
+    Returns
+    -------
+    torch.nn.Module
+        It takes a time and states r (n,) or (..., n). ``module.field()`` gives the field back with the trained numbers.
 
-    Raises UsageError for an input that does not fit the field.
+    Raises
+    ------
+    UsageError
+        For an input that does not fit the field.
 
+    Notes
+    -----
+    Where x jumps, tell torchdiffeq's adaptive methods: ``options={"jump_t": torch.tensor(x.breaks)}``. `ctrnn.odeint`
+    knows by itself.
+
+    Examples
+    --------
     >>> import ctrnn, torchdiffeq
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> module = as_module(decay)

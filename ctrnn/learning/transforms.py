@@ -27,21 +27,33 @@ TRANSFORMS = ("none", "log")
 
 
 class Coordinates:
-    """theta (k,): the chosen parameters, then r0 if asked, then a trained read-out's V and c.
+    """The vector theta (k,): the chosen parameters, then r0 if asked, then a trained read-out's V and c.
 
-    Of ctrnn.Trials, r0 is that of every trial in turn, or the one that they share, and the read-out is common to all.
+    Of trials, r0 is that of every trial in turn, or the one that they share, and the read-out is common to all.
 
-    start         theta at the given problem
-    lower, upper  bounds on theta, from the field's own (k,)
-    log           which entries are logarithms (k,)
-    columns       their places (k,) among all parameters (m), r0 (n, or n a trial) and the read-out's entries, in this order
-    sizes         a typical size of each entry (k,), 1 for logarithms
-    free          which entries count (k,): weights outside a mask do not
-    labels        a name for each entry
+    Attributes
+    ----------
+    start : ndarray (k,)
+        theta at the given problem.
+    lower, upper : ndarray (k,)
+        Bounds on theta, from the field's own.
+    log : ndarray (k,) of bool
+        Which entries are logarithms.
+    columns : ndarray (k,) of int
+        Their indices among all parameters (m), r0 (n, or n a trial) and the read-out's entries, in this order.
+    sizes : ndarray (k,)
+        A typical size of each entry, 1 for logarithms.
+    free : ndarray (k,) of bool
+        Which entries count: weights outside a mask do not.
+    labels : list of str
+        A name for each entry.
 
-    Raises UnknownNameError for a parameter that does not exist or is not fitted, and UsageError for
-    a transform that does not exist, for a logarithm of a number that is not positive, for a start
-    out of bounds, and when nothing is left to fit.
+    Raises
+    ------
+    UnknownNameError
+        For a parameter that does not exist or is not fitted, or a transform that does not exist.
+    UsageError
+        For a logarithm of a number that is not positive, a start out of bounds, and when nothing is left to fit.
     """
 
     def __init__(
@@ -180,7 +192,10 @@ def _known(transform: str) -> str:
 
 
 def trained_readout(problem: Any) -> dict[str, Array]:
-    """V (p, n) and c (p,) of a trained read-out; empty where there is none. Raises UsageError for trials that differ in theirs."""
+    """V (p, n) and c (p,) of a trained read-out; empty where there is none.
+
+    Raises UsageError for trials that differ in theirs.
+    """
     first, *others = _objectives(problem)
     has_one = isinstance(first.readout, Readout)
     for b, other in enumerate(others, 1):

@@ -1,10 +1,10 @@
-"""A layer of rate units in continuous time, in the manner of ``torch.nn.RNN``:
+"""A layer of rate units in continuous time, in the manner of ``torch.nn.RNN``.
 
     form "state":  τ dr/dt = −r + W φ(r) + U x(t) + b            form "rate":  τ dr/dt = −r + φ(W r + U x(t) + b)
 
-Each input of a sequence lasts ``steps_per_input`` steps of dt; the layer gives r at the end of each. With one Euler step of dt = τ the form "rate" is
-r⁺ = φ(W r + U x + b), which is torch.nn.RNN. Exponential Euler, r⁺ = r + h φ₁(−h/τ) F with φ₁(z) = (e^z − 1)/z, is Euler's method with another time
-constant, h/(1 − e^{−h/τ}): so it is computed here.
+Each input of a sequence lasts ``steps_per_input`` steps of dt; the layer gives r at the end of each. With one Euler
+step of dt = τ the form "rate" is r⁺ = φ(W r + U x + b), which is torch.nn.RNN. Exponential Euler, r⁺ = r + h φ₁(−h/τ) F
+with φ₁(z) = (e^z − 1)/z, is Euler's method with another time constant, h/(1 − e^{−h/τ}): so it is computed here.
 """
 
 from __future__ import annotations
@@ -29,27 +29,51 @@ class CTRNN(nn.Module):
 
     Parameters
     ----------
-    input_size, hidden_size : channels of the input, number of units n
-    dt : the step, in the unit of tau
-    tau : time constant, a number or one a unit (n,)
-    solver : "euler", "exponential-euler", "midpoint", "heun", "rk4" or another explicit method of ``ctrnn.simulate``, by steps of dt
-    activation, form, gain : as of ``ctrnn.RateNetwork``, whose random W and U these are too; b starts at 0
-    steps_per_input : steps for each input of a sequence
-    interpolation : "hold" keeps each input for its time; "linear" runs to it from the one before, and starts at the first: both are causal
-    train_tau : makes tau a parameter; it must stay positive
-    batch_first : whether sequences are (B, T, input_size) or, as is torch's default, (T, B, input_size)
-    seed : of W and U; None takes one from torch's generator (torch.manual_seed)
+    input_size : int
+        Channels of the input.
+    hidden_size : int
+        Number of units n.
+    dt : float
+        The step, in the unit of tau.
+    tau : float or array_like (n,), default 1
+        Time constant, a number or one a unit.
+    solver : str, default "rk4"
+        "euler", "exponential-euler", "midpoint", "heun", "rk4" or another explicit method of `ctrnn.simulate`, by steps
+        of dt.
+    activation, form, gain
+        As of `ctrnn.RateNetwork`, whose random W and U these are too; b starts at 0.
+    steps_per_input : int, default 1
+        Steps for each input of a sequence.
+    interpolation : {"hold", "linear"}, default "hold"
+        "hold" keeps each input for its time; "linear" runs to it from the one before, and starts at the first: both are
+        causal.
+    train_tau : bool, default False
+        Makes tau a parameter; it must stay positive.
+    batch_first : bool, default True
+        Whether sequences are (B, T, input_size) or, as is torch's default, (T, B, input_size).
+    seed : int, optional
+        Of W and U; without it one is taken from torch's generator (torch.manual_seed).
 
-    Called as layer(x, r0=None), with x as above or (T, input_size) without a batch, and r0 (n,) or (B, n), 0 where it is not given, it returns the
-    states, shaped as x with n channels, and the last of them, (B, n) or (n,). Parameters ``W`` (n, n), ``U`` (n, input_size), ``b`` (n,) and,
-    when trained, ``tau`` (else a buffer), in float64. Tensors of any precision are taken; everything is computed in float64, and given back in the
-    dtype of x. On the CPU. ``field()`` gives the network that was trained to everything else in ctrnn.
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For what is not allowed, NaN among it.
+    DivergenceError
+        In the call, where the states become infinite.
 
-    Differentiable once by compiled code, a second time (create_graph=True) by torch, at torch's speed. Until backward has run, 8 bytes a unit,
-    stage, step and trial are kept, twice as many for the form "rate" or a trained tau.
+    Notes
+    -----
+    ``layer(x, r0=None)`` takes x as above, or (T, input_size) without a batch, and r0 (n,) or (B, n), 0 where it is not
+    given. It returns the states, shaped as x with n channels, and the last of them, (B, n) or (n,). Parameters are
+    ``W`` (n, n), ``U`` (n, input_size), ``b`` (n,) and, when trained, ``tau`` (else a buffer), in float64. Tensors of
+    any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
+    ``layer.field()`` gives the trained network to everything else in ctrnn.
 
-    Raises UsageError and UnknownNameError for what is not allowed, NaN among it, and DivergenceError where the states become infinite.
+    Differentiable once by compiled code, a second time (create_graph=True) by torch, at torch's speed. Until backward
+    has run, 8 bytes a unit, stage, step and trial are kept, twice as many for the form "rate" or a trained tau.
 
+    Examples
+    --------
     >>> import torch
     >>> layer, readout = CTRNN(2, 16, dt=0.1, tau=0.5, steps_per_input=2, seed=0), torch.nn.Linear(16, 1)
     >>> optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], lr=0.01)
@@ -138,9 +162,10 @@ class CTRNN(nn.Module):
         ).with_parameters(**named)
 
     def extra_repr(self) -> str:
+        """What print shows between the brackets."""
         how = self._recurrence
-        text = f"{self.input_size}, {self.hidden_size}, dt={how.dt:g}, solver={self.solver!r}, activation={self._field.activation!r}"
-        text += f", form={self._field.form!r}, steps_per_input={how.steps}"
+        text = f"{self.input_size}, {self.hidden_size}, dt={how.dt:g}, solver={self.solver!r}"
+        text += f", activation={self._field.activation!r}, form={self._field.form!r}, steps_per_input={how.steps}"
         text += ", interpolation='linear'" if how.linear else ""
         return text + ("" if self.batch_first else ", batch_first=False")
 
