@@ -1,7 +1,7 @@
 """The folder of the results: it holds one run, whole, or says of itself that it does not.
 
-While a run goes on, ``unfinished.json`` names the files that it has written; ``summary.json``, which names them too, comes
-last and takes its place. The next run into the folder deletes the files that either names, and no others.
+While a run goes on, ``unfinished.json`` names the files that it has written; ``summary.json``, which names them too,
+comes last and takes its place. The next run into the folder deletes the files that either names, and no others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Folder:
     def begin(self, about: dict[str, Any]) -> None:
         """Make the folder, and empty it of the run before; ``about`` says what runs.
 
-        Raises: UsageError where nothing can be written.
+        Raises UsageError where nothing can be written.
         """
         self.about = about
         if self.path.exists() and not self.path.is_dir():

@@ -26,18 +26,22 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of that name, whose module is imported now."""
         return import_module(f"ctrnn.cli.{name}").command if name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from `COMMANDS`, without an import."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments call; a name that is none is an error with a hint."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             hint = nearest(args[0], COMMANDS).capitalize()
             ctx.fail(f"no command {args[0]!r}; allowed: {', '.join(COMMANDS)}. {hint}".strip())

@@ -24,7 +24,10 @@ from ctrnn.experiment.relocate import in_file_words
 from ctrnn.experiment.verify import verify
 from ctrnn.files import atomic_path
 
-OUT = "Folder of the results; results/NAME for run, results/NAME/COMMAND for a single step by default. Those of a run before, there, are replaced."
+OUT = (
+    "Folder of the results, by default results/NAME for run, results/NAME/COMMAND for a single step. "
+    "Results of an earlier run in it are replaced."
+)
 SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
 PIPED = 140  # columns, where no terminal and no COLUMNS says
 
@@ -33,7 +36,8 @@ class Job:
     """One call of a command: the experiment, what was computed so far, and where it goes.
 
     ``steps`` are those that the command takes. ``results`` holds the library's objects by step (``run``, ``gradient``,
-    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``), ``summary`` the numbers of ``summary.json``.
+    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``), ``summary`` the numbers of
+    ``summary.json``.
     """
 
     def __init__(
@@ -94,7 +98,7 @@ class Job:
             click.echo(f"warning: {text}", err=True)
 
     def broken_off(self) -> None:
-        """Say what is there of a run that did not come to its end."""
+        """Say which files there are of a run that did not come to its end."""
         there = [file.name for file in self.folder.files if file.exists()]
         if there:
             what = f"of the steps before: {', '.join(there)}"
@@ -123,7 +127,10 @@ def plain(value: Any) -> Any:
 
 
 def experiment_command(name: str, *options: Callable[..., Any]) -> Callable[[Callable[..., None]], click.Command]:
-    """Make ``step(job)`` the command ``name``, with the options that all of these have, and ``options`` of its own as keywords."""
+    """Make ``step(job)`` the command ``name``, with the options that all such commands have.
+
+    ``options`` are its own; their values are passed to the step as keywords.
+    """
 
     def wrap(step: Callable[..., None]) -> click.Command:
         @click.command(name, help=step.__doc__)

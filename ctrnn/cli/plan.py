@@ -18,9 +18,10 @@ from ctrnn.cli.job import PIPED, SET
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET)
 @click.option("--memory", type=click.IntRange(min=1), help="Bytes at hand; the system is asked by default.")
 def command(experiment: str, overrides: tuple[str, ...], memory: int | None) -> None:
-    """Flops and memory of each gradient method, counted before one is run; writes nothing.
+    """Predicted flops, time and memory of each gradient method; writes nothing.
 
-    Fixed steps are counted without a run. Adaptive steps take one forward run. The star is on what method "auto" would take.
+    Fixed steps are counted without a run, adaptive steps by one forward run. The star is on what method "auto" would
+    take.
     """
     import ctrnn
     from ctrnn import progress

@@ -39,11 +39,24 @@ class Table:
 class Experiment:
     """One experiment file, checked, with overrides laid over it.
 
+    Parameters
+    ----------
+    experiment : str or path
+        A TOML file, or the name of a shipped experiment.
+    overrides : sequence of str
+        Keys with values, as after ``--set``: "solver.rtol=1e-6".
+
+    Raises
+    ------
+    ExperimentError
+        For a wrong file, key, value or override, with the line.
+    UnknownNameError
+        For a file that is not there.
+
+    Examples
+    --------
     >>> Experiment("hare-lynx", ["solver.rtol=1e-6"]).solver["rtol"]
     1e-06
-
-    Raises ExperimentError for a wrong file, key, value or override, and UnknownNameError for a file
-    that is not there.
     """
 
     def __init__(self, experiment: str | Path, overrides: Sequence[str] = ()) -> None:

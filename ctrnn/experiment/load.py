@@ -20,7 +20,7 @@ from ctrnn.experiment.signals import INTERPOLATIONS
 def find(experiment: str | Path) -> Path:
     """The file meant by a path or by a shipped name.
 
-    Raises: UnknownNameError where neither exists.
+    Raises UnknownNameError where neither exists.
     """
     path = Path(experiment)
     if path.is_file():
@@ -132,7 +132,7 @@ class Source:
 def check(source: Source) -> ExperimentSpec:
     """The specification in a source.
 
-    Raises: LocatedError for the first fault by line, with the further ones in its message.
+    Raises LocatedError for the first fault by line, with the further ones in its message.
     """
     try:
         return ExperimentSpec.model_validate(source.tree)

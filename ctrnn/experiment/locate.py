@@ -27,8 +27,16 @@ class Nothing:
 class LocatedError(ExperimentError):
     """A fault at one place of an experiment file.
 
-    Attributes: ``file``, ``line`` (None when the value came from ``--set``), ``key`` (dotted path),
-    and ``others``, further faults found in the same pass.
+    Attributes
+    ----------
+    file : str
+        The file, or the ``--set`` that the value came from.
+    line : int or None
+        None when the value came from ``--set``.
+    key : str
+        Dotted path of the key.
+    others : list of LocatedError
+        Further faults found in the same pass.
     """
 
     def __init__(
@@ -46,12 +54,12 @@ class LocatedError(ExperimentError):
         super().__init__(self.place, given=given, allowed=allowed, hint=hint)
 
     def saying(self, message: str) -> LocatedError:
-        """This place, with another message."""
+        """The same place with another message."""
         self.args = (f"{self.place}: {message}",)
         return self
 
     def blaming(self, where: str) -> LocatedError:
-        """This message, and those of ``others``, said of another place than a line of the file."""
+        """The same message, and those of ``others``, said of another place than a line of the file."""
         for one in (self, *self.others):
             message = str(one.args[0]).removeprefix(f"{one.place}: ")
             one._place(where, None, one.key)
@@ -76,9 +84,9 @@ def dotted(path: KeyPath) -> str:
 
 
 def lines_of(text: str) -> dict[KeyPath, int]:
-    """Line (from 1) of every key path in a TOML text.
+    r"""Line (from 1) of every key path in a TOML text.
 
-    >>> lines_of("[a]\\nb = 1\\n[[c]]\\n[[c]]\\nd = [\\n  {e = 2},\\n]")[("c", 1, "d", 0, "e")]
+    >>> lines_of("[a]\nb = 1\n[[c]]\n[[c]]\nd = [\n  {e = 2},\n]")[("c", 1, "d", 0, "e")]
     6
     """
     return _Scanner(text).scan()

@@ -45,7 +45,7 @@ KINDS = {"parameter", "state", "array", "dt"}  # "dr/dt" names the equation of r
 
 
 def in_file_words(text: str) -> str:
-    """The text with what it says in Python said in keys of a file.
+    r"""The text with what it says in Python said in keys of a file.
 
     >>> in_file_words("Try: method='rtrl-continuous' or solver='scipy:BDF'")
     'Try: method = "rtrl-continuous" or solver.name = "scipy:BDF"'
@@ -58,7 +58,7 @@ def in_file_words(text: str) -> str:
 def relocated(source: Source, section: KeyPath, keys: Mapping[str, KeyPath], error: UsageError) -> LocatedError:
     """The error as a fault of the table ``section``, or of the key in it that its argument names.
 
-    keys: where the library's argument of that name stands in the file.
+    ``keys`` says where the library's argument of that name stands in the file.
     """
     table, dot, _ = error.argument.partition(".")
     path: KeyPath = (table,) if dot and (table,) in source.paths() else section
@@ -81,7 +81,7 @@ def relocated(source: Source, section: KeyPath, keys: Mapping[str, KeyPath], err
 def blamed(error: LocatedError, overrides: Sequence[str], attempt: Callable[[Sequence[str]], object]) -> LocatedError:
     """The error, said of the ``--set`` without which the file is right, where there is one.
 
-    attempt: does with some overrides what failed with all of them.
+    ``attempt`` does with some overrides what failed with all of them.
     """
 
     def right(some: Sequence[str]) -> bool:

@@ -134,9 +134,10 @@ class ReadoutSpec(Section):
 
 
 class ObjectiveSpec(Section):
-    """Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, ∫ a(t) ℓ(o, y) dt when not.
+    """The sum Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, the integral ∫ a(t) ℓ(o, y) dt when not.
 
-    With ``event``, at the occurrences of that event: the sum of the expression ``loss``, or of its squared distance ½(o − y)² to the target.
+    With ``event`` it is taken at the occurrences of that event: the sum of the expression ``loss``, or of its squared
+    distance ½(o − y)² to the target.
     """
 
     loss: str = "squared_error"
@@ -174,6 +175,8 @@ class ObjectiveSpec(Section):
 
 
 class SolverSpec(Section):
+    """The solver of every solution, its tolerances or its fixed step."""
+
     name: str = "tsit5"
     rtol: Positive = 1e-8
     atol: Positive = 1e-10
@@ -213,6 +216,8 @@ Methods = Annotated[list[Method], Field(min_length=1)]
 
 
 class GradientSpec(Section):
+    """The gradient method of ``ctrnn gradient`` and, unless it names its own, of the fit."""
+
     method: Method = "auto"
 
 
@@ -242,7 +247,10 @@ class FitSpec(Section):
 
 
 class EquilibriumSpec(Section):
-    """F(t, r, w, x) = 0 with t and x held: by default t0, and the input x(t) then; the search starts at the guess, or r0."""
+    """A solution of F(t, r, w, x) = 0 with t and x held: by default t0, and the input x(t) then.
+
+    The search starts at the guess, or at r0.
+    """
 
     guess: (
         Annotated[
@@ -270,9 +278,10 @@ FigureName = Literal[
 
 
 class FiguresSpec(Section):
-    """Which pictures to draw (all that the rest of the file gives rise to, unless listed), and what stands at their axes.
+    """Which pictures to draw (all that the results allow, unless listed), and the labels of their axes.
 
-    time and loss are labels of axes, labels those of states, inputs and outputs by their names; time_unit is for rates.
+    ``time`` and ``loss`` are labels of axes, ``labels`` those of states, inputs and outputs by their names;
+    ``time_unit`` is for rates.
     """
 
     show: list[FigureName] | None = None

@@ -28,11 +28,15 @@ INTERPOLATIONS = get_args(Interpolation)
 
 
 class ConstantSignal(Section):
+    """The same values at all times."""
+
     kind: Literal["constant"]
     values: Channels
 
 
 class SampledSignal(Section):
+    """Values at given times, with an interpolation between them."""
+
     kind: Literal["sampled"]
     times: Numbers
     values: Annotated[Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")], ByShape]
@@ -40,6 +44,8 @@ class SampledSignal(Section):
 
 
 class PulseSignal(Section):
+    """The amplitude from the onset on, for the width; 0 before and after."""
+
     kind: Literal["pulse"]
     onset: Number
     width: Positive
@@ -47,13 +53,15 @@ class PulseSignal(Section):
 
 
 class StepSignal(Section):
+    """The amplitude from the onset on; 0 before."""
+
     kind: Literal["step"]
     onset: Number
     amplitude: Channels = 1.0
 
 
 class SineSignal(Section):
-    """offset + amplitude sin(2π frequency t + phase)."""
+    """The wave offset + amplitude sin(2π frequency t + phase)."""
 
     kind: Literal["sine"]
     frequency: Channels
@@ -84,11 +92,15 @@ class CsvSignal(Section):
 
 
 class SumSignal(Section):
+    """The sum of its terms."""
+
     kind: Literal["sum"]
     terms: Annotated[list[Signal], Field(min_length=1)]
 
 
 class ProductSignal(Section):
+    """The product of its terms."""
+
     kind: Literal["product"]
     terms: Annotated[list[Signal], Field(min_length=1)]
 

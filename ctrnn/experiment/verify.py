@@ -1,7 +1,7 @@
 """All that some steps will use, built and tried before the first of them begins.
 
-Names, shapes and formulas are checked where the parts are built. What a solver, a gradient or a fit refuses, they refuse
-on a thousandth of the time span too: so they are tried there, against a target of zeros.
+Names, shapes and formulas are checked where the parts are built. What a solver, a gradient or a fit refuses, they
+refuse on a thousandth of the time span too: so they are tried there, against a target of zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
 
-SHARE = 1e-3  # of the time span
+TRIED = 1e-3  # of the time span
 
 
 def verify(e: Experiment, steps: Collection[str]) -> None:
@@ -99,7 +99,7 @@ def _short(e: Experiment) -> Any:
     import ctrnn
 
     t0, t1 = e.t_span
-    end = t0 + SHARE * (t1 - t0)
+    end = t0 + TRIED * (t1 - t0)
     bound, objective = e.problem.objective, None
     if bound is not None:
         zeros = np.zeros((1, bound.output_size))
