@@ -134,7 +134,8 @@ def scalar() -> dict:
 
 
 def inverse() -> dict:
-    """The division-free inverse: every method on a symmetric A of condition 30; Euler's step, bits and noise on J at the rest of 64 units."""
+    """The division-free inverse: every method on a symmetric A of condition 30; Euler's step, bits and noise on J at
+    the rest of 64 units."""
     from ctrnn import inverse as division
 
     network = ctrnn.RateNetwork(64, gain=0.8, seed=3).with_parameters(b=np.linspace(-0.5, 0.5, 64))
@@ -177,7 +178,8 @@ def inverse() -> dict:
 
 
 def rest() -> dict:
-    """At rest: one-phase relaxation; digits classified by where 200 units settle, learnt by the flow and by LU; stored images recalled."""
+    """At rest: one-phase relaxation; digits classified by where 200 units settle, learnt by the flow and by LU; stored
+    images recalled."""
     import torch
     from torch import nn
 
@@ -212,7 +214,8 @@ def rest() -> dict:
         print(curves[-1])
     apart = np.abs(curves[0].loss - curves[1].loss) / curves[1].loss
     print(
-        f"the losses of flow and LU are apart by {apart.max():.1e}, relative; scores by {np.abs(curves[0].score - curves[1].score).max():.1e}"
+        f"the losses of flow and LU are apart by {apart.max():.1e}, relative; scores by "
+        f"{np.abs(curves[0].score - curves[1].score).max():.1e}"
     )
 
     memory = ctrnn.RestLayer(ctrnn.RateNetwork(100, inputs=64, gain=0.5, seed=0))

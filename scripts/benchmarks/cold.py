@@ -1,7 +1,10 @@
-"""How long a person waits: python scripts/benchmarks/cold.py
+"""How long a person waits.
 
-The first rows are whole processes, from their start to their end: with an empty cache, which compile the kernels that they need, and the same again. The
-others are medians over fresh processes, on a cache that holds the compiled stepper; the last one is taken inside a process.
+    python scripts/benchmarks/cold.py
+
+The first rows are whole processes, from their start to their end: with an empty cache, which compile the kernels that
+they need, and the same again. The others are medians over fresh processes, on a cache that holds the compiled stepper;
+the last one is taken inside a process.
 """
 
 from __future__ import annotations
@@ -85,7 +88,8 @@ main()
 
 
 def first_gradient(source: str) -> list[float]:
-    """Wall-clock and processor seconds of a process to its first gradient, with an empty cache and then with what that left (the least of three)."""
+    """Wall-clock and processor seconds of a process to its first gradient, with an empty cache and then with what that
+    left (the least of three)."""
 
     def spent() -> tuple[float, float]:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

@@ -1,12 +1,17 @@
-"""Exact RTRL in torch operations against the compiled kernels, float64 and float32: python scripts/benchmarks/device.py [cpu cuda trials]
+"""Exact RTRL in torch operations against the compiled kernels, float64 and float32.
 
-Workload W(n, 1) of scripts/benchmarks/peers.py: 200 RK4 steps, gradient to W, U and b. Before anything is timed each gradient is checked against the compiled adjoint, to 1e-10
-in float64 and 1e-4 in float32. Rounds are interleaved, times are medians, or one run where a round takes minutes. "ratio" is the time of the compiled kernels in float64 (on a
-CUDA device: of torch in float64 there) over that of the row. "memory" is what numpy allocates at most (tracemalloc) for the compiled kernels; for torch the count of
-ctrnn.gradients.recording.torch.rtrl (a bound, at most a quarter high by the tests), and on a CUDA device what torch's allocator held at most.
+    python scripts/benchmarks/device.py [cpu cuda trials]
+
+Workload W(n, 1) of scripts/benchmarks/peers.py: 200 RK4 steps, gradient to W, U and b. Before anything is timed each
+gradient is checked against the compiled adjoint, to 1e-10 in float64 and 1e-4 in float32. Rounds are interleaved, times
+are medians, or one run where a round takes minutes. "ratio" is the time of the compiled kernels in float64 (on a CUDA
+device: of torch in float64 there) over that of the row. "memory" is what numpy allocates at most (tracemalloc) for the
+compiled kernels; for torch the count of ctrnn.gradients.recording.torch.rtrl (a bound, at most a quarter high by the
+tests), and on a CUDA device what torch's allocator held at most.
 
     cpu      n = 64 … 512
-    cuda     n = 512 … 2048, where there is a CUDA device: the row for 2048 in float64 is the 4.2 million weights that fit into 80 GB
+    cuda     n = 512 … 2048, where there is a CUDA device: the row for 2048 in float64 is the 4.2 million weights that
+             fit into 80 GB
     trials   the adjoint of W(128, 64), 64 trials: compiled, in torch, and on a CUDA device where there is one
 """
 
@@ -17,6 +22,7 @@ import os
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,7 +83,7 @@ def compare(
         elif name in counted:
             memory[name] = counted[name]
         first[name] = once(lambda method=method: run(work, method))  # type: ignore[misc]
-    programs = {name: (lambda method=method: run(work, method)) for name, method in methods.items()}  # type: ignore[misc]
+    programs = {name: partial(run, work, method) for name, method in methods.items()}
     taken = first if sum(first.values()) > LONG else interleaved(programs, budget)
     base = next(iter(taken.values()))
     for name, seconds in taken.items():
@@ -116,7 +122,8 @@ SECTIONS = {"cpu": on_cpu, "cuda": on_cuda, "trials": of_trials}
 
 def report(found: list[Row], console: Console) -> None:
     table = Table(
-        title=f"RTRL ({STEPS} RK4 steps), adjoint of trials; {os.cpu_count()} cores, float64 products {gemm_rate() / 1e9:.0f} GFLOP/s"
+        title=f"RTRL ({STEPS} RK4 steps), adjoint of trials; {os.cpu_count()} cores, float64 products "
+        f"{gemm_rate() / 1e9:.0f} GFLOP/s"
     )
     for column in ("section", "n", "program", "time / ms", "ratio", "off", "memory / MB"):
         table.add_column(column, justify="left" if column in ("section", "program") else "right")

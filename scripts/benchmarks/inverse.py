@@ -1,9 +1,12 @@
-"""a A⁻¹ by every method, time against LU: python scripts/benchmarks/inverse.py [--sizes 10 100 1000] [--rows 1]
+"""a A⁻¹ by every method, time against LU.
 
-A is the Jacobian −I + W of a random network, W of spectral radius near 0.5, or symmetric of condition 100; a is one row, or several. "certified" is
-right_divide on the matrix: its time holds the spectrum and the singular values that give the step and the error bound. "products" is
-right_divide on V ↦ VA alone, with the step or the interval known, as at a rest point whose contraction is known. LU is SciPy's lu_factor and lu_solve,
-without a refinement or a bound. BLAS has one thread; times are the best of five; the error is ‖V − aA⁻¹‖/‖aA⁻¹‖ against LU refined once.
+    python scripts/benchmarks/inverse.py [--sizes 10 100 1000] [--rows 1]
+
+A is the Jacobian −I + W of a random network, W of spectral radius near 0.5, or symmetric of condition 100; a is one
+row, or several. "certified" is right_divide on the matrix: its time holds the spectrum and the singular values that
+give the step and the error bound. "products" is right_divide on V ↦ VA alone, with the step or the interval known, as
+at a rest point whose contraction is known. LU is SciPy's lu_factor and lu_solve, without a refinement or a bound. BLAS
+has one thread; times are the best of five; the error is ‖V − aA⁻¹‖/‖aA⁻¹‖ against LU refined once.
 """
 
 from __future__ import annotations

@@ -1,15 +1,19 @@
-"""ctrnn.nn.CTRNN against the same network in torch: python scripts/benchmarks/layer.py [--seconds 3]
+"""ctrnn.nn.CTRNN against the same network in torch.
 
-A batch of B sequences of 200 inputs with 4 channels, n tanh units, float64; squared error to a target at each of the 200 times; one call of the layer and
-loss.backward(), with gradients to W, U and b.
+    python scripts/benchmarks/layer.py [--seconds 3]
 
-    rk4      dr/dt = −r + W tanh(r) + U x + b, a step of 0.05 for each input, against two loops in eager torch, both over the whole batch at once: the formula
-             as one writes it down, and with the fewest operations (U x + b taken out of the loop, a stage in tanh, addmm, sub, and sums in place of products)
+A batch of B sequences of 200 inputs with 4 channels, n tanh units, float64; squared error to a target at each of the
+200 times; one call of the layer and loss.backward(), with gradients to W, U and b.
+
+    rk4      dr/dt = −r + W tanh(r) + U x + b, a step of 0.05 for each input, against two loops in eager torch, both
+             over the whole batch at once: the formula as one writes it down, and with the fewest operations (U x + b
+             taken out of the loop, a stage in tanh, addmm, sub, and sums in place of products)
     euler    form "rate", one Euler step of dt = tau for each input, against torch.nn.RNN
 
-Before anything is timed all are checked to compute the same gradient to 1e-10. Rounds are interleaved, with a call that is not timed before each that is; the least and the
-median time are given, and the least processor time, which a busy machine does not change. torch runs on one thread (its fastest setting for products
-of this size: two spin against each other), ctrnn on all cores.
+Before anything is timed all are checked to compute the same gradient to 1e-10. Rounds are interleaved, with a call that
+is not timed before each that is; the least and the median time are given, and the least processor time, which a busy
+machine does not change. torch runs on one thread (its fastest setting for products of this size: two spin against each
+other), ctrnn on all cores.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""The adjoint in bounded memory against the one that keeps every step, and RTRL, whose memory does not grow: python scripts/benchmarks/memory.py
+"""The adjoint in bounded memory against the one that keeps every step, and RTRL, whose memory does not grow.
 
-A rate network of 64 units, RK4 steps of 0.05, no input, squared error to 0.1 at ten times (and, as a second case, integrated), gradient to W
-and b. Memory is the peak of what numpy and Python allocate during the gradient (tracemalloc), time the least of the rounds, in which the
-methods take turns, apart from it. Every gradient is checked against the plain one. Aims: 100,000 steps in at most 1.5 times the memory of 1,000, and in at most 2.5
-times the time of the plain adjoint.
+    python scripts/benchmarks/memory.py
+
+A rate network of 64 units, RK4 steps of 0.05, no input, squared error to 0.1 at ten times (and, as a second case,
+integrated), gradient to W and b. Memory is the peak of what numpy and Python allocate during the gradient
+(tracemalloc), time the least of the rounds, in which the methods take turns, apart from it. Every gradient is checked
+against the plain one. Aims: 100,000 steps in at most 1.5 times the memory of 1,000, and in at most 2.5 times the time
+of the plain adjoint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""How much slower with a busy neighbour: python scripts/benchmarks/neighbour.py
+"""How much slower with a busy neighbour.
 
-Another process multiplies matrices on one core without a pause. Where the products inside a loop run on two spinning BLAS threads, this costs ten times and more (ctrnn.threads);
-at least half of the machine is left, so a factor of 2 is what fairness gives, and 2.5 is what we allow ourselves.
+    python scripts/benchmarks/neighbour.py
+
+Another process multiplies matrices on one core without a pause. Where the products inside a loop run on two spinning
+BLAS threads, this costs ten times and more (ctrnn.threads); at least half of the machine is left, so a factor of 2 is
+what fairness gives, and 2.5 is what we allow ourselves.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
-"""Recurrent networks against what one could use instead: python scripts/benchmarks/networks.py [bptt rtrl simulation small ensemble]
+"""Recurrent networks against what one could use instead.
 
-Workload W(n, B) of scripts/benchmarks/peers.py. Before anything is timed, all programs are checked to compute the same thing: to 1e-8, and torchdiffeq's adjoint ODE to its
-truncation error (torchdiffeq's "rk4", the 3/8 rule, is checked against that rule). Rounds are interleaved, times are medians, compilation is excluded. "ratio" is to ours.
+    python scripts/benchmarks/networks.py [bptt rtrl simulation small ensemble]
 
-"of limit" is the least time that this machine allows over ours: flops at the measured rate of matrix products, or bytes of W at the bandwidth of the cache that holds it where that takes
-longer, and tanh at its measured rate. Flops, multiply and add counted apart, of n units and one trial, with N = n + 5 columns of [W U b] and s stages a step:
+Workload W(n, B) of scripts/benchmarks/peers.py. Before anything is timed, all programs are checked to compute the same
+thing: to 1e-8, and torchdiffeq's adjoint ODE to its truncation error (torchdiffeq's "rk4", the 3/8 rule, is checked
+against that rule). Rounds are interleaved, times are medians, compilation is excluded. "ratio" is to ours.
+
+"of limit" is the least time that this machine allows over ours: flops at the measured rate of matrix products, or bytes
+of W at the bandwidth of the cache that holds it where that takes longer, and tanh at its measured rate. Flops, multiply
+and add counted apart, of n units and one trial, with N = n + 5 columns of [W U b] and s stages a step:
 
     simulation   2nN a stage
     BPTT         forward 2nN, λJ 2n², weights 2nN a stage
-    exact RTRL   (n + 1)(2n² + 2nN) a stage, and ΦP 2n²N a step, in blocks of n steps: O(n³), where textbook RTRL has 2n³N a stage
+    exact RTRL   (n + 1)(2n² + 2nN) a stage, and ΦP 2n²N a step, in blocks of n steps: O(n³); textbook: 2n³N a stage
 """
 
 from __future__ import annotations
@@ -49,7 +53,8 @@ WANTED: dict[str, Callable[[int], float]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: of size ``where``, in seconds; ``wanted`` is the ratio aimed at, ``limit`` the least seconds possible."""
+    """What was measured: of size ``where``, in seconds; ``wanted`` is the ratio aimed at, ``limit`` the least seconds
+    possible."""
 
     section: str
     where: str
@@ -166,7 +171,8 @@ def simulation(budget: float) -> Iterator[Row]:
 
 
 def small(budget: float) -> Iterator[Row]:
-    """Adaptive small systems: the time of each for an achieved error of 1e-7 (work_precision.py); SciPy's F is compiled, and of "solve_ivp" in Python."""
+    """Adaptive small systems: the time of each for an achieved error of 1e-7 (work_precision.py); SciPy's F is
+    compiled, and of "solve_ivp" in Python."""
     import systems
     from work_precision import curves
 
@@ -183,7 +189,8 @@ def small(budget: float) -> Iterator[Row]:
 
 
 def ensemble(budget: float, sets: int = 10_000) -> Iterator[Row]:
-    """dr/dt = −r + W tanh(r) + b of 3 units from 0 to 10 for many W and b, adaptive Tsit5, rtol 1e-6, atol 1e-8: the last states."""
+    """dr/dt = −r + W tanh(r) + b of 3 units from 0 to 10 for many W and b, adaptive Tsit5, rtol 1e-6, atol 1e-8: the
+    last states."""
     rng = np.random.default_rng(0)
     W, b = rng.normal(size=(sets, 3, 3)), rng.normal(size=(sets, 3))
     field = ctrnn.RateNetwork(3)

@@ -1,10 +1,12 @@
-"""Workload W(n, B) in the libraries that one could use instead, as their own experts would write it; each is a program that gives dl/d(W, U, b).
+"""Workload W(n, B) in the libraries that one could use instead, as their own experts would write it; each is a program
+that gives dl/d(W, U, b).
 
-dr/dt = −r + W tanh(r) + U x + b in float64, W of standard deviation 1.2/√n, four inputs x_k = sin(kt), 200 RK4 steps of 0.05; squared error to cos(t + i/n)
-after each step. One trial starts from 0; of B trials the others start elsewhere, and the loss is their sum.
+dr/dt = −r + W tanh(r) + U x + b in float64, W of standard deviation 1.2/√n, four inputs x_k = sin(kt), 200 RK4 steps of
+0.05; squared error to cos(t + i/n) after each step. One trial starts from 0; of B trials the others start elsewhere,
+and the loss is their sum.
 
-JAX and diffrax are compiled before they are timed, and products of what is known beforehand (U x) are taken out of the loop where that pays. torch runs on one
-thread: two spin against each other on products of this size.
+JAX and diffrax are compiled before they are timed, and products of what is known beforehand (U x) are taken out of the
+loop where that pays. torch runs on one thread: two spin against each other on products of this size.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def our_simulation(work: Workload, solver: str) -> Gradient:
 
 
 def jax_steps(work: Workload, tableau: Any = CLASSICAL) -> tuple[Any, Any, Any]:
-    """What both programs in plain JAX share: the step r, x, w -> r⁺ with x at the stages, those x (200, stages, 4), and targets that broadcast."""
+    """What both programs in plain JAX share: the step r, x, w -> r⁺ with x at the stages, those x (200, stages, 4), and
+    targets that broadcast."""
     import jax.numpy as jnp
 
     c, a, b = tableau
@@ -102,7 +105,8 @@ def jax_bptt(work: Workload, tableau: Any = CLASSICAL) -> Gradient:
 
 
 def jax_rtrl(work: Workload) -> Gradient:
-    """Textbook RTRL: P = dr/dw (n, m) goes through the steps with r, dP/dt = J P + F_w; g ← g + (r − y) P after each."""
+    """Textbook RTRL: P = dr/dw (n, m) goes through the steps with r, dP/dt = J P + F_w; g ← g + (r − y) P after
+    each."""
     import jax
     import jax.numpy as jnp
 
@@ -136,7 +140,8 @@ def jax_rtrl(work: Workload) -> Gradient:
 
 
 def diffrax_programs(work: Workload) -> tuple[Gradient, Gradient]:
-    """The gradient by RecursiveCheckpointAdjoint, with a checkpoint a step as memory allows it, and the simulation alone; Tsit5, the same steps."""
+    """The gradient by RecursiveCheckpointAdjoint, with a checkpoint a step as memory allows it, and the simulation
+    alone; Tsit5, the same steps."""
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -170,7 +175,8 @@ def diffrax_programs(work: Workload) -> tuple[Gradient, Gradient]:
 
 
 def torch_programs(work: Workload) -> dict[str, Gradient]:
-    """torch's autograd through the loop written by hand; torchdiffeq; torchode, whose steps are Tsit5's (its adaptive loop, held to 0.05)."""
+    """torch's autograd through the loop written by hand; torchdiffeq; torchode, whose steps are Tsit5's (its adaptive
+    loop, held to 0.05)."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,9 +1,12 @@
-"""Predicted against measured time and memory of every gradient method: python scripts/benchmarks/plan.py
+"""Predicted against measured time and memory of every gradient method.
 
-Equations of three states (Lorenz; Robertson for the stiff solver) and rate networks of 4 to 256 units, from 200 to 20,000 steps: fixed steps of
-rk4, adaptive ones of tsit5 and of kvaerno5, with ten observations and with an integral. Methods whose predicted time or memory is beyond the
-limits are not run. Time is the least of the rounds, after one to load and compile; memory the peak of what numpy and Python allocate (tracemalloc), and for
-torch, which that does not see, how far the process's peak of resident memory rises (Linux only). Aim: within a factor of 2 for most.
+    python scripts/benchmarks/plan.py
+
+Equations of three states (Lorenz; Robertson for the stiff solver) and rate networks of 4 to 256 units, from 200 to
+20,000 steps: fixed steps of rk4, adaptive ones of tsit5 and of kvaerno5, with ten observations and with an integral.
+Methods whose predicted time or memory is beyond the limits are not run. Time is the least of the rounds, after one to
+load and compile; memory the peak of what numpy and Python allocate (tracemalloc), and for torch, which that does not
+see, how far the process's peak of resident memory rises (Linux only). Aim: within a factor of 2 for most.
 """
 
 from __future__ import annotations

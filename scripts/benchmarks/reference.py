@@ -2,8 +2,9 @@
 
     Y_i = y + h Σ_j a_ij f(Y_j)        Z_i = P + h Σ_j a_ij (J_j Z_j + F_p,j)        y⁺ = Y_s,  P⁺ = Z_s
 
-on the steps that SciPy's Radau, of order 5, takes at rtol 1e-6: what is enough for order 5 there leaves order 13 nothing to see. The linear
-systems are factored in double and refined with residuals in extended precision (Hairer & Wanner II, IV.5). Nothing of ctrnn is in it.
+on the steps that SciPy's Radau, of order 5, takes at rtol 1e-6: what is enough for order 5 there leaves order 13
+nothing to see. The linear systems are factored in double and refined with residuals in extended precision (Hairer &
+Wanner II, IV.5). Nothing of ctrnn is in it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Long = np.longdouble
 
 @cache
 def radau_iia(s: int = 7) -> Array:
-    """a (s, s): the nodes are the roots of P_s − P_{s−1} on [0, 1], and a integrates the polynomials of degree s − 1 up to them."""
+    """a (s, s): the nodes are the roots of P_s − P_{s−1} on [0, 1], and a integrates the polynomials of degree s − 1 up
+    to them."""
     import mpmath
 
     with mpmath.workdps(40):

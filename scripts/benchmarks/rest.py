@@ -1,13 +1,17 @@
-"""A loss gradient at rest against LU, and against the libraries of implicit layers: python scripts/benchmarks/rest.py
+"""A loss gradient at rest against LU, and against the libraries of implicit layers.
+
+    python scripts/benchmarks/rest.py
 
 A rate network of n units, r = W tanh(r) + b at rest, l = ½‖r* − y‖².
 
-1. dl/dw at a given r*: our flow and GMRES, by products alone, against ONE LU factorisation of a J that is there already, and the memory of either
-   (the peak of what numpy and Python allocate, tracemalloc) in units of J's.
-2. From r = 0 to r* and dl/dW, dl/db, where installed (extra "bench"): torchdeq, jaxopt, optimistix, each as its documentation says, float64, jitted
-   where it can be, at tolerances that give every one about the same error; the error is that against numpy's LU.
+1. dl/dw at a given r*: our flow and GMRES, by products alone, against ONE LU factorisation of a J that is there
+   already, and the memory of either (the peak of what numpy and Python allocate, tracemalloc) in units of J's.
+2. From r = 0 to r* and dl/dW, dl/db, where installed (extra "bench"): torchdeq, jaxopt, optimistix, each as its
+   documentation says, float64, jitted where it can be, at tolerances that give every one about the same error; the
+   error is that against numpy's LU.
 
-Times are of interleaved rounds: the processor time of all threads (least), which other processes on the machine disturb little, and the clock's (least).
+Times are of interleaved rounds: the processor time of all threads (least), which other processes on the machine disturb
+little, and the clock's (least).
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ def reference(field: ctrnn.RateNetwork, r: np.ndarray, y: np.ndarray) -> np.ndar
 
 
 def rounds(calls: dict[str, Callable[[], Any]], count: int) -> dict[str, tuple[float, float]]:
-    """Least processor seconds and least seconds of each; they take turns of three calls, so that the caches are their own; the first turn does not count."""
+    """Least processor seconds and least seconds of each; they take turns of three calls, so that the caches are their
+    own; the first turn does not count."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(count + 1):
         for name, call in calls.items():

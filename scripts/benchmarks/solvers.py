@@ -4,8 +4,9 @@
     sensitivities    dy/dp at the output times (T, n, m), beside y
     gradients        dl/dp (m,) of l = Σ y_i(t1)/s_i
 
-JAX's are compiled once, with the tolerance as an argument; SciPy gets compiled F and J, and as "solve_ivp" F in Python, as its users write it; CasADi derives its Jacobians itself. The absolute tolerance is a part
-of the relative one, the same for all. A library that is not installed has no entries.
+JAX's are compiled once, with the tolerance as an argument; SciPy gets compiled F and J, and as "solve_ivp" F in Python,
+as its users write it; CasADi derives its Jacobians itself. The absolute tolerance is a part of the relative one, the
+same for all. A library that is not installed has no entries.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def through_solve_ivp(solver: str) -> Make:
 
 
 def diffrax_solve(system: System, solver: str, adjoint: Any, last: bool = False) -> Any:
-    """(p, rtol) -> y at the output times, or at the last, onto which the steps are clipped: the dense output of Kvaerno5 is of order 3."""
+    """(p, rtol) -> y at the output times, or at the last, onto which the steps are clipped: the dense output of
+    Kvaerno5 is of order 3."""
     import diffrax
     import jax.numpy as jnp
 

@@ -1,6 +1,7 @@
 """Small reference problems, each written once: SymPy, numba, JAX, torch and CasADi all take ``rate(y, p)``.
 
-SciPy's solvers get them compiled, with the Jacobian; for sensitivities the state and dP/dt = J P + F_p as one system, with the Jacobian of both.
+SciPy's solvers get them compiled, with the Jacobian; for sensitivities the state and dP/dt = J P + F_p as one system,
+with the Jacobian of both.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def numba_functions(system: System, augmented: bool) -> tuple[Any, Any]:
 def scipy_solution(
     system: System, solver: str, rtol: float, z0: Array | None = None, atol: Any = None, is_compiled: bool = True
 ) -> Array:
-    """z (T, N) at the output times by SciPy, from the compiled F and, where the solver takes it, J; or from F as one writes it in Python."""
+    """z (T, N) at the output times by SciPy, from the compiled F and, where the solver takes it, J; or from F as one
+    writes it in Python."""
     from scipy.integrate import solve_ivp
 
     if is_compiled:

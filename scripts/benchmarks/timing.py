@@ -1,7 +1,7 @@
 """Programs timed side by side, and what this machine can do at most.
 
-Programs take turns, so that whatever else runs on the machine slows all of them alike; a time is the median over the rounds. A turn begins with one
-call that is not timed: it brings the caches and the thread pool of its library back.
+Programs take turns, so that whatever else runs on the machine slows all of them alike; a time is the median over the
+rounds. A turn begins with one call that is not timed: it brings the caches and the thread pool of its library back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ BUSY = 0.1  # seconds: a longer call needs no call before it
 
 
 def interleaved(programs: dict[str, Program], budget: float, least: int = 3) -> dict[str, float]:
-    """The median seconds of one call of each program, over at least ``least`` rounds and ``budget`` seconds; all have been called before."""
+    """The median seconds of one call of each program, over at least ``least`` rounds and ``budget`` seconds; all have
+    been called before."""
     taken: dict[str, list[float]] = {name: [] for name in programs}
     calls = dict.fromkeys(programs, 1)
     end = time.perf_counter() + budget

@@ -1,10 +1,14 @@
-"""Work and precision, time against achieved error: python scripts/benchmarks/work_precision.py [solutions sensitivities gradients]
+"""Work and precision, time against achieved error.
 
-Lotka–Volterra (20 outputs), Robertson to 4·10¹⁰ (12 outputs), van der Pol at μ = 1000 and HIRES; tolerances from 1e-3 to 1e-10. Solutions, all dy/dp at the output times, and the gradient
-of one loss at the end, by ours, SciPy, diffrax, torchdiffeq and CVODES (scripts/benchmarks/solvers.py), against references in extended precision.
+    python scripts/benchmarks/work_precision.py [solutions sensitivities gradients]
 
-The error is the largest over the outputs, each in the norm over states (and parameters, every entry times its parameter), of states relative to each. Times are medians of interleaved
-rounds, compilation excluded. "time at an error" is interpolated in log-log on what a solver can do at best; there is no extrapolation.
+Lotka–Volterra (20 outputs), Robertson to 4·10¹⁰ (12 outputs), van der Pol at μ = 1000 and HIRES; tolerances from 1e-3
+to 1e-10. Solutions, all dy/dp at the output times, and the gradient of one loss at the end, by ours, SciPy, diffrax,
+torchdiffeq and CVODES (scripts/benchmarks/solvers.py), against references in extended precision.
+
+The error is the largest over the outputs, each in the norm over states (and parameters, every entry times its
+parameter), of states relative to each. Times are medians of interleaved rounds, compilation excluded. "time at an
+error" is interpolated in log-log on what a solver can do at best; there is no extrapolation.
 """
 
 from __future__ import annotations
@@ -137,11 +141,13 @@ def cvodes_line(found: dict[str, Curve], console: Console) -> None:
     if peer is None or 1e-6 not in peer.rtol:
         return
     k = peer.rtol.index(1e-6)
-    text = f"12 Robertson outputs with all three sensitivities, CVODES at reltol 1e-6: {1e3 * peer.seconds[k]:.1f} ms at an achieved error of {peer.error[k]:.1e}"
+    text = "12 Robertson outputs with all three sensitivities, CVODES at reltol 1e-6: "
+    text += f"{1e3 * peer.seconds[k]:.1f} ms at an achieved error of {peer.error[k]:.1e}"
     for name, curve in found.items():
         if name.startswith("ctrnn") and 1e-6 in curve.rtol:
             i = curve.rtol.index(1e-6)
-            text += f"; {name} {1e3 * curve.at(peer.error[k]):.1f} ms at that error, {1e3 * curve.seconds[i]:.1f} ms at rtol 1e-6 ({curve.error[i]:.1e})"
+            text += f"; {name} {1e3 * curve.at(peer.error[k]):.1f} ms at that error, "
+            text += f"{1e3 * curve.seconds[i]:.1f} ms at rtol 1e-6 ({curve.error[i]:.1e})"
     console.print(text)
 
 
