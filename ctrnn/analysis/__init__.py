@@ -2,6 +2,7 @@
 
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
+from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 
@@ -10,6 +11,7 @@ from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov
 
 __all__ = [
     "Branch",
+    "Cycle",
     "Equilibrium",
     "FixedPoints",
     "LyapunovSpectrum",
@@ -18,6 +20,7 @@ __all__ = [
     "find_equilibrium",
     "fixed_points",
     "largest_exponent",
+    "limit_cycle",
     "lyapunov_spectrum",
     "switch_branch",
 ]

@@ -1,0 +1,449 @@
+r"""Limit cycles: a periodic solution, its period, Floquet multipliers, stability and phase response.
+
+From a run: where the trajectory returns to its last state is a first guess of the cycle; from a Hopf point it is r* +
+ε Re(q e^{iωt}), the ellipse of that size on which the field has a cycle at a parameter nearby. Newton's method on the
+collocation equations (ctrnn.analysis.collocation) then finds the cycle itself, stable or not, on meshes that are
+refined until the period stays.
+
+    multipliers      eigenvalues of the monodromy matrix (ctrnn.analysis.floquet); one of them is 1, along the flow
+    phase response   dZ/dt = −Jᵀ Z,  Z·F = 1,  periodic: the time gained by a small change of the state, Z·δr
+
+Z is the left null vector of the same discrete equations, and so is the gradient of the period, dT/dw = −∮ Z·F_w dt,
+exact for them.
+
+Sources: Kuznetsov, *Elements of Applied Bifurcation Theory* (2004), chapter 10; Ermentrout and Terman, *Mathematical
+Foundations of Neuroscience* (2010), chapter 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as member
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ctrnn.analysis import collocation
+from ctrnn.analysis.branch import SpecialPoint
+from ctrnn.analysis.collocation import Linear, Orbit, Row
+from ctrnn.analysis.family import Family
+from ctrnn.analysis.floquet import multipliers
+from ctrnn.analysis.special_points import null_vectors
+from ctrnn.errors import ConvergenceError, UsageError
+from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.inputs import Constant
+from ctrnn.problem import Problem, checked_problem
+from ctrnn.solvers.simulate import simulate
+from ctrnn.threads import one_blas_thread
+
+__all__ = ["Cycle", "limit_cycle"]
+
+#: intervals of the meshes on which Newton's method begins, and the most that the period is given
+MESHES, LARGEST_MESH = (24, 96, 384), 768
+#: doubles that the stages' matrices may take on a mesh as fine as the fastest decay
+ENTRIES = 20_000_000
+#: the period stays where doubling the mesh changes it by less, relatively
+TOLERANCE = 1e-11
+#: what is less than this, over the size of the states, is no cycle but a point of rest
+SMALLEST = 1e-7
+#: |μ| − 1 of less is not told from 0
+UNIT = 1e-6
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cycle:
+    """A limit cycle, on M times of one turn, the last of which is the first again.
+
+    Attributes
+    ----------
+    period : T, in the unit of t
+    t, r : (M,) times from 0 to T, and the states (M, n) there
+    multipliers : (n,) Floquet multipliers, complex, the largest modulus first; one is 1, but for the error of the
+        collocation
+    exponents : (n,) log(multipliers)/T, per unit of t; they are right where a multiplier is too small for a number
+    stable : whether all multipliers but that one lie inside the unit circle
+    phase_response : (M, n) Z(t): the time that the oscillation gains by a small change δr of its state at t is Z·δr;
+        Z·F = 1
+    amplitude : (n,) largest minus least value of each state
+    error : what doubling the mesh last changed in the period, relatively
+    name, parameter : a parameter's name and its value, of a cycle from a Hopf point or a branch; "" and None else
+    field, x : the field and the input (inputs,), held
+    """
+
+    period: float
+    t: Array
+    r: Array
+    multipliers: Array
+    exponents: Array
+    stable: bool
+    phase_response: Array
+    amplitude: Array
+    error: float
+    field: Field = member(repr=False)
+    x: Array | None = None
+    name: str = ""
+    parameter: float | None = None
+    orbit: Orbit = member(repr=False, kw_only=True)
+
+    def __call__(self, t: Any) -> Array:
+        """The states at any times, (n,) or (T, n), by the collocation polynomials."""
+        times = np.atleast_1d(checked_array("t", t))
+        family = Family(self.field, (), self.x)
+        F = family.F(self.orbit.Y.reshape(-1, self.field.n), np.empty(0)).reshape(self.orbit.Y.shape)
+        found = collocation.evaluate(self.orbit, F, times / self.period)
+        return found[0] if np.ndim(t) == 0 else found
+
+    def period_gradient(self) -> dict[str, Array]:
+        """dT/dw by all parameters of the field, name -> array: exact for the collocation equations."""
+        family = Family(self.field, (), self.x)
+        linear = Linear(family, Orbit(self.orbit.s, self.orbit.R, self.orbit.Y, self.period, np.empty(0)))
+        K = _stage_rows(linear, _adjoint(linear, family))
+        x = family.x(np.empty(0))
+        rows = zip(self.orbit.Y.reshape(-1, self.field.n), K.reshape(-1, self.field.n), strict=True)
+        total = sum(self.field.parameter_vjp(0.0, r, k, x) for r, k in rows)
+        return self.field.unflatten(-np.asarray(total))
+
+    def __repr__(self) -> str:
+        where = f" at {self.name} = {self.parameter:.10g}" if self.parameter is not None else ""
+        shown = ", ".join(f"{m:.6g}" if m.imag else f"{m.real:.6g}" for m in self.multipliers[:6])
+        shown += f", … ({self.multipliers.size} in all)" if self.multipliers.size > 6 else ""
+        kind = "stable" if self.stable else "unstable"
+        return f"{kind} limit cycle{where}: period {self.period:.12g} (± {self.error:.0e}), multipliers {shown}"
+
+
+def limit_cycle(
+    problem: Problem | Field,
+    hopf: SpecialPoint | None = None,
+    *,
+    period: float | None = None,
+    amplitude: float = 0.01,
+    tol: float = TOLERANCE,
+) -> Cycle:
+    """The limit cycle that a run reaches, or that is born at a Hopf point.
+
+    Parameters
+    ----------
+    problem : a `Problem` whose run comes near the cycle by the end of its t_span; its input is constant and F does not
+        depend on t.
+        Or a field, together with ``hopf``
+    hopf : a point of kind "hopf" on a `Branch` of that field; the cycle then is one near it, at a value of the
+        parameter nearby
+    period : a first guess of the period, where the run's last turn is of another length; by default that of its last
+        return
+    amplitude : of the cycle at a Hopf point, as a part of max(1, max |r|)
+    tol : the mesh is doubled until the period changes by less than this, relatively
+
+    Returns
+    -------
+    Cycle
+        with ``period``, ``multipliers``, ``stable``, ``r``, ``t`` and ``phase_response``
+
+    Raises
+    ------
+    UsageError
+        for a field of one state, one that depends on t or a driven one, or a point that is no Hopf point
+    ConvergenceError
+        where the run comes to rest, does not return, or leads to no cycle
+
+    Examples
+    --------
+    >>> from ctrnn import Equations, Problem
+    >>> field = Equations({"u": "v", "v": "mu*(1 - u**2)*v - u"}, {"mu": 1.0})
+    >>> cycle = limit_cycle(Problem(field, [2.0, 0.0], (0.0, 40.0)))
+    >>> f"{cycle.period:.10f}", cycle.stable
+    ('6.6632868593', True)
+    """
+    with one_blas_thread, np.errstate(all="ignore"):
+        if hopf is not None:
+            return _from_hopf(problem, hopf, amplitude, tol)
+        if isinstance(problem, Field):
+            raise UsageError("hopf", given=None, allowed="a Hopf point of a Branch, for a field; or a Problem alone")
+        return _from_run(checked_problem(problem), period, tol)
+
+
+# --- from a run --------------------------------------------------------------------------------------------------
+
+
+def _from_run(problem: Problem, period: float | None, tol: float) -> Cycle:
+    field, x = problem.field, _held(problem)
+    _autonomous(field, problem.r0, x, problem.t_span)
+    family = Family(field, (), x)
+    run = simulate(problem.replace(objective=None), rtol=1e-9, atol=1e-12)
+    t, r = run.t, run.r
+    if period is not None:
+        T = float(checked_array("period", period, ()))
+        if not 0 < T <= t[-1] - t[0]:
+            raise UsageError("period", given=T, allowed=f"a time up to {t[-1] - t[0]:g} (t_span)")
+    else:
+        T = _return_time(family, t, r)
+    guess = partial(_sampled, family, t, r, T)
+    found = refined(family, guess, tol)
+    if found is None or (found[0].size < 1e-2 * guess(MESHES[0]).size).all():
+        raise ConvergenceError(
+            f"no limit cycle found from the last {T:.6g} of the run: Newton's method does not converge to one. "
+            "Try: a longer t_span, so that the run is nearer to the cycle, or period=…"
+        )
+    orbit, linear, error = found
+    return cycle_of(family, orbit, linear, error)
+
+
+def _held(problem: Problem) -> Array | None:
+    """The input (inputs,), which has to be constant."""
+    if problem.events:
+        raise UsageError("problem", given=f"{len(problem.events)} events", allowed="a problem without events, here")
+    if problem.field.input_size == 0:
+        return None
+    t0, t1 = problem.t_span
+    x = problem.x(t0)
+    if not isinstance(problem.x, Constant):
+        samples = np.array([problem.x(t) for t in np.linspace(t0, t1, 17)])
+        if np.ptp(samples, axis=0).any():
+            hint = "make the drive two states of the field, as u' = −ωv, v' = ωu"
+            raise UsageError("problem", given="an input that changes", allowed="a constant input", hint=hint)
+    return np.asarray(x)
+
+
+def _autonomous(field: Field, r: Array, x: Array | None, span: tuple[float, float]) -> None:
+    if field.n < 2:
+        raise UsageError("problem", given="a field of one state", allowed="two states or more: on a line no cycle is")
+    times = (span[0], 0.5 * (span[0] + span[1]), span[0] + (span[1] - span[0]) / np.e)
+    values = [field(t, r, x) for t in times]
+    if any((value != values[0]).any() for value in values[1:]):
+        raise UsageError("problem", given="a field that depends on t", allowed="one that does not name t, for a cycle")
+
+
+def _return_time(family: Family, t: Array, r: Array) -> float:
+    """How long ago the run was last where it ends, going the same way."""
+    end, none = r[-1], np.empty(0)
+    F = family.F(r, none)
+    late = t >= t[0] + 0.5 * (t[-1] - t[0])
+    size = float(np.linalg.norm(np.ptp(r[late], axis=0)))
+    unit = max(1.0, float(np.abs(end).max()))
+    speed = float(np.linalg.norm(F[-1]))
+    if size <= SMALLEST * unit or speed == 0.0:
+        raise ConvergenceError(
+            f"no limit cycle: the run comes to rest at r = {np.array2string(end, precision=6, threshold=8)}. "
+            "Try: another r0 or other parameters"
+        )
+    v = F[-1] / speed
+    g = (r - end) @ v
+    crossings = np.flatnonzero((g[:-1] < 0.0) & (g[1:] >= 0.0))
+    found = []
+    for k in crossings:
+        if k + 1 >= t.size - 1:
+            continue  # the end itself
+        share = _root(g[k], g[k + 1], (t[k + 1] - t[k]) * (F[k] @ v), (t[k + 1] - t[k]) * (F[k + 1] @ v))
+        at = _hermite(t, r, F, np.array([t[k] + share * (t[k + 1] - t[k])]))[0]
+        found.append((t[k] + share * (t[k + 1] - t[k]), float(np.linalg.norm(at - end))))
+    near = [(when, apart) for when, apart in found if apart < 0.3 * size]
+    if not near:
+        raise ConvergenceError(
+            "no limit cycle: the run does not return to where it ends. Try: a longer t_span, of many turns of the cycle"
+        )
+    closest = min(apart for _, apart in near)
+    when = max(when for when, apart in near if apart <= max(3.0 * closest, 1e-4 * size))
+    return float(t[-1] - when)
+
+
+def _root(g0: float, g1: float, d0: float, d1: float) -> float:
+    """Where between 0 and 1 the cubic with these values and slopes vanishes."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        θ = 0.5 * (low + high)
+        g = (1 + 2 * θ) * (1 - θ) ** 2 * g0 + θ * (1 - θ) ** 2 * d0 + θ**2 * (3 - 2 * θ) * g1 + θ**2 * (θ - 1) * d1
+        low, high = (θ, high) if g < 0 else (low, θ)
+    return 0.5 * (low + high)
+
+
+def _hermite(t: Array, r: Array, F: Array, at: Array) -> Array:
+    """The states at times, by cubics through the run's states and rates."""
+    k = np.clip(np.searchsorted(t, at, side="right") - 1, 0, t.size - 2)
+    h = t[k + 1] - t[k]
+    θ = ((at - t[k]) / h)[:, None]
+    h = h[:, None]
+    value = (1 + 2 * θ) * (1 - θ) ** 2 * r[k] + θ**2 * (3 - 2 * θ) * r[k + 1]
+    return value + h * (θ * (1 - θ) ** 2 * F[k] + θ**2 * (θ - 1) * F[k + 1])
+
+
+def _sampled(family: Family, t: Array, r: Array, T: float, N: int) -> Orbit:
+    """The last T of a run on N intervals, as fine as the run's path is long and its speed uneven."""
+    F = family.F(r, np.empty(0))
+    own = t[t > t[-1] - T]
+    fine = np.union1d(np.linspace(t[-1] - T, t[-1], 2001), own)
+    path = _hermite(t, r, F, fine)
+    size = np.maximum(np.ptp(path, axis=0), 1e-300)
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0) / size, axis=1))])
+    even = 0.5 * length / length[-1] + 0.5 * (fine - fine[0]) / T
+    s = np.interp(np.linspace(0.0, 1.0, N + 1), even, (fine - fine[0]) / T)
+    s[0], s[-1] = 0.0, 1.0
+    stages = (s[:-1, None] + np.diff(s)[:, None] * collocation.gauss()[0]).ravel()
+    Y = _hermite(t, r, F, t[-1] - T + T * stages).reshape(N, collocation.M, -1)
+    return Orbit(s, _hermite(t, r, F, t[-1] - T + T * s[:-1]), Y, T, np.empty(0))
+
+
+def refined(
+    family: Family, guess: Callable[[int], Orbit], tol: float, more: Any = None, largest: int = LARGEST_MESH
+) -> tuple[Orbit, Linear, float] | None:
+    """Newton's cycle from a guess on N intervals, its mesh adapted and doubled until the period stays.
+
+    The last of the three is how much the period changed at last, relatively.
+    """
+    found = None
+    for N in MESHES:
+        first = guess(N)
+        found = collocation.newton(family, first, first, more)
+        if found is not None:
+            break
+    if found is None:
+        return None
+    orbit, linear = found
+    N, error = len(orbit.R), np.inf
+    while True:
+        moved = collocation.on_mesh(orbit, linear.F, collocation.better_mesh(orbit, linear.F, N))
+        found = collocation.newton(family, moved, moved, more)
+        if found is None:
+            return (orbit, linear, error) if np.isfinite(error) else None
+        error = abs(found[0].T - orbit.T) / orbit.T
+        drift = float(np.abs(_means(found[0]) - _means(orbit)).max())
+        orbit, linear = found
+        if (error <= tol and drift <= 1e2 * tol) or largest <= N:
+            break
+        N = min(2 * N, largest)
+    return orbit, linear, error
+
+
+def _means(orbit: Orbit) -> Array:
+    """The means over a turn of each state and of its square, in units of its size."""
+    size = orbit.unit
+    weights = orbit.h[:, None] * collocation.gauss()[1]
+    return np.concatenate([np.einsum("ij,ijn->n", weights, (orbit.Y / size) ** power) for power in (1, 2)])
+
+
+def transitions(family: Family, orbit: Orbit, linear: Linear) -> Array:
+    """The transition matrices (K, n, n) on a mesh that resolves the fastest decay, h T ‖J‖ ≤ 1, where memory allows.
+
+    A Gauss method takes e^z for a fraction that tends to ±1, so that the mesh of the cycle itself would do only for
+    slow decay.
+    """
+    N, m, n = orbit.Y.shape
+    J = family.J(orbit.Y.reshape(-1, n), orbit.mu).reshape(N, m, n, n)
+    rate = np.sqrt((J * J).sum(axis=(2, 3))).max(axis=1)
+    parts = np.ceil(orbit.T * orbit.h * rate - 0.5).astype(int).clip(1)
+    if parts.max() == 1 or parts.sum() * (m * n) ** 2 > ENTRIES:
+        return linear.G
+    s = np.concatenate([a + (b - a) * np.arange(k) / k for a, b, k in zip(orbit.s, orbit.s[1:], parts, strict=False)])
+    s = np.append(s, 1.0)
+    moved = collocation.on_mesh(orbit, linear.F, s)
+    return Linear(family, moved).G
+
+
+# --- from a Hopf point -------------------------------------------------------------------------------------------
+
+
+def _from_hopf(field: Any, hopf: SpecialPoint, amplitude: float, tol: float) -> Cycle:
+    if not isinstance(field, Field):
+        raise UsageError("problem", given=field, allowed="a field, with a Hopf point of one of its branches")
+    if not isinstance(hopf, SpecialPoint) or hopf.kind != "hopf" or hopf.omega is None:
+        raise UsageError("hopf", given=hopf, allowed="a point of kind 'hopf' of a Branch")
+    if not 0 < amplitude < np.inf:
+        raise UsageError("amplitude", given=amplitude, allowed="a positive number")
+    family = Family(field, (hopf.name,), hopf.x, hopf.t)
+    guess, rows = hopf_guess(family, hopf, amplitude)
+    found = refined(family, guess, tol, rows)
+    if found is None:
+        raise ConvergenceError(
+            f"no limit cycle of amplitude {amplitude:g} found near {hopf}. Try: a smaller amplitude; where the pair "
+            "does not cross the axis, or l1 is zero, there may be none"
+        )
+    orbit, linear, error = found
+    return cycle_of(family, orbit, linear, error)
+
+
+def hopf_guess(family: Family, hopf: SpecialPoint, amplitude: float) -> tuple[Callable[[int], Orbit], Any]:
+    """The ellipse r* + ε Re(q e^{iωt}) at a Hopf point, and the row that keeps ⟨r − r*, that ellipse⟩."""
+    omega = float(hopf.omega or 0.0)
+    mu = np.array([hopf.parameter])
+    q, _ = null_vectors(family.J(hopf.r, mu), 1j * omega)
+    ε = amplitude * max(1.0, float(np.abs(hopf.r).max())) / float(np.abs(q).max())
+    c, b, _, _, _ = collocation.gauss()
+
+    def ellipse(s: Array) -> Array:
+        return ε * (np.exp(2j * np.pi * s)[..., None] * q).real
+
+    def guess(N: int) -> Orbit:
+        s = np.linspace(0.0, 1.0, N + 1)
+        stages = s[:-1, None] + np.diff(s)[:, None] * c
+        return Orbit(s, hopf.r + ellipse(s[:-1]), hopf.r + ellipse(stages), 2 * np.pi / omega, mu)
+
+    def rows(orbit: Orbit) -> list[Row]:
+        own = orbit.s[:-1, None] + orbit.h[:, None] * c
+        w = ellipse(own) * (orbit.h[:, None] * b)[:, :, None]
+        size = float((w * ellipse(own)).sum())
+        return [Row(w / size, 0.0, np.zeros(1), 1.0 - float(((orbit.Y - hopf.r) * w).sum()) / size)]
+
+    return guess, rows
+
+
+# --- what is known of a cycle ------------------------------------------------------------------------------------
+
+
+def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycle:
+    """The cycle with its multipliers and phase response."""
+    found, log = multipliers(transitions(family, orbit, linear))
+    others = np.delete(found, np.abs(found - 1.0).argmin())
+    turn = np.append(orbit.R, orbit.R[:1], axis=0)
+    Z = _adjoint(linear, family)
+    F = family.F(np.asarray(turn), orbit.mu)
+    Z = np.append(Z[-1:], Z, axis=0)  # Z of the end of each interval; the start is the end
+    Z = Z / (Z * F).sum(axis=1)[:, None]
+    grid = np.linspace(0.0, 1.0, 2001)[:-1]
+    path = collocation.evaluate(orbit, linear.F, grid)
+    mu = orbit.mu
+    return Cycle(
+        period=orbit.T,
+        t=orbit.T * orbit.s,
+        r=turn,
+        multipliers=found,
+        exponents=log / orbit.T,
+        stable=bool((np.abs(others) < 1.0 - UNIT).all()),
+        phase_response=Z,
+        amplitude=np.ptp(path, axis=0),
+        error=float(error),
+        field=family.field(mu),
+        x=family.x(mu),
+        name=family.names[0] if mu.size else "",
+        parameter=float(mu[0]) if mu.size else None,
+        orbit=orbit,
+    )
+
+
+def _adjoint(linear: Linear, family: Family) -> Array:
+    """Z (N, n) at the ends of the intervals: λ C = 0 with Σ λ g = 1, where g is what one unit of T adds."""
+    orbit = linear.orbit
+    N, _, n = orbit.Y.shape
+    alone = Orbit(orbit.s, orbit.R, orbit.Y, orbit.T, np.empty(0))
+    bare = linear if not orbit.mu.size else Linear(_fixed(family, orbit.mu), alone)
+    factors = bare.matrix([collocation.phase_row(alone, alone, _fixed(family, orbit.mu))])
+    λ = factors.solve(-np.eye(1, N * n + 1, N * n)[0], transposed=True)  # type: ignore[attr-defined]
+    return λ[: N * n].reshape(N, n)
+
+
+def _fixed(family: Family, mu: Array) -> Family:
+    """The family with its parameters held at μ."""
+    return Family(family.field(mu), (), family.x(mu), family.t) if mu.size else family
+
+
+def _stage_rows(linear: Linear, λ: Array) -> Array:
+    """K (N, m, n): what multiplies a change of F at each stage, in Σ λ (change of R_{i+1})."""
+    orbit = linear.orbit
+    _, b, a, _, _ = collocation.gauss()
+    N, m, n = orbit.Y.shape
+    J = linear.family.J(orbit.Y.reshape(-1, n), orbit.mu).reshape(N, m, n, n)
+    h = orbit.T * orbit.h
+    A = np.eye(m * n) - np.einsum("i,jl,ilpq->ijplq", h, a, J).reshape(N, m * n, m * n)
+    onto = np.einsum("ip,ipw->iw", λ, linear.bJ)
+    back = np.linalg.solve(A.transpose(0, 2, 1), onto[..., None]).reshape(N, m, n)
+    direct = np.einsum("j,in->ijn", b, λ)
+    return np.asarray(h[:, None, None] * (direct + np.einsum("lj,iln->ijn", a, back)))
