@@ -1,4 +1,4 @@
-"""Limit cycles against closed forms (1e-11), published periods, and an independent route: the solver's own sensitivities.
+"""Limit cycles against closed forms (1e-11), published periods, and another route: the solver's own sensitivities.
 
 Multipliers to 1e-9 of the closed form, exponents of −60 and the sum rule of Liouville to 1e-8, phase response to 1e-9.
 """
@@ -134,7 +134,7 @@ def test_phase_response_against_perturbed_runs():
 
 
 def test_small_cycles_at_a_hopf_point():
-    """|z|² = −Re λ/Re c1 with Re c1 = ω l1: the first Lyapunov coefficient by a route of its own, to ε²; and the period."""
+    """|z|² = −Re λ/Re c1 with Re c1 = ω l1: the first Lyapunov coefficient by a route of its own, to ε²."""
     A = 1.2
     field = Equations({"u": "A - (B + 1)*u + u**2*v", "v": "B*u - u**2*v"}, {"A": A, "B": 1.0})
     (hopf,) = continue_equilibria(field, [A, 1 / A], "B", (0.5, 4.0)).special
