@@ -33,6 +33,7 @@ _WHERE = {
     "TruncatedBPTT": "ctrnn.gradients.schedules.truncated",
     "RTRLStream": "ctrnn.gradients.online.stream",
     "RFLO": "ctrnn.gradients.online.rflo",
+    "SnAp": "ctrnn.gradients.online.snap",
     "Autograd": "ctrnn.gradients.independent.autograd",
     "ComplexStep": "ctrnn.gradients.independent.differences",
     "CentralDifference": "ctrnn.gradients.independent.differences",

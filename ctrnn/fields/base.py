@@ -213,6 +213,10 @@ class Field(ABC):
         """The compiled functions of second order; raises UsageError where a field has none."""
         raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
 
+    def sparsity(self) -> tuple[Array, Array]:
+        """Where J = ∂F/∂r (n, n) and F_w = ∂F/∂w (n, m) can be other than 0, as booleans; everywhere where a field does not say."""
+        return np.ones((self.n, self.n), dtype=bool), np.ones((self.n, self.m), dtype=bool)
+
     @property
     def keeps_drive(self) -> bool:
         """Whether the derivatives of F need the pre-activations u of a network again, so that a record of its steps keeps them."""

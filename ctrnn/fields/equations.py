@@ -89,6 +89,15 @@ class Equations(Field):
         symbols = self.symbols()
         return [parse(text, symbols, where=f"d{name}/dt") for name, text in self.equations.items()]
 
+    def sparsity(self) -> tuple[Array, Array]:
+        """By the names that each equation mentions."""
+        symbol, mentioned = self.symbols(), [e.free_symbols for e in self.expressions()]
+        J, F_w = (
+            np.array([[symbol[name] in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
+            for names in (self.state_names, self.parameter_names)
+        )
+        return J, F_w
+
     @cached_property
     def _module(self) -> Any:
         return codegen.module(f"Equations\n{self._recipe()}", self._source)

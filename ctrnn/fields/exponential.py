@@ -68,6 +68,10 @@ class Exponential(Field):
                 hint="'rk4' or 'euler' with dt, or an adaptive solver",
             )
 
+    def sparsity(self) -> tuple[Array, Array]:
+        """That of F: D_i has what F_i has."""
+        return self.field.sparsity()
+
     def _of_cell(self, cell: Cell) -> None:
         from ctrnn.fields.derivatives import derivative
 

@@ -109,6 +109,20 @@ class RateNetwork(Field):
     def time_constants(self) -> Array:
         return np.array(np.broadcast_to(self.tau, (self.n,)))
 
+    def sparsity(self) -> tuple[Array, Array]:
+        """Row i of W and U, b_i and a tau of its own act on unit i alone; the units couple where W has weights."""
+        n = self.n
+        own = np.eye(n, dtype=bool)
+        coupled = np.ones((n, n), dtype=bool) if self.mask is None else self.mask.astype(bool)
+        parts = {
+            "W": (own[:, :, None] & coupled).reshape(n, -1),
+            "U": np.repeat(own, self.input_size, axis=1),
+            "b": own,
+        }
+        if self.train_tau:
+            parts["tau"] = own if self.tau.ndim else np.ones((n, 1), dtype=bool)
+        return own | coupled, np.concatenate([parts[name] for name in self.parameter_names], axis=1)
+
     @property
     def keeps_drive(self) -> bool:
         return bool(self.train_tau or self.cell.module.NEEDS_U)

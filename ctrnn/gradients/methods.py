@@ -15,6 +15,7 @@ from ctrnn.gradients.independent.autograd import Autograd
 from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
 from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.online.rflo import RFLO
+from ctrnn.gradients.online.snap import SnAp
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.gradients.schedules.rtrl import RTRL
@@ -30,6 +31,8 @@ _ALL: tuple[GradientMethod, ...] = (
     Adjoint("interpolate"),
     TruncatedBPTT(),
     RFLO(),
+    SnAp(1),
+    SnAp(2),
     Autograd(),
     ComplexStep(),
     CentralDifference(),
@@ -91,12 +94,10 @@ def named(method: Any) -> GradientMethod:
 
 def table() -> str:
     """What README says of the methods, as a table in Markdown."""
-    lines = ["| method | what it is | exact for | cost | memory | solvers | events |", "|---|---|---|---|---|---|---|"]
+    lines = ["| method | what it is, and when | exact for | cost | memory |", "|---|---|---|---|---|"]
     for name, method in METHODS.items():
         f = method.facts
-        solvers = "ours" if f.own_steps else ("all" if f.implicit else "all but our implicit ones")
-        what, events = f.summary.replace("|", "/"), "yes" if f.through_events else "no"
-        lines.append(f'| `"{name}"` | {what} | {f.exactness} | {f.cost} | {f.memory} | {solvers} | {events} |')
+        lines.append(f'| `"{name}"` | {f.summary} | {f.exactness} | {f.cost} | {f.memory} |')
     return "\n".join(lines)
 
 
@@ -104,6 +105,6 @@ def names_where(fact: str, *values: Any) -> tuple[str, ...]:
     """The names of the methods whose fact has one of these values.
 
     >>> names_where("approximates", True)
-    ('tbptt', 'rflo')
+    ('tbptt', 'rflo', 'snap-1', 'snap-2')
     """
     return tuple(name for name, method in METHODS.items() if getattr(method.facts, fact) in values)

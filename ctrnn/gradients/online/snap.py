@@ -1,0 +1,122 @@
+"""SnAp: sparse n-step approximations of RTRL (Menick et al., "Practical Real Time Recurrent Learning with a Sparse Approximation", ICLR 2021).
+
+With Φ = ∂r⁺/∂r and C = ∂r⁺/∂w of one step, RTRL carries P = dr/dw as P ← Φ P + C. SnAp-k keeps of P the entries that a parameter reaches
+within k applications of F, and drops the others after each step:
+
+    P ← M_k ∘ (Φ P + C)        M_1 = [F_w ≠ 0]        M_{k+1} = [(1 + |J|) M_k ≠ 0]        g ← g + ∂ℓ/∂r P
+
+(∘ entry by entry; J, F_w by where they can be other than 0; a loss at the end of a step sees the P that is kept, one inside it, of an integral, the
+P before it and the step's own λ, c as in ctrnn.gradients.schedules.rtrl). SnAp-1 keeps what each weight does to its own unit. Euler steps with dt = τ make it the published algorithm on discrete networks. Where M_k has every entry that
+P has, SnAp-k is exact: SnAp-1 for units that know only themselves, any k for parts that are coupled within k. dl/dr0 is not approximated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, Field
+from ctrnn.gradients import costs
+from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
+from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.losses import Part
+from ctrnn.gradients.result import Gradient, result
+from ctrnn.kernels.stepper import Record
+from ctrnn.problem import Problem, Settings
+
+
+@dataclass(frozen=True)
+class SnAp(GradientMethod):
+    """RTRL with the sensitivities that a parameter reaches within k steps, an approximation; for any solver of our own.
+
+    Parameters
+    ----------
+    k : int
+        Applications of F after which influence is dropped, at least 1.
+
+    Raises
+    ------
+    UsageError
+        For a k that is not a whole number of steps.
+
+    Notes
+    -----
+    It is computed from the whole step's Φ and C, at the cost of textbook RTRL: to study the approximation, not to save time.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> network = ctrnn.RateNetwork(8, gain=1.2, seed=0)
+    >>> problem = ctrnn.Problem(network, [0.1] * 8, (0.0, 5.0), objective=ctrnn.Objective(target=1.0, at=[5.0]))
+    >>> exact, near = (ctrnn.gradient(problem, m, solver="rk4", dt=0.1).vector for m in ("rtrl", SnAp(1)))
+    >>> bool(0.1 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 1.0)
+    True
+    """
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
+        if not whole or self.k < 1:
+            raise UsageError("k", given=self.k, allowed="a number of steps, at least 1")
+
+    @property
+    def facts(self) -> Facts:  # type: ignore[override]
+        return Facts(
+            name=f"snap-{self.k}",
+            summary=f"RTRL with what a weight reaches within {self.k} step{'s'[: self.k - 1]}: to compare learning online with",
+            exact_for=Exact.NOTHING,
+            passes=Passes.FORWARD,
+            cost="O(n² m) a step, as built",
+            memory="O(n m)",
+        )
+
+    @property
+    def name(self) -> str:
+        return f"SnAp-{self.k}"
+
+    def cost(self, size: Size) -> Cost:
+        return costs.forward(replace(size, rows=size.n + 1), block=1)
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        run = DiscreteRun(problem, settings, self.name)
+        n, kernel = run.n, run.bound.kernel
+        keep = reach(problem.field, self.k)
+        loss, l_r, g_o = run.losses.start()
+        P, S, g, g0 = np.zeros(keep.shape), np.eye(n), np.zeros(problem.field.m), l_r.copy()
+        for record, part in run.blocks():
+            for i in range(record.h.size):
+                rows, G = np.eye(n, n + 1), np.zeros((kernel.groups, n + 1, kernel.columns))
+                run.pull(*_step(record, part, i), rows, G)
+                C, phi, lam = run.bound.rows(G), rows[:, :n].T, rows[:, n]
+                g, g0 = g + lam @ P + C[n], g0 + lam @ S
+                P, S = keep * (phi @ P + C[:n]), phi @ S
+                if part.jumps.size:
+                    g, g0 = g + part.jumps[i] @ P, g0 + part.jumps[i] @ S
+            loss += part.loss
+            g_o = g_o + part.readout
+        return result(problem, self.name, loss, g, g0, g_o, run.stats)
+
+
+def reach(field: Field, k: int) -> Array:
+    """M_k (n, m): which states a parameter reaches within k applications of F.
+
+    >>> from ctrnn import Equations
+    >>> chain = Equations({"u": "a - u", "v": "u - v"}, {"a": 1.0})
+    >>> reach(chain, 1).ravel(), reach(chain, 2).ravel()
+    (array([ True, False]), array([ True,  True]))
+    """
+    J, M = field.sparsity()
+    for _ in range(k - 1):
+        M = M | (J @ M)
+    return M
+
+
+def _step(record: Record, part: Part, i: int) -> tuple[Record, Part]:
+    """Step i of a block, with the loss inside it and without that at its end."""
+    one = slice(i, i + 1)
+    alone = Record(*(values[one] if len(values) else values for values in record))
+    return alone, part._replace(jumps=part.jumps[:0], sources=part.sources[one])
