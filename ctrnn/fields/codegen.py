@@ -72,9 +72,9 @@ def _own_folder() -> Any:
 def _generator() -> str:
     """The text of what writes generated modules and of what is compiled into them: part of every hash."""
     fields = Path(__file__).parent
-    names = ("cells", "codegen", "derivatives", "equations", "expressions")
+    names = ("arrays/loops", "cells", "codegen", "derivatives", "equations", "expressions")
     files = [fields / f"{name}.py" for name in names]
-    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions")]
+    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions", "streams")]
     return _hash("".join(file.read_text(encoding="utf-8") for file in files))
 
 

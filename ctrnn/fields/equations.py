@@ -14,23 +14,40 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields import codegen
-from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_array, checked_names
+from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
+from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_names
 
 
 class Equations(Field):
-    """A system of ordinary differential equations in named states, parameters and inputs.
+    """A system of ordinary differential equations in named states, parameters and inputs: numbers, vectors and matrices.
 
     Parameters
     ----------
-    equations : dict state name -> right-hand side as text, in the states, parameters, inputs and ``t``
-    parameters : dict name -> number
-    inputs : names of the channels of x(t)
+    equations : dict state name -> right-hand side as text, in the states, parameters, inputs, definitions, constants and ``t``
+    parameters : dict name -> number or array
+    inputs : the channels of x(t): names, of scalars; or a dict name -> size or shape
+    states : dict name -> size or shape, of the states that are arrays
+    definitions : dict name -> text, each in the names above and in the definitions before it
+    constants : dict name -> number or array; like parameters, but nothing is differentiated by them
+    masks : dict parameter name -> booleans of its shape; entries outside are 0, stay 0, and have gradient 0
 
-    Raises ExpressionError for a text that is not a formula in those names (with the column), UsageError for names that
-    collide and for values that are not finite numbers.
+    Raises
+    ------
+    ExpressionError
+        for a text that is not a formula in those names, or whose shapes do not fit (with the place in the text)
+    UsageError
+        for names that collide and for values that are not finite numbers
 
+    Notes
+    -----
+    In a text: ``+ - * / **`` and the scalar functions, entry by entry, a scalar with every entry of an array; ``A @ v``,
+    ``v @ A``, ``A @ B``, ``A.T``, ``outer(u, v)``, ``dot(u, v)``, ``sum(v)``, ``mean(v)``, ``v[2]``, ``v[a:b]``; ``where(v > 0, u, v)``.
+    States lie one after the other as in ``equations``, matrices row by row, and are named ``r[0]``, ``W[1,2]``.
+
+    Examples
+    --------
     >>> field = Equations(
     ...     {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"},
     ...     parameters={"a": 0.55, "b": 0.028, "c": 0.80, "d": 0.024},
@@ -40,54 +57,142 @@ class Equations(Field):
     >>> field.jacobian(0.0, [30.0, 4.0])
     array([[ 0.438, -0.84 ],
            [ 0.096, -0.08 ]])
+
+    A network of two units:
+
+    >>> network = Equations(
+    ...     {"r": "(-r + W @ tanh(r) + U @ x)/tau"},
+    ...     parameters={"W": [[0.0, 1.0], [-1.0, 0.0]], "U": [[1.0], [0.0]], "tau": 0.5},
+    ...     states={"r": 2},
+    ...     inputs={"x": 1},
+    ... )
+    >>> network(0.0, [0.0, 0.0], x=[1.0])
+    array([2., 0.])
+    >>> network.state_names
+    ('r[0]', 'r[1]')
     """
 
     def __init__(
         self,
         equations: Mapping[str, str],
-        parameters: Mapping[str, float] | None = None,
-        inputs: Iterable[str] = (),
+        parameters: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] | Mapping[str, Any] = (),
+        states: Mapping[str, Any] | None = None,
+        definitions: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        masks: Mapping[str, Any] | None = None,
     ) -> None:
         equations = as_mapping("equations", equations)
-        parameters = as_mapping("parameters", {} if parameters is None else parameters)
+        parameters, states, definitions, constants, masks = (
+            as_mapping(what, {} if given is None else given)
+            for what, given in (
+                ("parameters", parameters), ("states", states), ("definitions", definitions), ("constants", constants),
+                ("masks", masks),
+            )
+        )  # fmt: skip
         if not equations:
             raise UsageError("equations", given=equations, allowed="at least one state")
         self.equations = {str(k): str(v) for k, v in equations.items()}
-        self.state_names = checked_names("states", equations)
-        self.input_names = checked_names("inputs", inputs)
-        names = self.state_names + checked_names("parameters", parameters) + self.input_names
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError("names", given=name, allowed="one meaning each: a state, a parameter or an input")
-        if "t" in names:
+        self.definitions = {str(k): str(v) for k, v in definitions.items()}
+        given = sizes("states", states)
+        for name in given:
+            if name not in self.equations:
+                raise UnknownNameError("states", name, self.equations)
+        names = checked_names("states", equations)
+        #: name -> shape
+        self.states = {name: given.get(name, ()) for name in names}
+        self.inputs = sizes("inputs", inputs)
+        for name, shape in self.states.items():
+            if 0 in shape:
+                raise UsageError(f"states[{name!r}]", given=shape, allowed="at least one number")
+        self.constants = arrays("constant", constants)
+        for value in self.constants.values():
+            value.setflags(write=False)
+        values = arrays("parameter", parameters)
+        every = (*names, *values, *self.inputs, *checked_names("definitions", definitions), *self.constants)
+        for name in every:
+            if every.count(name) > 1:
+                allowed = "one meaning each: a state, a parameter, an input, a definition or a constant"
+                raise UsageError("names", given=name, allowed=allowed)
+        if "t" in every:
             raise UsageError("names", given="t", allowed="any other name: t is time")
-        self.parameters = {k: checked_array(f"parameter {k!r}", v, ()) for k, v in parameters.items()}
-        self._module  # noqa: B018  a wrong formula is reported here, not at the first solve
+        self.state_names, self.input_names = labels(self.states), labels(self.inputs)
+        self.masks = checked_masks(masks, values)
+        for name, mask in self.masks.items():
+            outside(name, values[name], mask)
+        self.parameters = values
+        shapes = [*self.states.values(), *self.inputs.values()]
+        shapes += [v.shape for v in (*values.values(), *self.constants.values())]
+        self._has_arrays = any(shapes) or bool(self.masks)
+        # a wrong formula is reported here, not at the first solve
+        _ = self._arrays if self._has_arrays else self._module
 
     def __repr__(self) -> str:
         lines = [f"d{name}/dt = {text}" for name, text in self.equations.items()]
-        values = ", ".join(f"{k} = {v:.6g}" for k, v in self.parameters.items())
-        return "\n".join(["Equations", *codegen.indented(lines, 2), *([f"  with {values}"] if values else [])])
+        lines += [f"{name} = {text}" for name, text in self.definitions.items()]
+        numbers = {k: v for k, v in self.parameters.items() if v.ndim == 0}
+        values = ", ".join(f"{k} = {v:.6g}" for k, v in numbers.items())
+        others = ", ".join(f"{k} {v.shape}" for k, v in self.parameters.items() if v.ndim)
+        shown = [f"  with {text}" for text in (values, others) if text]
+        return "\n".join(["Equations", *codegen.indented(lines, 2), *shown])
+
+    def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+        array = super()._checked(name, value, shape)
+        if name in self.masks:
+            outside(name, array, self.masks[name])
+        return array
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Bounds of the flat vector: 0 outside of masks."""
+        low, high = super().bounds
+        free = [self.masks.get(name, np.ones(v.shape, dtype=bool)).ravel() for name, v in self.parameters.items()]
+        if self.masks:
+            fixed = ~np.concatenate(free)
+            low[fixed] = high[fixed] = 0.0
+        return low, high
+
+    @cached_property
+    def _arrays(self) -> Any:
+        """The graph of a system with arrays."""
+        from ctrnn.fields.arrays.system import ArraySystem  # brings SymPy
+
+        self._check_names()
+        shapes = {name: value.shape for name, value in self.parameters.items()}
+        return ArraySystem(
+            self.equations, self.definitions, self.states, self.inputs, shapes, self.constants, self.masks
+        )
+
+    # -- systems of scalars ----------------------------------------------------------------------------------------
+
+    def _check_names(self) -> None:
+        from ctrnn.fields.expressions import check_names
+
+        for what, some in (
+            ("state", self.states),
+            ("parameter", self.parameters),
+            ("input", self.inputs),
+            ("definition", self.definitions),
+            ("constant", self.constants),
+        ):
+            check_names(some, what)
 
     def symbols(self) -> dict[str, Any]:
         """The SymPy symbol of each name."""
         import sympy
 
-        names = self.state_names + self.parameter_names + self.input_names + ("t",)
+        names = (*self.state_names, *self.parameter_names, *self.constants, *self.input_names, "t")
         return {name: sympy.Symbol(name, real=True) for name in names}
 
     def expressions(self) -> list[Any]:
         """F as SymPy expressions, in the order of the states."""
-        from ctrnn.fields.expressions import check_names, parse
+        from ctrnn.fields.expressions import parse  # brings SymPy, which a run from the cache does without
 
-        for what, names in (
-            ("state", self.state_names),
-            ("parameter", self.parameter_names),
-            ("input", self.input_names),
-        ):
-            check_names(names, what)
-        symbols = self.symbols()
-        return [parse(text, symbols, where=f"d{name}/dt") for name, text in self.equations.items()]
+        self._check_names()
+        known = self.symbols()
+        for name, text in self.definitions.items():
+            known[name] = parse(text, known, where=name)
+        return [parse(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
 
     def sparsity(self) -> tuple[Array, Array]:
         """By the names that each equation mentions."""
@@ -104,8 +209,10 @@ class Equations(Field):
 
     def _recipe(self) -> str:
         # a text may span lines; here it must not look like two equations
-        lines = [f"d{name}/dt = {' '.join(text.split())}" for name, text in self.equations.items()]
-        return "\n".join([*lines, "w: " + " ".join(self.parameter_names), "x: " + " ".join(self.input_names)])
+        lines = [f"{name} = {' '.join(text.split())}" for name, text in self.definitions.items()]
+        lines += [f"d{name}/dt = {' '.join(text.split())}" for name, text in self.equations.items()]
+        fixed = ["constants: " + " ".join(self.constants)] if self.constants else []
+        return "\n".join([*lines, "w: " + " ".join(self.parameter_names), *fixed, "x: " + " ".join(self.input_names)])
 
     def _source(self) -> str:
         from ctrnn.fields.derivatives import derivative
@@ -114,16 +221,18 @@ class Equations(Field):
         symbol = self.symbols()
         r, w, x = ([symbol[k] for k in ks] for ks in (self.state_names, self.parameter_names, self.input_names))
         n, m, nx = len(r), len(w), len(x)
+        fixed = [symbol[k] for k in self.constants]
+        held = m + len(fixed)
         J = {(i, j): e for i in range(n) for j in range(n) if (e := derivative(F[i], r[j])) != 0}
         Fw = {(i, j): e for i in range(n) for j in range(m) if (e := derivative(F[i], w[j])) != 0}
 
-        names = {s: f"r[{i}]" for i, s in enumerate(r)} | {s: f"w[{i}]" for i, s in enumerate(w)}
+        names = {s: f"r[{i}]" for i, s in enumerate(r)} | {s: f"w[{i}]" for i, s in enumerate([*w, *fixed])}
         names |= {s: f"x[{i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
 
         def lines(targets: list[str], expressions: list[Any], **renamed: Any) -> list[str]:
             return codegen.assignments(targets, expressions, "numba", names | renamed.get("names", {}))
 
-        load_w, load_x = [f"w = doubles(w_, {m})"] if m else [], [f"x = doubles(x_, {nx})"] if nx else []
+        load_w, load_x = [f"w = doubles(w_, {held})"] if held else [], [f"x = doubles(x_, {nx})"] if nx else []
         load = [f"r = doubles(r_, {n})", *load_w, *load_x]
         j_names = {key: f"J_{key[0]}_{key[1]}" for key in J}
         w_names = {key: f"F_{key[0]}_{key[1]}" for key in Fw}
@@ -158,6 +267,7 @@ class Equations(Field):
             return codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
 
         torch_names = {s: f"r_{i}" for i, s in enumerate(r)} | {s: f'w["{s}"]' for s in w}
+        torch_names |= {s: f'w["{s}"]' for s in fixed}
         torch_names |= {s: f"x[..., {i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
         torch = [f"r_{i} = r[..., {i}]" for i in range(n)]
         torch += codegen.assignments([f"F_{i}" for i in range(n)], F, "torch", torch_names)
@@ -178,7 +288,8 @@ class Equations(Field):
         F, symbol = self.expressions(), self.symbols()
         q = [symbol[k] for k in self.state_names + self.parameter_names]
         n, m, nx = self.n, self.m, self.input_size
-        names = {s: f"r[{a}]" if a < n else f"w[{a - n}]" for a, s in enumerate(q)} | {symbol["t"]: "t"}
+        known = [*q, *(symbol[k] for k in self.constants)]
+        names = {s: f"r[{a}]" if a < n else f"w[{a - n}]" for a, s in enumerate(known)} | {symbol["t"]: "t"}
         names |= {symbol[k]: f"x[{i}]" for i, k in enumerate(self.input_names)}
         step = [f"dr[{a}]" if a < n else f"dw[{a - n}]" for a in range(n + m)]
         first = {(i, a): derivative(e, q[a]) for i, e in enumerate(F) for a in range(n + m) if q[a] in e.free_symbols}
@@ -188,7 +299,7 @@ class Equations(Field):
             for b in range(a, n + m)
             if q[b] in e.free_symbols and (twice := derivative(e, q[b])) != 0
         }
-        shapes = {"r": n, "w": m, "x": nx, "dr": n, "dw": m}
+        shapes = {"r": n, "w": m + len(self.constants), "x": nx, "dr": n, "dw": m}
         load = [f"{name} = doubles({name}_, {size})" for name, size in shapes.items() if size]
 
         def entries(letter: str, of: dict[Any, Any]) -> tuple[dict[Any, str], list[str]]:
@@ -221,18 +332,14 @@ class Equations(Field):
             source += codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
         return source
 
-    @cached_property
-    def second_kernel(self) -> SecondKernel:
-        made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
-        return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
-
     def _lanes_source(self) -> str:
         """IN_LANES: F in a loop over the lanes, with the exp, log and tanh that become vector instructions."""
         symbol = self.symbols()
         names = {symbol[k]: f"r[{i}, l]" for i, k in enumerate(self.state_names)} | {symbol["t"]: "t[l]"}
-        names |= {symbol[k]: f"w[{i}, l]" for i, k in enumerate(self.parameter_names)}
+        held = (*self.parameter_names, *self.constants)
+        names |= {symbol[k]: f"w[{i}, l]" for i, k in enumerate(held)}
         names |= {symbol[k]: f"x[{i}, l]" for i, k in enumerate(self.input_names)}
-        shapes = {"r": self.n, "w": self.m, "x": self.input_size, "out": self.n}
+        shapes = {"r": self.n, "w": len(held), "x": self.input_size, "out": self.n}
         lines = [f"{name} = doubles({name}_, ({rows}, LANES))" for name, rows in shapes.items() if rows]
         targets = [f"out[{i}, l]" for i in range(self.n)]
         loop = codegen.assignments(targets, self.expressions(), "loop", names)
@@ -242,20 +349,44 @@ class Equations(Field):
         decorator = codegen.compiled("SIGNATURES[IN_LANES]", ', fastmath={"contract"}')
         return source + codegen.function("def field(ctx_, L, t_, r_, w_, x_, out_)", body, decorator)
 
+    # -- both kinds ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        if self._has_arrays:
+            return self._arrays.second_kernel
+        made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
+        return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
+
     @cached_property
     def lanes_kernel(self) -> LanesKernel:
+        if self._has_arrays:
+            return self._arrays.lanes_kernel
         made = codegen.module(f"Equations, in lanes\n{self._recipe()}", self._lanes_source)
         return LanesKernel(made.field.address, keep=(made,))
 
     @cached_property
     def kernel(self) -> Kernel:
+        if self._has_arrays:
+            return self._arrays.kernel
         made = self._module
         functions = (made.field, made.vjp, made.accumulate, made.jacobian)
         table = np.array([f.address for f in functions] + [0], dtype=np.int64)
         return Kernel(table, groups=1, columns=self.m, index=np.arange(self.m), keep=(made,))
 
+    def raisers(self) -> tuple[Callable[[], None], ...]:
+        return (self._arrays.code.table.pending.raise_pending,) if self._has_arrays else ()
+
     def kernel_vector(self) -> Array:
-        return self.vector
+        if self._has_arrays:
+            return self._arrays.packed(self.vector)
+        return np.concatenate([self.vector, [float(v) for v in self.constants.values()]])
+
+    def kernel_direction(self, vector: Array) -> Array:
+        return self._arrays.direction(vector) if self._has_arrays else super().kernel_direction(vector)
 
     def torch_function(self) -> Callable[..., Any]:
-        return self._module.torch_field
+        if self._has_arrays:
+            return self._arrays.torch_function()
+        function, fixed = self._module.torch_field, {k: float(v) for k, v in self.constants.items()}
+        return (lambda t, r, w, x=None: function(t, r, w | fixed, x)) if fixed else function

@@ -244,6 +244,9 @@ def _instead_of(word: str) -> str:
 class _Reader:
     """One text: its syntax tree, and the walk that turns it into SymPy."""
 
+    #: characters that no formula needs
+    forbidden = "\\#'\"`@$!;:{}"
+
     def __init__(self, text: str, symbols: Mapping[str, sympy.Symbol], where: str) -> None:
         if not isinstance(text, str):
             raise UsageError(where, given=text, allowed="a formula as text")
@@ -261,7 +264,7 @@ class _Reader:
         if not self.text:
             raise self.error("an empty formula", 0)
         for place, character in enumerate(self.text):
-            if not character.isprintable() or character in "\\#'\"`@$!;:{}":
+            if not character.isprintable() or character in self.forbidden:
                 raise self.error(f"{character!r} has no place in a formula", place)
         for match in _NAME.finditer(self.text):
             word = match.group()

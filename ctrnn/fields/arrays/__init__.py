@@ -1,0 +1,1 @@
+"""Equations with arrays: text → shapes → graph → programs → code."""

@@ -1,0 +1,276 @@
+"""Where everything of a graph lies: values, partial derivatives, cotangents, weights, and the parameters' places in P = dr/dw.
+
+    V    a stack keeps its sources [s; 1] side by side, made in place where it is the first to want them; then its rows u
+    D    one array a partial derivative of an elementwise node that is neither 0 nor 1
+    C    cotangents of the values that nodes make; a stack's lie together
+    W    the rows of each stack, then the weights of other nodes, a scalar as often as its node has entries
+    P    of weights of other nodes, a scalar once
+
+Groups and columns (ctrnn.kernels.abi): a group is as wide as the widest row of a stack; narrower rows and single parameters lie beside each
+other in groups of their own, those of independent parts in different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ctrnn.fields.arrays.graph import Elementwise, Graph, Stack, outs_of
+from ctrnn.fields.arrays.values import Value
+from ctrnn.kernels import graph_steps as G
+
+Ref = tuple[int, int]
+
+
+class Layout:
+    """The places of a graph; ``parameters``: which entries of weights are trained, by number, −1 for those that are not."""
+
+    def __init__(self, graph: Graph, trained: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.graph, self.trained = graph, trained
+        self.values = self.partials = self.cotangents = self.weights = self.parameters = 0
+        self.follows_state: set[Value] = set()
+        self.follows_weights: set[Value] = set()
+        self._ref: dict[Value, Ref] = {}
+        self._cot: dict[Value, int] = {}
+        self._partial: dict[tuple[int, int, str], Ref | None] = {}
+        self._panel: dict[str, int] = {}
+        #: of stacks: offset in W, where the sources lie, offset of the sources in V (−1: they lie in another place), of the rows
+        self.rows_at: dict[int, int] = {}
+        self.sources_at: dict[int, Ref] = {}
+        self.pack: list[tuple[int, np.ndarray]] = []  # offset in W, entries
+        self._follow()
+        self._place()
+
+    # --- what depends on what
+
+    def _follow(self) -> None:
+        graph = self.graph
+        self.follows_state |= set(graph.states)
+        for node in graph.nodes:
+            if isinstance(node, Elementwise):
+                for k, out in enumerate(node.outs):
+                    used = [v for v in node.inputs if not self.is_zero(node, k, v)]
+                    self._note(out, used)
+            else:
+                for out in outs_of(node):
+                    self._note(out, list(node.inputs))
+                    if isinstance(node, Stack) and node.trained:
+                        self.follows_weights.add(out)
+
+    def _note(self, out: Value, used: list[Value]) -> None:
+        if any(self.of_state(v) for v in used):
+            self.follows_state.add(out)
+        if any(self.of_weights(v) for v in used):
+            self.follows_weights.add(out)
+
+    def of_state(self, v: Value) -> bool:
+        return (v.parent or v) in self.follows_state
+
+    def of_weights(self, v: Value) -> bool:
+        """Whether a value is, or is made from, something that is trained."""
+        if v.entries is not None:
+            return bool((self.trained(v.entries) >= 0).any())
+        return (v.parent or v) in self.follows_weights
+
+    def is_zero(self, node: Elementwise, k: int, v: Value) -> bool:
+        return self.graph.builder.symbol(v) not in node.expressions[k].free_symbols
+
+    # --- places
+
+    def _place(self) -> None:
+        start = 0
+        for state in self.graph.states:
+            self._ref[self.graph.outs[state]] = (G.OUT, start)
+            start += state.size
+        self.n = start
+        for node in self.graph.nodes:
+            if isinstance(node, Stack):
+                self.rows_at[id(node)] = self.weights
+                self.pack.append((self.weights, node.entries.ravel()))
+                self.weights += node.entries.size
+                if len(node.sources) == 1 and not node.has_one:
+                    continue
+                at = self._value(node.width)
+                self.sources_at[id(node)] = (G.V, at)
+                for source, column in node.sources:
+                    # what a node makes is made where it is wanted first
+                    if source not in self._ref and source.kind == "made":
+                        self._ref[source] = (G.V, at + column)
+        for node in self.graph.nodes:
+            if isinstance(node, Stack):
+                at = self._value(node.rows)
+                cot = self._cotangent(node.rows)
+                for out in node.outs:
+                    self._ref[out], self._cot[out] = (G.V, at), cot
+                    at, cot = at + out.size, cot + out.size
+                continue
+            for out in outs_of(node):
+                if out not in self._ref:
+                    self._ref[out] = (G.V, self._value(out.size))
+                self._cot[out] = self._cotangent(out.size) if self._ref[out][0] != G.OUT else -1
+            for v in node.inputs:
+                if v.is_weight and v not in self._ref:
+                    self._ref[v] = (G.W, self.weights)
+                    self.pack.append((self.weights, v.entries))
+                    self.weights += v.size
+            if isinstance(node, Elementwise):
+                for k, out in enumerate(node.outs):
+                    for v in node.inputs:
+                        self._slope(node, k, v)
+        for node in self.graph.nodes:
+            if isinstance(node, Stack) and id(node) not in self.sources_at:
+                self.sources_at[id(node)] = self.ref(node.sources[0][0])
+
+    def _value(self, size: int) -> int:
+        self.values += size
+        return self.values - size
+
+    def _cotangent(self, size: int) -> int:
+        self.cotangents += size
+        return self.cotangents - size
+
+    def _slope(self, node: Elementwise, k: int, v: Value) -> None:
+        if self.is_zero(node, k, v) or not (self.of_state(v) or self.of_weights(v)):
+            return
+        slope = node.partial(k, v, self.graph.builder.symbol(v))
+        if slope == 0:
+            return
+        if slope == 1:
+            self._partial[id(node), k, v.name] = None
+            return
+        self._partial[id(node), k, v.name] = (G.D, self.partials)
+        self.partials += node.size
+
+    def ref(self, v: Value) -> Ref:
+        """Where a value lies."""
+        if v.parent is not None:
+            base, offset = self.ref(v.parent)
+            return base, offset + v.start
+        if v.kind == "state":
+            return G.R, v.start
+        if v.kind == "input":
+            return G.X, v.start
+        if v.kind == "time":
+            return G.T, 0
+        return self._ref[v]
+
+    def tangent(self, v: Value) -> Ref | None:
+        """Where δ of a value lies; None where it is 0."""
+        if not (self.of_state(v) or self.of_weights(v)):
+            return None
+        base, offset = self.ref(v)
+        return {G.R: G.DR, G.W: G.DW, G.V: G.DV, G.OUT: G.OUT}[base], offset
+
+    def cotangent(self, v: Value) -> Ref:
+        """Where the cotangent of a value lies; of a weight, where it gathers."""
+        if v.parent is not None:
+            base, offset = self.cotangent(v.parent)
+            return base, offset + v.start
+        if v.kind == "state":
+            return G.RR, v.start
+        if v.is_weight:
+            return G.P, self._gathers(v)
+        base, offset = self.ref(v)
+        return (G.K, offset) if base == G.OUT else (G.C, self._cot[v])
+
+    def is_one_number(self, v: Value) -> bool:
+        """Whether all entries of a weight are one scalar."""
+        return v.size > 1 and bool((v.entries == v.entries[0]).all())  # type: ignore[union-attr, index]
+
+    def _gathers(self, v: Value) -> int:
+        if v.name not in self._panel:
+            self._panel[v.name] = self.parameters
+            self.parameters += 1 if self.is_one_number(v) else v.size
+        return self._panel[v.name]
+
+    def slope(self, node: Elementwise, k: int, v: Value) -> Ref | None | bool:
+        """Where ∂ out_k/∂ v lies; None where it is 1, False where it is 0."""
+        return self._partial.get((id(node), k, v.name), False)
+
+    # --- stacks
+
+    def keeps_cotangent(self, node: Stack) -> bool:
+        """Whether a stack's cotangent must be stored on the way to the parameters, and is not only a sum for its panels."""
+        if any(self.of_weights(s) for s in node.inputs):
+            return True
+        return any(
+            not isinstance(user, Elementwise) or out not in user.inputs
+            for out in node.outs
+            for user in self.graph.users.get(out, ())
+        )
+
+    def terms(self, node: Stack, out: Value) -> list[int]:
+        """u̅ as Σ d k: offset of d or −1, base and offset of k."""
+        if self.keeps_cotangent(node):
+            return [-1, *self.cotangent(out)]
+        terms = []
+        for user in self.graph.users.get(out, ()):
+            assert isinstance(user, Elementwise)
+            for k, v in enumerate(user.outs):
+                slope = self.slope(user, k, out)
+                if slope is not False:
+                    terms += [-1 if slope is None else slope[1], *self.cotangent(v)]  # type: ignore[index]
+        return terms
+
+    # --- groups and columns
+
+    def groups(self, part_of_entry: np.ndarray | None = None) -> Groups:
+        return Groups(self, part_of_entry)
+
+
+class Groups:
+    """The rows of all stacks and all other parameters in the rectangle (groups, columns).
+
+    stacks : of each stack with trained columns, (rows, 2) group and column
+    single : of each weight of another node, the same, −1 where an entry is not trained
+    index : (groups, columns) which parameter each is, −1 for none
+    """
+
+    def __init__(self, layout: Layout, part_of_entry: np.ndarray | None) -> None:
+        self.index: list[np.ndarray] = []
+        self.stacks: dict[int, np.ndarray] = {}
+        self.single: dict[str, np.ndarray] = {}
+        self.parts: list[int] = []
+        graph, trained = layout.graph, layout.trained
+        stacks = [node for node in graph.nodes if isinstance(node, Stack) and node.trained]
+        self.columns = max((node.trained for node in stacks), default=1)
+        self._column = self.columns
+
+        def part(entries: np.ndarray) -> int:
+            found = entries[entries >= 0]
+            return int(part_of_entry[found[0]]) if part_of_entry is not None and found.size else 0
+
+        for node in sorted(stacks, key=lambda node: -node.trained):
+            self._column = self.columns
+            places = []
+            for row in node.entries[:, : node.trained]:
+                entries = trained(row)
+                places.append(self._put(entries, part(entries)))
+            self.stacks[id(node)] = np.array(places, dtype=np.int64)
+        weights = {
+            v.name: v
+            for node in graph.nodes
+            if not isinstance(node, Stack)
+            for v in node.inputs
+            if v.is_weight and layout.of_weights(v)
+        }
+        for name, v in weights.items():
+            layout.cotangent(v)  # gives it its place
+            entries = trained(v.entries[:1] if layout.is_one_number(v) else v.entries)
+            self.single[name] = np.full((entries.size, 2), -1, dtype=np.int64)
+            for i in np.flatnonzero(entries >= 0):
+                self.single[name][i] = self._put(entries[i : i + 1], part(entries[i : i + 1]))
+        self.count = len(self.index)
+        self.flat: Any = np.concatenate(self.index) if self.index else np.full(0, -1)
+
+    def _put(self, entries: np.ndarray, part: int) -> tuple[int, int]:
+        if self._column + entries.size > self.columns or self.parts[-1] != part:
+            self.index.append(np.full(self.columns, -1, dtype=np.int64))
+            self.parts.append(part)
+            self._column = 0
+        column = self._column
+        self.index[-1][column : column + entries.size] = entries
+        self._column += entries.size
+        return len(self.index) - 1, column

@@ -1,0 +1,105 @@
+"""A system of array equations: its texts read into one graph, and what the graph gives a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.arrays.code import ArrayCode
+from ctrnn.fields.arrays.graph import Graph
+from ctrnn.fields.arrays.reader import ArrayReader, shown
+from ctrnn.fields.arrays.torch_graph import TorchGraph
+from ctrnn.fields.arrays.values import Builder, Shape, Value
+from ctrnn.fields.base import Array, Kernel
+
+
+class ArraySystem:
+    """Texts, and the shapes of all names in them.
+
+    Raises ExpressionError, with the place in the text, for what is no formula in those names or whose shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        equations: Mapping[str, str],
+        definitions: Mapping[str, str],
+        states: Mapping[str, Shape],
+        inputs: Mapping[str, Shape],
+        parameters: Mapping[str, Shape],
+        constants: Mapping[str, Array],
+        masks: Mapping[str, Array],
+    ) -> None:
+        self.parameters, self.constants, self.masks = dict(parameters), dict(constants), dict(masks)
+        self.n = _total(states)
+        self.m = _total(parameters)
+        builder = Builder()
+        named = {}
+        for kind, shapes in (("state", states), ("input", inputs)):
+            start = 0
+            for name, shape in shapes.items():
+                named[name] = builder.leaf(Value(name, shape, kind, start))
+                start += named[name].size
+        named["t"] = builder.leaf(Value("t", (), "time"))
+        start = 0
+        for name, shape in (parameters | {k: v.shape for k, v in constants.items()}).items():  # type: ignore[operator]
+            size = int(np.prod(shape))
+            named[name] = builder.leaf(Value(name, shape, "weight", entries=start + np.arange(size)))
+            start += size
+        for name, text in definitions.items():
+            named[name] = ArrayReader(text, named, builder, name).read()
+        outputs = {}
+        for name, text in equations.items():
+            where = f"d{name}/dt"
+            reader = ArrayReader(text, named, builder, where)
+            value = reader.read()
+            if value.shape not in ((), states[name]):
+                raise UsageError(where, given=f"a text of shape {shown(value.shape)}", allowed=f"shape {shown(states[name])}, that of {name}")
+            outputs[named[name]] = value
+        self.graph = Graph(builder, outputs, lambda entries: self._trained(entries) >= 0)
+
+    @cached_property
+    def _number(self) -> Array:
+        """The parameter of each entry, −1 for constants, for the 0, and outside of masks."""
+        number = np.full(self.m + sum(c.size for c in self.constants.values()) + 1, -1, dtype=np.int64)
+        number[: self.m] = np.arange(self.m)
+        start = 0
+        for name, shape in self.parameters.items():
+            size = int(np.prod(shape))
+            if name in self.masks:
+                number[start : start + size][~self.masks[name].ravel()] = -1
+            start += size
+        return number
+
+    def _trained(self, entries: Array) -> Array:
+        return self._number[entries]
+
+    @cached_property
+    def code(self) -> ArrayCode:
+        return ArrayCode(self.graph, self._trained)
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return self.code.kernel(self.n)
+
+    @cached_property
+    def _fixed(self) -> Array:
+        return np.concatenate([*(c.ravel() for c in self.constants.values()), [0.0]])
+
+    def packed(self, vector: Array, constants: bool = True) -> Array:
+        """The kernel's w of a flat vector (m,); a direction has no constants."""
+        return self.code.packed(np.concatenate([vector, self._fixed if constants else 0.0 * self._fixed]))
+
+    def direction(self, vector: Array) -> Array:
+        """The kernel's δw of a change of the flat vector; outside of masks nothing changes."""
+        return self.packed(np.where(self._number[: self.m] >= 0, vector, 0.0), constants=False)
+
+    def torch_function(self) -> Callable[..., Any]:
+        return TorchGraph(self.graph, self.parameters, self._fixed, self.masks)
+
+
+def _total(shapes: Mapping[str, Shape]) -> int:
+    return sum(int(np.prod(shape)) for shape in shapes.values())
