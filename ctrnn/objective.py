@@ -30,6 +30,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs import Input, as_input, stack
 from ctrnn.inputs.checks import finite
 from ctrnn.losses import NAMED, Loss, Readout, TorchLoss, compiled_loss, log_softmax, squared_error
+from ctrnn.names import arrays, known
 
 Array = NDArray[np.float64]
 
@@ -137,10 +138,14 @@ class BoundObjective:
             allowed = f"({shape[0]}, {self.n}), for the field's {self.n} states"
             raise UsageError("readout V", given=f"shape {shape}", allowed=allowed)
         if isinstance(objective.readout, tuple):
+            whole, self.selection = arrays(self.state_names), []
             for name in objective.readout:
-                if name not in self.state_names:
-                    raise UnknownNameError("readout state", name, self.state_names)
-            self.selection = [self.state_names.index(name) for name in objective.readout]
+                if name in whole:
+                    self.selection += range(self.n)[whole[name][0]]
+                elif name in self.state_names:
+                    self.selection.append(self.state_names.index(name))
+                else:
+                    raise UnknownNameError("readout state", name, known(self.state_names))
         #: p, the number of outputs
         self.output_size: int = (
             len(self.selection) if self.selection is not None

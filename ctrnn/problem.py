@@ -23,6 +23,7 @@ from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
+from ctrnn.names import arrays, known
 from ctrnn.objective import BoundObjective, Objective
 from ctrnn.settings import Settings as Settings
 
@@ -33,7 +34,7 @@ class Problem:
     Parameters
     ----------
     field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
-    r0 : (n,) numbers, a table state name -> number, or one number for all states
+    r0 : (n,) numbers, a table state name -> number (or array, of an array of states), or one number for all states
     t_span : (t0, t1), t1 > t0
     x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
         then run with x = 0, equations that name inputs raise UsageError
@@ -358,16 +359,32 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
     if r0 is None:
         raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
     if isinstance(r0, Mapping):
-        for name in r0:
-            if name not in field.state_names:
-                raise UnknownNameError(argument, name, field.state_names)
-        missing = [name for name in field.state_names if name not in r0]
-        if missing:
-            raise UsageError(argument, given=dict(r0), allowed=f"a value for each state; {missing[0]} has none")
-        r0 = [r0[name] for name in field.state_names]
+        r0 = _numbers(field.state_names, r0, argument)
     if np.ndim(r0) == 0:
         r0 = np.full(field.n, checked_array(argument, r0, ()))
     return checked_array(argument, r0, (field.n,))
+
+
+def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) -> list[Any]:
+    """A value for each state from a table state or array -> value; one number fills an array."""
+    found, whole = {}, arrays(names)
+    for name, value in table.items():
+        if name in whole:
+            columns, shape = whole[name]
+            filled = (
+                np.broadcast_to(value, shape)
+                if np.ndim(value) == 0
+                else checked_array(f"{argument}[{name!r}]", value, shape)
+            )
+            found |= dict(zip(names[columns], filled.ravel(), strict=True))
+        elif name in names:
+            found[name] = value
+        else:
+            raise UnknownNameError(argument, name, known(names))
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise UsageError(argument, given=dict(table), allowed=f"a value for each state; {missing[0]} has none")
+    return [found[name] for name in names]
 
 
 def _span(t_span: Any) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import ctrnn
 from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
 from ctrnn.files import atomic_path
+from ctrnn.names import arrays, known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,10 +120,14 @@ class Trajectory:
         return len(self.t)
 
     def __getitem__(self, state: str | int) -> NDArray[np.float64]:
-        """The column (T,) of one state, by its name or its number (negative counts from the last).
+        """The column (T,) of one state, by its name or its number (negative counts from the last); of an array of states, (T, *shape).
 
         Raises :class:`~ctrnn.errors.UnknownNameError` for any other name or number.
         """
+        whole = arrays(tuple(self.names))
+        if isinstance(state, str) and state in whole:
+            columns, shape = whole[state]
+            return self.r[:, columns].reshape(len(self.t), *shape)
         return self.r[:, self.index(state)]
 
     def index(self, state: str | int) -> int:
@@ -133,7 +138,7 @@ class Trajectory:
         if isinstance(state, str) and state in self.names:
             return self.names.index(state)
         hint = "" if isinstance(state, str) else f"a name, or a number from 0 to {n - 1}"
-        raise UnknownNameError("state", state, _few(self.names), hint)
+        raise UnknownNameError("state", state, _few(known(self.names)), hint)
 
     def __repr__(self) -> str:
         shown = [i for i in range(len(self.names)) if i < 6]

@@ -354,14 +354,14 @@ class Equations(Field):
     @cached_property
     def second_kernel(self) -> SecondKernel:
         if self._has_arrays:
-            return self._arrays.second_kernel
+            return super().second_kernel
         made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
-    def lanes_kernel(self) -> LanesKernel:
+    def lanes_kernel(self) -> LanesKernel | None:
         if self._has_arrays:
-            return self._arrays.lanes_kernel
+            return None
         made = codegen.module(f"Equations, in lanes\n{self._recipe()}", self._lanes_source)
         return LanesKernel(made.field.address, keep=(made,))
 

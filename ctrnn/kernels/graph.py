@@ -42,7 +42,7 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )
-from ctrnn.kernels.graph_steps import C, D, K, M, OUT, P, R, REGISTERS, RR, T, V, W, X, execute
+from ctrnn.kernels.graph_steps import OUT, REGISTERS, RR, C, D, K, M, P, R, T, V, W, X, execute
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.products import FAST
 

@@ -254,9 +254,12 @@ def execute(code, begin, end, registers, pointers, q, dgemm):
         elif step == COPY:
             scaled = a * (q if e >= CARRIED else 1)
             move(
-                scaled, b, doubles(place(registers, q, c, d), scaled), doubles(place(registers, q, e, code[p + 7]), scaled)
+                scaled,
+                b,
+                doubles(place(registers, q, c, d), scaled),
+                doubles(place(registers, q, e, code[p + 7]), scaled),
             )
-        elif step == ONE or step == ZERO:
+        elif step == ONE or step == ZERO:  # noqa: SIM109 - compiled code has no tuples to search
             scaled, value = a * (q if b >= CARRIED else 1), 1.0 if step == ONE else 0.0
             to = doubles(place(registers, q, b, c), scaled)
             for j in range(scaled):

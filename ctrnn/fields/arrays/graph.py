@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.fields.arrays.values import Affine, Builder, Formula, Gathered, Product, Spread, Sum, Turn, Value
+from ctrnn.fields.arrays.values import Affine, Builder, Formula, Gathered, Product, Sum, Value
 
 #: of a formula with those put in place that it uses
 MAX_OPERATIONS = 300

@@ -116,7 +116,7 @@ class Layout:
                     self.pack.append((self.weights, v.entries))
                     self.weights += v.size
             if isinstance(node, Elementwise):
-                for k, out in enumerate(node.outs):
+                for k in range(len(node.outs)):
                     for v in node.inputs:
                         self._slope(node, k, v)
         for node in self.graph.nodes:

@@ -77,7 +77,9 @@ def _source(recipe: str, written: Sequence[Any], inputs: int) -> str:
     source = codegen.header(recipe.splitlines(), "elementwise")
     source += "from ctrnn.kernels.abi import integers\nfrom ctrnn.kernels.streams import get, put\n"
     decorator = codegen.compiled("types.void(types.int64, types.int64)", ', fastmath={"contract"}')
-    return source + codegen.function("def loop(n, p_)", [*lines, "for i in range(n):", *codegen.indented(inner)], decorator)
+    return source + codegen.function(
+        "def loop(n, p_)", [*lines, "for i in range(n):", *codegen.indented(inner)], decorator
+    )
 
 
 def torch_function(node: Elementwise, builder: Builder) -> Callable[..., list[Any]]:

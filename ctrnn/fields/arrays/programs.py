@@ -1,10 +1,10 @@
 """What the interpreter does for each slot, as programs of its steps (ctrnn.kernels.graph_steps), derived from a graph.
 
-    values       F, and the partial derivatives that the way back needs; nothing that nobody asks for
-    back         cotangents from the outputs to the states, or towards the trained weights
-    tangents     δ of every value along (δr, δw)
-    back of δ    each step of ``back`` is bilinear in a factor (a partial derivative, weights, a value) and a cotangent: its δ is
-                 the same step twice, with δ of the one and of the other
+values       F, and the partial derivatives that the way back needs; nothing that nobody asks for
+back         cotangents from the outputs to the states, or towards the trained weights
+tangents     δ of every value along (δr, δw)
+back of δ    each step of ``back`` is bilinear in a factor (a partial derivative, weights, a value) and a cotangent: its δ is
+             the same step twice, with δ of the one and of the other
 """
 
 from __future__ import annotations
@@ -214,7 +214,11 @@ class Writer:
             if slope is not None and delta:
                 slope = (G.DD, slope[1])
             if to.is_weight and layout.is_one_number(to):
-                step = (G.SUM, node.size, 1, *k, *target) if slope is None else (G.GATHER, node.size, 1, *slope, *k, *target)
+                step = (
+                    (G.SUM, node.size, 1, *k, *target)
+                    if slope is None
+                    else (G.GATHER, node.size, 1, *slope, *k, *target)
+                )
             elif slope is None:
                 step = (G.COPY, node.size, add, *k, *target)
             else:
@@ -230,7 +234,9 @@ class Writer:
             factor = layout.tangent(other) if delta else layout.ref(other)
             if factor is None:
                 return
-            step = _to_left(node, add, factor, k, target) if edge.column == 0 else _to_right(node, add, factor, k, target)
+            step = (
+                _to_left(node, add, factor, k, target) if edge.column == 0 else _to_right(node, add, factor, k, target)
+            )
         else:
             if delta:
                 return

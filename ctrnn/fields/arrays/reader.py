@@ -54,7 +54,10 @@ class ArrayReader(_Reader):
 
     def _shape_of(self, node: ast.expr) -> Shape:
         if isinstance(node, ast.Name):
-            return self.named[node.id].shape if node.id in self.named else ()
+            if node.id not in self.named:
+                self.name(node)  # raises where it is no constant either
+                return ()
+            return self.named[node.id].shape
         if isinstance(node, ast.UnaryOp):
             return self.shape(node.operand)
         if isinstance(node, ast.BinOp):

@@ -57,7 +57,11 @@ class ArraySystem:
             reader = ArrayReader(text, named, builder, where)
             value = reader.read()
             if value.shape not in ((), states[name]):
-                raise UsageError(where, given=f"a text of shape {shown(value.shape)}", allowed=f"shape {shown(states[name])}, that of {name}")
+                raise UsageError(
+                    where,
+                    given=f"a text of shape {shown(value.shape)}",
+                    allowed=f"shape {shown(states[name])}, that of {name}",
+                )
             outputs[named[name]] = value
         self.graph = Graph(builder, outputs, lambda entries: self._trained(entries) >= 0)
 

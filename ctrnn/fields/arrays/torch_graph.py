@@ -5,7 +5,6 @@ Every value is flat there, (..., size); products see it in its shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,9 @@ class TorchGraph:
     shapes : name -> shape of the parameters, in order; fixed : the numbers of all constants, and one 0; masks : name -> booleans
     """
 
-    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]], fixed: np.ndarray, masks: dict[str, Any]) -> None:
+    def __init__(
+        self, graph: Graph, shapes: dict[str, tuple[int, ...]], fixed: np.ndarray, masks: dict[str, Any]
+    ) -> None:
         self.graph, self.fixed, self.masks = graph, fixed, masks
         self.names = list(shapes)
         self.starts = dict(zip(shapes, np.cumsum([0, *(int(np.prod(s)) for s in shapes.values())]), strict=False))
