@@ -367,7 +367,8 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
 
 def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) -> list[Any]:
     """A value for each state from a table state or array -> value; one number fills an array."""
-    found, whole = {}, arrays(names)
+    whole = arrays(names)
+    found: dict[str, Any] = {}
     for name, value in table.items():
         if name in whole:
             columns, shape = whole[name]

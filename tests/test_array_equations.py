@@ -234,7 +234,7 @@ MISTAKES = {
     "summ(r)": ("unknown function 'summ'", "did you mean 'sum'?"),
     "sum(r, r)": ("sum with 2 arguments", ""),
     "[r]": ("a list has no place", ""),
-    "W": ("a text of shape (2, 3)", "shape (2,), that of r"),
+    "W": ("got 'shape (2, 3)'", "shape (2,), as r is"),
     "__import__('os')": ("has no place in a formula", ""),
 }
 

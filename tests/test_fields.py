@@ -460,7 +460,7 @@ def test_only_networks_may_leave_the_input_out(smooth, network, torch_field):
         ("-u", {}, (), "equations: got '-u'; allowed: a table"),
         ({"u": "u"}, [1.0], (), "parameters: .*a table"),
         ({"u": "a*u"}, {"a": math.nan}, (), "parameter 'a': .*finite"),
-        ({"u": "a*u"}, {"a": [1.0, 2.0]}, (), r"parameter 'a': got 'shape \(2,\)'; allowed: shape \(\)"),
+        ({"u": "a*u"}, {"a": [1.0, 2.0]}, (), r"du/dt: got 'shape \(2,\)'; allowed: a scalar, as u is"),
         ({"u": "a*u"}, {"a": "x"}, (), "parameter 'a': got 'x'; allowed: real numbers"),
         ({"u": "a*u"}, {"a": 1j}, (), "parameter 'a': got 1j; allowed: real numbers"),
         ({"u": '"""\nimport os'}, {}, (), "du/dt: .* has no place in a formula at column 1"),

@@ -152,7 +152,8 @@ class ArrayCode:
         return self._address([len(rows), *(number for row in rows for number in row)])
 
     def _deposits(self) -> int:
-        layout, rows = self.layout, []
+        layout = self.layout
+        rows: list[tuple[str, list[int]]] = []
         for node in self.graph.nodes:
             for v in node.inputs if not isinstance(node, Stack) else ():
                 if v.is_weight and v.name in self.groups.single and v.name not in [name for name, _ in rows]:

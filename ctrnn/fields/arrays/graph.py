@@ -288,7 +288,9 @@ def _fused(build: Builder, live: list[Value]) -> dict[Value, Value]:
             A = build.turned(step.a) if step.a_turned else step.a
             exchange[value] = build.affine(((A, step.b),), (), value.shape)
         elif isinstance(step, Gathered):
-            terms, biases, beside = [], [], []
+            terms: list[tuple[Value, Value]] = []
+            biases: list[Value] = []
+            beside: list[Value] = []
             for v in step.addends:
                 made = exchange.get(v, v)
                 if v.is_weight:

@@ -71,7 +71,7 @@ class Jacobian:
     def _part(t: Tangent, start: int) -> Tangent:
         return Tangent(
             [(column + start, None if d is None else (d[0], d[1] + start)) for column, d in t.diagonals],
-            [(w + start * width, width, *rest) for w, width, *rest in t.rows],
+            [(w + start * width, width, first, many, e, column) for w, width, first, many, e, column in t.rows],
             None if t.whole is None else t.whole + start,
         )
 
@@ -124,8 +124,8 @@ class Jacobian:
             self._put(G.ZERO, size, *to)
         for t, slope in terms:
             for column, e in t.diagonals:
-                d = self._sum(size, [(slope, e)])
-                self._put(G.DIAGONAL, size, *((G.NONE, 0) if d is None else d), *to, column)
+                entry = self._sum(size, [(slope, e)])
+                self._put(G.DIAGONAL, size, *((G.NONE, 0) if entry is None else entry), *to, column)
         if not is_out:
             self.tangent[out] = Tangent(whole=to[1])
 

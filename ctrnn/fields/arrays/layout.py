@@ -13,7 +13,7 @@ other in groups of their own, those of independent parts in different ones.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -113,7 +113,7 @@ class Layout:
             for v in node.inputs:
                 if v.is_weight and v not in self._ref:
                     self._ref[v] = (G.W, self.weights)
-                    self.pack.append((self.weights, v.entries))
+                    self.pack.append((self.weights, _entries(v)))
                     self.weights += v.size
             if isinstance(node, Elementwise):
                 for k in range(len(node.outs)):
@@ -177,7 +177,7 @@ class Layout:
 
     def is_one_number(self, v: Value) -> bool:
         """Whether all entries of a weight are one scalar."""
-        return v.size > 1 and bool((v.entries == v.entries[0]).all())  # type: ignore[union-attr, index]
+        return v.size > 1 and bool((_entries(v) == _entries(v)[0]).all())
 
     def _gathers(self, v: Value) -> int:
         if v.name not in self._panel:
@@ -185,7 +185,7 @@ class Layout:
             self.parameters += 1 if self.is_one_number(v) else v.size
         return self._panel[v.name]
 
-    def slope(self, node: Elementwise, k: int, v: Value) -> Ref | None | bool:
+    def slope(self, node: Elementwise, k: int, v: Value) -> Ref | None | Literal[False]:
         """Where ∂ out_k/∂ v lies; None where it is 1, False where it is 0."""
         return self._partial.get((id(node), k, v.name), False)
 
@@ -211,13 +211,18 @@ class Layout:
             for k, v in enumerate(user.outs):
                 slope = self.slope(user, k, out)
                 if slope is not False:
-                    terms += [-1 if slope is None else slope[1], *self.cotangent(v)]  # type: ignore[index]
+                    terms += [-1 if slope is None else slope[1], *self.cotangent(v)]
         return terms
 
     # --- groups and columns
 
     def groups(self, part_of_entry: np.ndarray | None = None) -> Groups:
         return Groups(self, part_of_entry)
+
+
+def _entries(v: Value) -> np.ndarray:
+    assert v.entries is not None
+    return v.entries
 
 
 class Groups:
@@ -258,7 +263,7 @@ class Groups:
         }
         for name, v in weights.items():
             layout.cotangent(v)  # gives it its place
-            entries = trained(v.entries[:1] if layout.is_one_number(v) else v.entries)
+            entries = trained(_entries(v)[:1] if layout.is_one_number(v) else _entries(v))
             self.single[name] = np.full((entries.size, 2), -1, dtype=np.int64)
             for i in np.flatnonzero(entries >= 0):
                 self.single[name][i] = self._put(entries[i : i + 1], part(entries[i : i + 1]))

@@ -210,7 +210,8 @@ class Writer:
             slope = layout.slope(node, edge.k, to)
             if delta and not slope:
                 return
-            assert slope is not False and slope is not True
+            assert slope is not False
+            step: Step
             if slope is not None and delta:
                 slope = (G.DD, slope[1])
             if to.is_weight and layout.is_one_number(to):

@@ -59,8 +59,8 @@ class ArraySystem:
             if value.shape not in ((), states[name]):
                 raise UsageError(
                     where,
-                    given=f"a text of shape {shown(value.shape)}",
-                    allowed=f"shape {shown(states[name])}, that of {name}",
+                    given=f"{'shape ' * bool(value.shape)}{shown(value.shape)}",
+                    allowed=f"{'shape ' * bool(states[name])}{shown(states[name])}, as {name} is",
                 )
             outputs[named[name]] = value
         self.graph = Graph(builder, outputs, lambda entries: self._trained(entries) >= 0)

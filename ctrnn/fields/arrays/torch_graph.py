@@ -80,7 +80,8 @@ class TorchGraph:
                 flat = get(node.a)
                 values[node.out] = flat.expand(*flat.shape[:-1], node.out.size)
             elif isinstance(node, Turn):
-                turned = matrix(node.a, *node.a.shape, False).mT
+                rows, columns = node.a.shape
+                turned = matrix(node.a, rows, columns, False).mT
                 values[node.out] = turned.reshape(turned.shape[:-2] + (node.out.size,))
             else:
                 values[node.out] = get(node.a).sum(-1, keepdim=True)
