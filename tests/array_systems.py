@@ -1,4 +1,4 @@
-"""Systems of array equations with, for each, the same system written by hand in torch: shared by the tests of array equations."""
+"""Systems of array equations, and each of them written by hand in torch: shared by the tests."""
 
 from __future__ import annotations
 

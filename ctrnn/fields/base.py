@@ -393,7 +393,16 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        compiled = ("_module", "_arrays", "kernel", "second_kernel", "lanes_kernel", "_blank", "_point_bound", "_second_ctx")
+        compiled = (
+            "_module",
+            "_arrays",
+            "kernel",
+            "second_kernel",
+            "lanes_kernel",
+            "_blank",
+            "_point_bound",
+            "_second_ctx",
+        )
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
