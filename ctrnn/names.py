@@ -1,4 +1,4 @@
-"""Names of numbers that lie in arrays: "r[0]", "r[1]" are the vector r, "W[0,0]" … "W[1,2]" the matrix W, "v" a number."""
+"""Names of numbers in arrays: "r[0]", "r[1]" are the vector r, "W[0,0]" … "W[1,2]" the matrix W, "v" is a number."""
 
 from __future__ import annotations
 
