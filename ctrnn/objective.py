@@ -21,7 +21,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as data
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,8 @@ class Objective:
     at: Any = None
     weight: Any = 1.0
     readout: Any = None
+    #: the losses that are known by name
+    NAMED: ClassVar[tuple[str, ...]] = NAMED
     #: compiled expression by state names, so that binding again (in a fit) costs nothing
     _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+import ctrnn
 from ctrnn.cli.job import Job, experiment_command
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import in_file_words
@@ -18,8 +19,6 @@ UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 def compare(job: Job, certify: bool = False) -> None:
     """Gradient methods side by side: digits of agreement, time, memory, evaluations."""
-    import ctrnn
-
     experiment = job.experiment
     reference = gradient_method(experiment.require("compare").reference)
     problem, methods = experiment.problem, gradient_methods(experiment.spec, "compare")

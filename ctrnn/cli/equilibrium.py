@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import ctrnn
 from ctrnn.cli.job import Job, experiment_command, save_npz
 
 
 def equilibrium(job: Job) -> None:
     """A point where F(r) = 0, the eigenvalues of its Jacobian, and whether it is stable."""
-    import ctrnn
-
     experiment = job.experiment
     fits = job.results.get("fits")
     problem = next(iter(fits.values())).problem if fits else experiment.problem

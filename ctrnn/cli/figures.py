@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ctrnn
 from ctrnn.experiment.drawable import PANELS, lacking
+from ctrnn.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +21,6 @@ Drawn = Iterator[tuple[str, "Figure"]]  # file name without suffix, picture
 
 def draw(job: Job) -> None:
     """Draw what [figures] lists, or all that the results give rise to, as PNG files."""
-    from ctrnn import plotting
-
     listed = job.experiment.spec.figures.show
     for kind, figures in KINDS.items():
         if listed is not None and kind not in listed:
@@ -28,14 +28,12 @@ def draw(job: Job) -> None:
         lacks = lacking(job.experiment, kind, job.steps)
         if not lacks:
             for name, figure in figures(job):
-                plotting.save(figure, job.path(f"{name}.png"))
+                ctrnn.plotting.save(figure, job.path(f"{name}.png"))
         elif listed is not None:
             job.console.print(f"figure {kind} not drawn here: it takes {lacks}", markup=False)
 
 
 def _trajectory(job: Job) -> Drawn:
-    from ctrnn import plotting
-
     run, problem = job.results["run"], job.experiment.problem
     many = len(run.names) > PANELS
     # points only where each drawn state has a column
@@ -45,7 +43,7 @@ def _trajectory(job: Job) -> Drawn:
     said += ["before the fit"] if "fits" in job.results else []
     yield (
         "trajectory",
-        plotting.trajectory(
+        ctrnn.plotting.trajectory(
             run,
             states=list(run.names[:PANELS]) if many else None,
             data=points[:2] if points is not None and whole else None,
@@ -60,14 +58,12 @@ def _trajectory(job: Job) -> Drawn:
 
 
 def _phase_portrait(job: Job) -> Drawn:
-    from ctrnn import plotting
-
     problem, fits = _best(job), job.results.get("fits")
     points = _points(job)
     whole = points is not None and points[2] == tuple(problem.field.state_names)
     yield (
         "phase-portrait",
-        plotting.phase_portrait(
+        ctrnn.plotting.phase_portrait(
             _solve(job, problem),
             field=problem.field,
             equilibrium=job.results.get("equilibrium"),
@@ -80,16 +76,11 @@ def _phase_portrait(job: Job) -> Drawn:
 
 
 def _gradient_agreement(job: Job) -> Drawn:
-    from ctrnn import plotting
-
-    yield "gradient-agreement", plotting.gradient_agreement(job.results["comparison"])
+    yield "gradient-agreement", ctrnn.plotting.gradient_agreement(job.results["comparison"])
 
 
 def _leak_only(job: Job) -> Drawn:
     """Sensitivities of a single unit, exact and without the path through its recurrent weight."""
-    import ctrnn
-    from ctrnn import plotting
-
     problem = job.experiment.problem
     options = {"save_at": job.experiment.grid, **job.experiment.solver}
     exact = ctrnn.sensitivities(problem, **options)
@@ -97,13 +88,11 @@ def _leak_only(job: Job) -> Drawn:
     # the recurrent weight w and the bias b, the pair of the scalar example
     w_and_b = [exact.labels.index("W[0,0]"), exact.labels.index("b[0]")]
     p = exact.p[:, 0, w_and_b], leak.p[:, 0, w_and_b]
-    yield "leak-only", plotting.exact_versus_leak_only(exact.t, *p, time_label=_time(job))
+    yield "leak-only", ctrnn.plotting.exact_versus_leak_only(exact.t, *p, time_label=_time(job))
 
 
 def _read_out(job: Job) -> Drawn:
     """The two outputs o = V r + c of each trained network against their target, in the plane and in time."""
-    from ctrnn import inputs, plotting
-
     e = job.experiment
     outputs = {}
     for name, one in job.results["fits"].items():
@@ -111,7 +100,7 @@ def _read_out(job: Job) -> Drawn:
         outputs[name] = run.t, one.problem.objective.output(run.r)
     target = e.problem.objective.objective.target
     points = _points(job)
-    if isinstance(target, inputs.Input):
+    if isinstance(target, ctrnn.inputs.Input):
         t = e.grid
         aim = t, target(t)
     elif points is not None:
@@ -119,15 +108,12 @@ def _read_out(job: Job) -> Drawn:
     else:  # one number, or a pair, for all times
         aim = e.grid, np.broadcast_to(target, (len(e.grid), 2))
     names = [_labels(job).get(name, name) for name in e.output_names]
-    figure = plotting.limit_cycle(aim, outputs, names=(names[0], names[1]), time_label=_time(job))
+    figure = ctrnn.plotting.limit_cycle(aim, outputs, names=(names[0], names[1]), time_label=_time(job))
     yield "read-out", figure
 
 
 def _fit(job: Job) -> Drawn:
     """The outputs before and after the fit, and what they were fitted to."""
-    from ctrnn import plotting
-    from ctrnn.trajectory import Trajectory
-
     points = _points(job)
     if points is None:
         return
@@ -139,22 +125,18 @@ def _fit(job: Job) -> Drawn:
 
     before, after = outputs(job.experiment.problem), outputs(_best(job))
     words: dict[str, Any] = {"time_label": _time(job), "labels": _labels(job), "data_label": _word(job)}
-    yield "fit", plotting.fit(t, y, before, after, names, **words)
+    yield "fit", ctrnn.plotting.fit(t, y, before, after, names, **words)
 
 
 def _fit_history(job: Job) -> Drawn:
-    from ctrnn import plotting
-
     label = job.experiment.spec.figures.loss
     for k, one in enumerate(job.results["fits"].values()):
-        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", plotting.fit_history(one, label=label)
+        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", ctrnn.plotting.fit_history(one, label=label)
 
 
 def _spectrum(job: Job) -> Drawn:
-    from ctrnn import plotting
-
     unit = job.experiment.spec.figures.time_unit or ""
-    yield "spectrum", plotting.spectrum(job.results["equilibrium"].eigenvalues, time_unit=unit)
+    yield "spectrum", ctrnn.plotting.spectrum(job.results["equilibrium"].eigenvalues, time_unit=unit)
 
 
 def _points(job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
@@ -200,8 +182,6 @@ def _best(job: Job) -> Any:
 
 def _solve(job: Job, problem: Any) -> Any:
     """The solution on a fine grid; that of the file is at hand after ``simulate``, that of a fit after ``fit``."""
-    import ctrnn
-
     if problem is job.experiment.problem and "run" in job.results:
         return job.results["run"]
     for name, one in job.results.get("fits", {}).items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import ctrnn
 from ctrnn.cli.gradient import entries, is_few, quantities, readout_of
 from ctrnn.cli.job import Job, experiment_command, save_npz
 from ctrnn.experiment.methods import gradient_methods
@@ -37,14 +38,12 @@ PLAIN = {
 
 def fit(job: Job) -> None:
     """Parameters, and r0 if asked, that make the objective least, by each method of [fit]."""
-    from ctrnn import learning
-
     experiment = job.experiment
     fits: dict[str, Any] = {}
     for method in gradient_methods(experiment.spec, "fit"):
         with experiment.solving("fit", learning_rate=("fit", "learning_rate")):
             name = str(getattr(method, "name", method))
-            fits[name] = learning.fit(experiment.problem, method=method, **experiment.fit_options)
+            fits[name] = ctrnn.learning.fit(experiment.problem, method=method, **experiment.fit_options)
     job.results["fits"], job.results["fitted"] = fits, {}
     job.summary["fit"] = {name: _summary(job, one) for name, one in fits.items()}
     for k, (name, one) in enumerate(fits.items()):
@@ -67,8 +66,6 @@ def plain_words(message: str) -> str:
 
 def _save(job: Job, name: str, one: Any, number: str) -> None:
     """Parameters and solution, as CSV and NPZ."""
-    import ctrnn
-
     e, problem = job.experiment, one.problem
     arrays = {f"parameters.{key}": value for key, value in problem.field.parameters.items()}
     arrays |= {f"readout.{key}": value for key, value in readout_of(problem).items()}

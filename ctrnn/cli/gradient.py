@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import ctrnn
 from ctrnn.cli.job import Job, experiment_command, save_npz
 from ctrnn.experiment.methods import gradient_methods
 
@@ -15,8 +16,6 @@ SHOWN = 12  # entries in a printed table
 
 def gradient(job: Job) -> None:
     """The gradient of the objective to the parameters, r0 and the read-out."""
-    import ctrnn
-
     experiment = job.experiment
     problem = experiment.problem
     (method,) = gradient_methods(experiment.spec, "gradient")

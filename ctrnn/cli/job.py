@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ctrnn import progress
+from ctrnn.cli.figures import draw
 from ctrnn.cli.folder import UNFINISHED, Folder
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.drawable import steps_of
@@ -82,8 +83,6 @@ class Job:
     def finish(self) -> None:
         """Draw the figures, write ``summary.json``, and say where everything is."""
         if self.draw:
-            from ctrnn.cli.figures import draw
-
             draw(self)
         self.folder.finish(plain({**self.summary, **({"warnings": self.warnings} if self.warnings else {})}))
         if not self.quiet:

@@ -10,7 +10,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+import ctrnn
+from ctrnn import progress
 from ctrnn.cli.job import PIPED, SET
+from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.relocate import in_file_words
+from ctrnn.gradients.costs import in_bytes
+from ctrnn.gradients.advise.plan import in_runs
 
 
 @click.command("plan")
@@ -23,10 +29,6 @@ def command(experiment: str, overrides: tuple[str, ...], memory: int | None) -> 
     Fixed steps are counted without a run, adaptive steps by one forward run. The star is on what method "auto" would
     take.
     """
-    import ctrnn
-    from ctrnn import progress
-    from ctrnn.experiment.build import Experiment
-
     progress.enable(True)
     e = Experiment(experiment, overrides)
     e.require("objective", "for the gradient")
@@ -37,10 +39,6 @@ def command(experiment: str, overrides: tuple[str, ...], memory: int | None) -> 
 
 
 def _print(console: Console, found: Any) -> None:
-    from ctrnn.experiment.relocate import in_file_words
-    from ctrnn.gradients.advise.plan import in_runs
-    from ctrnn.gradients.costs import in_bytes
-
     console.print(found.summary, markup=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in ("", "method", "exact for", "flops", "of a run", "memory", "note"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctrnn
 from ctrnn.cli.job import Job, experiment_command
 
 SHOWN = 6  # states in the printed table
@@ -9,8 +10,6 @@ SHOWN = 6  # states in the printed table
 
 def simulate(job: Job) -> None:
     """Solve dr/dt = F(t, r, w, x) and save r(t) as CSV and NPZ."""
-    import ctrnn
-
     experiment = job.experiment
     problem = experiment.problem
     with experiment.solving():

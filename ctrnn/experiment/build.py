@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import ctrnn
 from ctrnn.errors import UsageError, nearest
 from ctrnn.experiment import schema as s
 from ctrnn.experiment.build_field import field
@@ -86,8 +87,6 @@ class Experiment:
     @cached_property
     def data(self) -> Table | None:
         """The observed rows inside the time span, columns in state order where they are states."""
-        from ctrnn import inputs
-
         spec = self.spec.data
         if spec is None:
             return None
@@ -103,7 +102,7 @@ class Experiment:
         else:
             names, picked = tuple(columns), columns
         with self.at("data", path=("data", "file")):
-            sampled = inputs.from_csv(self.file(spec.file), spec.time, picked)
+            sampled = ctrnn.inputs.from_csv(self.file(spec.file), spec.time, picked)
         t, y = sampled.times, sampled.values
         t0, t1 = self.t_span
         inside = (t >= t0) & (t <= t1)
@@ -144,8 +143,6 @@ class Experiment:
     @cached_property
     def problem(self) -> Any:
         """The :class:`ctrnn.Problem`, with its objective where the file has one."""
-        import ctrnn
-
         loss = objective(self)
         r0, t_span = self.r0, self.t_span
         with self.at("problem", x=("inputs",), inputs=("inputs",)):

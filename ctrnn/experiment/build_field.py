@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ctrnn
 from ctrnn.errors import nearest
 from ctrnn.experiment.locate import KeyPath
 from ctrnn.experiment.schema import EquationsField, RateNetworkField
@@ -22,8 +23,6 @@ def field(e: Experiment) -> Any:
 
 
 def _equations(e: Experiment, spec: EquationsField) -> Any:
-    import ctrnn
-
     keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
     with e.at("field", **keys):  # the library calls the equation of r "dr/dt"
         made = ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
@@ -41,8 +40,6 @@ def _equations(e: Experiment, spec: EquationsField) -> Any:
 
 
 def _network(e: Experiment, spec: RateNetworkField) -> Any:
-    import ctrnn
-
     with e.at("field"):
         options = spec.model_dump(exclude={"kind", "parameters"})
         for key in ("mask", "dale", "tau"):

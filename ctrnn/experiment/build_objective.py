@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+import ctrnn
 from ctrnn.errors import nearest
 from ctrnn.experiment.build_signals import signal
 from ctrnn.experiment.locate import KeyPath
@@ -27,34 +28,32 @@ def objective(e: Experiment) -> Any:
         return _at_events(e, spec)
     if spec.occurrences is not None:
         raise e.fault(("objective", "occurrences"), allowed="none without the key event")
-    from ctrnn.losses import NAMED
-    from ctrnn.objective import Objective
-
-    if spec.target is not None and spec.loss not in NAMED:
-        meant = nearest(spec.loss, NAMED)
+    if spec.target is not None and spec.loss not in ctrnn.Objective.NAMED:
+        meant = nearest(spec.loss, ctrnn.Objective.NAMED)
         if meant:
-            allowed = f"{', '.join(NAMED)}, or, without target, an expression in the states"
+            allowed = f"{', '.join(ctrnn.Objective.NAMED)}, or, without target, an expression in the states"
             raise e.fault(("objective", "loss"), allowed=allowed, hint=meant)
         allowed = f"no target: the loss {spec.loss!r} is an expression"
-        raise e.fault(("objective", "target"), allowed=allowed, hint=f"remove target, or loss = {' or '.join(NAMED)}")
+        raise e.fault(
+            ("objective", "target"),
+            allowed=allowed,
+            hint=f"remove target, or loss = {' or '.join(ctrnn.Objective.NAMED)}",
+        )
     at = _times(e, spec)
     weight: Any = spec.weight
     if isinstance(weight, Section):
         weight = signal(e, weight, ("objective", "weight"))
     target, readout = _target(e, spec, at), _readout(e, spec)
     with e.at("objective"):
-        return Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
+        return ctrnn.Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
 
 
 def _at_events(e: Experiment, spec: ObjectiveSpec) -> Any:
     """The objective at an event: its ``loss`` is an expression, its target and weight are numbers."""
-    from ctrnn.events import EventObjective
-    from ctrnn.losses import NAMED
-
     for key in ("at", "readout"):
         if getattr(spec, key) is not None:
             raise e.fault(("objective", key), allowed="none beside the key event: the loss is taken at the event")
-    if spec.loss in NAMED:
+    if spec.loss in ctrnn.Objective.NAMED:
         allowed = "an expression, of which a target takes the squared distance"
         raise e.fault(("objective", "loss"), allowed=allowed, hint='loss = "t" for the time of the event')
     for key in ("target", "weight"):
@@ -63,7 +62,7 @@ def _at_events(e: Experiment, spec: ObjectiveSpec) -> Any:
         if isinstance(value, str) or any(isinstance(v, (Section, list)) for v in rows):
             raise e.fault(("objective", key), allowed="a number, or one for each occurrence")
     with e.at("objective"):
-        return EventObjective(spec.loss, spec.target, spec.weight, spec.event, spec.occurrences)
+        return ctrnn.EventObjective(spec.loss, spec.target, spec.weight, spec.event, spec.occurrences)
 
 
 def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
@@ -99,9 +98,7 @@ def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) 
                 raise e.fault(("objective", "readout"), given=state, allowed=allowed)
         table = replace(table, y=table.y[:, [table.names.index(state) for state in states]])
     if at is None:
-        from ctrnn import inputs
-
-        return inputs.Sampled(table.t, table.y, kind="linear")
+        return ctrnn.inputs.Sampled(table.t, table.y, kind="linear")
     rows = np.minimum(np.searchsorted(table.t, at), len(table.t) - 1)
     if np.any(table.t[rows] != at):
         raise e.fault(("objective", "at"), allowed='"data", or times that are in the data')
@@ -112,8 +109,6 @@ def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
     """How the output o is read from r."""
     readout = spec.readout
     if isinstance(readout, ReadoutSpec):
-        from ctrnn.losses import Readout
-
         path: KeyPath = ("objective", "readout")
         if (readout.V is None) == (readout.size is None):
             raise e.fault(path, allowed="either V, or size with a seed")
@@ -123,7 +118,7 @@ def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
             generator = np.random.default_rng(readout.seed)
             V = generator.normal(0.0, e.field.n**-0.5, (readout.size or 0, e.field.n))
         with e.at(*path):
-            return Readout(
+            return ctrnn.Readout(
                 V,
                 np.zeros(len(V)) if readout.c is None else readout.c,
                 activation=readout.activation,

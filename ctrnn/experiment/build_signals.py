@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import ctrnn
 from ctrnn.experiment.locate import KeyPath
 from ctrnn.experiment.signals import CsvSignal, NoiseSignal, ProductSignal, SampledSignal, SumSignal
 
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
 
 def signal(e: Experiment, spec: Any, path: KeyPath) -> Any:
     """A signal x(t) from its table, or the stack of a list of tables, one below another."""
-    from ctrnn import inputs
-
     if isinstance(spec, list):
-        return inputs.stack(*(signal(e, one, (*path, k)) for k, one in enumerate(spec)))
+        return ctrnn.inputs.stack(*(signal(e, one, (*path, k)) for k, one in enumerate(spec)))
     if isinstance(spec, SumSignal | ProductSignal):
         total, *rest = (signal(e, one, (*path, "terms", k)) for k, one in enumerate(spec.terms))
         with e.at(*path):
@@ -30,7 +29,7 @@ def signal(e: Experiment, spec: Any, path: KeyPath) -> Any:
         if isinstance(spec, SampledSignal):
             options["values"] = e.rectangular(spec.values, (*path, "values"))
         if isinstance(spec, CsvSignal):
-            return inputs.from_csv(e.file(spec.file), spec.time, spec.columns, spec.interpolation)
+            return ctrnn.inputs.from_csv(e.file(spec.file), spec.time, spec.columns, spec.interpolation)
         if isinstance(spec, NoiseSignal):
             options["t_span"] = e.t_span
-        return getattr(inputs, spec.kind.capitalize())(**options)
+        return getattr(ctrnn.inputs, spec.kind.capitalize())(**options)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import ctrnn
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.drawable import lacking, steps_of
@@ -55,30 +56,24 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
 
 
 def _solver(e: Experiment) -> None:
-    import ctrnn
-
     short = _short(e)
     with e.solving():
         _try(ctrnn.simulate, short, save_at=list(short.t_span), **e.limited_solver)
 
 
 def _gradient(e: Experiment, method: Any, key: KeyPath) -> None:
-    import ctrnn
-
     if method != "central-difference":  # it takes any solver and field, and its time
         with e.solving(method=key, memory=(*key, "memory")):
             _try(ctrnn.gradient, _short(e), method=method, **e.limited_solver)
 
 
 def _fit(e: Experiment) -> None:
-    from ctrnn import learning
-
     options, short = e.fit_options, _short(e) if e.spec.objective else None
     for method in gradient_methods(e.spec, "fit"):
         with e.solving(
             "fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")
         ):
-            _try(learning.fit, short, method=method, **options | {"max_iterations": 1})
+            _try(ctrnn.learning.fit, short, method=method, **options | {"max_iterations": 1})
 
 
 def _figures(e: Experiment) -> None:
@@ -96,8 +91,6 @@ def _figures(e: Experiment) -> None:
 
 def _short(e: Experiment) -> Any:
     """The problem over the first thousandth of its time, with the same outputs at the end of it."""
-    import ctrnn
-
     t0, t1 = e.t_span
     end = t0 + TRIED * (t1 - t0)
     bound, objective = e.problem.objective, None

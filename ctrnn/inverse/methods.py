@@ -27,6 +27,7 @@ from ctrnn.inverse.plan import (
     source_of,
     starting_scale,
 )
+from ctrnn.inverse.relaxation import solver_plan
 from ctrnn.inverse.result import EPS, Condition, predicted
 from ctrnn.threads import one_blas_thread
 
@@ -75,8 +76,6 @@ class Flow:
         """The iteration for a system, with the condition that guarantees it."""
         if self.solver == "euler":
             return euler_plan(system, tol, self.step, sides=(1.0,))
-        from ctrnn.inverse.relaxation import solver_plan
-
         return solver_plan(system, tol, self.solver, self.step)
 
 

@@ -16,10 +16,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from ctrnn.errors import UsageError
+from ctrnn.fields.network import RateNetwork
 from ctrnn.inverse import iterations, spectrum
 from ctrnn.inverse.matrix import System
 from ctrnn.inverse.plan import Plan, check_regular, condition_number, side_of_axis, source_of
 from ctrnn.inverse.result import Condition, predicted
+from ctrnn.problem import Problem
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.simulate import simulate
 
 FOLDS = 7.0  # e-foldings of the slowest mode in a round
 RTOL = 1e-7
@@ -27,8 +31,6 @@ RTOL = 1e-7
 
 def solver_plan(system: System, tol: float, solver: str, step: float | str) -> Plan:
     """The plan of `Flow` with a solver other than Euler's."""
-    from ctrnn.solvers import tableaus
-
     check_regular(system)
     λ = system.eigenvalues
     side_of_axis(system, λ, (1.0,))
@@ -77,10 +79,6 @@ def solver_plan(system: System, tol: float, solver: str, step: float | str) -> P
 def _rounds(
     a: np.ndarray, A: np.ndarray, solver: str, T: float, stride: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from ctrnn.fields.network import RateNetwork
-    from ctrnn.problem import Problem
-    from ctrnn.solvers.simulate import simulate
-
     n = len(A)
     tau = 1.0 / float(np.linalg.norm(A, 2))
     network = RateNetwork(n, activation="linear", tau=tau, gain=0.0).with_parameters(W=np.eye(n) + tau * A.T)

@@ -4,6 +4,7 @@ The torch side of learning is in the modules beside these: `ctrnn.odeint`, `ctrn
 """
 
 from ctrnn.learning.fit import Fit, fit
-from ctrnn.learning.laplace import Laplace, laplace
+from ctrnn.learning.laplace import laplace
+from ctrnn.learning.posterior import Laplace
 
 __all__ = ["Fit", "Laplace", "fit", "laplace"]

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from ctrnn.errors import UsageError
 from ctrnn.learning.newton import by_newton
 from ctrnn.learning.optimizers import SCIPY, SECOND, Loss, by_scipy, by_torch, known_optimizer
+from ctrnn.learning.posterior import laplace_at
 from ctrnn.learning.transforms import Coordinates, trained_readout
 from ctrnn.problem import Settings, Trials, checked_problem
 from ctrnn.progress import track
+from ctrnn.solvers.runge_kutta import tableau_of
 
 __all__ = ["Fit", "fit"]
 
@@ -87,9 +89,7 @@ class Fit:
     @cached_property
     def standard_errors(self) -> dict[str, float]:
         """Name -> standard error of each fitted quantity, as "a" and "r0[prey]" (ctrnn.learning.laplace says more)."""
-        from ctrnn.learning.laplace import laplace
-
-        found = laplace(self)
+        found = laplace_at(self.problem, self.names, self.fits_r0, Settings(**self.settings))
         return dict(zip(found.labels, map(float, found.standard_errors), strict=True))
 
     @property
@@ -234,8 +234,6 @@ def fit(
         raise UsageError("learning_rate", given=learning_rate, allowed="a positive number")
     coordinates = Coordinates(problem, parameters, r0, transform)
     if name in SECOND:
-        from ctrnn.solvers.runge_kutta import tableau_of
-
         tableau_of(Settings(solver, rtol, atol, dt), f"the optimizer {name}")
     bounded = bool(np.any(np.isfinite(coordinates.lower) | np.isfinite(coordinates.upper)))
     if bounded and not SCIPY.get(name, True):

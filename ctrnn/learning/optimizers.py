@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError
+from ctrnn.gradients.api import gradient
+from ctrnn.gradients.second.hessian import gauss_newton_matrix, hessian_operator
 from ctrnn.learning.transforms import Coordinates
 from ctrnn.problem import Settings
 
@@ -67,8 +69,6 @@ class Loss:
 
     def evaluate(self, theta: Array) -> tuple[float, Array]:
         """The loss and its derivative by theta at a point; raises what the solution raises."""
-        from ctrnn.gradients.api import gradient
-
         self.evaluations += 1
         g = gradient(self.coordinates.problem(theta), **self.options)
         return float(g.loss), self.coordinates.gradient(g, theta)
@@ -95,8 +95,6 @@ class Loss:
 
     def hessian_product(self, theta: Array) -> Callable[[Array], Array]:
         """v -> (d²l/dtheta²) v at a point that has a solution; where w = exp theta, w dl/dw joins the diagonal."""
-        from ctrnn.gradients.second.hessian import hessian_operator
-
         c = self.coordinates
         operator = hessian_operator(c.problem(theta), self._settings, "fit")
         found = self(theta)
@@ -112,8 +110,6 @@ class Loss:
 
     def gauss_newton(self, theta: Array) -> Array:
         """The Gauss-Newton matrix (k, k) in theta."""
-        from ctrnn.gradients.second.hessian import gauss_newton_matrix
-
         scale = self.coordinates.scale(theta)
         M = gauss_newton_matrix(self.coordinates.problem(theta), self._settings, self.coordinates.columns)
         return scale[:, None] * M * scale

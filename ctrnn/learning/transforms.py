@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.continuous.scales import typical
 from ctrnn.losses import Readout
 from ctrnn.problem import Trials
 
@@ -63,8 +64,6 @@ class Coordinates:
         r0: bool,
         transform: str | Mapping[str, str],
     ) -> None:
-        from ctrnn.gradients.continuous.scales import typical
-
         field = problem.field
         names = list(field.parameter_names if parameters is None else parameters)
         for name in names:

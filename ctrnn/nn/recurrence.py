@@ -18,6 +18,7 @@ from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
 from ctrnn.gradients.recording.network_trials import Bars, Network, Part, backward, extended, forward
+from ctrnn.kernels.batch.network_batch import Steps
 from ctrnn.solvers import tableaus
 
 
@@ -47,8 +48,6 @@ class Recurrence:
 
     def intervals(self, T: int) -> Any:
         """The steps of T inputs for the kernels: each stage takes the row of its interval, and where the input runs linearly the row before too."""
-        from ctrnn.kernels.batch.network_batch import Steps
-
         s = len(self.tableau[1])
         C = T * self.steps
         interval, j = np.divmod(np.arange(C), self.steps)

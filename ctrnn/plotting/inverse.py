@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
+from ctrnn.inverse.spectrum import best_step, step_bound
 from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, frame, legend_above, styled
 
 MARKERS = "os^Dv<>P*X"
@@ -107,8 +108,6 @@ def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] =
     >>> [axes.get_xlabel() for axes in euler_step([-1 + 2j, -1 - 2j, -3]).axes]
     ['real part', 'step h']
     """
-    from ctrnn.inverse.spectrum import best_step, step_bound
-
     z = np.asarray(eigenvalues, complex).ravel()
     if z.size == 0 or not np.isfinite(z).all() or z.real.max() >= 0:
         raise UsageError("eigenvalues", given=z, allowed="finite numbers left of the imaginary axis")
