@@ -160,11 +160,9 @@ class Problem:
     def _fits(self, field: Any) -> bool:
         """Whether all that is known of times, inputs and the objective is true of this field, too: it differs in its numbers."""
         own, is_bound = self.field, self.events or isinstance(self.objective, BoundEventObjective)
-        names = type(field) is type(own) and (field.state_names, field.input_names) == (
-            own.state_names,
-            own.input_names,
-        )
-        return names and not is_bound
+        known = ("state_names", "input_names", "input_is_optional")
+        same = isinstance(field, Field) and all(getattr(field, name) == getattr(own, name) for name in known)
+        return same and not is_bound
 
     @property
     def driven_by(self) -> Input:

@@ -23,11 +23,13 @@ from ctrnn.progress import track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+#: what gets and what sets the number of a library's threads
+Library = tuple[Callable[[], int], Callable[[int], object]]
 
 
 @lru_cache(maxsize=1)
-def _libraries() -> list[tuple[Callable[[], int], Callable[[int], object]]]:
-    """What tells and what sets the number of threads of each BLAS."""
+def _blas() -> list[Library]:
+    """Of each BLAS that is loaded."""
     # finding the loaded libraries takes milliseconds, so it is done once, when SciPy's BLAS is there
     import scipy.linalg.cython_blas  # noqa: F401
     from threadpoolctl import ThreadpoolController
@@ -35,7 +37,7 @@ def _libraries() -> list[tuple[Callable[[], int], Callable[[int], object]]]:
     return [_functions(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
-def _functions(library: Any) -> tuple[Callable[[], int], Callable[[int], object]]:
+def _functions(library: Any) -> Library:
     if getattr(library, "threading_layer", "") == "pthreads":
         # OpenBLAS's own: by way of threadpoolctl they take five times as long, and from 3.7 on one thread of Python alone is heard
         own = ctypes.CDLL(library.filepath)
@@ -46,22 +48,38 @@ def _functions(library: Any) -> tuple[Callable[[], int], Callable[[int], object]
     return library.get_num_threads, library.set_num_threads
 
 
-class _OneThread:
-    """Limits on the first entry and restores on the last exit, from whichever threads they come."""
+@lru_cache(maxsize=1)
+def _torch() -> list[Library]:
+    import torch
 
-    def __init__(self) -> None:
+    return [(torch.get_num_threads, torch.set_num_threads)]
+
+
+class OneThread:
+    """A context in which libraries run on one thread each; the former setting comes back at its end.
+
+    It limits on the first entry and restores on the last exit, from whichever threads they come.
+
+    libraries : what gives the functions that get and set a library's number of threads
+    is_per_thread : whether the number belongs to the thread that sets it, so that each entry has to set it
+    """
+
+    def __init__(self, libraries: Callable[[], list[Library]], is_per_thread: bool = False) -> None:
+        self._libraries, self._is_per_thread = libraries, is_per_thread
         self._lock, self._inside = Lock(), 0
         self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = [get() for get, _ in _libraries()]
+                self._before = [get() for get, _ in self._libraries()]
+            if self._inside == 0 or self._is_per_thread:
                 try:
-                    for _, put in _libraries():
+                    for _, put in self._libraries():
                         put(1)
                 except BaseException:  # Ctrl-C: __exit__ is not called
-                    self._restore()
+                    if self._inside == 0:
+                        self._restore()
                     raise
             self._inside += 1
 
@@ -72,18 +90,20 @@ class _OneThread:
                 self._restore()
 
     def _restore(self) -> None:
-        for (_, put), number in zip(_libraries(), self._before, strict=True):
+        for (_, put), number in zip(self._libraries(), self._before, strict=True):
             put(number)
 
     def forget(self) -> None:
-        """Nobody is inside: as after a fork, which takes along neither the threads that were nor their locks."""
+        """Set back to "no thread is inside", as after a fork, which takes along neither the other threads nor their locks."""
         inside, self._inside, self._lock = self._inside, 0, Lock()
         if inside:
             self._restore()
 
 
-#: a context in which BLAS runs on one thread; the former setting comes back at its end
-one_blas_thread = _OneThread()
+#: BLAS on one thread
+one_blas_thread = OneThread(_blas)
+#: torch's operations on the CPU on one thread; torch is loaded when it is first entered
+one_torch_thread = OneThread(_torch, is_per_thread=True)
 
 
 _here = threading.local()
@@ -109,6 +129,7 @@ def _in_child() -> None:
     """After a fork: none of the parent's threads are here, to work or to give back what they hold."""
     _pool.cache_clear()
     one_blas_thread.forget()
+    one_torch_thread.forget()
 
 
 if hasattr(os, "register_at_fork"):
@@ -134,9 +155,9 @@ def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
 
 @contextmanager
 def beside(function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
-    """``function``, which releases Python's lock, runs on another thread beside the block, which tells it when to end: nobody waits until it has.
+    """Run ``function``, which releases Python's lock, on another thread while the block runs.
 
-    So it may touch nothing else than what ``arguments`` keep alive once it has been told.
+    The block tells it when to end, and nothing waits until it has: it may touch nothing else than what ``arguments`` keep alive once it has been told to end.
     """
     other = _pool().submit(function, *arguments)
     try:

@@ -206,7 +206,7 @@ def walled(monkeypatch, failure):
         slope = 100 * (k - 2)
         return SimpleNamespace(loss=50 * (k - 2) ** 2, parameters={"k": slope}, readout=None)
 
-    monkeypatch.setattr(import_module("ctrnn.gradients.api"), "gradient", gradient)
+    monkeypatch.setattr(import_module("ctrnn.learning.optimizers"), "gradient", gradient)
     return calls
 
 

@@ -17,8 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ctrnn
-from ctrnn import threads
-from ctrnn.threads import one_blas_thread, share, workers
+from ctrnn.threads import OneThread, one_blas_thread, share, workers
 
 PROBLEM = ctrnn.Problem(
     ctrnn.RateNetwork(80, inputs=1, gain=1.2, seed=0),
@@ -70,7 +69,7 @@ def _in_child(queue: object) -> None:
     queue.put((one_blas_thread._inside, workers(), flat(PROBLEM)))
 
 
-def test_ctrl_c_while_blas_is_being_set_leaves_it_as_it_was(monkeypatch):
+def test_ctrl_c_while_blas_is_being_set_leaves_it_as_it_was():
     numbers = [4, 4]
 
     def put(number: int) -> None:
@@ -79,8 +78,7 @@ def test_ctrl_c_while_blas_is_being_set_leaves_it_as_it_was(monkeypatch):
         numbers[1] = number
 
     of_two = [(lambda: numbers[0], lambda number: numbers.__setitem__(0, number)), (lambda: numbers[1], put)]
-    monkeypatch.setattr(threads, "_libraries", lambda: of_two)
-    with pytest.raises(KeyboardInterrupt), threads._OneThread():
+    with pytest.raises(KeyboardInterrupt), OneThread(lambda: of_two):
         pass
     assert numbers == [4, 4]
 

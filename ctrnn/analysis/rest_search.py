@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.callbacks import Pending
-from ctrnn.fields.base import Field
+from ctrnn.fields.base import Field, time_constants
 from ctrnn.gradients.rest.equilibrium import rest_scale
 from ctrnn.gradients.rest.rows import norm_from_below
 from ctrnn.kernels import abi, rest, signals
@@ -181,7 +181,7 @@ def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
     """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|); of many states |F_i| ≤ tol ‖J‖ max(1, max |r|), without J."""
     if r.size <= SMALL:
         return bool((np.abs(F) <= tol * rest_scale(point.J(r), r)).all())
-    tau = getattr(point.field, "tau", None)  # a network's leak alone makes J as large as 1/τ
+    tau = time_constants(point.field)  # a network's leak alone makes J as large as 1/τ
     norm = point.norm(r) if tau is None else 1.0 / np.asarray(tau)
     return bool((np.abs(F) <= tol * norm * max(1.0, float(np.abs(r).max()))).all())
 
@@ -219,7 +219,7 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
 
 def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
     """Anderson's iteration on r ↦ r + h F(r), down to tol, compiled (ctrnn.kernels.rest); h halves where it loses its way."""
-    tau = getattr(point.field, "tau", None)  # with h = τ a network's own decay is done in one step
+    tau = time_constants(point.field)  # with h = τ a network's own decay is done in one step
     h = np.array(np.broadcast_to(point.time(r) if tau is None else tau, r.shape), dtype=float)
     system, x, raise_pending, _ = point.compiled
     r, F = np.array(r, dtype=float), np.empty(r.size)

@@ -15,8 +15,8 @@ from ctrnn import progress
 from ctrnn.cli.job import PIPED, SET
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.relocate import in_file_words
-from ctrnn.gradients.costs import in_bytes
 from ctrnn.gradients.advise.plan import in_runs
+from ctrnn.gradients.costs import in_bytes
 
 
 @click.command("plan")

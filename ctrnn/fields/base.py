@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.kernels import abi, point, signals
+from ctrnn.kernels import abi, point, points, signals
 
 Array = np.ndarray
 
@@ -110,6 +110,8 @@ class Field(ABC):
     input_is_optional = False
     #: whether the compiled loops call Python for F, some 100 µs a time: then what torch does in one go costs less
     calls_python = False
+    #: whether its last input is the size of the solver's step, which the stepper fills in (ctrnn.fields.exponential)
+    reads_step_size = False
 
     # -- sizes and names -------------------------------------------------------------------------------------------
 
@@ -316,8 +318,6 @@ class Field(ABC):
         >>> field.jvp(0.0, [3.0], [1.0]), field.jvp(0.0, [3.0], [0.0], [1.0])
         (array([-12.]), array([-9.]))
         """
-        from ctrnn.kernels import points
-
         t, bound, r, x = self._at_point(t, r, x)
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
         out = np.empty((1, self.n))
@@ -342,8 +342,6 @@ class Field(ABC):
         >>> field.second_order(0.0, [3.0], [1.0], [1.0])  # ∂²F/∂r² = −2k, ∂²F/∂r∂k = −2r
         (array([-4.]), array([-6.]))
         """
-        from ctrnn.kernels import points
-
         t, bound, r, x = self._at_point(t, r, x)
         K, _ = self._rows(K)
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
@@ -363,8 +361,6 @@ class Field(ABC):
 
     @cached_property
     def _second_ctx(self) -> tuple[Array, Array]:
-        from ctrnn.kernels import abi
-
         its, bound = self.second_kernel, self._point_bound
         scratch = np.zeros(max(its.scratch, 1))
         ctx = np.concatenate([bound.system.ctx, np.array(its.extra, dtype=np.int64)])
@@ -419,6 +415,11 @@ class Field(ABC):
         for bound in ("_blank", "_point_bound", "_second_ctx"):
             twin.__dict__.pop(bound, None)
         return twin
+
+
+def time_constants(field: Any) -> Array | None:
+    """The time constants that a field declares; None of anything else that can be called as one."""
+    return field.time_constants if isinstance(field, Field) else None
 
 
 def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:

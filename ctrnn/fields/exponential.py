@@ -47,6 +47,8 @@ class Exponential(Field):
     array([-0.63212056])
     """
 
+    reads_step_size = True
+
     def __init__(self, field: Field) -> None:
         self.field = field
         self.state_names = field.state_names

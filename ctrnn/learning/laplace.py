@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ctrnn.learning.fit import Fit
 from ctrnn.learning.posterior import Laplace, laplace_at
 from ctrnn.settings import Settings

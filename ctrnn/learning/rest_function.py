@@ -18,7 +18,6 @@ from torch.autograd.function import once_differentiable
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field, checked_array
-from ctrnn.fields.torch_field import TorchField
 from ctrnn.learning import rest_solve
 from ctrnn.learning.rest_solve import Solved
 
@@ -67,7 +66,7 @@ class Rest:
         The time constants of a network: with h = τ the state's own decay is done in one step. Else 1/max |J_ij| row
         sums, at 0.
         """
-        tau = getattr(self.field, "tau", None)
+        tau = self.field.time_constants
         if tau is not None:
             return torch.tensor(np.broadcast_to(tau, (self.field.n,)).copy(), dtype=torch.float64)
         x = np.zeros(self.field.input_size) if self.field.input_size else None
@@ -77,8 +76,6 @@ class Rest:
     def F(self, r: Tensor, x: Any, w: list[Tensor]) -> Tensor:
         """F of states (B, n)."""
         named = dict(zip(self.names, w, strict=True))
-        if isinstance(self.field, TorchField):  # a row at a time is what the callable takes
-            return torch.func.vmap(lambda row: self._function(0.0, row, named))(r)
         return self._function(0.0, r, named, x)
 
     def products(self, r: Tensor, x: Any, w: list[Tensor], create_graph: bool = False) -> Any:

@@ -14,7 +14,6 @@ from torch import nn
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
-from ctrnn.fields.torch_field import TorchField
 from ctrnn.inputs import Input, as_input
 
 #: the step, in t, of the differences for x'(t)
@@ -60,10 +59,6 @@ class FieldModule(nn.Module):
             given = f"shape {tuple(r.shape)}" if isinstance(r, torch.Tensor) else r
             raise UsageError("r", given=given, allowed=f"a tensor of shape (..., {self._field.n})")
         w, x = self.weights(), None if self.x is None else _at(self.x, t, r)
-        if r.ndim > 1 and not self._field.input_size and isinstance(self._field, TorchField):
-            # a row at a time is what the callable takes
-            rows = torch.func.vmap(lambda row: self._function(t, row, w))(r.reshape(-1, r.shape[-1]))
-            return rows.reshape(r.shape)
         return self._function(t, r, w, x)
 
     def extra_repr(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field
+from ctrnn.fields.base import Array, Field, time_constants
 from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, parameter_row, solve_rows
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS
@@ -160,7 +160,7 @@ class _At:
     x: Any
 
     def by_products(self, a: Array, inverse: Any, tol: float) -> Inverse:
-        tau = getattr(self.field, "tau", None)  # a network's time constants: its leak alone makes J as large as 1/τ
+        tau = time_constants(self.field)  # the leak alone makes J as large as 1/τ
         if a.any():
             F = self.field(self.t, self.r, self.x)
             row = np.atleast_2d(a)[int(np.flatnonzero(np.atleast_2d(a).any(axis=1))[0])]

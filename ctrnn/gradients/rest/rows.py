@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import ConvergenceError, NotHurwitzError, SingularJacobianError
-from ctrnn.fields.base import Array, Field
+from ctrnn.fields.base import Array, Field, time_constants
 from ctrnn.inverse import Condition, Inverse, right_divide
 from ctrnn.inverse.result import observed_inverse_norm, worst_history
 
@@ -41,7 +41,7 @@ def solve_rows(field: Field, t: float, r: Array, a: Array, x: Any = None, tol: f
     >>> solve_rows(field, 0.0, np.zeros(2), np.array([1.0, 0.0])).value.round(12)
     array([-1. , -0.5])
     """
-    tau = getattr(field, "tau", None)
+    tau = time_constants(field)
     if tau is not None:
         found = _with_time_constants(field, t, r, a, x, tol, np.asarray(tau, dtype=float))
         if found is not None:

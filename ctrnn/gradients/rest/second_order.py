@@ -18,6 +18,8 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
+from ctrnn.gradients.second.linearization import Linearization
+from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 
 
@@ -57,9 +59,6 @@ class _AtRest:
     """K δJ and K δF_w at one point: the tangent of the pullback through one stage of weight 1 whose cotangent stays."""
 
     def __init__(self, field: Field, t: float, r: Array, x: Any) -> None:
-        from ctrnn.gradients.second.linearization import Linearization
-        from ctrnn.objective import Objective
-
         # a stage needs a run for its bound functions; one Euler step of size 1 from the point is that stage
         u = np.zeros(field.input_size) if x is None else np.atleast_1d(np.asarray(x, dtype=float))
         still = Objective(target=np.zeros((1, field.n)), at=t + 1.0)

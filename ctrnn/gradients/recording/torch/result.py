@@ -13,7 +13,7 @@ from ctrnn.problem import Problem, Settings, Trials
 
 
 def _found(problems: Sequence[Problem], method: Any, settings: Settings) -> Found:
-    from ctrnn.gradients.recording.torch.threads import one_torch_thread
+    from ctrnn.threads import one_torch_thread
 
     with one_torch_thread:
         found: Found = method.on_device(problems, settings)

@@ -1,4 +1,4 @@
-"""Threads of our own around torch's operations on the CPU, and one thread of torch's inside them, as for BLAS (ctrnn.threads says why).
+"""Threads of our own around torch's operations on the CPU, and one thread of torch's inside them (ctrnn.threads).
 
 Measured on two busy cores: exact RTRL of 256 units four times (float64) and eleven times (float32) slower with torch's two threads than
 with one. On a CUDA device nothing is divided.
@@ -8,38 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from threading import Lock
 
 import torch
 
-from ctrnn.threads import share, workers
+from ctrnn.threads import one_torch_thread, share, workers
 
 #: flops of one operation below which a second thread costs more than it saves
 WORTH_THREADS = 2e6
-
-
-class _OneThread:
-    """Limits on the first entry and restores on the last exit, from whichever threads they come."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = Lock(), 0, 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._before = torch.get_num_threads()
-            self._inside += 1
-            torch.set_num_threads(1)
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                torch.set_num_threads(self._before)
-
-
-#: a context in which torch's operations run on one thread each; the former setting comes back at its end
-one_torch_thread = _OneThread()
 
 
 def divided(work: Callable[[int, int], None], size: int, flops: float, device: str) -> None:
