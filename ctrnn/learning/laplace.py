@@ -1,4 +1,4 @@
-"""The posterior of a fit's quantities, from the fit itself or from a problem at its minimum (ctrnn.learning.posterior)."""
+"""The posterior of a fit's quantities, from the fit or from a problem at its minimum (ctrnn.learning.posterior)."""
 
 from __future__ import annotations
 
