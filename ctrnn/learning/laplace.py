@@ -55,7 +55,7 @@ def laplace(
 
     Examples
     --------
-    >>> import ctrnn
+    >>> import ctrnn, numpy as np
     >>> t = np.array([0.5, 1.0, 1.5])
     >>> line = ctrnn.Equations({"r": "k"}, parameters={"k": 2.0})  # r = k t: k = Σ t y / Σ t²
     >>> objective = ctrnn.Objective(target=[1.1, 1.9, 3.0], at=t)

@@ -101,7 +101,7 @@ class Laplace:
 
 
 def laplace_at(problem: Any, parameters: Sequence[str] | None, r0: bool, settings: Settings) -> Laplace:
-    """The approximation at a problem, or at trials, whose loss has its minimum there (see ``ctrnn.learning.laplace``)."""
+    """The approximation at a problem, or at trials, at the minimum of its loss (see ``ctrnn.learning.laplace``)."""
     objectives: list[Any] = [
         getattr(one, "objective", None) for one in (problem if isinstance(problem, Trials) else [problem])
     ]
