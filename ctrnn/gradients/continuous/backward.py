@@ -1,8 +1,8 @@
 """The adjoint equation on any solver: dλ/dt = −λJ − a ∂ℓ/∂r from t1 back to t0 (ctrnn.kernels.augmented.backward).
 
-λ jumps at the observations, so the backward solution is taken from one observation to the one before it. Run backwards, a contracting
-system expands its errors; at each observation, and at t0, the state of ``backsolve`` is compared with the forward one, which is known there,
-and put back to it.
+λ jumps at the observations, so the backward solution is taken from one observation to the one before it. Run backwards,
+a contracting system expands its errors; at each observation, and at t0, the state of ``backsolve`` is compared with the
+forward one, which is known there, and put back to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ctrnn.solvers.dense import dense_solution
 from ctrnn.solvers.solve import solve
 from ctrnn.trajectory import Stats
 
-#: a reconstruction error of this many tolerances is worth a warning, and this relative error makes the gradient worthless
+#: a reconstruction error of this many tolerances is worth a warning, and this relative error makes the gradient
+#: worthless
 WARN, LOST = 1e3, 1e-2
 INTERPOLATE = "method='adjoint-interpolate', or the discrete methods"
 
@@ -173,7 +174,8 @@ class _Backward:
         tolerances, relative, t = self.lost
         if tolerances:
             warnings.warn(
-                f"{self.name}: run backwards, the state at t = {t:.6g} is off by {relative:.1g} (relative), {tolerances:.0f} times "
+                f"{self.name}: run backwards, the state at t = {t:.6g} is off by {relative:.1g} (relative), "
+                f"{tolerances:.0f} times "
                 f"the tolerance, and the gradient with it. Try: {INTERPOLATE}",
                 ReconstructionWarning,
                 stacklevel=6,

@@ -23,7 +23,9 @@ from ctrnn.solvers.solve import solve
 
 
 class ForwardSystem:
-    """y = [r | P | S | l | g | g₀ | g_o], with P = dr/dw (groups, n, columns) and S = dr/dr0; ``with_p`` False leaves P, S, g, g₀ out.
+    """y = [r | P | S | l | g | g₀ | g_o], with P = dr/dw (groups, n, columns) and S = dr/dr0.
+
+    ``with_p`` False leaves P, S, g, g₀ out.
 
     leak_only : J in dP/dt is replaced by what a unit does to itself directly
     """
@@ -63,6 +65,7 @@ class ForwardSystem:
         )
 
     def start(self) -> Array:
+        """The whole state y (N,) at t0: r0, S the identity, all else 0."""
         y = np.zeros(self.bound.n)
         y[: self.n] = self.problem.r0
         if self.with_p:
@@ -87,8 +90,9 @@ class ForwardSystem:
     def tolerances(self, settings: Settings, error_control: str = "all") -> tuple[Settings, tuple[int, ...]]:
         """The settings for the augmented state, and the groups of its error norm: r; P and S; l and its gradients.
 
-        The absolute tolerance of dr/dw_j is atol/|w_j| (as in CVODES) or rtol, whichever is less; that of an integral is a part
-        rtol of its size, and of its gradients that size over the parameter's (ctrnn.gradients.continuous.scales).
+        The absolute tolerance of dr/dw_j is atol/|w_j| (as in CVODES) or rtol, whichever is less; that of an integral
+        is a part rtol of its size, and of its gradients that size over the parameter's
+        (ctrnn.gradients.continuous.scales).
         """
         n, N = self.n, self.bound.n
         atol = np.full(N, np.finfo(float).max)
@@ -124,7 +128,10 @@ class ForwardSystem:
     def solve(
         self, settings: Settings, groups: tuple[int, ...], save_at: Array | None = None, label: str = "solve"
     ) -> Solution:
-        """The whole state y (T, N) at ``save_at``, or at every step, from ``start()``; settings and groups are those of ``tolerances``."""
+        """The whole state y (T, N) at ``save_at``, or at every step, from ``start()``.
+
+        Settings and groups are those of ``tolerances``.
+        """
         if is_staggered(settings):
             return solve_staggered(self, settings, save_at, label)
         return solve(self.bound, self.start(), self.problem.course, settings, save_at, groups, label=label)

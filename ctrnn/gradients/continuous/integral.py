@@ -1,4 +1,4 @@
-"""The objective's rate aℓ as a C function, for systems that integrate it beside the state; and systems on top of a field."""
+"""The objective's rate aℓ as a C function, and systems on top of a field that integrate it beside the state."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class LossRate:
         return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(guarded)
 
     def raise_pending(self) -> None:
+        """Raise the error that a call of the rate met, if there was one."""
         self._pending.raise_pending()
 
 

@@ -1,7 +1,8 @@
 """How large things are, so that absolute tolerances do not depend on the units of parameters and losses.
 
-A sensitivity dr/dw_j has the unit r/w_j, a cotangent λ the unit l/r, a gradient the unit l/w_j. w_j is measured by the root mean square of the named
-array it belongs to, so that one weight that happens to be small does not switch the control of its sensitivity off.
+A sensitivity dr/dw_j has the unit r/w_j, a cotangent λ the unit l/r, a gradient the unit l/w_j. w_j is measured by the
+root mean square of the named array it belongs to, so that one weight that happens to be small does not switch the
+control of its sensitivity off.
 """
 
 from __future__ import annotations

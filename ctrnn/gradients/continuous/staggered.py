@@ -1,7 +1,10 @@
-"""The forward sensitivity equation on our own implicit solvers: the state's stages first, then those of P and S (ctrnn.kernels.staggered).
+"""The forward sensitivity equation on our own implicit solvers.
 
-Simultaneously, Newton's matrix of [r | P | S] would have n(m + n + 1) rows. Staggered, each stage of P and S is one linear system of n rows with
-m + n right-hand sides. A loss ∫ aℓ dt is a state of its own, l, and its gradients are the sensitivities of that state: Z = [P S; g g₀].
+The state's stages first, then those of P and S (ctrnn.kernels.staggered).
+
+Simultaneously, Newton's matrix of [r | P | S] would have n(m + n + 1) rows. Staggered, each stage of P and S is one
+linear system of n rows with m + n right-hand sides. A loss ∫ aℓ dt is a state of its own, l, and its gradients are the
+sensitivities of that state: Z = [P S; g g₀].
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ def is_staggered(settings: Settings) -> bool:
 
 
 def solve_staggered(system: ForwardSystem, settings: Settings, save_at: Array | None, label: str) -> Solution:
-    """As ctrnn.solvers.solve.solve of the whole system, with the tolerances that it takes; steps land on the times ``save_at``."""
+    """As ctrnn.solvers.solve.solve of the whole system, with the tolerances that it takes.
+
+    Steps land on the times ``save_at``.
+    """
     problem, n = system.problem, system.n
     bound = system.base
     if system.loss is not None:

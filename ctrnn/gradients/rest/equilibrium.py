@@ -6,9 +6,10 @@ and for a loss with dl/dr = a, one row is enough:
 
     V* = a J⁻¹    (the rest point of dV/dt = V J − a)        dl/dw = −V* F_w
 
-Small systems form J, and the flow's step is certified by the spectrum of J. Large ones only multiply by it (ctrnn.gradients.rest.rows): O(n²) an
-iteration and no more memory than the answer takes. Stopped after K steps of size h, inverse=ctrnn.inverse.Neumann(K, step=h), the flow is what
-truncated BPTT with a window of K Euler steps gives at rest.
+Small systems form J, and the flow's step is certified by the spectrum of J. Large ones only multiply by it
+(ctrnn.gradients.rest.rows): O(n²) an iteration and no more memory than the answer takes. Stopped after K steps of size
+h, inverse=ctrnn.inverse.Neumann(K, step=h), the flow is what truncated BPTT with a window of K Euler steps gives at
+rest.
 
 Source: note 001 of this project; the flow is recurrent backpropagation, Almeida (1987) and Pineda,
 "Generalization of back-propagation to recurrent neural networks", Phys. Rev. Lett. 59 (1987).
@@ -39,11 +40,20 @@ LARGE = 64
 
 @dataclass(frozen=True)
 class EquilibriumGradient:
-    """dl/dw at rest, or dr*/dw.
+    """The gradient dl/dw at rest, or dr*/dw; prints as a table.
 
-    ``vector``: (m,), or (q, m) for q rows of dl/dr. ``parameters``: the same as named arrays, with
-    a leading axis q for rows. ``V``: the rows V* = a J⁻¹, (n,) or (q, n). ``residual``:
-    ‖V*J − a‖/‖a‖ of the worst row. ``inverse``: how V* was found, a `ctrnn.inverse.Inverse`.
+    Attributes
+    ----------
+    vector : ndarray (m,), or (q, m) for q rows of dl/dr
+        The gradient.
+    parameters : dict of str to ndarray
+        The same as named arrays, with a leading axis q for rows.
+    V : ndarray (n,) or (q, n)
+        The rows V* = a J⁻¹.
+    residual : float
+        ‖V*J − a‖/‖a‖ of the worst row.
+    inverse : Inverse
+        How V* was found.
     """
 
     vector: Array
@@ -71,26 +81,51 @@ def equilibrium_gradient(
     matrix_free: bool | None = None,
     tol: float | None = None,
 ) -> EquilibriumGradient:
-    """dl/dw of a loss at the equilibrium r*(w), for dl/dr (n,); or dr*/dw.
+    """The gradient dl/dw of a loss at the equilibrium r*(w); or dr*/dw.
 
-    eq
-        an `Equilibrium` (its t and x are used), or a state (n,), at t = 0.
-    dl_dr
-        one row (n,), a stack of rows (q, n), or None for the identity: ``vector`` is dr*/dw (n, m).
-    inverse
-        ``"flow"`` (division-free, at a stable point), ``"lu"`` (any nonsingular J), or another name or method object of `ctrnn.inverse`, as
-        "gmres" (products too; any nonsingular J) or Neumann(K, step=h), K-step truncated BPTT, an approximation.
-    x
-        the input at rest (nx,), if it is not the one that ``eq`` carries.
-    matrix_free
-        True: products V ↦ VJ alone, O(n²) an iteration; False: J is formed; None: True for few rows of at least 64 states ("flow", "gmres").
-    tol
+    Parameters
+    ----------
+    field : Field
+        F.
+    eq : Equilibrium or array_like (n,)
+        An `Equilibrium` (its t and x are used), or a state, at t = 0.
+    dl_dr : array_like, (n,) or (q, n), optional
+        One row, a stack of rows, or None for the identity: ``vector`` is then dr*/dw (n, m).
+    inverse : str or method object, default "flow"
+        "flow" (division-free, at a stable point), "lu" (any nonsingular J), or another method of `ctrnn.inverse`:
+        "gmres" (products too; any nonsingular J), ``Neumann(K, step=h)`` (K-step truncated BPTT, an approximation), …
+    x : array_like (nx,), optional
+        The input at rest, if it is not the one that ``eq`` carries.
+    matrix_free : bool, optional
+        True: products V ↦ VJ alone, O(n²) an iteration; False: J is formed. By default True for few rows of at least 64
+        states ("flow", "gmres").
+    tol : float, optional
         ‖VJ − a‖/‖a‖ to reach; by default 1e-12 by products, and with J formed the last digits.
 
-    Raises `NotAtRestError` where F does not vanish (as after a change of parameters),
-    `SingularJacobianError`, `NotHurwitzError` for the flow at an unstable point or a centre,
-    `ConvergenceError` for the flow where J is too stiff, `UsageError` for shapes and NaN.
+    Returns
+    -------
+    EquilibriumGradient
+        Vector, named arrays, and how V was found.
 
+    Raises
+    ------
+    NotAtRestError
+        Where F does not vanish, as after a change of parameters.
+    SingularJacobianError
+        At a bifurcation, or on a line of equilibria.
+    NotHurwitzError
+        Of the flow at an unstable point or a centre.
+    ConvergenceError
+        Of the flow where J is too stiff.
+    UsageError, UnknownNameError
+        For shapes, NaN and names.
+
+    Notes
+    -----
+    Formulas and sources are at the top of `ctrnn.gradients.rest.equilibrium`.
+
+    Examples
+    --------
     >>> from ctrnn.fields.equations import Equations
     >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w)
     >>> g = equilibrium_gradient(field, [2.0], dl_dr=[1.0])
@@ -183,7 +218,7 @@ class _At:
         return right_divide(a, J, inverse, tol=tol)
 
     def refuse_fold(self, F: Array, J: Array) -> None:
-        """Where J changes by its smallest singular value within the error of r itself, it is singular as far as can be told.
+        """Raise where J changes by its smallest singular value within the error of r itself: it may then be singular.
 
         At a fold (a saddle-node) J is never found exactly singular, and of one state the condition of J is always 1.
         """

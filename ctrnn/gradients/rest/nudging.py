@@ -6,12 +6,14 @@ r"""Gradients at rest by nudging: two or three relaxations and no cotangent at a
     V ≈ (r^β − r^{−β})ᵀ/2β                                       symmetric nudging, error O(β²)
     dl/dw ≈ (∂E/∂w(r^β) − ∂E/∂w(r⁰))/β                           contrastive, finite β, where F = −∂E/∂r
 
-To first order r^β − r⁰ = β J⁻¹ (∂l/∂r)ᵀ, where the gradient asks for V = ∂l/∂r J⁻¹: its transpose is J⁻ᵀ (∂l/∂r)ᵀ. The two are one where J is
-symmetric, that is where F descends an energy. For any other network the limit β → 0 is another vector, however small β is.
+To first order r^β − r⁰ = β J⁻¹ (∂l/∂r)ᵀ, where the gradient asks for V = ∂l/∂r J⁻¹: its transpose is J⁻ᵀ (∂l/∂r)ᵀ. The
+two are one where J is symmetric, that is where F descends an energy. For any other network the limit β → 0 is another
+vector, however small β is.
 
-Sources: Scellier and Bengio, "Equilibrium propagation", Front. Comput. Neurosci. 11 (2017); Scellier et al., "Generalization of equilibrium
-propagation to vector field dynamics", arXiv:1808.04873 (2018); Laborieux et al., Front. Neurosci. 15 (2021), the symmetric one; Movellan,
-"Contrastive Hebbian learning in the continuous Hopfield model" (1991).
+Sources: Scellier and Bengio, "Equilibrium propagation", Front. Comput. Neurosci. 11 (2017); Scellier et al.,
+"Generalization of equilibrium propagation to vector field dynamics", arXiv:1808.04873 (2018); Laborieux et al., Front.
+Neurosci. 15 (2021), the symmetric one; Movellan, "Contrastive Hebbian learning in the continuous Hopfield model"
+(1991).
 """
 
 from __future__ import annotations
@@ -32,7 +34,21 @@ __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
 
 @dataclass(frozen=True)
 class Nudged:
-    """An approximation of dl/dw: ``vector`` (m,), ``parameters`` by name, ``V`` (n,) (None: contrastive), the rest points ``free`` and ``nudged`` (n,)."""
+    """An approximation of dl/dw from two phases.
+
+    Attributes
+    ----------
+    vector : ndarray (m,)
+        The approximation.
+    parameters : dict of str to ndarray
+        The same by name.
+    V : ndarray (n,) or None
+        The approximation of dl/dr J⁻¹; None of the contrastive gradient.
+    free, nudged : ndarray (n,)
+        The rest points of the two phases.
+    beta : float
+        β.
+    """
 
     vector: Array
     parameters: dict[str, Array]
@@ -45,12 +61,42 @@ class Nudged:
 def equilibrium_propagation(
     field: Field, r0: Any, dl_dr: Callable[[Array], Any], beta: float = 1e-3, x: Any = None, *, symmetric: bool = False
 ) -> Nudged:
-    """dl/dw at the rest point that r0 leads to, by nudging it with β: exact for β → 0 where J is symmetric, else another vector.
+    """The gradient dl/dw at the rest point that r0 leads to, by nudging it: an approximation.
 
-    dl_dr: r (n,) ↦ ∂l/∂r (n,). symmetric: nudge by +β and −β, error O(β²).
+    Parameters
+    ----------
+    field : Field
+        F.
+    r0 : array_like (n,)
+        Where the free phase starts.
+    dl_dr : callable
+        r (n,) ↦ ∂l/∂r (n,).
+    beta : float, default 1e-3
+        β, the strength of the nudge.
+    x : array_like (nx,), optional
+        The input held.
+    symmetric : bool, default False
+        Nudge by +β and −β: error O(β²) in the place of O(β).
 
-    Raises NotAtRestError where a phase does not come to rest, UsageError.
+    Returns
+    -------
+    Nudged
+        The approximation, and both rest points.
 
+    Raises
+    ------
+    NotAtRestError
+        Where a phase does not come to rest.
+    UsageError
+        For arguments that are not allowed.
+
+    Notes
+    -----
+    It tends to the gradient for β → 0 where J is symmetric; for any other network the limit is another vector. Formulas
+    and sources (Scellier and Bengio 2017; Laborieux et al. 2021) are at the top of `ctrnn.gradients.rest.nudging`.
+
+    Examples
+    --------
     >>> from ctrnn.fields.equations import Equations
     >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # one state: J is symmetric
     >>> equilibrium_propagation(field, [0.0], lambda r: [1.0], beta=0.1).vector.round(6)
@@ -74,9 +120,46 @@ def contrastive_gradient(
     beta: float = 0.1,
     x: Any = None,
 ) -> Nudged:
-    """(∂E/∂w(r^β) − ∂E/∂w(r⁰))/β: what a learner sees that compares local quantities of two phases. F must be −∂E/∂r.
+    """The contrastive gradient (∂E/∂w(r^β) − ∂E/∂w(r⁰))/β of two phases, where F = −∂E/∂r: an approximation.
 
-    energy_gradient: r (n,) ↦ ∂E/∂w (m,), in the order of field.parameter_names. The error is O(β).
+    Parameters
+    ----------
+    field : Field
+        F, which must be −∂E/∂r.
+    r0 : array_like (n,)
+        Where the free phase starts.
+    dl_dr : callable
+        r (n,) ↦ ∂l/∂r (n,).
+    energy_gradient : callable
+        r (n,) ↦ ∂E/∂w (m,), in the order of ``field.parameter_names``.
+    beta : float, default 0.1
+        β, the strength of the nudge. The error is O(β).
+    x : array_like (nx,), optional
+        The input held.
+
+    Returns
+    -------
+    Nudged
+        The approximation, and both rest points.
+
+    Raises
+    ------
+    NotAtRestError
+        Where a phase does not come to rest.
+    UsageError
+        For arguments that are not allowed.
+
+    Notes
+    -----
+    It is what a learner sees that compares local quantities of two phases (Movellan 1991); see
+    `ctrnn.gradients.rest.nudging`.
+
+    Examples
+    --------
+    >>> from ctrnn.fields.equations import Equations
+    >>> field = Equations({"r": "b - r"}, {"b": 1.0})  # E = r²/2 − b r, ∂E/∂b = −r; l = r, dl/db = 1
+    >>> contrastive_gradient(field, [0.0], lambda r: [1.0], lambda r: -r).vector.round(6)
+    array([1.])
     """
     r0 = state_of(field, r0)
     _check(field, r0, dl_dr, beta)
@@ -90,9 +173,9 @@ def contrastive_gradient(
 def settle(
     field: Field, r0: Array, x: Any = None, dl_dr: Callable[[Array], Any] | None = None, beta: float = 0.0
 ) -> Array:
-    """Where dr/dt = F(r) − β ∂l/∂r comes to rest from r0, to rounding: relaxed, then polished with the secant form of Newton (MINPACK).
+    """Where dr/dt = F(r) − β ∂l/∂r comes to rest from r0, to rounding.
 
-    Raises NotAtRestError.
+    Relaxed, then polished with the secant form of Newton (MINPACK). Raises NotAtRestError.
     """
     from scipy.integrate import solve_ivp
     from scipy.optimize import root

@@ -2,14 +2,16 @@ r"""One phase: the state and its cotangent relax together, and the gradient is r
 
     dr/dt = F(r, w, x)        dV/dt = V J(r) − ∂l/∂r        dl/dw ≈ −V F_w(r) at every moment
 
-No phase comes first and nothing is stored: this is recurrent backpropagation as a machine would run it, in continuous time. About the rest point
-(δr, δV) obeys a linear system with J twice on its diagonal, once for r and once for V, and one corner, by which δr drives δV. Its eigenvalues are
-those of J, each twice and in general in a Jordan block: with α = max Re λ(J), the spectral abscissa, the gradient's error falls as
+No phase comes first and nothing is stored: this is recurrent backpropagation as a machine would run it, in continuous
+time. About the rest point (δr, δV) obeys a linear system with J twice on its diagonal, once for r and once for V, and
+one corner, by which δr drives δV. Its eigenvalues are those of J, each twice and in general in a Jordan block: with α =
+max Re λ(J), the spectral abscissa, the gradient's error falls as
 
     ‖error‖ ~ (c₀ + c₁ t) e^{αt}        and with r at rest from the start c₁ = 0.
 
-Sources: L. B. Almeida, "A learning rule for asynchronous perceptrons with feedback in a combinatorial environment", ICNN (1987); F. J. Pineda, Phys.
-Rev. Lett. 59 (1987), and "Dynamics and architecture for neural computation", J. Complexity 4 (1988).
+Sources: L. B. Almeida, "A learning rule for asynchronous perceptrons with feedback in a combinatorial environment",
+ICNN (1987); F. J. Pineda, Phys. Rev. Lett. 59 (1987), and "Dynamics and architecture for neural computation", J.
+Complexity 4 (1988).
 """
 
 from __future__ import annotations
@@ -31,9 +33,20 @@ __all__ = ["OnePhase", "one_phase"]
 
 @dataclass(frozen=True)
 class OnePhase:
-    """``t`` (T,); ``r`` and ``V`` (T, n) on the way; ``speed`` (T,): ‖(dr/dt, dV/dt)‖₂.
+    """State and cotangent on their way to rest.
 
-    ``gradient(k)``: dl/dw (m,) as it is at t[k], the last by default; ``vector`` and ``parameters``: the last.
+    Attributes
+    ----------
+    t : ndarray (T,)
+        The times.
+    r, V : ndarray (T, n)
+        State and cotangent.
+    speed : ndarray (T,)
+        ‖(dr/dt, dV/dt)‖₂.
+    field : Field
+        F.
+    x : array_like (nx,) or None
+        The input held.
     """
 
     t: Array
@@ -44,18 +57,22 @@ class OnePhase:
     x: Any = None
 
     def gradient(self, k: int = -1) -> Array:
+        """The gradient dl/dw (m,) as it is at t[k], the last by default."""
         return parameter_row(self.field, 0.0, self.r[k], -self.V[k], self.x)
 
     def errors(self, exact: Array) -> Array:
-        """‖gradient at t[k] − exact‖/‖exact‖, (T,)."""
+        """The relative error ‖gradient at t[k] − exact‖/‖exact‖, (T,)."""
         scale = np.linalg.norm(exact)
         return np.array([np.linalg.norm(self.gradient(k) - exact) / scale for k in range(self.t.size)])
 
     def decay_rate(self, exact: Array) -> float:
-        """α in error ≈ c (1 + p t) e^{αt}, p ≥ 0, fitted to log(error) over the later half of the time: of late times, max Re λ(J).
+        """The rate α in error ≈ c (1 + p t) e^{αt}, p ≥ 0, fitted to the later half of the time.
 
-        Within some per cent where that eigenvalue is real and stands apart (a fifth from the next); of a complex pair the error also swings, and of
-        close eigenvalues rounding is reached before the slowest is alone. Errors below 1e-10, where rounding shows, are left out. Raises UsageError where fewer than ten are left.
+        Of late times, max Re λ(J).
+
+        It is right within some per cent where that eigenvalue is real and stands apart (a fifth from the next); of a
+        complex pair the error also swings, and of close eigenvalues rounding is reached before the slowest is alone.
+        Errors below 1e-10, where rounding shows, are left out. Raises UsageError where fewer than ten are left.
         """
         error = self.errors(exact)
         used = (self.t >= 0.5 * self.t[-1]) & (error > 1e-10)
@@ -70,10 +87,12 @@ class OnePhase:
 
     @property
     def vector(self) -> Array:
+        """The gradient (m,) at the last time."""
         return self.gradient()
 
     @property
     def parameters(self) -> dict[str, Array]:
+        """The gradient at the last time, by name."""
         return self.field.unflatten(self.vector)
 
     def __str__(self) -> str:
@@ -96,13 +115,49 @@ def one_phase(
     atol: float = 1e-13,
     rest: float | None = None,
 ) -> OnePhase:
-    """r and V from r0 and V0 (0) over ``duration``, at ``points`` equidistant times; t = 0 and x are held in F.
+    """Relax the state and its cotangent together: the gradient at rest without phases and without storage.
 
-    dl_dr: r (n,) ↦ ∂l/∂r (n,). rest: ‖(dr/dt, dV/dt)‖₂, per unit of t, that must be reached at the end; None: whatever it is.
+    Parameters
+    ----------
+    field : Field
+        F; t = 0 in it.
+    r0 : array_like (n,)
+        The start of r.
+    dl_dr : callable
+        r (n,) ↦ ∂l/∂r (n,).
+    duration : float
+        How long, in units of t.
+    x : array_like (nx,), optional
+        The input held.
+    V0 : array_like (n,), optional
+        The start of V; 0 by default.
+    points : int, default 101
+        Equidistant times that are kept.
+    rtol, atol : float
+        Tolerances of the integration (SciPy's DOP853).
+    rest : float, optional
+        ‖(dr/dt, dV/dt)‖₂, per unit of t, that must be reached at the end; None: whatever it is.
 
-    Raises NotAtRestError where ``rest`` is not reached (a longer duration, or the point is not stable), DivergenceError where the flow leaves the
-    finite numbers, UsageError for shapes and values.
+    Returns
+    -------
+    OnePhase
+        States and cotangents on the way; ``vector`` is the gradient at the end.
 
+    Raises
+    ------
+    NotAtRestError
+        Where ``rest`` is not reached: a longer duration, or the point is not stable.
+    DivergenceError
+        Where the flow leaves the finite numbers.
+    UsageError
+        For shapes and values.
+
+    Notes
+    -----
+    Formulas and sources (Almeida 1987, Pineda 1987) are at the top of `ctrnn.gradients.rest.one_phase`.
+
+    Examples
+    --------
     >>> from ctrnn.fields.equations import Equations
     >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w); l = r
     >>> one_phase(field, [0.0], lambda r: [1.0], duration=60.0).vector.round(8)

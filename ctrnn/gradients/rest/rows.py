@@ -2,12 +2,14 @@ r"""Rows at rest without the matrix: V* = a J⁻¹ from products V ↦ V J alone
 
     dV/dt = V J − a        V ← V + h (V J − a)        needs all Re λ(J) < 0
 
-The step that is tried first is a network's time constants, h = τ, in compiled code (ctrnn.kernels.rest): the leak's part of V J is then done in one
-step, and the residual is the step itself, so that an iteration is one product. Its contraction is observed, and with it ‖J⁻¹‖. Where the residual hardly
-falls, or there is no τ, ctrnn.inverse finds the step from the spectrum that some 40 products show. Where that fails, ARPACK (implicitly restarted
-Arnoldi) gives the rightmost eigenvalue, from products again: it says whether the point is unstable, singular or only stiff.
+The step that is tried first is a network's time constants, h = τ, in compiled code (ctrnn.kernels.rest): the leak's
+part of V J is then done in one step, and the residual is the step itself, so that an iteration is one product. Its
+contraction is observed, and with it ‖J⁻¹‖. Where the residual hardly falls, or there is no τ, ctrnn.inverse finds the
+step from the spectrum that some 40 products show. Where that fails, ARPACK (implicitly restarted Arnoldi) gives the
+rightmost eigenvalue, from products again: it says whether the point is unstable, singular or only stiff.
 
-Sources: Almeida (1987), Pineda (1987); Saad, *Numerical Methods for Large Eigenvalue Problems* (2011), chapters 6 and 7.
+Sources: Almeida (1987), Pineda (1987); Saad, *Numerical Methods for Large Eigenvalue Problems* (2011), chapters 6 and
+7.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ LU_HINT = 'inverse="lu", which needs no stability; no trajectory settles at this
 
 
 def solve_rows(field: Field, t: float, r: Array, a: Array, x: Any = None, tol: float = 1e-12) -> Inverse:
-    """V with V J = a, for a row a (n,) or rows (q, n), from products with J at (t, r, x): ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row.
+    """V with V J = a, for a row a (n,) or rows (q, n), from products with J at (t, r, x).
+
+    ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row.
 
     Raises NotHurwitzError (unstable J), SingularJacobianError, ConvergenceError.
 
@@ -87,7 +91,7 @@ def _with_time_constants(field: Field, t: float, r: Array, a: Array, x: Any, tol
 
 
 def norm_from_below(product: Product, row: Array) -> float:
-    """‖J‖₂ from below: the largest ‖vJ‖/‖v‖ along v, vJ, vJ², …
+    """A lower bound of ‖J‖₂: the largest ‖vJ‖/‖v‖ along the rows v, vJ, vJ² and so on.
 
     >>> round(norm_from_below(lambda V: V * np.array([-1.0, -3.0]), np.ones(2)), 2)
     3.0

@@ -1,12 +1,12 @@
 """The second derivative at rest, d²l(r*(w))/dw².
 
-Differentiate 0 = F(r*, w) and V J = dl/dr, dl/dw = −V F_w (ctrnn.gradients.rest.equilibrium) along δw, with p = dr*/dw = −J⁻¹ F_w and
-δr* = p δw:
+Differentiate 0 = F(r*, w) and V J = dl/dr, dl/dw = −V F_w (ctrnn.gradients.rest.equilibrium) along δw, with p = dr*/dw
+= −J⁻¹ F_w and δr* = p δw:
 
     δV J + V δJ = ℓ_rr δr*        δ(dl/dw) = −δV F_w − V δF_w = (ℓ_rr δr* − V δJ) p − V δF_w
 
-so no further system is solved: column j of H is pᵀ(ℓ_rr p_j − V δJ) − V δF_w along (p_j, e_j). The variation of the variation at rest
-(note 001 of this project); the limit of the trajectory's Hessian for long times.
+so no further system is solved: column j of H is pᵀ(ℓ_rr p_j − V δJ) − V δF_w along (p_j, e_j). The variation of the
+variation at rest (note 001 of this project); the limit of the trajectory's Hessian for long times.
 """
 
 from __future__ import annotations
@@ -26,13 +26,39 @@ from ctrnn.problem import Problem, Settings
 def equilibrium_hessian(
     field: Field, eq: Any, dl_dr: Any, d2l_dr2: Any = None, inverse: str = "flow", x: Any = None
 ) -> Array:
-    """d²l/dw² (m, m) of a loss at the equilibrium r*(w), in the order of field.parameter_names.
+    """The second derivative d²l/dw² (m, m) of a loss at the equilibrium r*(w).
 
-    eq, inverse, x : as in equilibrium_gradient
-    dl_dr : (n,); d2l_dr2 : (n, n), symmetric, or None for a loss that is linear in r
+    Parameters
+    ----------
+    field : Field
+        F.
+    eq : Equilibrium or array_like (n,)
+        As in `ctrnn.equilibrium_gradient`.
+    dl_dr : array_like (n,)
+        The loss's gradient in r.
+    d2l_dr2 : array_like (n, n), optional
+        Its second derivative, symmetric; None for a loss that is linear in r.
+    inverse : str, default "flow"
+        As in `ctrnn.equilibrium_gradient`.
+    x : array_like (nx,), optional
+        As in `ctrnn.equilibrium_gradient`.
 
-    Raises what equilibrium_gradient raises.
+    Returns
+    -------
+    ndarray (m, m)
+        In the order of ``field.parameter_names``.
 
+    Raises
+    ------
+    UsageError
+        For a second derivative that is not symmetric; and what `ctrnn.equilibrium_gradient` raises.
+
+    Notes
+    -----
+    The formula is at the top of `ctrnn.gradients.rest.second_order`.
+
+    Examples
+    --------
     >>> from ctrnn import Equations
     >>> field = Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})  # r* = b / (1 − w)
     >>> equilibrium_hessian(field, [2.0], dl_dr=[1.0]).round(9)  # [[2 b / (1 − w)³, 1 / (1 − w)²], [same, 0]]
@@ -56,7 +82,10 @@ def equilibrium_hessian(
 
 
 class _AtRest:
-    """K δJ and K δF_w at one point: the tangent of the pullback through one stage of weight 1 whose cotangent stays."""
+    """The products K δJ and K δF_w at one point.
+
+    They are the tangent of the pullback through one stage of weight 1 whose cotangent is held.
+    """
 
     def __init__(self, field: Field, t: float, r: Array, x: Any) -> None:
         # a stage needs a run for its bound functions; one Euler step of size 1 from the point is that stage

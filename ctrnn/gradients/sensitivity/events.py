@@ -1,6 +1,7 @@
 """Gradients through events: the saltation matrix.
 
-The event's time is defined by c(τ, r⁻, w, x) = 0. With ċ = c_t + c_r F⁻ + c_x ẋ, the rate of c along the solution, it moves by
+The event's time is defined by c(τ, r⁻, w, x) = 0. With ċ = c_t + c_r F⁻ + c_x ẋ, the rate of c along the solution, it
+moves by
 
     dτ = −(c_r δr⁻ + c_w δw)/ċ
 
@@ -8,12 +9,14 @@ and the state behind the reset r⁺ = R(τ, r⁻, w, x), seen at one and the sam
 
     δr⁺ = R_r δr⁻ + R_w δw + (R_r F⁻ + R_t + R_x ẋ − F⁺) dτ = S δr⁻ + W δw          S: the saltation matrix
 
-A loss that is taken there moves too: by (aℓ⁻ − aℓ⁺) dτ for ∫ aℓ dt, and by o_r (δr⁻ + F⁻ dτ) + (o_t + o_x ẋ) dτ + o_w δw for an output
-o at the event. RTRL carries P ← S P + W forward, the adjoint λ ← λ S backward, dl/dw ← dl/dw + λ W; between events both are what they are
-without (ctrnn.gradients.schedules.rtrl, .adjoint), exact for the steps taken. F⁻ is that of the differential equation and not of the last step: the gradient is that of
-the solution to the solver's accuracy, and the two methods agree to rounding.
+A loss that is taken there moves too: by (aℓ⁻ − aℓ⁺) dτ for ∫ aℓ dt, and by o_r (δr⁻ + F⁻ dτ) + (o_t + o_x ẋ) dτ + o_w
+δw for an output o at the event. RTRL carries P ← S P + W forward, the adjoint λ ← λ S backward, dl/dw ← dl/dw + λ W;
+between events both are what they are without (ctrnn.gradients.schedules.rtrl, .adjoint), exact for the steps taken. F⁻
+is that of the differential equation and not of the last step: the gradient is that of the solution to the solver's
+accuracy, and the two methods agree to rounding.
 
-(Aizerman & Gantmacher 1958; Hiskens & Pai, IEEE Trans. Circuits Syst. I 47, 204, 2000; Corner, Sandu & Sandu, J. Comput. Phys. 386, 2019.)
+(Aizerman & Gantmacher 1958; Hiskens & Pai, IEEE Trans. Circuits Syst. I 47, 204, 2000; Corner, Sandu & Sandu, J.
+Comput. Phys. 386, 2019.)
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ def event_gradient(
 ) -> Gradient:
     """The gradient of a problem with events, P carried forward in blocks of steps or λ carried backward.
 
-    Raises UsageError for solvers other than our own; EventError for an event that only touches zero, for two resets at one time, and for a
-    loss behind the end of the run; and what the solver raises.
+    Raises UsageError for solvers other than our own; EventError for an event that only touches zero, for two resets at
+    one time, and for a loss behind the end of the run; and what the solver raises.
     """
     way = _Way(problem, settings, name)
     return way.backward() if passes is Passes.BACKWARD else way.forward(block)
@@ -60,7 +63,10 @@ def event_loss(problem: Problem, settings: Settings) -> tuple[float, Array, Stat
 
 
 class Passage(NamedTuple):
-    """One end of a piece, linear: δr⁺ = S δr⁻ + W δw and δl = l_r δr⁻ + l_w δw; δw are the parameters that are single numbers (p,)."""
+    """One end of a piece, linear: δr⁺ = S δr⁻ + W δw and δl = l_r δr⁻ + l_w δw.
+
+    δw are the parameters that are single numbers (p,).
+    """
 
     S: Array | None  # (n, n); None for the identity
     W: Array  # (n, p)
@@ -83,7 +89,8 @@ class _Way:
             late = int((observed > last.end).sum())
             label = problem.events[last.fired[-1]].event.label
             raise EventError(
-                f"the run ends with event {label!r}, and {late} of the objective's times lie behind it, the first at t = {observed[-late]:g}",
+                f"the run ends with event {label!r}, and {late} of the objective's times lie behind it, the first at "
+                f"t = {observed[-late]:g}",
                 last.end,
                 last.after,
                 "earlier times, an integral, or ctrnn.EventObjective, whose loss is taken at the event",
@@ -108,7 +115,10 @@ class _Way:
     # -- the two ways
 
     def forward(self, block: int | None) -> Gradient:
-        """P ← S P + W, with P = dr/dw (n, m) and Z = dr/dr0 (n, n); between events as in ctrnn.gradients.schedules.rtrl, by blocks."""
+        """P ← S P + W, with P = dr/dw (n, m) and Z = dr/dr0 (n, n).
+
+        Between events as in ctrnn.gradients.schedules.rtrl, by blocks.
+        """
         n, m, stats, seen = self.n, self.m, self.cost, [0] * len(self.problem.events)
         P, Z, g, g0 = np.zeros((n, m)), np.eye(n), np.zeros(m), np.zeros(n)
         loss, g_o = 0.0, np.zeros(self.objective.readout_size)
@@ -133,7 +143,10 @@ class _Way:
         return result(self.problem, self.name, loss, g, g0, g_o, self._timed(stats))
 
     def recorded(self) -> tuple[list[tuple[DiscreteRun, Array, list[tuple[Record, Part]], Passage]], float, Array]:
-        """The loss and its derivative by (V, c); and of each piece its run, dl/dr of the loss at its start, its blocks, and what is at its end."""
+        """The loss and its derivative by (V, c).
+
+        Of each piece too: its run, dl/dr of the loss at its start, its blocks, and what is at its end.
+        """
         runs, loss, g_o, seen = [], 0.0, np.zeros(self.objective.readout_size), [0] * len(self.problem.events)
         for k, piece in enumerate(self.pieces):
             run = DiscreteRun(piece.problem, self.settings, self.name)
@@ -229,7 +242,8 @@ class _Way:
         length = t - piece.problem.t_span[0]
         if not abs(rate) * length > TANGENT * piece.sizes[e]:
             raise EventError(
-                f"the condition of event {event.event.label!r} touches zero without crossing it (dc/dt = {rate:.3g}): the time has no derivative",
+                f"the condition of event {event.event.label!r} touches zero without crossing it (dc/dt = {rate:.3g}): "
+                "the time has no derivative",
                 t,
                 r,
                 "other parameters, or a condition that crosses",

@@ -1,17 +1,19 @@
 """Gradients to when an input jumps, and by how much.
 
-With the cotangent λ = dl/dr of the adjoint, a jump of x from x⁻ to x⁺ at the time τ, moved later by δτ, keeps x⁻ for that long:
+With the cotangent λ = dl/dr of the adjoint, a jump of x from x⁻ to x⁺ at the time τ, moved later by δτ, keeps x⁻ for
+that long:
 
     dl/dτ = λ(τ) [F(τ, r, x⁻) − F(τ, r, x⁺)] + a ℓ(τ, s⁻) − a ℓ(τ, s⁺)
 
-the last two where the target or the weight s of ∫ aℓ dt jumps. x⁻ differs from x⁺ in the one input that moves, also where several jump at
-once. A pulse's width moves its end, its onset both ends. For an amplitude A,
+the last two where the target or the weight s of ∫ aℓ dt jumps. x⁻ differs from x⁺ in the one input that moves, also
+where several jump at once. A pulse's width moves its end, its onset both ends. For an amplitude A,
 
     dl/dA = ∫ λ F_x ∂x/∂A dt,    for the steps taken  Σ K̄_i F_x(r_i) ∂x/∂A(t_i)
 
 over the stages of all steps, whose cotangents K̄_i the pullback has anyway (ctrnn.kernels.pullback).
 
-(Bryson & Ho, Applied Optimal Control, 1975, 3.7; Vassiliadis, Sargent & Pantelides, Ind. Eng. Chem. Res. 33, 2111, 1994.)
+(Bryson & Ho, Applied Optimal Control, 1975, 3.7; Vassiliadis, Sargent & Pantelides, Ind. Eng. Chem. Res. 33, 2111,
+1994.)
 """
 
 from __future__ import annotations
@@ -41,11 +43,16 @@ Named = Step | Pulse
 
 @dataclass(frozen=True, repr=False, eq=False)
 class InputGradient:
-    """A loss and its derivatives to the named inputs.
+    """A loss and its derivatives to the named inputs; prints as a table.
 
-    loss    l
-    inputs  dict "name.onset", "name.width" -> number, "name.amplitude" -> number, or (size,) for several channels
-    stats   the cost of both passes
+    Attributes
+    ----------
+    loss : float
+        l.
+    inputs : dict of str to float or ndarray
+        "name.onset", "name.width" ↦ number; "name.amplitude" ↦ number, or (size,) for several channels.
+    stats : Stats
+        The cost of both passes.
     """
 
     loss: float
@@ -69,17 +76,36 @@ def input_gradient(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> InputGradient:
-    """The loss and its derivatives to onset, width and amplitude of each ``Pulse(..., name=...)`` and ``Step(..., name=...)`` of the problem.
+    """The loss and its derivatives to onset, width and amplitude of the named pulses and steps of a problem.
 
-    They may stand anywhere in sums, products and stacks; where a name stands several times, it is one input. Of a target or a weight, the times count
-    and the amplitudes are left out. Times outside t_span have derivative 0; an observation on the jump itself is not moved by it: that is the
-    derivative for later jumps. solver, ... : as in ctrnn.simulate, for our own solvers.
+    Parameters
+    ----------
+    problem : Problem
+        With an objective, and inputs ``Pulse(..., name=...)`` or ``Step(..., name=...)`` anywhere in sums, products and
+        stacks; where a name stands several times, it is one input.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in `ctrnn.simulate`, for our own solvers.
 
-    The amplitudes' derivatives are exact for the steps taken. Those to times are the formula of the differential equation, with the
-    discrete adjoint's λ and r: they converge with the tolerance, as the solution does.
+    Returns
+    -------
+    InputGradient
+        The loss, and the derivatives by name.
 
-    Raises UsageError where no input has a name, and where inputs that differ have the same; and what ctrnn.gradient raises.
+    Raises
+    ------
+    UsageError
+        Where no input has a name, and where inputs that differ have the same; and what `ctrnn.gradient` raises.
 
+    Notes
+    -----
+    The amplitudes' derivatives are exact for the steps taken. Those to times are the formula of the differential
+    equation, with the discrete adjoint's λ and r: they converge with the tolerance, as the solution does. Of a target
+    or a weight, the times count and the amplitudes are left out. Times outside t_span have derivative 0; an observation
+    on the jump itself is not moved by it: that is the derivative for later jumps. Formulas and sources (Bryson & Ho
+    1975) are at the top of `ctrnn.gradients.sensitivity.input_times`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> leak = ctrnn.Equations({"r": "-r + x"}, inputs=["x"])
     >>> cue = ctrnn.inputs.Pulse(onset=1.0, width=1.0, amplitude=2.0, name="cue")

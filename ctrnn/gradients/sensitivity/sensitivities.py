@@ -24,7 +24,23 @@ from ctrnn.trajectory import Stats
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Sensitivities:
-    """t (T,), r (T, n), p (T, n, m) = dr/dw with columns named by ``labels``, p0 (T, n, n) = dr/dr0, stats."""
+    """Sensitivities along a solution.
+
+    Attributes
+    ----------
+    t : ndarray (T,)
+        The times.
+    r : ndarray (T, n)
+        The states.
+    p : ndarray (T, n, m)
+        dr/dw, with columns named by ``labels``.
+    p0 : ndarray (T, n, n)
+        dr/dr0.
+    labels : tuple of str
+        Names of the m columns.
+    stats : Stats
+        What it cost.
+    """
 
     t: Array
     r: Array
@@ -34,7 +50,8 @@ class Sensitivities:
     stats: Stats
 
     def __repr__(self) -> str:
-        return f"Sensitivities at {self.t.size} times of {self.r.shape[1]} states to {len(self.labels)} parameters\n{self.stats}"
+        sizes = f"{self.t.size} times of {self.r.shape[1]} states to {len(self.labels)} parameters"
+        return f"Sensitivities at {sizes}\n{self.stats}"
 
 
 @overload
@@ -60,19 +77,49 @@ def sensitivities(
     sensitivity_rtol: float | None = None,
     sensitivity_atol: Any = None,
 ) -> Sensitivities | list[Sensitivities]:
-    """dr/dw and dr/dr0 at times, from the augmented system, or behind the state's stages where the solver is one of our own implicit ones
-    (ctrnn.gradients.continuous.staggered); their error counts in the step test. Of ctrnn.Trials, a list, one for each.
+    """The sensitivities dr/dw and dr/dr0 at times, with their error in the step test.
 
-    save_at : times (T,), increasing; None saves every step; of trials, these for all or a list with the times of each
-    error_control : "all", or "state" (the step test looks at r alone)
-    leak_only : the approximation of RFLO (networks only)
-    wrt : names of parameters, or labels of single entries as "W[0,1]": p has their columns only, in the order of field.labels, and only
-        their error counts. The cost falls with the parameters left out of equations; a network computes all and keeps some
-    sensitivity_rtol, sensitivity_atol : tolerances of dr/dw and dr/dr0 in the step test. By default rtol, and for dr/dw_j the lesser of rtol and
-        atol/|w_j|. sensitivity_atol is a number, or one for each column of p
+    Parameters
+    ----------
+    problem : Problem or Trials
+        Its objective is not needed.
+    save_at : array_like (T,), optional
+        Times, increasing; without it every step is kept. Of trials, these for all, or a list with the times of each.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in `ctrnn.simulate`.
+    error_control : {"all", "state"}, default "all"
+        Whether the step test looks at the sensitivities too, or at r alone.
+    leak_only : bool, default False
+        The approximation of RFLO (networks only).
+    wrt : iterable of str, optional
+        Names of parameters, or labels of single entries as "W[0,1]": p has their columns only, in the order of
+        ``field.labels``, and only their error counts. The cost falls with the parameters left out of equations; a
+        network computes all and keeps some.
+    sensitivity_rtol : float, optional
+        Relative tolerance of dr/dw and dr/dr0 in the step test. By default rtol.
+    sensitivity_atol : float or array_like, optional
+        The absolute one: a number, or one for each column of p. By default, for dr/dw_j, the lesser of rtol and
+        atol/|w_j|.
 
-    Raises what ctrnn.simulate raises; UnknownNameError for a name that is no parameter, UsageError for tolerances that have no use.
+    Returns
+    -------
+    Sensitivities, or a list of them for trials
+        Times, states and sensitivities.
 
+    Raises
+    ------
+    UsageError
+        For tolerances that have no use; and what `ctrnn.simulate` raises.
+    UnknownNameError
+        For a name that is no parameter.
+
+    Notes
+    -----
+    From the augmented system dp/dt = J p + F_w, dS/dt = J S beside the state; where the solver is one of our own
+    implicit ones, behind the state's stages (`ctrnn.gradients.continuous.staggered`).
+
+    Examples
+    --------
     >>> import ctrnn, numpy as np
     >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}), r0=[1.0], t_span=(0.0, 1.0))
     >>> s = sensitivities(decay, save_at=[0.5, 1.0])
@@ -144,7 +191,10 @@ def _chosen(problem: Problem, wrt: Iterable[str] | None) -> tuple[Problem, Array
 
 
 def _others_as_inputs(problem: Problem, field: Equations, names: list[str]) -> Problem:
-    """The same equations with all other parameters as inputs that are constant: with another kind of name, they have no column."""
+    """The same equations with all other parameters as inputs that are constant.
+
+    As inputs they have no column in p.
+    """
     others = [k for k in field.parameter_names if k not in names]
     if not others:
         return problem
