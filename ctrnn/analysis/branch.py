@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.analysis.family import Family
 from ctrnn.errors import MissingDependencyError
 from ctrnn.fields.base import Array, Field
 
@@ -36,6 +37,15 @@ class SpecialPoint:
         first. None for others
     place : the number of the branch's point before it
     field, x, t : the field with the parameter at this point's value; the input and the time held
+
+    Examples
+    --------
+    >>> from ctrnn import Equations
+    >>> from ctrnn.analysis import continue_equilibria
+    >>> field = Equations({"u": "a*u - v - u*(u**2 + v**2)", "v": "u + a*v - v*(u**2 + v**2)"}, {"a": -0.5})
+    >>> point = continue_equilibria(field, [0.0, 0.0], "a", (-1.0, 1.0)).special[0]
+    >>> point.kind, point.type, round(point.omega, 9), round(point.lyapunov, 9)
+    ('hopf', 'supercritical', 1.0, -2.0)
     """
 
     kind: str
@@ -81,6 +91,17 @@ class Branch:
         curve; the last point is the first), "max_points", "lost" (no shorter step is possible: F may not be smooth, or
         ends there)
     name, states : names of the parameter and of the states
+    field, x, t : the field as it was given, the input and the time held
+
+    Examples
+    --------
+    >>> from ctrnn import Equations
+    >>> from ctrnn.analysis import continue_equilibria
+    >>> branch = continue_equilibria(Equations({"r": "b + r - r**3"}, {"b": 0.0}), [1.0], "b", (-1.0, 1.0))
+    >>> branch.at(0.0).ravel().round(9) + 0.0
+    array([-1.,  0.,  1.])
+    >>> branch.ends
+    ('span', 'span')
     """
 
     parameter: Array
@@ -113,16 +134,26 @@ class Branch:
         return [point for point in self.special if point.kind == kind]
 
     def at(self, value: float) -> Array:
-        """The states (k, n) where the branch passes the parameter's ``value`` k times.
+        """The equilibria (k, n) where the branch passes the parameter's ``value``, in its order.
 
-        Between two points of the branch it is a straight line.
+        Newton's from between two points.
         """
         d = self.parameter - value
-        found = [self.r[i] for i in np.flatnonzero(d == 0.0)]
+        found = [(i, self.r[i]) for i in np.flatnonzero(d == 0.0)]
         for i in np.flatnonzero(d[1:] * d[:-1] < 0.0):
             share = d[i] / (d[i] - d[i + 1])
-            found.append(self.r[i] + share * (self.r[i + 1] - self.r[i]))
-        return np.array(found).reshape(-1, self.r.shape[1])
+            found.append((i, self._polished(self.r[i] + share * (self.r[i + 1] - self.r[i]), value)))
+        return np.array([r for _, r in sorted(found, key=lambda one: one[0])]).reshape(-1, self.r.shape[1])
+
+    def _polished(self, r: Array, value: float) -> Array:
+        family, mu = Family(self.field, (self.name,), self.x, self.t), np.array([value])
+        ahead = r
+        for _ in range(12):
+            step = np.linalg.lstsq(family.J(ahead, mu), -family.F(ahead, mu))[0]
+            ahead = ahead + step
+            if np.abs(step).max() <= 1e-14 * max(1.0, float(np.abs(ahead).max())):
+                return ahead
+        return ahead if np.abs(step).max() <= 1e-9 * max(1.0, float(np.abs(ahead).max())) else r
 
     def to_dataframe(self) -> Any:
         """A pandas table with a row a point: the parameter, the states by name, ``stable`` and ``abscissa``."""

@@ -132,6 +132,15 @@ def switch_branch(
     special : a point of kind "branch" on a `Branch`
     span, step, max_step, max_points, box : as in continue_equilibria
 
+    Returns
+    -------
+    Branch
+
+    Raises
+    ------
+    UsageError
+        for a point that is no branch point of two branches, or a span without it
+
     Examples
     --------
     >>> from ctrnn import Equations

@@ -70,6 +70,15 @@ class Cycle:
     error : what doubling the mesh last changed in the period, relatively
     name, parameter : a parameter's name and its value, of a cycle from a Hopf point or a branch; "" and None else
     field, x : the field and the input (inputs,), held
+    orbit : the collocation solution itself (ctrnn.analysis.collocation)
+
+    Examples
+    --------
+    >>> from ctrnn import Equations, Problem
+    >>> field = Equations({"u": "u*(1 - u**2 - v**2) - 2*v", "v": "v*(1 - u**2 - v**2) + 2*u"}, {})
+    >>> cycle = limit_cycle(Problem(field, [1.0, 0.5], (0.0, 40.0)))
+    >>> round(cycle.period, 9), cycle.exponents.real.round(9) + 0.0  # π, and 0 along the flow
+    (3.141592654, array([ 0., -2.]))
     """
 
     period: float

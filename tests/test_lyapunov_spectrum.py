@@ -1,0 +1,101 @@
+"""All exponents, the dimension and entropy made of them, and covariant vectors.
+
+Exact values: maps (ln 2, ln 0.3) and sum rules to 1e-9; linear systems' eigenvectors to 1e-9; the flow's own direction
+on Lorenz to 1e-4. Published: Rössler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrnn import Equations, Problem, RateNetwork
+from ctrnn.analysis import lyapunov_spectrum
+from ctrnn.errors import UsageError
+
+LORENZ = Equations({"x": "s*(y - x)", "y": "x*(r - z) - y", "z": "x*y - b*z"}, {"s": 10.0, "r": 28.0, "b": 8 / 3})
+
+
+def lorenz(t_end):
+    return Problem(LORENZ, [1.0, 1.0, 1.0], (0.0, t_end))
+
+
+def test_all_exponents_by_default():
+    found = lyapunov_spectrum(lorenz(600.0), transient=20.0)
+    assert found.exponents.shape == (3,)
+    assert found.exponents.sum() == pytest.approx(-(10 + 1 + 8 / 3), abs=1e-6)
+    assert found.entropy == pytest.approx(found.exponents[found.exponents > 0].sum())
+    assert found.exponents[0] == pytest.approx(0.9056, rel=0.03)
+    assert found.dimension == pytest.approx(2 + found.exponents[:2].sum() / abs(found.exponents[2]))
+    assert found.covariant_vectors is None
+
+
+def test_roessler():
+    """0.0714, 0, −5.394 (a = b = 0.2, c = 5.7; Sprott 2003)."""
+    field = Equations({"x": "-y - z", "y": "x + a*y", "z": "b + z*(x - c)"}, {"a": 0.2, "b": 0.2, "c": 5.7})
+    found = lyapunov_spectrum(Problem(field, [1.0, 1.0, 0.0], (0.0, 3000.0)), transient=100.0)
+    assert found.exponents[0] == pytest.approx(0.0714, abs=0.005)
+    assert abs(found.exponents[1]) < 0.002
+    assert found.exponents[2] == pytest.approx(-5.394, abs=0.03)
+
+
+def test_maps_by_euler_steps_of_one():
+    """r⁺ = r + F: the logistic map's ln 2, and the Hénon map, whose exponents sum to ln 0.3."""
+    logistic = Equations({"r": "4*r*(1 - r) - r"}, {})
+    found = lyapunov_spectrum(Problem(logistic, [0.3], (0.0, 20000.0)), transient=10.0, solver="euler", dt=1.0)
+    assert found.largest == pytest.approx(np.log(2.0), abs=0.003)
+    henon = Equations({"x": "1 - a*x**2 + y - x", "y": "b*x - y"}, {"a": 1.4, "b": 0.3})
+    found = lyapunov_spectrum(Problem(henon, [0.1, 0.1], (0.0, 20000.0)), transient=100.0, solver="euler", dt=1.0)
+    assert found.exponents.sum() == pytest.approx(np.log(0.3), abs=1e-9)
+    assert found.exponents[0] == pytest.approx(0.4192, abs=0.01)
+
+
+def test_random_networks():
+    """−r + gJ tanh r without self-connections: J_ii = −1, so that the sum is −N; below g = 1 all are negative."""
+    n = 30
+    J = np.random.default_rng(0).normal(size=(n, n)) / np.sqrt(n)
+    np.fill_diagonal(J, 0.0)
+    for g in (0.5, 3.0):
+        field = RateNetwork(n).with_parameters(W=g * J)
+        found = lyapunov_spectrum(Problem(field, np.random.default_rng(1).normal(size=n), (0.0, 60.0)), transient=20.0)
+        assert found.exponents.size == n
+        assert found.exponents.sum() == pytest.approx(-n, rel=1e-6)
+        if g < 1:
+            assert (found.exponents < 0).all()
+
+
+def test_covariant_vectors_of_a_linear_system():
+    """They are the eigenvectors, which no frame of the exponents is."""
+    rng = np.random.default_rng(1)
+    values = np.array([0.3, -0.5, -1.4, -3.0])
+    V = rng.normal(size=(4, 4))
+    V /= np.linalg.norm(V, axis=0)
+    field = RateNetwork(4, activation="linear").with_parameters(W=V @ np.diag(values) @ np.linalg.inv(V) + np.eye(4))
+    found = lyapunov_spectrum(Problem(field, np.ones(4), (0.0, 80.0)), covariant=True)
+    vectors = found.covariant_vectors
+    assert vectors.shape == (found.covariant_t.size, 4, 4)
+    assert found.covariant_r.shape == (found.covariant_t.size, 4)
+    assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-12)
+    along = np.abs(np.einsum("tik,ik->tk", vectors, V))
+    assert_allclose(along[1:-1], 1.0, atol=1e-5)
+    assert_allclose(along[len(along) // 2], 1.0, atol=1e-9)
+
+
+def test_covariant_vectors_of_lorenz():
+    """The second is the flow's own direction; each is carried into itself by the linearised flow."""
+    found = lyapunov_spectrum(lorenz(200.0), transient=20.0, covariant=True)
+    F = np.array([LORENZ(0.0, r) for r in found.covariant_r])
+    cosine = np.abs((found.covariant_vectors[:, :, 1] * F).sum(axis=1)) / np.linalg.norm(F, axis=1)
+    assert (cosine > 1 - 1e-4).all()
+    assert found.covariant_t[0] >= 20.0 + 0.2 * 180.0 - 1e-9
+    assert found.covariant_t[-1] <= 200.0 - 0.2 * 180.0 + 1e-9
+    some = lyapunov_spectrum(lorenz(100.0), k=2, transient=10.0, covariant=True)
+    assert some.covariant_vectors.shape[2] == 2
+
+
+def test_solvers_that_cannot():
+    with pytest.raises(UsageError, match="scipy:LSODA"):
+        lyapunov_spectrum(lorenz(10.0), solver="kvaerno5")
+    with pytest.raises(UsageError, match="k"):
+        lyapunov_spectrum(lorenz(10.0), k=True)
