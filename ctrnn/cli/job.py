@@ -29,6 +29,7 @@ OUT = (
     "Folder of the results, by default results/NAME for run, results/NAME/COMMAND for a single step. "
     "Results of an earlier run in it are replaced."
 )
+EXPERIMENT = "EXPERIMENT is a TOML file, or the name of a shipped experiment (`ctrnn examples` lists them)."
 SET = "Override a key of the file, as solver.rtol=1e-6; may be repeated."
 PIPED = 140  # columns, where no terminal and no COLUMNS says
 
@@ -132,7 +133,7 @@ def experiment_command(name: str, *options: Callable[..., Any]) -> Callable[[Cal
     """
 
     def wrap(step: Callable[..., None]) -> click.Command:
-        @click.command(name, help=step.__doc__)
+        @click.command(name, help=f"{step.__doc__}\n\n{EXPERIMENT}")
         @click.argument("experiment")
         @click.option("--out", type=click.Path(path_type=Path), help=OUT)
         @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET)

@@ -24,10 +24,12 @@ from ctrnn.gradients.costs import in_bytes
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=SET)
 @click.option("--memory", type=click.IntRange(min=1), help="Bytes at hand; the system is asked by default.")
 def command(experiment: str, overrides: tuple[str, ...], memory: int | None) -> None:
-    """Predicted flops, time and memory of each gradient method; writes nothing.
+    """Flops and memory of each gradient method, counted before one is run; writes nothing.
 
     Fixed steps are counted without a run, adaptive steps by one forward run. The star is on what method "auto" would
     take.
+
+    EXPERIMENT is a TOML file, or the name of a shipped experiment (`ctrnn examples` lists them).
     """
     progress.enable(True)
     e = Experiment(experiment, overrides)
