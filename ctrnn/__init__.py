@@ -53,6 +53,7 @@ _WHERE = {
     "equilibrium": "ctrnn.learning.rest",
     "RestLayer": "ctrnn.learning.rest",
     "fit": "ctrnn.learning.fit",
+    "laplace": "ctrnn.learning.laplace",
     "as_module": "ctrnn.learning.torch_module",
     "odeint": "ctrnn.learning.odeint",
 }

@@ -30,14 +30,17 @@ Array = NDArray[np.float64]
 class Curvature:
     """The second derivative of a bound objective at given states, times its weights.
 
-    r (T, n) states, y (T, q) targets, a (T,) weights, h (T,) a quadrature's weights.
+    r (T, n) states, y (T, q) targets, a (T,) weights, h (T,) a quadrature's weights; each (T, p) the weights of single values, of squared errors.
     """
 
-    def __init__(self, objective: BoundObjective, r: Array, y: Array, a: Array, h: Array) -> None:
+    def __init__(
+        self, objective: BoundObjective, r: Array, y: Array, a: Array, h: Array, each: Array | None = None
+    ) -> None:
         self.objective, self.readout = objective, objective.readout
         self.counts = a != 0.0  # a loss that has no weight may be infinite there
         self.T, self.n, self.p = len(r), objective.n, objective.output_size
         self.r, self.y, self.a, self.h = (v[self.counts] for v in (r, y, a, h))
+        self.each = None if each is None else each[self.counts]
         self.is_cross_entropy = objective.objective.loss == "cross_entropy"
         if self.readout is None:
             self.o = objective.output(self.r)
@@ -49,6 +52,8 @@ class Curvature:
                 self.l_u = self.y.sum(axis=1, keepdims=True) * self.o - self.y
             else:
                 self.l_o = objective._loss(self.o, self.y)[1]
+                if self.each is not None:
+                    self.l_o = self.each * self.l_o
                 self.l_u = self.readout.pullback(self.o, self.l_o)
 
     def output_tangent(self, dr: Array, readout: Array | None = None) -> Array:
@@ -62,12 +67,17 @@ class Curvature:
             du = du + self.r @ d["V"].T + d["c"]
         return du
 
+    def _of_loss(self, do: Array) -> Array:
+        """ℓ_oo δo (T', p)."""
+        turned = _loss_curvature(self.objective, self.o, self.y, do)
+        return turned if self.each is None else self.each * turned
+
     def of_output(self, du: Array, gauss_newton: bool = False) -> Array:
         """δ(∂ℓ/∂u) (T', p), not weighted."""
         if self.readout is None:
-            return _loss_curvature(self.objective, self.o, self.y, du)
+            return self._of_loss(du)
         if not self.is_softmax:
-            return _loss_curvature(self.objective, self.o, self.y, du)
+            return self._of_loss(du)
 
         def jacobian(v: Array) -> Array:
             return self.o * (v - np.sum(self.o * v, axis=1, keepdims=True))
@@ -75,7 +85,7 @@ class Curvature:
         do = jacobian(du)
         if self.is_cross_entropy:
             return self.y.sum(axis=1, keepdims=True) * do
-        l_u = jacobian(_loss_curvature(self.objective, self.o, self.y, do))
+        l_u = jacobian(self._of_loss(do))
         if not gauss_newton:
             l = self.l_o
             l_u = l_u + do * (l - np.sum(self.o * l, axis=1, keepdims=True)) - self.o * np.sum(do * l, axis=1)[:, None]

@@ -45,7 +45,10 @@ class Objective:
     target   y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an
              array (p,) or a signal. A number is the same for all. None for expressions
     at       times (K,), increasing, or one time; None for the integral
-    weight   a: a number, an array (K,), or a signal with one channel
+    weight   a: a number, an array (K,), or a signal with one channel; of squared errors at times also (K, p), one for each
+             observed value: ½ Σ_kj a_kj (o_j − y_kj)², where a = 1/σ² for a standard deviation σ
+    missing  "refuse" raises for a target that is not finite; "skip" leaves such values out, of squared errors at times.
+             What is masked in a numpy.ma array is missing, and left out
     readout  None, o = r; a state's name or a list of them; or a :class:`Readout`
 
     Signals are right-continuous. Raises UsageError for what does not fit together; what concerns
@@ -61,10 +64,13 @@ class Objective:
     at: Any = None
     weight: Any = 1.0
     readout: Any = None
+    missing: str = "refuse"
     #: the losses that are known by name
     NAMED: ClassVar[tuple[str, ...]] = NAMED
     #: compiled expression by state names, so that binding again (in a fit) costs nothing
     _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
+    #: which values of the target are there, where some are missing
+    _is_there: Array | None = data(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, str) and not callable(self.loss):
@@ -93,13 +99,21 @@ class Objective:
                 "readout", given=self.readout, allowed="a softmax read-out, for cross_entropy",
                 hint='Readout(V, c, activation="softmax")',
             )  # fmt: skip
+        if self.missing not in ("refuse", "skip"):
+            raise UnknownNameError("missing", self.missing, ("refuse", "skip"))
         at = None if self.at is None else _times(self.at)
-        values = {
-            "at": at,
-            "target": None if self.target is None else _signal("target", self.target, at),
-            "weight": _signal("weight", self.weight, at),
-            "readout": readout,
-        }
+        target, is_there = _without_missing(self.target, self.missing)
+        if is_there is not None and (at is None or self.loss != "squared_error"):
+            raise UsageError(
+                "target", given="missing values", allowed="none, but for squared errors at observation times (at=times)"
+            )
+        target = None if target is None else _signal("target", target, at)
+        if is_there is not None:
+            is_there = is_there.reshape(target.shape)  # type: ignore[union-attr]
+        values = {"at": at, "target": target, "weight": _signal("weight", self.weight, at), "readout": readout}
+        if getattr(values["weight"], "ndim", 0) == 2 and self.loss != "squared_error":
+            raise UsageError("weight", given="shape (K, p)", allowed="(K,), but for squared errors at times")
+        object.__setattr__(self, "_is_there", is_there)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -184,7 +198,9 @@ class BoundObjective:
             K, a = len(self.times), self.objective.weight
             targets = y(self.times) if isinstance(y, Input) else y
             targets = np.broadcast_to(targets, (K, targets.shape[-1]))
-            weights = a(self.times)[:, 0] if isinstance(a, Input) else np.broadcast_to(a, K)
+            weights = (
+                a(self.times)[:, 0] if isinstance(a, Input) else np.broadcast_to(a, K if np.ndim(a) < 2 else a.shape)
+            )
         if self.objective.loss in NAMED and targets.shape[1] != p:
             what = "columns" if signals is None else "channels"
             hint = ""
@@ -201,11 +217,32 @@ class BoundObjective:
             if np.any(targets < 0.0):
                 allowed = "probabilities, not negative, for cross_entropy"
                 raise UsageError("target", given=float(targets.min()), allowed=allowed)
+        there = self.objective._is_there
+        if weights.ndim == 2 and weights.shape != targets.shape:
+            raise UsageError(
+                "weight", given=f"shape {weights.shape}", allowed=f"(K,) or {targets.shape}, as the target"
+            )
+        if there is not None:
+            each = np.broadcast_to(there, targets.shape)
+            weights = np.where(each, weights if weights.ndim == 2 else weights[:, None], 0.0)
+        #: (K, p) the weight of each observed value, where they differ within a time; else None
+        self.each: Array | None = None
+        if weights.ndim == 2:
+            self.each, weights = weights, (weights != 0.0).any(axis=1).astype(float)
         self.signals: Input | None = signals
         self.signal_breaks: Array = signal_breaks
         self.targets, self.weights = targets, weights
         #: whether all weights at times are 1, and need not be looked at
         self._is_plain = bool((weights == 1.0).all())
+
+    @property
+    def entry_weights(self) -> Array:
+        """The weight of each observed value (K, p)."""
+        return (
+            np.broadcast_to(self.weights[:, None], (len(self.weights), self.output_size))
+            if self.each is None
+            else self.each
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # what was compiled does not go to another process
@@ -248,6 +285,8 @@ class BoundObjective:
         (array([5.]), array([[  0., -10.]]), (0,))
         """
         here = slice(first, first + len(r))
+        if self.each is not None:
+            return self._entrywise(r, self.targets[here], self.each[here])
         return self._weighted(r, self.targets[here], None if self._is_plain else self.weights[here])
 
     def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
@@ -256,6 +295,23 @@ class BoundObjective:
         ``h`` (T,) are the weights of a quadrature, 1 without.
         """
         return self._weighted(r, s[:, :-1], s[:, -1], h)
+
+    def _entrywise(self, r: Array, y: Array, a: Array) -> tuple[Array, Array, Array]:
+        """½ Σ_j a_kj (o_j − y_kj)², with a weight for each value."""
+        if r.shape != (len(y), self.n):
+            raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(y), self.n)}")
+        o = self.output(r)
+        e = np.where(a == 0.0, 0.0, o - y)  # what has no weight may be infinite
+        l_o = a * e
+        l = 0.5 * np.sum(e * l_o, axis=1)
+        if self.readout is not None:
+            l_u = self.readout.pullback(o, l_o)
+            return l, l_u @ self.readout.V, np.concatenate([(l_u.T @ r).ravel(), l_u.sum(axis=0)])
+        if self.selection is None:
+            return l, l_o, np.empty(0)
+        l_r = np.zeros_like(r)
+        l_r[:, self.selection] = l_o
+        return l, l_r, np.empty(0)
 
     def _weighted(self, r: Array, y: Array, a: Array | None, h: Array | None = None) -> tuple[Array, Array, Array]:
         """Without a and h, they are 1."""
@@ -349,13 +405,35 @@ def _signal(name: str, value: Any, at: Array | None) -> Any:
             raise UsageError(name, given=array, allowed=allowed, hint=hint)
         return array
     K = len(at)
-    allowed = f"a number, shape ({K},)" + (" or a signal" if is_weight else f", ({K}, p), a signal")
-    array = finite(name, value, (0, 1) if is_weight else (0, 1, 2), allowed)
+    allowed = f"a number, shape ({K},), ({K}, p), or a signal"
+    array = finite(name, value, (0, 1, 2), allowed)
     if array.ndim == 1 and not is_weight:
         array = array[None, :] if K == 1 else array[:, None]
     if array.ndim and len(array) != K:
         raise UsageError(name, given=f"shape {np.shape(value)}", allowed=allowed)
     return array
+
+
+def _without_missing(target: Any, missing: str) -> tuple[Any, Array | None]:
+    """The target with 0 for what is missing, and which values are there; None where all are."""
+    if target is None or isinstance(target, Input) or callable(target):
+        return target, None
+    there: Any = None
+    if isinstance(target, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(target)
+        there, target = None if not mask.any() else ~mask, np.where(mask, 0.0, target.data)
+    if missing == "skip":
+        try:
+            array = np.asarray(target, dtype=float)
+        except (TypeError, ValueError):
+            return target, there  # refused by its own check
+        known = ~np.isnan(array)
+        if not known.all():
+            there = known if there is None else there & known
+            target = np.where(known, array, 0.0)
+    if there is not None and not there.any():
+        raise UsageError("target", given="no value that is not missing", allowed="one observed value at least")
+    return target, there
 
 
 def _names(readout: Any) -> tuple[str, ...]:

@@ -116,7 +116,14 @@ def test_a_read_out_is_trained_along(optimizer):
 
 def test_what_second_derivatives_need():
     with pytest.raises(UsageError, match="solver"):
-        fit(hare_lynx(), optimizer="gauss-newton", solver="scipy:DOP853")
+        fit(hare_lynx(), optimizer="newton-cg", solver="scipy:DOP853")
+
+
+def test_least_squares_take_any_solver(by_scipy):
+    found = fit(hare_lynx(), r0=True, transform="log", solver="scipy:DOP853")
+    assert found.converged and found.optimizer == "least-squares"
+    assert 2 * found.loss == pytest.approx(by_scipy[3], rel=1e-8)
+    np.testing.assert_allclose(list(found.standard_errors.values()), by_scipy[1], rtol=1e-4)
 
 
 # --- standard errors

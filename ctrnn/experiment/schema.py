@@ -234,7 +234,7 @@ Transform = Literal["log", "none"]
 class FitSpec(Section):
     """Least loss over the named parameters (all by default), and over r0 if asked."""
 
-    optimizer: str = "L-BFGS-B"
+    optimizer: str = "auto"
     parameters: list[str] | None = None
     r0: bool = False
     transform: Annotated[

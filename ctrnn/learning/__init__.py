@@ -4,7 +4,6 @@ The torch side of learning is in the modules beside these: `ctrnn.odeint`, `ctrn
 """
 
 from ctrnn.learning.fit import Fit, fit
-from ctrnn.learning.laplace import laplace
-from ctrnn.learning.posterior import Laplace
+from ctrnn.learning.laplace import Laplace, laplace
 
 __all__ = ["Fit", "Laplace", "fit", "laplace"]

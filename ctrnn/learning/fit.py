@@ -1,142 +1,32 @@
 """Fit a field to an objective: the parameters w, and r0 if asked, at which the loss l is least.
 
-The loss and its gradient come from one call of :func:`ctrnn.gradient`, the coordinates from
-``transforms.py`` (positive quantities as logarithms), and the descent from an optimiser of SciPy or
-of torch, driven by ``optimizers.py``, or from the second derivatives, ``newton.py``.
+The loss comes from ``loss.py``, the coordinates from ``transforms.py`` (positive quantities as logarithms), one descent
+with the tests of its end from ``descent.py``, what was found is told by ``result.py``. Squared errors go to SciPy's
+least squares with the exact Jacobian of their residuals, other losses to SciPy's or torch's optimisers with the
+gradient of :func:`ctrnn.gradient`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UsageError
-from ctrnn.learning.newton import by_newton
-from ctrnn.learning.optimizers import SCIPY, SECOND, Loss, by_scipy, by_torch, known_optimizer
-from ctrnn.learning.posterior import laplace_at
-from ctrnn.learning.transforms import Coordinates, trained_readout
-from ctrnn.problem import Settings, Trials, checked_problem
+from ctrnn.errors import CtrnnError, UsageError
+from ctrnn.learning.loss import Loss, Statement, quantities
+from ctrnn.learning.minimise import AUTO, chosen_optimizer, minimise
+from ctrnn.learning.noise import noise_named
+from ctrnn.learning.priors import Normal, priors_of
+from ctrnn.learning.result import Fit
+from ctrnn.problem import Trials, checked_problem
 from ctrnn.progress import track
-from ctrnn.solvers.runge_kutta import tableau_of
 
 __all__ = ["Fit", "fit"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Fit:
-    """What a fit found; it prints as a small table.
-
-    Attributes
-    ----------
-    problem : Problem or Trials
-        The problem at the best point seen.
-    start : Problem or Trials
-        The problem as it was given.
-    loss : float
-        The loss l at the best point.
-    initial_loss : float
-        The loss at the start.
-    history : ndarray (iterations + 1,)
-        The loss at the start and after each iteration.
-    converged : bool
-        Whether the optimiser stopped because no further descent was to be had.
-    message : str
-        Why it stopped, in its own words, and how many trial points had no solution.
-    evaluations : int
-        Gradients computed.
-    rejected : int
-        Trial points at which the solution failed.
-    optimizer : str
-        Its name.
-    names : tuple of str
-        The parameters that were fitted.
-    fits_r0 : bool
-        Whether r0 was fitted too.
-    settings : dict
-        solver, rtol, atol and dt of every solution.
-
-    Examples
-    --------
-    >>> import ctrnn
-    >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
-    >>> data = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])
-    >>> found = ctrnn.fit(ctrnn.Problem(field, r0=[1.0], t_span=(0.0, 2.0), objective=data))
-    >>> found.converged, found.iterations == len(found.history) - 1
-    (True, True)
-    """
-
-    problem: Any
-    start: Any
-    loss: float
-    initial_loss: float
-    history: Array
-    converged: bool
-    message: str
-    evaluations: int
-    rejected: int
-    optimizer: str
-    names: tuple[str, ...] = ()
-    fits_r0: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def standard_errors(self) -> dict[str, float]:
-        """Name -> standard error of each fitted quantity, as "a" and "r0[prey]" (ctrnn.learning.laplace says more)."""
-        found = laplace_at(self.problem, self.names, self.fits_r0, Settings(**self.settings))
-        return dict(zip(found.labels, map(float, found.standard_errors), strict=True))
-
-    @property
-    def parameters(self) -> dict[str, Array]:
-        """All parameters of the fitted field, by name."""
-        return self.problem.field.parameters
-
-    @property
-    def r0(self) -> Array:
-        """The initial state (n,) of the fitted problem; of trials (B, n), or (n,) where they share it."""
-        return self.problem.r0
-
-    @property
-    def readout(self) -> dict[str, Array] | None:
-        """V (p, n) and c (p,) of a trained read-out, or None."""
-        return trained_readout(self.problem) or None
-
-    @property
-    def iterations(self) -> int:
-        """The iterations that the optimiser took."""
-        return len(self.history) - 1
-
-    def __repr__(self) -> str:
-        lines = [
-            f"Fit by {self.optimizer}: loss {self.initial_loss:.6g} -> {self.loss:.6g} in "
-            f"{self.iterations} iterations, {self.evaluations} gradients; "
-            f"{'converged' if self.converged else 'not converged'}",
-            f"{'':16}{'start':>14}{'fitted':>14}",
-        ]
-        was, now = self.start.field.parameters, self.parameters
-        rows = [(name, was[name], now[name]) for name in now if now[name].size]
-        if self.r0.ndim == 1 and self.r0.size <= 6:
-            names = self.problem.field.state_names
-            rows += [(f"r0[{s}]", a, b) for s, a, b in zip(names, self.start.r0, self.r0, strict=True)]
-        elif self.r0.ndim == 2 and self.fits_r0:
-            rows.append(("r0", self.start.r0, self.r0))
-        if self.readout is not None:
-            old = trained_readout(self.start)
-            rows += [(f"readout {k}", old[k], v) for k, v in self.readout.items()]
-        for name, a, b in rows:
-            if np.size(a) == 1:
-                lines.append(f"{name:16}{np.ravel(a)[0]:14.6g}{np.ravel(b)[0]:14.6g}")
-            else:
-                shape = "x".join(map(str, np.shape(a)))
-                rms = [f"rms {np.sqrt(np.mean(np.square(v))):.4g}" for v in (a, b)]
-                lines.append(f"{f'{name} ({shape})':16}{rms[0]:>14}{rms[1]:>14}")
-        return "\n".join([*lines, self.message])
 
 
 def fit(
@@ -145,7 +35,15 @@ def fit(
     *,
     r0: bool = False,
     transform: str | Mapping[str, str] = "none",
-    optimizer: str = "L-BFGS-B",
+    bounds: Mapping[str, Any] | None = None,
+    fixed: Sequence[str] = (),
+    prior: Mapping[str, Any] | None = None,
+    regularisation: float | Mapping[str, float] | None = None,
+    noise: Any = "normal",
+    sigma: Any = None,
+    robust: str = "linear",
+    robust_scale: float = 1.0,
+    optimizer: str = AUTO,
     method: Any = "auto",
     solver: str = "tsit5",
     rtol: float = 1e-8,
@@ -159,61 +57,67 @@ def fit(
 
     Parameters
     ----------
-    problem : Problem or Trials
+    problem : ctrnn.Problem, ctrnn.Trials or Fit
         With an objective; its values are the start. Of trials, the sum of their losses is made least: one set of
-        parameters for all, and one read-out, which must be the same in all.
-    parameters : sequence of str, optional
-        Names of those to fit, all by default; the others stay.
-    r0 : bool, default False
-        Whether to fit the initial state too: of trials that were given (B, n) each trial's own, B n quantities; of
+        parameters for all, and one read-out, which must be the same in all. A Fit goes on where it stands, as it was
+        asked; of the other arguments only ``optimizer``, ``max_iterations``, ``learning_rate`` and ``callback`` count
+        then.
+    parameters : names of those to fit, all by default; the others stay
+    r0 : bool
+        Whether to fit the initial state too; of trials that were given (B, n), each trial's own, B n quantities; of
         trials that were given one r0 for all, that one.
-    transform : {"none", "log"} or mapping, default "none"
-        "log" fits logarithms, so that quantities stay positive; or by name: ``{"a": "log", "r0": "log"}``.
-    optimizer : str, default "L-BFGS-B"
-        Of SciPy: L-BFGS-B, BFGS, CG, SLSQP, TNC, trust-constr. Ours: gauss-newton (Levenberg–Marquardt), the one for
-        least squares with up to some hundred parameters, and newton-cg, on exact products with the Hessian. Of torch: a
-        class of torch.optim in lower case, adam, adamw, sgd, rmsprop, …
-    method : str or method object, default "auto"
-        Of the gradient, see `ctrnn.gradient`.
-    solver, rtol, atol, dt
-        Of every solution, see `ctrnn.simulate`.
-    max_iterations : int, default 200
-        Of the optimiser.
-    learning_rate : float, default 0.01
-        Of a torch optimiser.
-    callback : callable, optional
-        Called as ``callback(iteration, loss)`` after each iteration.
+    transform : "none", "log", or one of them by name, as {"a": "log", "r0": "log"}
+    bounds : name -> (lower, upper)
+        Names of parameters, "r0", or single entries as "W[0,1]" and "r0[prey]"; None is no bound. Natural units. The
+        field's own bounds (signs of Dale's law, say) hold too.
+    fixed : names, or single entries, that stay as they are
+    prior : name -> (mean, sd), ("lognormal", mean, sd) of the logarithm, or an object of ctrnn.learning.priors
+        What is known of a quantity before the data; enters as the residual (w − mean)/sd. The loss is then a negative
+        log posterior, in which an observation of weight 1 has sigma = 1 unless ``sigma`` says otherwise. "sigma" is a
+        name too, where that is estimated.
+    regularisation : a number, or name -> number
+        lambda of the penalty ½ lambda w²: the prior N(0, 1/lambda).
+    noise : "normal", "lognormal" or "poisson"
+        How data deviate, for squared errors at times; see ctrnn.learning.noise. In place of o − y, least squares then
+        compare log o and log y, or counts by their deviance.
+    sigma : None, "estimate", a number, (p,) or (K, p)
+        The standard deviation of the observations. None: one for all, of which only the standard errors need to know,
+        from the residuals. "estimate": one for each observable, a fitted quantity.
+    robust : "linear", "soft_l1", "huber", "cauchy" or "arctan"
+        ρ(z²) in the place of z², beyond ``robust_scale`` (in the unit of the residual), so that outliers count less.
+    optimizer : str
+        "auto": least-squares where the objective is a squared error at times and at most 200 numbers are fitted, else
+        L-BFGS-B. Or least-squares (also called gauss-newton), L-BFGS-B, BFGS, CG, SLSQP, TNC or trust-constr, which are
+        SciPy's; newton-cg, on exact products with the Hessian; or a class of torch.optim in lower case: adam, adamw,
+        sgd, rmsprop, ...
+    method : the method of the gradient, see :func:`ctrnn.gradient`; least squares take sensitivities
+    solver, rtol, atol, dt : of every solution, see :func:`ctrnn.simulate`
+    max_iterations : of the optimiser
+    learning_rate : of a torch optimiser
+    callback : called with (iteration, loss) after each iteration
 
     Returns
     -------
     Fit
-        The problem at the best point seen, and how it was reached.
 
     Raises
     ------
-    UsageError
+    ctrnn.errors.UsageError
         For a call that is not possible.
-    UnknownNameError
-        For a parameter, transform or optimiser that does not exist.
-    SolverError
+    ctrnn.errors.SolverError
         If there is no solution at the start.
-    ConvergenceError
-        If the loss or its gradient is not finite at the start, or the gradient is zero and the loss is not.
+    ctrnn.errors.ConvergenceError
+        If the loss or its gradient is not finite there, or the gradient is zero and the loss is not.
 
     Notes
     -----
-    A read-out (V, c) of the objective is trained along. The bounds of the field are kept (signs of Dale's law, say): as
-    bounds where the optimiser knows them, else by projection after each step of a torch optimiser. A trial point at
-    which the solution fails is a rejected step: a line search shortens it, a torch optimiser goes back and halves its
-    learning rate.
+    A read-out (V, c) of the objective is trained along. Bounds are kept: as bounds where the optimiser knows them, else
+    by projection after each step of a torch optimiser. A trial point at which the solution fails is a rejected step:
+    SciPy takes a shorter one, a torch optimiser goes back and halves its learning rate.
 
-    An optimiser descends into the valley that it starts in, and data over several cycles of an oscillation make many.
-    For the hare-lynx data, fitted as logarithms, the rough start of the shipped experiment lies in the right one; of 30
-    starts scattered about it by 30 % half do, and with ``transform="none"`` not even that start does, but with
-    gauss-newton. Where it matters, try several.
-
-    Sources: the optimisers are those of `scipy.optimize.minimize` and `torch.optim`; `ctrnn.learning.newton` has the
-    formulas of ours.
+    ``converged`` is a claim about the end, not about the way (ctrnn.learning.convergence): the decrease that a
+    Gauss–Newton step foretells is below 1e-8 of the loss, the step is small beside the quantities, and a polish by
+    another method finds nothing either. An optimiser of SciPy that stops too early begins anew from there.
 
     Examples
     --------
@@ -221,57 +125,90 @@ def fit(
     >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
     >>> decay = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])
     >>> problem = ctrnn.Problem(field, r0=[1.0], t_span=(0.0, 2.0), objective=decay)
-    >>> found = ctrnn.learning.fit(problem, transform="log")
+    >>> found = ctrnn.fit(problem, transform="log")
     >>> print(f"k = {found.parameters['k']:.6f}")
     k = 0.500000
     """
-    name = known_optimizer(optimizer)
-    if not isinstance(problem, Trials):
-        checked_problem(problem).needs_objective("a fit")
     if isinstance(max_iterations, bool) or not max_iterations == int(max_iterations) > 0:
         raise UsageError("max_iterations", given=max_iterations, allowed="a positive whole number")
     if not 0 < learning_rate < np.inf:
         raise UsageError("learning_rate", given=learning_rate, allowed="a positive number")
-    coordinates = Coordinates(problem, parameters, r0, transform)
-    if name in SECOND:
-        tableau_of(Settings(solver, rtol, atol, dt), f"the optimizer {name}")
-    bounded = bool(np.any(np.isfinite(coordinates.lower) | np.isfinite(coordinates.upper)))
-    if bounded and not SCIPY.get(name, True):
-        can = [*(other for other, knows in SCIPY.items() if knows), *SECOND]
-        raise UsageError("optimizer", given=name, allowed="one that keeps the field's bounds: " + ", ".join(can))
-    options = {"method": method, "solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
-    loss = Loss(coordinates, options)
-    loss.begin()
-    history = [loss.initial]
+    before: Fit | None = problem if isinstance(problem, Fit) else None
+    if before is not None:
+        problem, statement = before.problem, before.statement
+    else:
+        if not isinstance(problem, Trials):
+            checked_problem(problem).needs_objective("a fit")
+        statement = Statement(
+            quantities(parameters), r0, transform, dict(bounds or {}), quantities(fixed) or (), priors_of(prior),
+            noise_named(noise), sigma, robust, robust_scale, method, {"solver": solver, "rtol": rtol, "atol": atol,
+            "dt": dt},
+        )  # fmt: skip
+        statement = _regularised(statement, problem, regularisation)
+    name = chosen_optimizer(optimizer, problem, statement)
+    past: list[float] = [] if before is None else list(before.history[:-1])
 
     with track(max_iterations, "fit") as update:
 
-        def tell(l: float) -> None:
-            history.append(l)
-            update(len(history) - 1)
+        def tell(k: int, l: float) -> None:
+            update(k)
             if callback is not None:
-                callback(len(history) - 1, l)
+                callback(k + len(past), l)
 
-        if name in SCIPY:
-            converged, message = by_scipy(name, loss, bounded, int(max_iterations), tell)
-        elif name in SECOND:
-            converged, message = by_newton(name, loss, int(max_iterations), tell)
-        else:
-            converged, message = by_torch(name, loss, int(max_iterations), learning_rate, tell)
+        found = minimise(
+            problem, statement, name, int(max_iterations), learning_rate, tell, None if before is None else before.sigma
+        )
+    loss, ending, message = found.loss, found.ending, found.ending.message
+    least = _as_gradient_tells(loss)
     if loss.rejected:
         message += f"; trial points without a finite solution: {loss.rejected}"
     return Fit(
-        problem=coordinates.problem(loss.theta),
-        start=problem,
-        loss=loss.least,
-        initial_loss=loss.initial,
-        history=np.array(history),
-        converged=converged,
+        problem=found.problem,
+        start=problem if before is None else before.start,
+        loss=least,
+        initial_loss=loss.initial if before is None else before.initial_loss,
+        history=np.array([*past, *found.history]),
+        converged=ending.converged,
+        reason=ending.reason,
         message=message,
-        evaluations=loss.evaluations,
-        rejected=loss.rejected,
+        evaluations=loss.evaluations + (0 if before is None else before.evaluations),
+        rejected=loss.rejected + (0 if before is None else before.rejected),
         optimizer=name,
-        names=tuple(coordinates.names),
-        fits_r0=r0,
-        settings={"solver": solver, "rtol": rtol, "atol": atol, "dt": dt},
+        statement=statement,
+        sigma=np.asarray(loss.sigma) if statement.estimates_sigma else None,
     )
+
+
+def _as_gradient_tells(loss: Loss) -> float:
+    """The loss as ctrnn.gradient has it, where that is the same but for the solver's error.
+
+    Sensitivities take other steps.
+    """
+    if not loss.by_residuals or not loss.statement.is_plain:
+        return loss.least
+    try:
+        same = loss.like(by_residuals=False)
+        same.begin()
+    except CtrnnError:
+        return loss.least
+    return same.least if abs(same.least - loss.least) <= 1e-3 * abs(loss.least) else loss.least
+
+
+def _regularised(statement: Statement, problem: Any, strength: float | Mapping[str, float] | None) -> Statement:
+    """With a prior N(0, 1/lambda) for each name of the penalty."""
+    if strength is None:
+        return statement
+    if not isinstance(strength, Mapping):
+        names = statement.coordinates(problem).names
+        strength = {name: strength for name in names if name not in statement.prior}
+    priors = dict(statement.prior)
+    for name, value in strength.items():
+        if not np.ndim(value) == 0 or not 0 < value < np.inf:
+            raise UsageError(
+                "regularisation", given=value, allowed="a positive number, or a table name -> positive number"
+            )
+        if name in priors:
+            allowed = f"a prior or a penalty of {name}, not both"
+            raise UsageError("regularisation", given=dict(strength), allowed=allowed)
+        priors[name] = Normal(0.0, value**-0.5)
+    return replace(statement, prior=priors)

@@ -1,17 +1,13 @@
-"""Descent by second derivatives: damped Gauss–Newton and Newton.
+"""Newton's method on products with the Hessian, for losses that are no sums of squares.
 
-With the gradient g and a matrix B, and S the diagonal of the quantities' scales,
+    (H + μ̂ S⁻²) δ = −g        ρ = (l(θ) − l(θ + δ)) / (−gᵀδ − ½ δᵀ H δ)
 
-    (B + μ̂ S⁻²) δ = −g        ρ = (l(θ) − l(θ + δ)) / (−gᵀδ − ½ δᵀ B δ)
-
-gauss-newton  B is the Gauss–Newton matrix, S⁻² its diagonal (Levenberg 1944, Marquardt 1963): least squares
-newton-cg     B is the Hessian, met only in products; δ by conjugate gradients, which stop where B bends down and at a
-              residual that shrinks with g (Dembo & Steihaug, Math. Program. 26:190, 1983)
+H is met only in products; δ comes by conjugate gradients, which stop where H bends down and at a residual that shrinks
+with g (Dembo & Steihaug, Math. Program. 26:190, 1983). S holds the quantities' scales.
 
 A step is taken where the loss falls. The damping μ follows how well the parabola foretold it, μ ← μ max(⅓, 1 − (2ρ −
-1)³), else μ ← ν μ, ν ← 2ν (Nielsen, IMM-REP-1999-05), and μ̂ = μ ‖g‖/‖g_start‖ vanishes near the solution, so that
-convergence is quadratic: always for Newton, for Gauss–Newton where the residuals vanish (Fan & Yuan, Computing 74:23,
-2005). Entries at a bound that the loss pushes outwards stay there; the others are clipped at theirs.
+1)³), else μ ← ν μ, ν ← 2ν (Nielsen, IMM-REP-1999-05), and μ̂ = μ ‖g‖/‖g_start‖ lets go near the solution, so that
+convergence is quadratic. Entries at a bound that the loss pushes outwards rest there; the others are clipped at theirs.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.learning.optimizers import Loss
+from ctrnn.learning.loss import Loss
 
 Array = NDArray[np.float64]
 
@@ -30,25 +26,7 @@ _DAMPING = 1e-3
 _LARGEST = 1e12
 #: what a step may promise, relative to the loss, when no further descent is to be had
 _PROMISE = 1e-13
-_AT_REST = 1e-10
 _MOST_PRODUCTS = 200
-
-
-class _GaussNewton:
-    def __init__(self, loss: Loss, theta: Array) -> None:
-        self.M = loss.gauss_newton(theta)
-
-    def product(self, v: Array) -> Array:
-        return self.M @ v
-
-    def step(self, g: Array, damping: float, near: float, inside: Array) -> Array:
-        M = self.M[np.ix_(inside, inside)]
-        d = np.sqrt(np.maximum(np.diag(M), 0.0))
-        largest = d.max(initial=0.0)
-        d = np.where(d > 1e-12 * largest, d, largest or 1.0)  # what no observation sees
-        values, vectors = np.linalg.eigh(M / np.outer(d, d))
-        # where ℓ_oo is not positive, neither is M: its size is what counts for the length of a step
-        return -(vectors @ ((vectors.T @ (g[inside] / d)) / (np.abs(values) + damping))) / d
 
 
 class _Newton:
@@ -88,23 +66,19 @@ class _Newton:
         return s * y
 
 
-_MODELS: dict[str, type[_GaussNewton] | type[_Newton]] = {"gauss-newton": _GaussNewton, "newton-cg": _Newton}
-
-
-def by_newton(name: str, loss: Loss, max_iterations: int, tell: Callable[[float], None]) -> tuple[bool, str]:
-    """(converged, message) of the descent from the start of ``loss``."""
-    c, model_at = loss.coordinates, _MODELS[name]
+def by_newton(loss: Loss, max_iterations: int, tell: Callable[[float], None]) -> tuple[bool, str]:
+    """(stopped by its own tests, message) of the descent from the best point of ``loss``."""
+    c = loss.coordinates
     theta, l, g = loss.theta.copy(), loss.least, loss.slope
-    model = model_at(loss, theta)
+    model = _Newton(loss, theta)
     start = float(np.max(np.abs(g), initial=0.0)) or 1.0
     mu, nu = float(_DAMPING), 2.0
     for _ in range(max_iterations):
         while True:
-            pushed = ((theta <= c.lower) & (g > 0)) | ((theta >= c.upper) & (g < 0))
-            inside = c.free & ~pushed
+            inside = c.free & ~loss.pushed(theta, g)
             near = float(np.max(np.abs(g[inside]), initial=0.0)) / start
-            if near <= _AT_REST:
-                return True, f"The gradient is {_AT_REST:g} of the one at the start, or less"
+            if near == 0.0:
+                return True, "The gradient is zero"
             step = np.zeros_like(theta)
             step[inside] = model.step(g, mu * min(1.0, near), near, inside)
             trial = c.clip(theta + step)
@@ -117,11 +91,11 @@ def by_newton(name: str, loss: Loss, max_iterations: int, tell: Callable[[float]
                 break
             mu, nu = mu * nu, 2.0 * nu
             if mu > _LARGEST:
-                return loss.at_rest, "No step lowers the loss any more"
+                return True, "No step lowers the loss any more"
         rho = (l - found[0]) / promise
         kept = max(1 / 3, 1.0 - float(2.0 * rho - 1.0) ** 3)
         mu, nu = max(mu * kept, 1e-15), 2.0
         theta, (l, g) = trial, found
-        model = model_at(loss, theta)
+        model = _Newton(loss, theta)
         tell(l)
-    return loss.at_rest, f"All {max_iterations} iterations done"
+    return False, f"All {max_iterations} iterations done"

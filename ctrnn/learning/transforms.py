@@ -63,6 +63,8 @@ class Coordinates:
         parameters: Sequence[str] | None,
         r0: bool,
         transform: str | Mapping[str, str],
+        bounds: Mapping[str, Any] | None = None,
+        fixed: Sequence[str] = (),
     ) -> None:
         field = problem.field
         names = list(field.parameter_names if parameters is None else parameters)
@@ -70,8 +72,9 @@ class Coordinates:
             if name not in field.parameter_names:
                 raise UnknownNameError("parameters", name, field.parameter_names)
         # In the field's own order, so that an entry keeps its place in theta however it was named.
-        self.names = [name for name in field.parameter_names if name in names]
-        self.fits_r0 = r0
+        fixed = [fixed] if isinstance(fixed, str) else list(fixed)
+        self.names = [name for name in field.parameter_names if name in names and name not in fixed]
+        self.fits_r0 = r0 = r0 and "r0" not in fixed
         self._problem = problem
 
         parts: list[tuple[str, list[str], Array]] = []  # (name, labels, values)
@@ -101,12 +104,27 @@ class Coordinates:
 
         log = self._transforms(transform)
         self.labels = [label for _, here, _ in parts for label in here]
+        #: name -> (first entry, shape) of each quantity
+        self.where: dict[str, tuple[int, tuple[int, ...]]] = {}
+        shapes = [np.shape(field.parameters[name]) for name in self.names]
+        shapes += [np.shape(problem.r0)] * r0 + [value.shape for value in self.readout.values()]
+        first = 0
+        for (name, _, values), shape in zip(parts, shapes, strict=True):
+            self.where[name], first = (first, shape), first + values.size
+        for name in fixed:
+            if name not in field.parameter_names and name != "r0":
+                self.free[self.entries("fixed", name)[0]] = False
         self.log = np.concatenate([np.full(v.size, log.get(name, False)) for name, _, v in parts])
         w = np.concatenate([v for _, _, v in parts])
         lower, upper = (
             np.concatenate([np.ravel(b.get(name, np.full(v.size, inf))) for name, _, v in parts])
             for b, inf in ((low, -np.inf), (high, np.inf))
         )
+        for name, pair in (bounds or {}).items():
+            entries, shape = self.entries("bounds", name)
+            low_here, high_here = _pair(name, pair, shape)
+            lower[entries] = np.maximum(lower[entries], low_here)
+            upper[entries] = np.minimum(upper[entries], high_here)
         for k in range(len(w)):
             if self.log[k] and not w[k] > 0:
                 raise UsageError(
@@ -154,7 +172,24 @@ class Coordinates:
             parts.append(g.r0.sum(axis=0) if shared else np.ravel(g.r0))
         parts += [np.ravel(g.readout[name]) for name in self.readout]
         dl_dw = np.concatenate(parts)
-        return self.scale(theta) * dl_dw
+        return np.where(self.free, self.scale(theta) * dl_dw, 0.0)
+
+    def entries(self, argument: str, name: str) -> tuple[NDArray[Any], tuple[int, ...]]:
+        """The entries of theta behind a name ("W", "r0") or a label ("W[0,1]", "r0[prey]"), and their shape.
+
+        Raises UnknownNameError for what is not fitted.
+        """
+        if name in self.where:
+            first, shape = self.where[name]
+            return np.arange(first, first + int(np.prod(shape))), shape
+        if name in self.labels:
+            return np.array([self.labels.index(name)]), ()
+        raise UnknownNameError(argument, name, [*self.where, *self.labels][:40])
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether some entry has a bound."""
+        return bool(np.any(np.isfinite(self.lower) | np.isfinite(self.upper)))
 
     def scale(self, theta: Array) -> Array:
         """dw/dtheta (k,)."""
@@ -182,6 +217,22 @@ class Coordinates:
             if name not in fitted:
                 raise UnknownNameError("transform", name, fitted)
         return {name: _known(word) == "log" for name, word in transform.items()}
+
+
+def _pair(name: str, pair: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Lower and upper bounds, flat, of a quantity of this shape; None is no bound."""
+    allowed = "(lower, upper) with lower < upper, numbers or arrays of its shape, None for no bound"
+    try:
+        low, high = pair
+        ends = [
+            np.broadcast_to(np.asarray(inf if v is None else v, dtype=float), shape).ravel()
+            for v, inf in ((low, -np.inf), (high, np.inf))
+        ]
+    except (TypeError, ValueError):
+        raise UsageError(f"bounds of {name}", given=pair, allowed=allowed) from None
+    if not (ends[0] < ends[1]).all():
+        raise UsageError(f"bounds of {name}", given=pair, allowed=allowed, hint=f'fixed=["{name}"] to hold it')
+    return ends[0], ends[1]
 
 
 def _known(transform: str) -> str:

@@ -49,7 +49,9 @@ class Linearization:
 
     def _observed(self, r: Array, first: int) -> Curvature:
         here = slice(first, first + len(r))
-        return Curvature(self.objective, r, self.objective.targets[here], self.objective.weights[here], np.ones(len(r)))
+        o = self.objective
+        each = None if o.each is None else o.each[here]
+        return Curvature(o, r, o.targets[here], o.weights[here], np.ones(len(r)), each)
 
     def blocks(self, capacity: int | None = None) -> Iterator[tuple[Record, Part, Curvature, Array | None]]:
         """The record of each block, its part of the losses, their curvature and, for observations, the steps they follow."""
