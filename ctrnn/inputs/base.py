@@ -25,15 +25,26 @@ from ctrnn.inputs.times import align, increasing, merge_times
 
 
 class Input(ABC):
-    """A signal x(t) with ``size`` channels.
+    """A signal x(t) with ``size`` channels; the base of all inputs.
 
-    ``x(t)`` is (size,) for a number t and (T, size) for t (T,). ``x + y`` and ``x * y`` combine
-    channel by channel; a single channel, and a plain number, serve all. Inputs do not change once
-    made.
+    ``x(t)`` is (size,) for a number t and (T, size) for t (T,). ``x + y`` and ``x * y`` combine channel by channel; a
+    single channel, and a plain number, serve all. Inputs do not change once made.
 
-    Attributes: ``size``; ``breaks``, sorted times (B,) where x or its derivative jumps; ``span``
-    (lo, hi), the times for which there is data, (-inf, inf) unless sampled. Outside its span an
-    input holds its end value.
+    Attributes
+    ----------
+    size : int
+        The number of channels.
+    breaks : ndarray (B,)
+        Sorted times where x or its derivative jumps.
+    span : tuple of float
+        The times for which there is data, (−inf, inf) unless sampled. Outside its span an input holds its end value.
+
+    Examples
+    --------
+    >>> from ctrnn.inputs import Pulse
+    >>> x = 1.0 + 2.0 * Pulse(onset=1.0, width=1.0)
+    >>> x([0.5, 1.0]).ravel(), x.breaks
+    (array([1., 3.]), array([1., 2.]))
     """
 
     # A numpy array on the left of + or * leaves the work to us, instead of going by elements.
@@ -44,6 +55,7 @@ class Input(ABC):
 
     @property
     def span(self) -> tuple[float, float]:
+        """The times (lo, hi) for which there is data."""
         return (-np.inf, np.inf)
 
     def __call__(self, t: ArrayLike) -> Array:
@@ -71,7 +83,9 @@ class Input(ABC):
         return self._values(times, pieces)
 
     def derivative(self, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
-        """dx/dt at t (T,): (T, size), of the piece that x has at lookup (T,), by default at t; jumps have no part in it.
+        """The slope dx/dt at t (T,): (T, size), of the piece that x has at lookup (T,), by default at t.
+
+        Jumps have no part in it.
 
         >>> from ctrnn.inputs import Sampled
         >>> Sampled([0.0, 1.0, 3.0], [0.0, 5.0, 1.0], kind="linear").derivative([0.5, 2.0]).ravel()
@@ -137,8 +151,20 @@ class Input(ABC):
 
 
 class Constant(Input):
-    """x(t) = values, a number or an array (size,).
+    """A signal that is constant: x(t) = values.
 
+    Parameters
+    ----------
+    values : float or array_like (size,)
+        One number a channel.
+
+    Raises
+    ------
+    UsageError
+        For values that are not finite.
+
+    Examples
+    --------
     >>> Constant([1.0, 2.0])(0.0)
     array([1., 2.])
     """
@@ -156,9 +182,11 @@ class Constant(Input):
         return np.zeros((t.size, self.size))
 
     def emit(self, builder: Builder) -> None:
+        """Append the instruction for the values."""
         builder.constant(self.values)
 
     def aligned(self, times: Array) -> Input:
+        """The same input, which has no breaks."""
         return self
 
     def __repr__(self) -> str:
@@ -166,15 +194,30 @@ class Constant(Input):
 
 
 class Function(Input):
-    """x(t) = function(t), a Python function of one time that returns a number or an array (size,).
+    """A signal given by a Python function of time: x(t) = function(t).
 
-    Slow beside the other inputs (a Python call an evaluation). ``breaks``: the times, increasing,
-    at which the function or its derivative jumps; the solver steps onto them. The left limit at a
-    break is the function at the float before.
+    Parameters
+    ----------
+    function : callable
+        t ↦ a number or an array (size,).
+    size : int, default 1
+        The number of channels.
+    breaks : array_like (B,), optional
+        The times, increasing, at which the function or its derivative jumps; the solver steps onto them. The left limit
+        at a break is the function at the float before.
 
-    What the function raises reaches the caller, also out of compiled code. A value of the wrong
-    shape, or one that is not finite, raises UsageError at the evaluation.
+    Raises
+    ------
+    UsageError
+        For arguments that are not allowed; at an evaluation for a value of the wrong shape, or one that is not finite.
+        What the function raises reaches the caller, also out of compiled code.
 
+    Notes
+    -----
+    Slow beside the other inputs: a Python call an evaluation.
+
+    Examples
+    --------
     >>> Function(lambda t: [t, t**2], size=2)(3.0)
     array([3., 9.])
     """
@@ -224,9 +267,11 @@ class Function(Input):
         return np.einsum("kt,ktc->tc", each, values)
 
     def emit(self, builder: Builder) -> None:
+        """Append the call of the function."""
         builder.function(self._value, self.size, self.breaks, self._first, self._last)
 
     def aligned(self, times: Array) -> Input:
+        """The same function with its breaks moved onto the times that equal them."""
         moved = copy.copy(self)
         moved.breaks = align(self.breaks, times)
         return moved
@@ -245,10 +290,12 @@ class _Combined(Input):
 
     @property
     def span(self) -> tuple[float, float]:
+        """The times for which all parts have data."""
         spans = [part.span for part in self.parts]
         return (max(lo for lo, _ in spans), min(hi for _, hi in spans))
 
     def aligned(self, times: Array) -> Input:
+        """The same combination of the aligned parts."""
         return type(self)(*(part.aligned(times) for part in self.parts))
 
 
@@ -272,7 +319,7 @@ class _Pair(_Combined):
 
 
 class Sum(_Pair):
-    """a(t) + b(t)."""
+    """The sum a(t) + b(t)."""
 
     symbol = "+"
 
@@ -285,6 +332,7 @@ class Sum(_Pair):
         return a._slopes(t, lookup) + b._slopes(t, lookup)
 
     def emit(self, builder: Builder) -> None:
+        """Append both and their addition."""
         a, b = self.parts
         a.emit(builder)
         b.emit(builder)
@@ -292,7 +340,7 @@ class Sum(_Pair):
 
 
 class Product(_Pair):
-    """a(t) b(t), channel by channel."""
+    """The product a(t) b(t), channel by channel."""
 
     symbol = "*"
 
@@ -305,6 +353,7 @@ class Product(_Pair):
         return a._slopes(t, lookup) * b._values(t, lookup) + a._values(t, lookup) * b._slopes(t, lookup)
 
     def emit(self, builder: Builder) -> None:
+        """Append both and their multiplication."""
         a, b = self.parts
         a.emit(builder)
         b.emit(builder)
@@ -325,6 +374,7 @@ class Stack(_Combined):
         return np.concatenate([np.empty((t.size, 0)), *(part._slopes(t, lookup) for part in self.parts)], axis=1)
 
     def emit(self, builder: Builder) -> None:
+        """Append all parts, one after another."""
         for part in self.parts:
             part.emit(builder)
 
@@ -333,8 +383,25 @@ class Stack(_Combined):
 
 
 def stack(*inputs: Any) -> Input:
-    """The channels of several inputs (or numbers, arrays, callables) side by side.
+    """The channels of several inputs side by side.
 
+    Parameters
+    ----------
+    *inputs : Input, float, array_like or callable
+        What `as_input` takes.
+
+    Returns
+    -------
+    Input
+        With all their channels, in order.
+
+    Raises
+    ------
+    UsageError
+        For what cannot be an input.
+
+    Examples
+    --------
     >>> stack(1.0, Constant([2.0, 3.0]))(0.0)
     array([1., 2., 3.])
     """
@@ -342,10 +409,25 @@ def stack(*inputs: Any) -> Input:
 
 
 def as_input(value: Any) -> Input:
-    """value as an Input: a number or array (size,) is a Constant, a callable of t a Function.
+    """A value as an input.
 
-    None is an input without channels. Raises UsageError for anything else.
+    Parameters
+    ----------
+    value : Input, float, array_like (size,), callable or None
+        A number or an array is a `Constant`, a callable of t a `Function`, None an input without channels.
 
+    Returns
+    -------
+    Input
+        The value itself where it is one.
+
+    Raises
+    ------
+    UsageError
+        For anything else.
+
+    Examples
+    --------
     >>> as_input(2.5), as_input(None).size
     (Constant([2.5]), 0)
     """

@@ -33,7 +33,7 @@ KINDS = ("hold", "linear", "cubic")
 
 
 class _Piecewise(Input):
-    """knots, origins (K,), (K + 1,); coefficients (K + 1, degree + 1, size), lowest power first."""
+    """A signal by pieces: knots (K,), origins (K + 1,), coefficients (K + 1, degree + 1, size), lowest power first."""
 
     def __init__(self, knots: Array, coefficients: Array, breaks: Array) -> None:
         self.size = coefficients.shape[2]
@@ -60,9 +60,11 @@ class _Piecewise(Input):
         return slope
 
     def emit(self, builder: Builder) -> None:
+        """Append the instruction for the pieces."""
         builder.polynomial(self._knots, self._origins, self._coefficients)
 
     def aligned(self, times: Array) -> Input:
+        """The same pieces with their knots moved onto the times that equal them."""
         moved = copy.copy(self)
         moved._knots = align(self._knots, times)
         moved.breaks = align(self.breaks, times)
@@ -72,8 +74,19 @@ class _Piecewise(Input):
 class Polynomials(_Piecewise):
     """A signal given by its pieces: piece j is Σ_d coefficients[j, d] (t − starts[j])^d, from starts[j] on.
 
-    starts (J,), increasing; coefficients (J, degree + 1, size). It has no breaks: the pieces are meant to fit together, as
-    those of a solver's dense output do.
+    It has no breaks: the pieces are meant to fit together, as those of a solver's dense output do.
+
+    Parameters
+    ----------
+    starts : ndarray (J,)
+        Increasing times.
+    coefficients : ndarray (J, degree + 1, size)
+        Lowest power first.
+
+    Examples
+    --------
+    >>> Polynomials(np.array([0.0, 1.0]), np.array([[[0.0], [1.0]], [[1.0], [0.0]]]))([0.5, 3.0]).ravel()
+    array([0.5, 1. ])
     """
 
     def __init__(self, starts: Array, coefficients: Array) -> None:
@@ -84,14 +97,31 @@ class Polynomials(_Piecewise):
 class Sampled(_Piecewise):
     """Data in time: values y_k at times t_k, held, or joined by lines or a cubic spline.
 
-    times (K,), increasing; values (K,) for one channel or (K, size). Outside [t_1, t_K] the end
-    values hold; ``span`` is [t_1, t_K], and [t_1, inf) for "hold". ``breaks``: for "hold" the times
-    at which a value changes; for "linear" those at which a slope changes, ends included; for
-    "cubic" the two ends.
+    Parameters
+    ----------
+    times : array_like (K,)
+        Increasing.
+    values : array_like (K,) or (K, size)
+        One row a time.
+    kind : {"hold", "linear", "cubic"}, default "hold"
+        What is between the samples.
 
-    Raises UsageError for shapes that do not match, for times that do not increase, for NaN or inf
-    (naming the row and column), and for too few samples ("hold" one, the others two).
+    Raises
+    ------
+    UsageError
+        For shapes that do not match, for times that do not increase, for NaN or inf (naming the row and column), and
+        for too few samples ("hold" one, the others two).
+    UnknownNameError
+        For another kind.
 
+    Notes
+    -----
+    Outside [t_1, t_K] the end values hold; ``span`` is [t_1, t_K], and [t_1, inf) for "hold". ``breaks``: for "hold"
+    the times at which a value changes; for "linear" those at which a slope changes, ends included; for "cubic" the two
+    ends. The formulas are at the top of `ctrnn.inputs.piecewise`.
+
+    Examples
+    --------
     >>> x = Sampled([0.0, 1.0, 3.0], [5.0, 7.0, 1.0], kind="linear")
     >>> x([0.5, 2.0, 9.0]).ravel()
     array([6., 4., 1.])
@@ -120,6 +150,7 @@ class Sampled(_Piecewise):
 
     @property
     def span(self) -> tuple[float, float]:
+        """The times from the first sample to the last; of held ones without end."""
         return (float(self.times[0]), np.inf if self.kind == "hold" else float(self.times[-1]))
 
     def __repr__(self) -> str:
@@ -131,15 +162,34 @@ class Sampled(_Piecewise):
 
 
 class Noise(Sampled):
-    """A fixed path of Gaussian noise: independent samples N(0, sd^2), a time dt apart.
+    """A fixed path of Gaussian noise: independent samples N(0, sd²), a time dt apart.
 
-    t_span (start, end) is covered; kind as in :class:`Sampled`. The same seed gives the same path,
-    and a longer t_span continues it. To approximate white noise of intensity sigma (dW = sigma
-    sqrt(dt) N(0, 1)), hold samples of sd = sigma / sqrt(dt).
+    Parameters
+    ----------
+    t_span : array_like (2,)
+        Start and end of the time that is covered.
+    dt : float
+        Time between samples.
+    sd : float
+        Standard deviation of a sample.
+    seed : int
+        The same seed gives the same path, and a longer t_span continues it.
+    size : int, default 1
+        The number of channels.
+    kind : {"hold", "linear", "cubic"}, default "hold"
+        As of `Sampled`.
 
-    Raises UsageError for a t_span that does not increase, dt <= 0, sd < 0, or a seed that is not a
-    whole number.
+    Raises
+    ------
+    UsageError
+        For a t_span that does not increase, dt ≤ 0, sd < 0, or a seed that is not a whole number.
 
+    Notes
+    -----
+    To approximate white noise of intensity σ (dW = σ √dt N(0, 1)), hold samples of sd = σ/√dt.
+
+    Examples
+    --------
     >>> Noise((0.0, 10.0), dt=0.5, sd=1.0, seed=3)
     Noise(20 samples of 1 channel, t = 0 ... 9.5, kind='hold')
     """
@@ -163,14 +213,29 @@ class Noise(Sampled):
 
     @property
     def span(self) -> tuple[float, float]:
+        """The time that was asked for."""
         return self._span
 
 
 class Step(_Piecewise):
-    """x(t) = 0 for t < onset, amplitude from onset on. amplitude: a number or an array (size,).
+    """A step: x(t) = 0 for t < onset, the amplitude from the onset on.
 
-    name : by which ctrnn.input_gradient gives the derivatives to onset and amplitude
+    Parameters
+    ----------
+    onset : float
+        The time of the step.
+    amplitude : float or array_like (size,), default 1
+        One number a channel.
+    name : str, optional
+        By which `ctrnn.input_gradient` gives the derivatives to onset and amplitude.
 
+    Raises
+    ------
+    UsageError
+        For numbers that are not finite.
+
+    Examples
+    --------
     >>> Step(onset=2.0, amplitude=5.0)([1.9, 2.0]).ravel()
     array([0., 5.])
     """
@@ -186,13 +251,26 @@ class Step(_Piecewise):
 
 
 class Pulse(_Piecewise):
-    """x(t) = amplitude for onset <= t < onset + width, else 0.
+    """A pulse: x(t) = amplitude for onset ≤ t < onset + width, else 0.
 
-    onset and width are times, amplitude is a number or an array (size,).
-    name : by which ctrnn.input_gradient gives the derivatives to onset, width and amplitude
+    Parameters
+    ----------
+    onset : float
+        The time at which it begins.
+    width : float
+        How long it lasts.
+    amplitude : float or array_like (size,), default 1
+        One number a channel.
+    name : str, optional
+        By which `ctrnn.input_gradient` gives the derivatives to onset, width and amplitude.
 
-    Raises UsageError for a width that is not positive, or too small to move onset.
+    Raises
+    ------
+    UsageError
+        For a width that is not positive, or too small to move the onset.
 
+    Examples
+    --------
     >>> Pulse(onset=1.0, width=0.5, amplitude=2.0)([0.9, 1.0, 1.5]).ravel()
     array([0., 2., 0.])
     """

@@ -51,10 +51,26 @@ class Callback:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Program:
-    """The arrays that ``kernels.signals.evaluate(code, data, t, lookup, work, out)`` works on.
+    """A signal for compiled code: the arrays that `ctrnn.kernels.signals.evaluate` works on.
 
-    Attributes: ``code`` (N, 5) int64; ``data`` (D,); ``size`` of out; ``work_size``, the least size
-    of work (one for each thread); ``callbacks``, alive as long as their addresses are in the code.
+    Attributes
+    ----------
+    code : ndarray (N, 5) of int64
+        The instructions.
+    data : ndarray (D,)
+        Their numbers.
+    size : int
+        Of out.
+    work_size : int
+        The least size of work (one for each thread).
+    callbacks : tuple
+        Alive as long as their addresses are in the code.
+
+    Examples
+    --------
+    >>> from ctrnn.inputs import Sine
+    >>> (1.0 + Sine(frequency=2.0)).program().size
+    1
     """
 
     code: NDArray[np.int64]
@@ -89,15 +105,17 @@ class Builder:
         self._callbacks: list[Callback] = []
 
     def constant(self, values: Array) -> None:
+        """Push constant values (size,)."""
         self._push(signals.CONSTANT, values.size, self._store(values))
 
     def polynomial(self, knots: Array, origins: Array, coefficients: Array) -> None:
-        """knots (K,), origins (K + 1,), coefficients (K + 1, degree + 1, size)."""
+        """Push pieces: knots (K,), origins (K + 1,), coefficients (K + 1, degree + 1, size)."""
         at = self._store(knots, origins, coefficients)
         _, terms, size = coefficients.shape
         self._push(signals.POLYNOMIAL, size, at, knots.size, terms - 1)
 
     def sine(self, offset: Array, amplitude: Array, omega: Array, phase: Array) -> None:
+        """Push offset + amplitude sin(omega t + phase), all (size,)."""
         at = self._store(offset, amplitude, omega, phase)
         self._push(signals.SINE, offset.size, at)
 
@@ -109,15 +127,18 @@ class Builder:
         first: Array,
         last: Array,
     ) -> None:
+        """Push a Python function of t, with its breaks and the arguments at which each piece is called."""
         callback = Callback(function, size)
         self._callbacks.append(callback)
         at = self._store(breaks, first, last)
         self._push(signals.FUNCTION, size, at, breaks.size, callback.address)
 
     def add(self, size_a: int, size_b: int) -> None:
+        """Add the two signals on top of the stack."""
         self._combine(signals.ADD, size_a, size_b)
 
     def multiply(self, size_a: int, size_b: int) -> None:
+        """Multiply the two signals on top of the stack."""
         self._combine(signals.MULTIPLY, size_a, size_b)
 
     def finish(self) -> Program:
@@ -149,10 +170,29 @@ class Builder:
 
 
 def evaluate_program(program: Program, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
-    """x (T, size) at t (T,) by compiled code, the pieces chosen by lookup (T,), by default t.
+    """A signal evaluated by compiled code.
 
-    Raises whatever an input function of t raised.
+    Parameters
+    ----------
+    program : Program
+        Of an input.
+    t : array_like (T,)
+        The times.
+    lookup : array_like (T,), optional
+        The times that choose the pieces; by default t.
 
+    Returns
+    -------
+    ndarray (T, size)
+        x at t.
+
+    Raises
+    ------
+    UsageError
+        For shapes that differ; and whatever an input function of t raised.
+
+    Examples
+    --------
     >>> from ctrnn.inputs import Step
     >>> program = Step(onset=1.0).program()
     >>> evaluate_program(program, [0.5, 1.0, 1.0], lookup=[0.5, 0.999, 1.0]).ravel()

@@ -12,11 +12,22 @@ from ctrnn.inputs.program import Builder
 
 
 class Sine(Input):
-    """x(t) = offset + amplitude sin(2 pi frequency t + phase).
+    """A sine: x(t) = offset + amplitude sin(2π frequency t + phase).
 
-    frequency in cycles per unit of time, phase in radians. Each is a number or an array (size,),
-    one entry a channel.
+    Parameters
+    ----------
+    frequency : float or array_like (size,)
+        In cycles per unit of time.
+    amplitude, phase, offset : float or array_like (size,)
+        1, 0 and 0 by default; the phase in radians. One entry a channel.
 
+    Raises
+    ------
+    UsageError
+        For numbers that are not finite, and arrays of different sizes.
+
+    Examples
+    --------
     >>> Sine(frequency=0.25, amplitude=3.0)([0.0, 1.0]).ravel()
     array([0., 3.])
     """
@@ -51,9 +62,11 @@ class Sine(Input):
         return self.amplitude * omega * np.cos(omega * t[:, None] + self.phase)
 
     def emit(self, builder: Builder) -> None:
+        """Append the instruction for the sine."""
         builder.sine(self.offset, self.amplitude, 2 * np.pi * self.frequency, self.phase)
 
     def aligned(self, times: Array) -> Input:
+        """The same input, which has no breaks."""
         return self
 
     def __repr__(self) -> str:

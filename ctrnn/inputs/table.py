@@ -15,19 +15,38 @@ _POINT = "0.5 in place of 0,5 (a decimal comma?)"
 
 
 def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: str = "hold") -> Sampled:
-    """Columns of a CSV file as an input, a channel each; another column holds the times.
+    r"""Columns of a CSV file as an input, a channel each; another column holds the times.
 
-    The first line holds the column names. ``kind`` as in :class:`Sampled`; blank lines are passed
-    over.
+    Parameters
+    ----------
+    path : str or Path
+        A file separated by commas, whose first line holds the column names; blank lines are passed over.
+    time : str
+        The column of the times.
+    columns : str or sequence of str
+        Those of the channels.
+    kind : {"hold", "linear", "cubic"}, default "hold"
+        As of `Sampled`.
 
-    Raises UsageError for a file that cannot be read or is not separated by commas, for two columns of
-    one name, a line of another length than the first, a cell that is not a finite number and a time
-    that does not come after the one before (naming the line and the column); UnknownNameError for a
-    column that is not there.
+    Returns
+    -------
+    Sampled
+        With ``times`` and ``values``.
 
+    Raises
+    ------
+    UsageError
+        For a file that cannot be read or is not separated by commas, for two columns of one name, a line of another
+        length than the first, a cell that is not a finite number and a time that does not come after the one before; it
+        names the line and the column.
+    UnknownNameError
+        For a column that is not there.
+
+    Examples
+    --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "counts.csv")
-    >>> _ = path.write_text("year,hare,lynx\\n1900,30,4\\n1901,47.2,6.1\\n")
+    >>> _ = path.write_text("year,hare,lynx\n1900,30,4\n1901,47.2,6.1\n")
     >>> from_csv(path, time="year", columns=["hare", "lynx"], kind="linear")(1900.5)
     array([38.6 ,  5.05])
     """

@@ -18,8 +18,25 @@ RESOLUTION = 32 * np.finfo(np.float64).eps
 
 
 def merge_times(*times: ArrayLike) -> Array:
-    """The sorted union of lists of times; those equal to RESOLUTION are one, the earliest of them.
+    """The sorted union of lists of times; those equal to a resolution of 7e-15 are one, the earliest of them.
 
+    Parameters
+    ----------
+    *times : array_like
+        Lists of times.
+
+    Returns
+    -------
+    ndarray
+        Sorted.
+
+    Raises
+    ------
+    ValueError
+        For what is no list of numbers.
+
+    Examples
+    --------
     >>> merge_times([0.3, 2.0], [0.1 + 0.2, 1.0])
     array([0.3, 1. , 2. ])
     """
