@@ -8,7 +8,7 @@ from pathlib import Path
 import ctrnn
 
 PACKAGE = Path(ctrnn.__file__).parent
-#: modules that are SymPy or torch through and through, whose loading takes longer than most runs: imported where they are needed
+#: modules that need SymPy or torch, which take longer to load than most runs take: imported where they are needed
 HEAVY = (
     "ctrnn.fields.expressions",
     "ctrnn.fields.derivatives",
