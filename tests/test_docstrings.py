@@ -52,8 +52,6 @@ UNFINISHED: set[str] = {
     "ctrnn.Trials",
     "ctrnn.TruncatedBPTT",
     "ctrnn.analysis.Equilibrium",
-    "ctrnn.analysis.FixedPoints",
-    "ctrnn.analysis.fixed_points",
     "ctrnn.analysis.largest_exponent",
     "ctrnn.compare_gradients",
     "ctrnn.ensemble",

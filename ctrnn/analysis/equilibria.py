@@ -54,12 +54,13 @@ ZERO_REAL_PART = 1e-9
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """A point where F vanishes.
+    """A point where F vanishes, or is as short as it gets.
 
     ``r`` (n,); ``residual`` max |F|; ``speed`` ‖F‖₂ = ‖dr/dt‖, both in units of r per t; ``method`` that found it and its ``iterations``; ``t``
     and ``x`` at which F was taken; ``names`` of the states. Computed when first asked for, as they cost O(n³) for n states: ``jacobian`` (n, n);
     ``condition`` of it, ‖J‖‖J⁻¹‖; ``eigenvalues`` (n,), complex, real parts descending; ``abscissa``; ``stable``: all real parts are negative;
     ``index``, the number of growing modes; ``kind``: see `classify`.
+    ``slow``: F does not vanish there, it is a minimum of its length; ``kind`` then is "slow".
     """
 
     r: np.ndarray
@@ -71,6 +72,7 @@ class Equilibrium:
     x: np.ndarray | None
     names: tuple[str, ...]
     field: Field = member(repr=False, compare=False)
+    slow: bool = False
 
     @cached_property
     def jacobian(self) -> np.ndarray:
@@ -91,7 +93,7 @@ class Equilibrium:
 
     @property
     def kind(self) -> str:
-        return classify(self.eigenvalues)
+        return "slow" if self.slow else classify(self.eigenvalues)
 
     @property
     def stable(self) -> bool:

@@ -1,0 +1,179 @@
+r"""Newton's method from many starts at once, and the minima of the speed.
+
+    at rest     J δ = −F,  r ← r + α δ                           α = 1, ½, ¼, … until ‖F‖ falls, for each start its own
+    slow        minima of q = ½‖F‖²:  (JᵀJ + λ I) δ = −Jᵀ F       Levenberg–Marquardt from every start, together,
+                (JᵀJ + F·F_rr + λ I) δ = −Jᵀ F                    and Newton's with the exact second derivatives from
+                each candidate
+
+All starts take a step together: F and J of all of them in one compiled call, one batch of LU factorisations.
+
+Source: Sussillo and Barak, "Opening the black box", Neural Computation 25 (2013); Golub and Sussillo, J. Open Source
+Software 3 (2018).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctrnn.analysis.family import Family
+from ctrnn.fields.base import Array
+from ctrnn.gradients.rest.equilibrium import rest_scale
+
+#: steps of Newton's method, and of the descent to a slow point
+NEWTON_STEPS, DESCENT_STEPS = 100, 200
+#: doubles that the Jacobians of the starts may take at a time
+BATCH = 4_000_000
+#: the longest step of the descent, over max(1, |r|): a longer one might go over a ridge into another valley
+STRIDE = 0.2
+#: Newton's method is at the minimum of q where its step is below this, over max(1, |r|)
+FLAT = 1e-11
+NONE = np.empty(0)
+
+
+def newton_all(family: Family, starts: Array, tol: float) -> tuple[Array, Array]:
+    """Where Newton's method leads from each start (K, n), and whether F is zero there.
+
+    |F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|).
+    """
+    R, found = starts.copy(), np.zeros(len(starts), dtype=bool)
+    size = max(1, BATCH // starts.shape[1] ** 2)
+    with np.errstate(all="ignore"):
+        for first in range(0, len(R), size):
+            part = slice(first, first + size)
+            R[part], found[part] = _newton(family, R[part], tol)
+    return R, found
+
+
+def _newton(family: Family, R: Array, tol: float) -> tuple[Array, Array]:
+    n = R.shape[1]
+    found, going = np.zeros(len(R), dtype=bool), np.arange(len(R))
+    F = family.F(R, NONE)
+    going = going[np.isfinite(F).all(axis=1)]
+    for _ in range(NEWTON_STEPS):
+        if not going.size:
+            break
+        J = family.J(R[going], NONE)
+        scale = np.einsum("kij,kj->ki", np.abs(J), np.maximum(1.0, np.abs(R[going])))
+        found[going] = (np.abs(F[going]) <= tol * scale).all(axis=1)
+        δ = _solved(J, -F[going], n)
+        speed = np.linalg.norm(F[going], axis=1)
+        α, open_, moved = np.ones(going.size), speed > 0.0, np.zeros(going.size, dtype=bool)
+        while open_.any():
+            k = np.flatnonzero(open_)
+            ahead = R[going[k]] + α[k, None] * δ[k]
+            F_ahead = family.F(ahead, NONE)
+            better = np.linalg.norm(F_ahead, axis=1) <= (1.0 - 1e-4 * α[k]) * speed[k]  # False for NaN
+            R[going[k[better]]], F[going[k[better]]] = ahead[better], F_ahead[better]
+            moved[k[better]], open_[k[better]] = True, False
+            α[k[~better]] *= 0.5
+            # once at rest only full steps: they polish
+            open_ &= np.where(found[going], α >= 1.0, α >= 2.0**-30)
+        going = going[moved]
+    return R, found
+
+
+def _solved(J: Array, F: Array, n: int) -> Array:
+    """δ of J δ = F for each; the shortest in the sense of least squares where a J is singular to working precision."""
+    try:
+        δ = np.linalg.solve(J, F[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        δ = np.full(F.shape, np.nan)
+    # a singular J shows as a step that is not finite or that is beyond what rounding allows
+    size = np.abs(J).sum(axis=2).max(axis=1) * np.abs(δ).max(axis=1)
+    bad = ~np.isfinite(δ).all(axis=1) | (size > 1e13 * np.abs(F).max(axis=1))
+    for k in np.flatnonzero(bad):
+        if np.isfinite(J[k]).all():
+            δ[k] = np.linalg.lstsq(J[k], F[k], rcond=n * np.finfo(float).eps)[0]
+    return δ
+
+
+def slow_points(family: Family, starts: Array, tol: float) -> tuple[Array, Array]:
+    """The minima of ½‖F‖² where F is not zero, (K, n), that the starts lead to, and which start each comes from."""
+    n = starts.shape[1]
+    ends, size = starts.copy(), max(1, BATCH // n**2)
+    with np.errstate(all="ignore"):
+        for first in range(0, len(ends), size):
+            part = slice(first, first + size)
+            ends[part] = _descended(family, ends[part])
+        kept, origin = [], []
+        for k, r in enumerate(ends):
+            if not np.isfinite(r).all():
+                continue
+            near = [i for i, one in enumerate(kept) if np.linalg.norm(one - r) <= 1e-4 * max(1.0, np.linalg.norm(r))]
+            if near:
+                kept.append(kept[near[0]])
+                origin.append(k)
+                continue
+            found = _minimum(family, r, tol)
+            if found is not None:
+                kept.append(found)
+                origin.append(k)
+    return np.array(kept).reshape(-1, n), np.array(origin, dtype=int)
+
+
+def _descended(family: Family, R: Array) -> Array:
+    """Levenberg and Marquardt's steps of all starts together, until q falls no more.
+
+    NaN for those that are still on their way.
+    """
+    n = R.shape[1]
+    R, F = R.copy(), family.F(R, NONE)
+    q, λ = (F * F).sum(axis=1), np.full(len(R), 1e-3)
+    going = np.flatnonzero(np.isfinite(q))
+    for _ in range(DESCENT_STEPS):
+        if not going.size:
+            break
+        J = family.J(R[going], NONE)
+        g = np.einsum("kij,ki->kj", J, F[going])
+        H = np.einsum("kij,kil->kjl", J, J)
+        unit = np.einsum("kii->k", H) / n
+        # by largest entries: a square would be zero where F is as small as 1e−170, on its way to infinity
+        flat = np.abs(g).max(axis=1) <= 1e-8 * np.abs(J).max(axis=(1, 2)) * np.abs(F[going]).max(axis=1)
+        H += (λ[going] * unit)[:, None, None] * np.eye(n) + np.finfo(float).tiny * np.eye(n)
+        δ = -np.linalg.solve(H, g[..., None])[..., 0]
+        most = STRIDE * np.maximum(1.0, np.abs(R[going]).max(axis=1))
+        ahead = R[going] + δ * np.minimum(1.0, most / np.maximum(np.abs(δ).max(axis=1), 1e-300))[:, None]
+        F_ahead = family.F(ahead, NONE)
+        q_ahead = (F_ahead * F_ahead).sum(axis=1)
+        better = q_ahead < q[going]
+        here = going[better]
+        R[here], F[here], q[here] = ahead[better], F_ahead[better], q_ahead[better]
+        λ[here] = np.maximum(0.2 * λ[here], 1e-9)
+        λ[going[~better]] *= 5.0
+        going = going[~flat & (λ[going] < 1e9) & (q[going] > 0.0)]
+    R[going] = np.nan  # still on their way, to infinity perhaps
+    return R
+
+
+def _minimum(family: Family, r: Array, tol: float) -> Array | None:
+    """The minimum of q near r, by Newton's method with q's own Hessian.
+
+    None where there is none, or F vanishes there.
+    """
+    n, λ = r.size, 0.0
+    F = family.F(r, NONE)
+    for _ in range(DESCENT_STEPS):
+        J = family.J(r, NONE)
+        if (np.abs(F) <= 1e3 * tol * rest_scale(J, r)).all():
+            return None  # a point of rest, which Newton's method has found
+        g = F @ J
+        H = J.T @ J + np.array([family.rows(r, NONE, e.copy(), NONE, F)[0] for e in np.eye(n)])
+        H = 0.5 * (H + H.T)
+        low = float(np.linalg.eigvalsh(H)[0])
+        unit = float(np.abs(H).max())
+        shift = max(λ * unit, 1e-3 * unit - low if low <= 0 else 0.0)
+        δ = -np.linalg.solve(H + shift * np.eye(n), g)
+        if np.abs(δ).max() <= FLAT * max(1.0, float(np.abs(r).max())):
+            return r + δ if low > 0 and shift == 0.0 else None
+        ahead = r + δ
+        F_ahead = family.F(ahead, NONE)
+        if not np.isfinite(F_ahead).all() or F_ahead @ F_ahead > F @ F * (1 + 1e-14):
+            λ = max(10.0 * λ, 1e-3)
+            if λ > 1e12:
+                return None
+            continue
+        if np.linalg.norm(ahead - r) > 1e6 * max(1.0, float(np.abs(r).max())):
+            return None
+        λ = 0.1 * λ if λ > 1e-6 else 0.0
+        r, F = ahead, F_ahead
+    return None
