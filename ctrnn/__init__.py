@@ -13,6 +13,11 @@ __version__ = "0.1.0"
 _WHERE = {
     "Equations": "ctrnn.fields.equations",
     "RateNetwork": "ctrnn.fields.network",
+    "GRUNetwork": "ctrnn.fields.networks.gated",
+    "LSTMNetwork": "ctrnn.fields.networks.gated",
+    "LiquidNetwork": "ctrnn.fields.networks.liquid",
+    "LinearNetwork": "ctrnn.fields.networks.linear",
+    "MLPField": "ctrnn.fields.networks.perceptron",
     "TorchField": "ctrnn.fields.torch_field",
     "Field": "ctrnn.fields.base",
     "Problem": "ctrnn.problem",

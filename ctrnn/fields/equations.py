@@ -134,7 +134,7 @@ class Equations(Field):
         values = ", ".join(f"{k} = {v:.6g}" for k, v in numbers.items())
         others = ", ".join(f"{k} {v.shape}" for k, v in self.parameters.items() if v.ndim)
         shown = [f"  with {text}" for text in (values, others) if text]
-        return "\n".join(["Equations", *codegen.indented(lines, 2), *shown])
+        return "\n".join([type(self).__name__, *codegen.indented(lines, 2), *shown])
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         array = super()._checked(name, value, shape)

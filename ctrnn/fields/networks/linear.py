@@ -1,0 +1,102 @@
+"""Linear state space: dr/dt = A r + B x + b, with its exact steps for an input that is held.
+
+    r(t + h) = Φ r(t) + Γ x + γ,        [Φ Γ γ; 0 1] = exp(h [A B b; 0 0])
+
+(C. F. Van Loan, Computing integrals involving the matrix exponential, IEEE Trans. Automat. Contr. 23, 1978.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.linalg import expm
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+
+
+class LinearNetwork(TextNetwork):
+    """A linear state space, dr/dt = A r + B x + b.
+
+    Parameters
+    ----------
+    n : int
+        States.
+    inputs : int, default 0
+        Input channels.
+    tau : float, default 1
+        Of the random A = (−1 + gain G)/tau, G with entries of standard deviation 1/√n: stable for gain < 1, mostly.
+    gain : float, default 0.5
+        See tau.
+    seed : int, optional
+        Of the random A and B.
+    masks : dict, optional
+        Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0. A diagonal A is
+        ``masks={"A": np.eye(n)}``.
+
+    Raises
+    ------
+    UsageError
+        For sizes and values that are not allowed.
+
+    Notes
+    -----
+    States "r"; parameters ``A`` (n, n), ``B`` (n, inputs), ``b`` (n,).
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> field = ctrnn.LinearNetwork(2, inputs=1).with_parameters(A=[[0.0, 1.0], [-1.0, 0.0]], B=[[0.0], [1.0]])
+    >>> Phi, Gamma, gamma = field.zero_order_hold(np.pi / 2)
+    >>> Phi.round(12) + 0.0
+    array([[ 0.,  1.],
+           [-1.,  0.]])
+    """
+
+    def __init__(
+        self,
+        n: int,
+        inputs: int = 0,
+        tau: float = 1.0,
+        *,
+        gain: float = 0.5,
+        seed: int | None = None,
+        masks: Mapping[str, Any] | None = None,
+    ) -> None:
+        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        rate = float(checked_array("tau", tau, ()))
+        if not rate > 0.0:
+            raise UsageError("tau", given=tau, allowed="a positive number")
+        rng = generator(seed)
+        A = (gain * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / rate
+        if masks is not None and "A" in masks:
+            A = np.where(np.asarray(masks["A"]).astype(bool), A, 0.0)
+        weights = {"A": A}
+        if inputs:
+            B = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
+            weights["B"] = np.where(np.asarray(masks["B"]).astype(bool), B, 0.0) if masks and "B" in masks else B
+        weights["b"] = np.zeros(n)
+        super().__init__({"r": drive(hidden="A @ r", inputs=inputs, U="B")}, weights, {"r": n}, inputs, masks=masks)
+
+    def zero_order_hold(self, dt: float) -> tuple[Array, Array, Array]:
+        """Φ (n, n), Γ (n, inputs), γ (n,) of the exact step r⁺ = Φ r + Γ x + γ of length dt, with x held.
+
+        Parameters
+        ----------
+        dt : float
+            The step, in the unit of t.
+
+        Returns
+        -------
+        Phi, Gamma, gamma : ndarray
+            Exact to the rounding of scipy.linalg.expm, for any dt.
+        """
+        step = float(checked_array("dt", dt, ()))
+        n, nx, p = self.n, self.input_size, self.parameters
+        whole = np.zeros((n + nx + 1, n + nx + 1))
+        whole[:n] = np.concatenate([p["A"], p.get("B", np.zeros((n, 0))), p["b"][:, None]], axis=1)
+        powers = expm(step * whole)
+        return powers[:n, :n], powers[:n, n : n + nx], powers[:n, -1]

@@ -1,0 +1,79 @@
+"""Liquid time-constant units: an input-dependent conductance towards A.
+
+    dh/dt = −(1/τ + f) ∘ h + f ∘ A,        f = φ(W h + U x + b)
+
+so that a unit's time constant is τ/(1 + τ f) (Hasani, Lechner, Amini, Rus & Grosu, AAAI 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ctrnn.fields.networks.text import TextNetwork, activated, checked_count, drive, generator
+
+
+class LiquidNetwork(TextNetwork):
+    """Liquid time-constant units, dh/dt = −(1/τ + f) ∘ h + f ∘ A, f = φ(W h + U x + b).
+
+    Parameters
+    ----------
+    n : int
+        Units.
+    inputs : int, default 0
+        Input channels.
+    tau : float or array_like (n,), default 1
+        Time constant without input, in the unit of t.
+    activation : str, default "sigmoid"
+        φ: tanh, relu, softplus, sigmoid, linear, erf, or a formula in z. Where it is not negative, h stays between 0
+        and A.
+    gain : float, default 1
+        W has entries of standard deviation gain/√n.
+    seed : int, optional
+        Of the random W, U and A (standard normal).
+    train_tau : bool, default False
+        Makes tau a parameter.
+    masks : dict, optional
+        Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
+
+    Raises
+    ------
+    UsageError
+        For sizes and values that are not allowed.
+
+    Notes
+    -----
+    States "h"; parameters ``W`` (n, n), ``U`` (n, inputs), ``b`` (n,), ``A`` (n,) and, when trained, ``tau``. Source:
+    Hasani et al., Liquid time-constant networks, AAAI 2021, eq. 1.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> field = ctrnn.LiquidNetwork(8, inputs=1, seed=0)
+    >>> sorted(field.parameters)
+    ['A', 'U', 'W', 'b']
+    """
+
+    def __init__(
+        self,
+        n: int,
+        inputs: int = 0,
+        tau: Any = 1.0,
+        *,
+        activation: str = "sigmoid",
+        gain: float = 1.0,
+        seed: int | None = None,
+        train_tau: bool = False,
+        masks: Mapping[str, Any] | None = None,
+    ) -> None:
+        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        rng = generator(seed)
+        weights = {"W": rng.normal(0.0, gain / np.sqrt(n), (n, n))}
+        if inputs:
+            weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
+        weights |= {"b": np.zeros(n), "A": rng.normal(size=n)}
+        f = activated(activation, drive(hidden="W @ h", inputs=inputs))
+        equations = {"h": "-(1/tau + f)*h + f*A"}
+        super().__init__(equations, weights, {"h": n}, inputs, tau, train_tau, {"f": f}, masks)
