@@ -29,10 +29,10 @@ __all__ = ["FixedPoints", "fixed_points"]
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """Points of rest as a table, the most stable first (the smallest spectral abscissa), slow points behind them, the
-    slowest first.
+    """Points of rest as a table, the most stable first (the smallest spectral abscissa).
 
-    table[i] is a row, table[mask] or table[a:b] a smaller table; the columns are ``r`` (k, n), ``kind``, ``speed``,
+    Slow points come behind them, the slowest first. table[i] is a row, table[mask] or table[a:b] a smaller table; the
+    columns are ``r`` (k, n), ``kind``, ``speed``,
     ``stable``, ``index``, ``slow``
     and ``eigenvalues`` (k, n).
 
@@ -103,7 +103,7 @@ class FixedPoints:
 
     def sort(self, by: str = "abscissa") -> FixedPoints:
         """The table in the order of a column: "abscissa", "speed", "index" or "reached" (most starts first)."""
-        columns = {
+        columns: dict[str, Any] = {
             "abscissa": [row.abscissa for row in self.rows],
             "speed": self.speed,
             "index": self.index,

@@ -99,7 +99,8 @@ def slow_points(family: Family, starts: Array, tol: float) -> tuple[Array, Array
         for k, r in enumerate(ends):
             if not np.isfinite(r).all():
                 continue
-            near = [i for i, one in enumerate(kept) if np.linalg.norm(one - r) <= 1e-4 * max(1.0, np.linalg.norm(r))]
+            within = 1e-4 * max(1.0, float(np.linalg.norm(r)))
+            near = [i for i, one in enumerate(kept) if np.linalg.norm(one - r) <= within]
             if near:
                 kept.append(kept[near[0]])
                 origin.append(k)
