@@ -42,7 +42,8 @@ class TextNetwork(Equations):
         definitions: Mapping[str, str] | None = None,
         masks: Mapping[str, Any] | None = None,
     ) -> None:
-        values, constants = dict(parameters), {}
+        values: dict[str, Any] = dict(parameters)
+        constants: dict[str, Any] = {}
         if tau is not None:
             size = next(iter(states.values()))
             tau = checked_array("tau", tau)
