@@ -21,6 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrnn.fields.algebra import ZERO
+from ctrnn.fields.algebra import name as node_of
+from ctrnn.fields.derivatives import gradient, tangent
+from ctrnn.fields.evaluate import numpy_function
+from ctrnn.fields.expressions import read
 from ctrnn.losses import log_softmax
 from ctrnn.objective import BoundObjective
 
@@ -147,17 +152,10 @@ def prepare(objective: BoundObjective) -> None:
 @lru_cache(maxsize=64)
 def _expression_curvature(text: str, state_names: tuple[str, ...]) -> Any:
     """ℓ_oo δo of an expression, as a numpy function of o and δo."""
-    import sympy
-    from scipy import special
-
-    from ctrnn.fields.expressions import parse
-
-    r = [sympy.Symbol(name, real=True) for name in state_names]
-    d = [sympy.Dummy(f"d_{name}", real=True) for name in state_names]
-    l = parse(text, dict(zip(state_names, r, strict=True)), where="loss")
-    rows = [sum((sympy.diff(l, s, v) * dv for v, dv in zip(r, d, strict=True)), sympy.S.Zero) for s in r]
-    own = {"sigmoid": special.expit, "softplus": lambda z: np.logaddexp(0.0, z), "erf": special.erf}
-    return sympy.lambdify([*r, *d], rows, modules=[own, "numpy"], dummify=True, cse=True)
+    slopes = gradient(read(text, state_names, where="loss"), state_names)
+    along = {name: node_of(f"d[{i}]") for i, name in enumerate(state_names)}  # names that no formula can have
+    rows = tangent([slopes.get(name, ZERO) for name in state_names], along)
+    return numpy_function([*state_names, *(d.args[0] for d in along.values())], rows)
 
 
 def _torch_curvature(loss: Any, has_target: bool, o: Array, y: Array, do: Array) -> Array:

@@ -3,7 +3,7 @@
     squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
     softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
 
-An expression in the states is differentiated by SymPy, a callable by torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
+An expression in the states is differentiated as a formula, a callable by torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.algebra import ZERO
+from ctrnn.fields.derivatives import gradient
+from ctrnn.fields.evaluate import is_zero, numpy_function
+from ctrnn.fields.expressions import CONSTANTS, read
 from ctrnn.inputs.checks import finite
 
 Array = NDArray[np.float64]
@@ -91,22 +95,13 @@ def log_softmax(u: Array) -> Array:
 
 
 def compiled_loss(text: str, state_names: tuple[str, ...]) -> Loss:
-    """An expression in the states, and its derivative by SymPy, as numpy functions."""
-    import sympy
-    from scipy import special
-
-    from ctrnn.fields.expressions import CONSTANTS, parse
-
+    """An expression in the states, and its derivative, as numpy functions."""
     if text.isidentifier() and text not in (*state_names, *CONSTANTS):
         raise UnknownNameError("loss", text, [*NAMED, *state_names])
-    r = {name: sympy.Symbol(name, real=True) for name in state_names}
-    l = parse(text, r, where="loss")
-    slopes = [sympy.diff(l, s) for s in r.values()]
-    own = {"sigmoid": special.expit, "softplus": lambda z: np.logaddexp(0.0, z), "erf": special.erf}
-    both = sympy.lambdify(
-        list(r.values()), [l, *slopes],
-        modules=[own, "numpy"], dummify=True, cse=True,
-    )  # fmt: skip
+    l = read(text, state_names, where="loss")
+    slope = gradient(l, state_names)
+    slopes = [slope.get(name, ZERO) for name in state_names]
+    both = numpy_function(state_names, [l, *slopes])
 
     def loss(o: Array, _: Array) -> tuple[Array, Array]:
         with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
@@ -116,14 +111,14 @@ def compiled_loss(text: str, state_names: tuple[str, ...]) -> Loss:
             found[:, j] = column
         return found[:, 0].copy(), found[:, 1:].copy()
 
-    # SymPy takes long to show that a formula is 0, so numbers are asked first, of all sizes
-    o = np.random.default_rng(0).normal(size=(32, len(r))) * np.logspace(-2, 4, 32)[:, None]
+    # what is the same at points of all sizes may be a formula that is flat, or one that changes little
+    o = np.random.default_rng(0).normal(size=(32, len(state_names))) * np.logspace(-2, 4, 32)[:, None]
     values, at_o = loss(o, o)
     finite_rows = np.isfinite(at_o).all(axis=1) & np.isfinite(values)
     flat = np.abs(at_o[finite_rows]).max(axis=1, initial=0.0) <= 1e-9 * (1.0 + np.abs(values[finite_rows]))
-    if flat.all() and all(sympy.simplify(slope) == 0 for slope in slopes):
+    if flat.all() and all(is_zero(slope, state_names) for slope in slopes):
         allowed = "an expression that depends on the states" + (
-            "; this one is flat everywhere" if l.free_symbols else ""
+            "; this one is flat everywhere" if l.value is None else ""
         )
         raise UsageError("loss", given=text, allowed=allowed)
     return loss

@@ -12,6 +12,10 @@ from functools import cached_property
 from typing import Any
 
 from ctrnn.fields import codegen
+from ctrnn.fields.algebra import ZERO, Node, add, name, names_in
+from ctrnn.fields.derivatives import gradient, tangent
+from ctrnn.fields.expressions import read
+from ctrnn.fields.printing import assignments
 
 #: φ of a rate unit, as a function of z. ``erf`` is scaled to slope 1 at 0.
 ACTIVATIONS: Mapping[str, str] = {
@@ -26,7 +30,7 @@ ACTIVATIONS: Mapping[str, str] = {
 
 def _decorator(arguments: int) -> str:
     """Of a compiled loop over units; a·b + c may be one operation, as in the vector instructions that it becomes."""
-    return codegen.compiled(f"types.void(*[types.int64] * {arguments})", ', fastmath={"contract"}')
+    return codegen.compiled(f"types.void(*[types.int64] * {arguments})", contract=True)
 
 
 @dataclass(frozen=True)
@@ -62,65 +66,55 @@ class Cell:
         """The compiled loops source_tangent, rate_tangent and curvature, of second order."""
         return codegen.module(f"Cell, second order\n{self.recipe()}", self._write_second)
 
-    def _expressions(self) -> tuple[list[Any], list[Any], list[Any], Any, list[Any]]:
-        """The symbols z, u, θ, and h and G in them."""
-        import sympy
-
-        from ctrnn.fields.expressions import parse
-
+    def formulas(self) -> tuple[Node, list[Node]]:
+        """h and G, in the names of states, pre-activations and thetas."""
         every = self.states + self.preactivations + self.thetas
-        symbol = {name: sympy.Symbol(name, real=True) for name in every}
-        z, u, th = ([symbol[k] for k in ks] for ks in (self.states, self.preactivations, self.thetas))
-        h = parse(self.source, {k: symbol[k] for k in self.states}, where="source")
-        G = [parse(text, symbol, where=f"d{name}/dt") for name, text in zip(self.states, self.rates, strict=True)]
-        return z, u, th, h, G
+        h = read(self.source, self.states, where="source")
+        G = [read(text, every, where=f"d{z}/dt") for z, text in zip(self.states, self.rates, strict=True)]
+        return h, G
 
     def _write_second(self) -> str:
         """For ctrnn.kernels.network_second: q are the rows z, u, θ; δ is the derivative along dq."""
-        import sympy
-
-        from ctrnn.fields.derivatives import derivative
-
-        z, u, th, h, G = self._expressions()
-        q = [*z, *u, *th]
+        h, G = self.formulas()
+        z, u, th = self.states, self.preactivations, self.thetas
         A, B, C = len(z), len(u), len(th)
-        dq = [sympy.Symbol(f"d_{k}", real=True) for k in range(len(q))]
-        K = [sympy.Symbol(f"K_{a}", real=True) for a in range(A)]
-        names = {s: f"q[{k}, i]" for k, s in enumerate(q)} | {s: f"dq[{k}, i]" for k, s in enumerate(dq)}
-        names |= {s: f"K[{a}, i]" for a, s in enumerate(K)}
+        q = (*z, *u, *th)
+        # names that no formula can have
+        dq = {k: name(f"dq[{i}]") for i, k in enumerate(q)}
+        K = [name(f"K[{a}]") for a in range(A)]
+        places = {k: f"q[{i}, i]" for i, k in enumerate(q)} | {f"dq[{i}]": f"dq[{i}, i]" for i in range(len(q))}
+        places |= {f"K[{a}]": f"K[{a}, i]" for a in range(A)}
 
-        def along(e: Any, count: int) -> Any:
-            return sum((derivative(e, q[k]) * dq[k] for k in range(count)), sympy.S.Zero)
+        def along(formulas: list[Node], names: tuple[str, ...] = q) -> list[Node]:
+            return tangent(formulas, {k: dq[k] for k in names})
 
-        def loop(head: str, views: dict[str, int], targets: list[str], values: list[Any]) -> str:
+        def loop(head: str, views: dict[str, int], targets: list[str], values: list[Node]) -> str:
             lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views.items() if rows]
-            inner = codegen.assignments(targets, values, "loop", names)
+            inner = assignments(targets, values, "loop", places)
             return codegen.function(
                 f"def {head}", [*lines, "for i in range(n):", *codegen.indented(inner)], _decorator(5)
             )
 
-        def pulled(variables: list[Any]) -> list[Any]:
-            """Σ_a K_a ∂G_a/∂v"""
-            return [sum((K[a] * derivative(G[a], v) for a in range(A)), sympy.S.Zero) for v in variables]
-
-        def second(variables: list[Any]) -> list[Any]:
-            """Σ_a K_a δ(∂G_a/∂v)"""
-            return [
-                sum((K[a] * along(derivative(G[a], v), A + B + C) for a in range(A)), sympy.S.Zero) for v in variables
-            ]
-
-        slopes = [derivative(h, v) for v in z]
-        curvature = [*pulled(u), *second(u), *second(z), *slopes, *(along(e, A) for e in slopes), *second(th)]
+        # Σ_a K_a ∂G_a/∂q, and its δ
+        pulled = gradient(add(*(k * g for k, g in zip(K, G, strict=True))), q)
+        by = {k: pulled.get(k, ZERO) for k in q}
+        slope = gradient(h, z)
+        slopes = [slope.get(k, ZERO) for k in z]
+        curvature = [*(by[k] for k in u), *along([by[k] for k in (*u, *z)]), *slopes, *along(slopes, z)]
+        curvature += along([by[k] for k in th])
         every = {"q": A + B + C, "dq": A + B + C}
         source = codegen.header(self.recipe().splitlines(), "elementwise")
         source += loop(
-            "source_tangent(n, q_, dq_, s_, ds_)", every | {"s": 1, "ds": 1}, ["s[0, i]", "ds[0, i]"], [h, along(h, A)]
+            "source_tangent(n, q_, dq_, s_, ds_)",
+            every | {"s": 1, "ds": 1},
+            ["s[0, i]", "ds[0, i]"],
+            [h, *along([h], z)],
         )
         source += loop(
             "rate_tangent(n, q_, dq_, out_, a)",
             every | {"out": A},
             [f"out[{a}, i]" for a in range(A)],
-            [along(e, A + B + C) for e in G],
+            along(G),
         )
         return source + loop(
             "curvature(n, q_, dq_, K_, out_)",
@@ -130,22 +124,18 @@ class Cell:
         )
 
     def _write(self) -> str:
-        import sympy
+        h, G = self.formulas()
+        z, u, th = self.states, self.preactivations, self.thetas
+        kinds = (("z", z), ("u", u), ("th", th))
+        places = {k: f"{letter}_{i}" for letter, names in kinds for i, k in enumerate(names)}
 
-        from ctrnn.fields.derivatives import derivative
-
-        z, u, th, h, G = self._expressions()
-
-        numba = {s: f"z_{i}" for i, s in enumerate(z)} | {s: f"u_{i}" for i, s in enumerate(u)}
-        numba |= {s: f"th_{i}" for i, s in enumerate(th)}
-
-        def loop(signature: str, views: list[tuple[str, int]], targets: list[str], values: list[Any]) -> str:
+        def loop(signature: str, views: list[tuple[str, int]], targets: list[str], values: list[Node]) -> str:
             """A function over the units; views: (name, rows) of arguments; only what is used is loaded."""
-            used = {numba[s] for e in values for s in sympy.sympify(e).free_symbols}
+            used = {places[k] for k in names_in(values)}
             lines = [f"{name} = doubles({name}_, ({rows}, n))" for name, rows in views if rows]
             lines += ["for i in range(n):"]
             inner = [f"{k} = {k.split('_')[0]}[{k.split('_')[1]}, i]" for k in sorted(used)]
-            inner += codegen.assignments(targets, values, "loop", numba)
+            inner += assignments(targets, values, "loop", places)
             name = signature.split(",")[0]
             arguments = ", ".join(["n", *[a.strip() for a in signature.split(",")[1:]]])
             decorator = _decorator(len(signature.split(",")))
@@ -153,14 +143,16 @@ class Cell:
 
         A, B, C = len(z), len(u), len(th)
         state, pre, theta = ("z", A), ("u", B), ("th", C)
-        drive = {f"Gu[{a * B + b}, i]": derivative(G[a], u[b]) for a in range(A) for b in range(B)}
-        by_theta = {f"Gth[{a * C + b}, i]": derivative(G[a], th[b]) for a in range(A) for b in range(C)}
-        partials = {f"Gz[{a * A + b}, i]": derivative(G[a], z[b]) for a in range(A) for b in range(A)}
-        partials |= drive | {f"hz[{a}, i]": derivative(h, z[a]) for a in range(A)}
+        by = [gradient(g, z + u + th) for g in G]
+        slope = gradient(h, z)
+        drive = {f"Gu[{a * B + b}, i]": by[a].get(u[b], ZERO) for a in range(A) for b in range(B)}
+        by_theta = {f"Gth[{a * C + b}, i]": by[a].get(th[b], ZERO) for a in range(A) for b in range(C)}
+        partials = {f"Gz[{a * A + b}, i]": by[a].get(z[b], ZERO) for a in range(A) for b in range(A)}
+        partials |= drive | {f"hz[{a}, i]": slope.get(z[a], ZERO) for a in range(A)}
         source_too = partials | {"h[0, i]": h}  # costs nothing beside its derivative
 
-        def need_u(expressions: dict[str, Any]) -> bool:
-            return any(e.has(*u) for e in expressions.values())
+        def need_u(formulas: dict[str, Node]) -> bool:
+            return not names_in(formulas.values()).isdisjoint(u)
 
         source = codegen.header(self.recipe().splitlines(), "elementwise")
         source += f"\nNEEDS_U, DRIVE_NEEDS_U = {need_u(partials)}, {need_u(drive)}\n"
@@ -174,11 +166,10 @@ class Cell:
         every = [("Gz", A * A), ("Gu", A * B), ("hz", A), ("h", 1)]
         head = "partials, z_, u_, th_, Gz_, Gu_, hz_, h_"
         source += loop(head, [state, pre, theta, *every], list(source_too), list(source_too.values()))
-        torch = {s: f"z[{i}]" for i, s in enumerate(z)} | {s: f"u[{i}]" for i, s in enumerate(u)}
-        torch |= {s: f"th[{i}]" for i, s in enumerate(th)}
-        lines = codegen.assignments(["h"], [h], "torch", torch)
+        torch = {k: f"{letter}[{i}]" for letter, names in kinds for i, k in enumerate(names)}
+        lines = assignments(["h"], [h], "torch", torch)
         source += codegen.function("def torch_source(z)", [*lines, "return h"])
-        lines = codegen.assignments([f"G_{a}" for a in range(A)], G, "torch", torch)
+        lines = assignments([f"G_{a}" for a in range(A)], G, "torch", torch)
         listed = ", ".join(f"G_{a}" for a in range(A))
         return source + codegen.function("def torch_rate(z, u, th)", [*lines, f"return [{listed}]"])
 

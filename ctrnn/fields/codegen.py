@@ -1,12 +1,16 @@
-"""From SymPy expressions to source text, and from source text to compiled functions that stay on disk.
+"""From source text to compiled functions that stay on disk.
 
 The generated module is a plain Python file in the user's cache folder (``CTRNN_CACHE_DIR`` to choose another one), named
-after a hash of what it was made from. Numba keeps its machine code beside it, so a second process neither derives nor
+after a hash of what it was made from. Its machine code (ctrnn.fields.native) lies beside it, so a second process neither derives nor
 compiles anything; and the file can be read, which is the quickest way to see what is really computed.
+
+In memory the modules that were used last are kept, so that fields of the same text share one; others live as long as somebody uses them. On disk they take at most
+``CTRNN_CACHE_MEGABYTES`` (200); those that were not used for the longest time go first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -14,7 +18,9 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +30,13 @@ from ctrnn.files import atomic_path
 
 _lock = threading.RLock()
 _SEAL = "# sha256 of the above: "
+#: modules that stay in memory though nobody uses them
+MODULES = 64
+#: the size of the folder, in megabytes, where CTRNN_CACHE_MEGABYTES does not say it
+MEGABYTES = 200
+#: seconds for which a module in use is not marked as used again
+FRESH = 600.0
+_recent: OrderedDict[str, None] = OrderedDict()
 
 
 def cache_folder() -> Path:
@@ -72,9 +85,9 @@ def _own_folder() -> Any:
 def _generator() -> str:
     """The text of what writes generated modules and of what is compiled into them: part of every hash."""
     fields = Path(__file__).parent
-    names = ("arrays/loops", "cells", "codegen", "derivatives", "equations", "expressions")
+    names = ("algebra", "arrays/loops", "cells", "codegen", "derivatives", "equations", "expressions", "printing")
     files = [fields / f"{name}.py" for name in names]
-    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions", "streams")]
+    files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions")]
     return _hash("".join(file.read_text(encoding="utf-8") for file in files))
 
 
@@ -96,20 +109,37 @@ def module(recipe: str, build: Callable[[], str]) -> ModuleType:
     digest = _hash(f"{_generator()}\n{sys.version_info[:2]}\n{recipe}")[:20]
     name = f"ctrnn_generated_{digest}"
     with _lock:  # one thread imports it, the others find it whole
+        _recent[name] = None
+        _recent.move_to_end(name)
+        while len(_recent) > MODULES:
+            sys.modules.pop(_recent.popitem(last=False)[0], None)
         if name in sys.modules:
             return sys.modules[name]
         path = cache_folder() / f"{name}.py"
-        if not _intact(path):
-            source = build() + "\n"
-            with atomic_path(path) as temporary:
-                temporary.write_text(f"{source}{_SEAL}{_hash(source)}\n", encoding="utf-8")
         try:
-            return _load(name, path)
-        except Exception:
-            # if it was Numba's cache that is damaged: machine code can be made again
-            for file in (path.parent / "__pycache__").glob(f"{name}.*.nb?"):
-                file.unlink(missing_ok=True)
-            return _load(name, path)
+            return _found_or_made(name, path, build)
+        except FileNotFoundError:  # another process has made room
+            return _found_or_made(name, path, build)
+
+
+def _found_or_made(name: str, path: Path, build: Callable[[], str]) -> ModuleType:
+    found = _intact(path)
+    if not found:
+        source = build() + "\n"
+        with atomic_path(path) as temporary:
+            temporary.write_text(f"{source}{_SEAL}{_hash(source)}\n", encoding="utf-8")
+    try:
+        loaded = _load(name, path)
+    except Exception:
+        # if it was Numba's cache that is damaged: machine code can be made again
+        for file in (path.parent / "__pycache__").glob(f"{name}.*.nb?"):
+            file.unlink(missing_ok=True)
+        loaded = _load(name, path)
+    if found:
+        _mark(path)
+    else:
+        _make_room(path)
+    return loaded
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -119,10 +149,78 @@ def _load(name: str, path: Path) -> ModuleType:
     sys.modules[name] = loaded
     try:
         spec.loader.exec_module(loaded)
+        functions = [f for f in vars(loaded).values() if getattr(f, "__native__", False)]
+        if functions:
+            _load_machine_code(path, functions)
     except BaseException:
         del sys.modules[name]
         raise
     return loaded
+
+
+def _load_machine_code(path: Path, functions: Sequence[Any]) -> None:
+    """The machine code of a module's functions, from disk or made now."""
+    from ctrnn.fields import native
+
+    file = path.parent / "__pycache__" / f"{path.stem}.{native.processor()}.o"
+    code = b""
+    with contextlib.suppress(OSError):
+        seal, _, code = file.read_bytes().partition(b"\n")
+        if seal != hashlib.sha256(code).hexdigest().encode():
+            code = b""
+    found = bool(code)
+    if not found:
+        code = native.compiled(path.read_text(encoding="utf-8"), functions)
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
+    library = native.Library(code)
+    for function in functions:
+        function.load(library, found)
+
+
+# --- the size of the folder
+
+
+def _mark(path: Path) -> None:
+    """This module was used now: its file's time of access, and only that."""
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        if time.time() - status.st_atime > FRESH:
+            os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
+
+
+def _make_room(kept: Path) -> None:
+    """Remove the modules that were not used for the longest time, until the folder is no larger than it may be.
+
+    Another process may do the same, or be about to read what goes: it then makes it again.
+    """
+    try:
+        limit = float(os.environ.get("CTRNN_CACHE_MEGABYTES", MEGABYTES)) * 1e6
+    except ValueError:
+        limit = MEGABYTES * 1e6
+    files: dict[str, list[Path]] = {}
+    sizes: dict[str, int] = {}
+    used: dict[str, float] = {}
+    for file in [*kept.parent.glob("ctrnn_generated_*"), *(kept.parent / "__pycache__").glob("ctrnn_generated_*")]:
+        name = file.name.partition(".")[0]
+        with contextlib.suppress(OSError):
+            status = file.stat()
+            files.setdefault(name, []).append(file)
+            sizes[name] = sizes.get(name, 0) + status.st_size
+            used[name] = max(used.get(name, 0.0), status.st_atime if file.suffix == ".py" else 0.0)
+    total = sum(sizes.values())
+    if total <= limit:
+        return
+    for name in sorted(files, key=lambda name: used[name]):
+        if total <= 0.8 * limit:
+            break
+        if name != kept.stem:
+            for file in files[name]:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+            total -= sizes[name]
 
 
 _HEADER = '''"""Generated from
@@ -132,10 +230,11 @@ _HEADER = '''"""Generated from
 
 import math
 
-from numba import cfunc, types
+from numba import types
 
 from ctrnn.fields import torch_functions as T
-from ctrnn.kernels.abi import SIGNATURES, doubles
+from ctrnn.fields.native import doubles, integers, native, scratch, table
+from ctrnn.kernels.abi import SIGNATURES
 from ctrnn.kernels.{functions} import {names}
 '''
 
@@ -146,109 +245,9 @@ def header(recipe: Sequence[str], functions: str = "functions") -> str:
     return _HEADER.format(recipe="\n".join(indented(recipe)), functions=functions, names=names)
 
 
-def printer(target: str) -> Any:
-    """A SymPy printer for ``"numba"`` (math.*), ``"loop"`` (the same, for loops over units: ctrnn.kernels.elementwise) or
-    ``"torch"`` (T.*, ctrnn.fields.torch_functions)."""
-    from sympy.printing.precedence import precedence
-    from sympy.printing.pycode import PythonCodePrinter
-
-    class Printer(PythonCodePrinter):
-        """Numbers as float64 with all their digits: whole ones could overflow int64. Only whole exponents stay whole."""
-
-        def _print_Float(self, e: Any) -> str:
-            return repr(float(e))
-
-        def _print_Rational(self, e: Any) -> str:
-            return repr(int(e.p) / int(e.q))
-
-        _print_Integer = _print_Zero = _print_One = _print_NegativeOne = _print_Half = _print_Rational
-
-        def _print_Pow(self, e: Any, **options: Any) -> str:
-            if e.exp.is_Integer and e.exp != -1:
-                return f"{self.parenthesize(e.base, precedence(e))}**{self._exponent(e.exp)}"
-            return super()._print_Pow(e, **options)
-
-        def _exponent(self, e: Any) -> str:
-            return f"({int(e)})" if e.is_Integer else self._print(e)
-
-        def _print_Piecewise(self, e: Any) -> str:
-            # the last case is what remains, also where SymPy has kept its condition
-            cases = [f"({self._print(value)}) if {self._print(condition)} else " for value, condition in e.args[:-1]]
-            return f"({''.join(cases)}({self._print(e.args[-1].expr)}))"
-
-    own = {"sigmoid": "sigmoid", "softplus": "softplus", "sign": "sign", "Abs": "abs", "power_log": "power_log"}
-    if target == "loop":
-        own |= {"exp": "exp", "log": "log", "tanh": "tanh"}
-    if target in ("numba", "loop"):
-        return Printer({"fully_qualified_modules": True, "user_functions": own})
-
-    class TorchPrinter(Printer):
-        """Every function goes through T, whose functions take numbers as well as tensors."""
-
-        def _print_Function(self, e: Any) -> str:
-            return f"T.{type(e).__name__.lower()}({', '.join(self._print(a) for a in e.args)})"
-
-        _print_Abs = _print_sign = _print_Function
-
-        def _print_Pow(self, e: Any, **_: Any) -> str:
-            return f"T.pow({self._print(e.base)}, {self._exponent(e.exp)})"
-
-        def _print_Piecewise(self, e: Any) -> str:
-            text = self._print(e.args[-1].expr)
-            for value, condition in reversed(e.args[:-1]):
-                text = f"T.where({self._print(condition)}, {self._print(value)}, {text})"
-            return text
-
-        def _print_And(self, e: Any) -> str:
-            return "(" + " & ".join(f"({self._print(a)})" for a in e.args) + ")"
-
-        def _print_Or(self, e: Any) -> str:
-            return "(" + " | ".join(f"({self._print(a)})" for a in e.args) + ")"
-
-        def _print_Not(self, e: Any) -> str:
-            return f"T.logical_not({self._print(e.args[0])})"
-
-    torch_printer = TorchPrinter({"fully_qualified_modules": True})
-    for known in [
-        "exp",
-        "log",
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "sqrt",
-        "erf",
-        "sigmoid",
-        "softplus",
-    ]:
-        setattr(TorchPrinter, f"_print_{known}", TorchPrinter._print_Function)
-    return torch_printer
-
-
-def assignments(
-    targets: Sequence[str], expressions: Sequence[Any], target: str, names: Mapping[Any, str], temporary: str = "c"
-) -> list[str]:
-    """Lines ``target = expression`` with common subexpressions pulled out; ``names`` says how symbols are written."""
-    import sympy
-
-    known = {symbol: sympy.Symbol(name, real=True) for symbol, name in names.items()}
-    written = [sympy.sympify(e).xreplace(known) for e in expressions]
-    taken = {str(s) for e in written for s in e.free_symbols}
-    symbols = (s for s in sympy.numbered_symbols(f"{temporary}_") if str(s) not in taken)
-    common, reduced = sympy.cse(written, symbols=symbols)
-    write = printer(target).doprint
-    lines = [f"{symbol} = {write(e)}" for symbol, e in common]
-    return lines + [f"{t} = {write(e)}" for t, e in zip(targets, reduced, strict=True)]
-
-
-def compiled(signature: str, more: str = "") -> str:
-    """The decorator of a compiled function; none of them makes an array (ctrnn.kernels.abi.LEAN)."""
-    return f'@cfunc({signature}, cache=True, error_model="numpy", _nrt=False{more})'
+def compiled(signature: str, contract: bool = False) -> str:
+    """The decorator of a compiled function; ``contract``: a·b + c may be one operation."""
+    return f"@native({signature}{', contract=True' if contract else ''})"
 
 
 def function(head: str, lines: Sequence[str], decorator: str = "", indent: int = 4) -> str:

@@ -2,8 +2,7 @@
 
     dr_i/dt = F_i(t, r, w, x),    J = ∂F/∂r,    F_w = ∂F/∂w
 
-F is SymPy; J and F_w are derived from it; all three are printed to Numba (only their non-zero entries, common
-subexpressions computed once) and F to torch.
+Systems of scalars are compiled as they stand (ctrnn.fields.scalars), those with arrays as a program of loops and products (ctrnn.fields.arrays).
 """
 
 from __future__ import annotations
@@ -17,7 +16,12 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields import codegen
 from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
+from ctrnn.fields.algebra import Node, names_in, symbol
+from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_names
+from ctrnn.fields.expressions import check_names, read
+from ctrnn.fields.scalars import ScalarSystem
+from ctrnn.fields.symbolic import to_sympy
 
 
 class Equations(Field):
@@ -155,8 +159,6 @@ class Equations(Field):
     @cached_property
     def _arrays(self) -> Any:
         """The graph of a system with arrays."""
-        from ctrnn.fields.arrays.system import ArraySystem  # brings SymPy
-
         self._check_names()
         shapes = {name: value.shape for name, value in self.parameters.items()}
         return ArraySystem(
@@ -166,8 +168,6 @@ class Equations(Field):
     # -- systems of scalars ----------------------------------------------------------------------------------------
 
     def _check_names(self) -> None:
-        from ctrnn.fields.expressions import check_names
-
         for what, some in (
             ("state", self.states),
             ("parameter", self.parameters),
@@ -186,26 +186,35 @@ class Equations(Field):
 
     def expressions(self) -> list[Any]:
         """F as SymPy expressions, in the order of the states."""
-        from ctrnn.fields.expressions import parse  # brings SymPy, which a run from the cache does without
+        symbols = self.symbols()
+        return [to_sympy(f, symbols) for f in self._formulas()]
 
+    def _formulas(self) -> list[Node]:
+        """F as graphs, in the order of the states."""
         self._check_names()
-        known = self.symbols()
+        names = (*self.state_names, *self.parameter_names, *self.constants, *self.input_names, "t")
+        known = {name: symbol(name) for name in names}
         for name, text in self.definitions.items():
-            known[name] = parse(text, known, where=name)
-        return [parse(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
+            known[name] = read(text, known, where=name)
+        return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
 
     def sparsity(self) -> tuple[Array, Array]:
         """By the names that each equation mentions."""
-        symbol, mentioned = self.symbols(), [e.free_symbols for e in self.expressions()]
+        mentioned = [names_in([f]) for f in self._formulas()]
         J, F_w = (
-            np.array([[symbol[name] in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
+            np.array([[name in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
             for names in (self.state_names, self.parameter_names)
         )
         return J, F_w
 
     @cached_property
+    def _scalars(self) -> ScalarSystem:
+        names = self.state_names, self.parameter_names, tuple(self.constants), self.input_names
+        return ScalarSystem(self._formulas, *names, self._recipe())
+
+    @property
     def _module(self) -> Any:
-        return codegen.module(f"Equations\n{self._recipe()}", self._source)
+        return self._scalars.module
 
     def _recipe(self) -> str:
         # a text may span lines; here it must not look like two equations
@@ -214,155 +223,20 @@ class Equations(Field):
         fixed = ["constants: " + " ".join(self.constants)] if self.constants else []
         return "\n".join([*lines, "w: " + " ".join(self.parameter_names), *fixed, "x: " + " ".join(self.input_names)])
 
-    def _source(self) -> str:
-        from ctrnn.fields.derivatives import derivative
-
-        F = self.expressions()
-        symbol = self.symbols()
-        r, w, x = ([symbol[k] for k in ks] for ks in (self.state_names, self.parameter_names, self.input_names))
-        n, m, nx = len(r), len(w), len(x)
-        fixed = [symbol[k] for k in self.constants]
-        held = m + len(fixed)
-        J = {(i, j): e for i in range(n) for j in range(n) if (e := derivative(F[i], r[j])) != 0}
-        Fw = {(i, j): e for i in range(n) for j in range(m) if (e := derivative(F[i], w[j])) != 0}
-
-        names = {s: f"r[{i}]" for i, s in enumerate(r)} | {s: f"w[{i}]" for i, s in enumerate([*w, *fixed])}
-        names |= {s: f"x[{i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
-
-        def lines(targets: list[str], expressions: list[Any], **renamed: Any) -> list[str]:
-            return codegen.assignments(targets, expressions, "numba", names | renamed.get("names", {}))
-
-        load_w, load_x = [f"w = doubles(w_, {held})"] if held else [], [f"x = doubles(x_, {nx})"] if nx else []
-        load = [f"r = doubles(r_, {n})", *load_w, *load_x]
-        j_names = {key: f"J_{key[0]}_{key[1]}" for key in J}
-        w_names = {key: f"F_{key[0]}_{key[1]}" for key in Fw}
-
-        def product(out: str, by: str, count: int, entries: dict[tuple[int, int], str], add: bool) -> list[str]:
-            """out[j, k] (+)= Σ_i by[i, k] entry_ij"""
-            written = []
-            for j in range(count):
-                terms = [f"{by.format(i=i)} * {name}" for (i, column), name in entries.items() if column == j]
-                if terms or not add:
-                    written.append(f"{out.format(j=j)} {'+=' if add else '='} {' + '.join(terms) or '0.0'}")
-            return written or ["pass"]
-
-        vjp = [*load, f"K = doubles(K_, ({n}, q))", f"R = doubles(R_, ({n}, q))"]
-        vjp += lines(list(j_names.values()), list(J.values()))
-        vjp += ["for k in range(q):", *codegen.indented(product("R[{j}, k]", "K[{i}, k]", n, j_names, add=False))]
-
-        accumulate = [*load_w, "ts = doubles(t_, S)", f"K = doubles(K_, (S, {n}, q))", f"G = doubles(G_, (q, {m}))"]
-        inner = ["t = ts[s]", f"r = doubles(r_ + s * {8 * n}, {n})"]
-        inner += [f"x = doubles(x_ + 8 * s * x_stride, {nx})"] if nx else []
-        inner += lines(list(w_names.values()), list(Fw.values()))
-        inner += ["for k in range(q):", *codegen.indented(product("G[k, {j}]", "K[s, {i}, k]", m, w_names, add=True))]
-        accumulate += ["x_stride = integers(ctx_, EXTRA)[X_STRIDE]"] if nx else []
-        accumulate += ["for s in range(S):", *codegen.indented(inner)]
-
-        jacobian = [*load, f"J = doubles(J_, ({n}, {n}))", "J[:] = 0.0"]
-        jacobian += lines([f"J[{i}, {j}]" for i, j in J], list(J.values()))
-
-        field = [*load, f"out = doubles(out_, {n})", *lines([f"out[{i}]" for i in range(n)], F)]
-
-        def compiled(slot: str, head: str, body: list[str]) -> str:
-            return codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
-
-        torch_names = {s: f"r_{i}" for i, s in enumerate(r)} | {s: f'w["{s}"]' for s in w}
-        torch_names |= {s: f'w["{s}"]' for s in fixed}
-        torch_names |= {s: f"x[..., {i}]" for i, s in enumerate(x)} | {symbol["t"]: "t"}
-        torch = [f"r_{i} = r[..., {i}]" for i in range(n)]
-        torch += codegen.assignments([f"F_{i}" for i in range(n)], F, "torch", torch_names)
-        torch += [f"return T.stack([{', '.join(f'F_{i}' for i in range(n))}], r)"]
-
-        source = codegen.header(self._recipe().splitlines())
-        source += "from ctrnn.kernels.abi import ACCUMULATE, EXTRA, F, JACOBIAN, VJP, X_STRIDE, integers\n"
-        source += compiled("F", "field(ctx_, t, r_, w_, x_, out_)", field)
-        source += compiled("VJP", "vjp(ctx_, t, r_, w_, x_, q, K_, R_)", vjp)
-        source += compiled("ACCUMULATE", "accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_)", accumulate)
-        source += compiled("JACOBIAN", "jacobian(ctx_, t, r_, w_, x_, J_)", jacobian)
-        return source + codegen.function("def torch_field(t, r, w, x=None)", torch)
-
-    def _second_source(self) -> str:
-        """JVP and SECOND: with q = (r, w), the sums of ∂F_i/∂q_a δq_a and of K_i ∂²F_i/∂q_a∂q_b δq_b over what is not zero."""
-        from ctrnn.fields.derivatives import derivative
-
-        F, symbol = self.expressions(), self.symbols()
-        q = [symbol[k] for k in self.state_names + self.parameter_names]
-        n, m, nx = self.n, self.m, self.input_size
-        known = [*q, *(symbol[k] for k in self.constants)]
-        names = {s: f"r[{a}]" if a < n else f"w[{a - n}]" for a, s in enumerate(known)} | {symbol["t"]: "t"}
-        names |= {symbol[k]: f"x[{i}]" for i, k in enumerate(self.input_names)}
-        step = [f"dr[{a}]" if a < n else f"dw[{a - n}]" for a in range(n + m)]
-        first = {(i, a): derivative(e, q[a]) for i, e in enumerate(F) for a in range(n + m) if q[a] in e.free_symbols}
-        second = {
-            (i, a, b): twice
-            for (i, a), e in first.items()
-            for b in range(a, n + m)
-            if q[b] in e.free_symbols and (twice := derivative(e, q[b])) != 0
-        }
-        shapes = {"r": n, "w": m + len(self.constants), "x": nx, "dr": n, "dw": m}
-        load = [f"{name} = doubles({name}_, {size})" for name, size in shapes.items() if size]
-
-        def entries(letter: str, of: dict[Any, Any]) -> tuple[dict[Any, str], list[str]]:
-            written = {key: "_".join([letter, *map(str, key)]) for key in of}
-            return written, codegen.assignments(list(written.values()), list(of.values()), "numba", names)
-
-        written, lines = entries("F", first)
-        jvp = [*load, f"out = doubles(out_, {n})", *lines]
-        for i in range(n):
-            terms = [f"{name} * {step[a]}" for (k, a), name in written.items() if k == i]
-            jvp.append(f"out[{i}] = {' + '.join(terms) or '0.0'}")
-
-        written, lines = entries("F", second)
-        turned = [*load, f"K = doubles(K_, {n})", f"R = doubles(R_, {n})", *([f"G = doubles(G_, {m})"] if m else [])]
-        turned += lines
-        for c in range(n + m):
-            terms = [f"K[{i}] * {name} * {step[b]}" for (i, a, b), name in written.items() if a == c]
-            terms += [f"K[{i}] * {name} * {step[a]}" for (i, a, b), name in written.items() if b == c and a != c]
-            if c < n:
-                turned.append(f"R[{c}] = {' + '.join(terms) or '0.0'}")
-            elif terms:
-                turned.append(f"G[{c - n}] += {' + '.join(terms)}")
-
-        source = codegen.header(self._recipe().splitlines())
-        source += "from ctrnn.kernels.abi import JVP, SECOND\n"
-        for slot, head, body in (
-            ("JVP", "jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_)", jvp),
-            ("SECOND", "second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_)", turned),
-        ):
-            source += codegen.function(f"def {head}", body, codegen.compiled(f"SIGNATURES[{slot}]"))
-        return source
-
-    def _lanes_source(self) -> str:
-        """IN_LANES: F in a loop over the lanes, with the exp, log and tanh that become vector instructions."""
-        symbol = self.symbols()
-        names = {symbol[k]: f"r[{i}, l]" for i, k in enumerate(self.state_names)} | {symbol["t"]: "t[l]"}
-        held = (*self.parameter_names, *self.constants)
-        names |= {symbol[k]: f"w[{i}, l]" for i, k in enumerate(held)}
-        names |= {symbol[k]: f"x[{i}, l]" for i, k in enumerate(self.input_names)}
-        shapes = {"r": self.n, "w": len(held), "x": self.input_size, "out": self.n}
-        lines = [f"{name} = doubles({name}_, ({rows}, LANES))" for name, rows in shapes.items() if rows]
-        targets = [f"out[{i}, l]" for i in range(self.n)]
-        loop = codegen.assignments(targets, self.expressions(), "loop", names)
-        body = [*lines, "t = doubles(t_, LANES)", "for l in range(L):", *codegen.indented(loop)]
-        source = codegen.header(self._recipe().splitlines(), "elementwise")
-        source += "from ctrnn.kernels.abi import IN_LANES, LANES\n"
-        decorator = codegen.compiled("SIGNATURES[IN_LANES]", ', fastmath={"contract"}')
-        return source + codegen.function("def field(ctx_, L, t_, r_, w_, x_, out_)", body, decorator)
-
     # -- both kinds ------------------------------------------------------------------------------------------------
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
         if self._has_arrays:
             return super().second_kernel
-        made = codegen.module(f"Equations, second order\n{self._recipe()}", self._second_source)
+        made = self._scalars.second_module
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel | None:
         if self._has_arrays:
             return None
-        made = codegen.module(f"Equations, in lanes\n{self._recipe()}", self._lanes_source)
+        made = self._scalars.lanes_module
         return LanesKernel(made.field.address, keep=(made,))
 
     @cached_property

@@ -17,9 +17,12 @@ from typing import Any, cast
 import numpy as np
 
 from ctrnn.errors import UsageError
+from ctrnn.fields.algebra import Node, names_in
 from ctrnn.fields.base import Array, Bound, Field, Kernel, SecondKernel
 from ctrnn.fields.cells import Cell
+from ctrnn.fields.derivatives import derivative
 from ctrnn.fields.equations import Equations
+from ctrnn.fields.printing import text
 from ctrnn.kernels import abi, exponential
 from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
 from ctrnn.kernels.lazy import LazyTable
@@ -28,11 +31,8 @@ from ctrnn.kernels.lazy import LazyTable
 class OwnRates(Equations):
     """D_i = ∂F_i/∂r_i of equations, as a field with the same names."""
 
-    def expressions(self) -> list[Any]:
-        from ctrnn.fields.derivatives import derivative
-
-        symbol = self.symbols()
-        return [derivative(e, symbol[k]) for e, k in zip(super().expressions(), self.state_names, strict=True)]
+    def _formulas(self) -> list[Node]:
+        return [derivative(f, name) for f, name in zip(super()._formulas(), self.state_names, strict=True)]
 
     def _recipe(self) -> str:
         return "∂F_i/∂r_i of\n" + super()._recipe()
@@ -75,15 +75,13 @@ class Exponential(Field):
         return self.field.sparsity()
 
     def _of_cell(self, cell: Cell) -> None:
-        from ctrnn.fields.derivatives import derivative
-
-        z, u, th, _, G = cell._expressions()
-        rates = [derivative(g, own) for g, own in zip(G, z, strict=True)]
-        has_u, has_z = (any(rate.has(*symbols) for rate in rates) for symbols in (u, z))
+        _, G = cell.formulas()
+        rates = [derivative(g, own) for g, own in zip(G, cell.states, strict=True)]
+        has_u, has_z = (not names_in(rates).isdisjoint(names) for names in (cell.preactivations, cell.states))
         own = copy.copy(self.field)
         for compiled in ("kernel", "second_kernel"):
             own.__dict__.pop(compiled, None)
-        texts = tuple(str(rate) for rate in rates)
+        texts = tuple(text(rate) for rate in rates)
         own.__dict__["cell"] = Cell(
             cell.states,
             cell.preactivations if has_u else (),

@@ -1,4 +1,4 @@
-"""Text to mathematics: a formula as the user writes it, read into SymPy.
+"""Text to mathematics: a formula as the user writes it, read into a graph (ctrnn.fields.algebra).
 
     expression  ::=  number | name | -e | e + e | e - e | e * e | e / e | e ** e | f(e, ...)
                    | e if condition else e
@@ -7,9 +7,9 @@
 The text is parsed by Python's own grammar (``ast``) and rebuilt node by node from the whitelist
 above. Nothing of it is ever evaluated, so a formula in an experiment file can do nothing but be a
 formula. Nor can it hang the reader: its length, its depth and the size of the numbers in it are
-bounded before SymPy sees them.
+bounded, and the graph has no more nodes than the text operations.
 
-Symbols are real numbers. At a corner a function takes the derivative of one side, as torch does:
+Names are real numbers. At a corner a function takes the derivative of one side, as torch does:
 relu'(0) = abs'(0) = 0, and where max or min tie, the last of the tied arguments counts.
 ``heaviside`` (also ``step``) is 1 at 0: right-continuous, like the inputs of :mod:`ctrnn.inputs`.
 """
@@ -23,152 +23,56 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
-import sympy
-from sympy import Piecewise, S
-from sympy.core.evalf import prec_to_dps
-from sympy.core.function import ArgumentIndexError
-
 from ctrnn.errors import ExpressionError, UsageError, nearest
+from ctrnn.fields.algebra import (
+    PI,
+    E,
+    Node,
+    add,
+    both,
+    compare,
+    either,
+    function,
+    heaviside,
+    largest,
+    mul,
+    number,
+    power,
+    relu,
+    smallest,
+    where,
+)
+from ctrnn.fields.algebra import name as node_of
+from ctrnn.fields.symbolic import TooManyBranches, is_real, to_sympy
 
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 90  # nested operations; Python's own parser gives up at 200 parentheses
 MAX_BITS = 1024  # of an exact number: about the range of a float64
 MAX_EXPONENT = 1000
-MAX_BRANCHES = 6  # max, min, relu, ... inside a condition: it is expanded, 2^branches
 
 
-class sigmoid(sympy.Function):  # noqa: N801 - printed under this name
-    """sigmoid(z) = 1/(1 + e^-z): a function of its own, so that compiled code avoids overflow."""
-
-    nargs = 1
-
-    @classmethod
-    def eval(cls, z: Any) -> Any:
-        return S.Half if z.is_zero else None
-
-    def fdiff(self, argindex: int = 1) -> Any:
-        if argindex != 1:
-            raise ArgumentIndexError(self, argindex)
-        return self * (1 - self)
-
-    def _eval_evalf(self, prec: int) -> Any:
-        return (1 / (1 + sympy.exp(-self.args[0]))).evalf(prec_to_dps(prec))
-
-    def _eval_is_extended_real(self) -> bool | None:
-        return self.args[0].is_extended_real
-
-    def _eval_is_positive(self) -> bool | None:
-        return self.args[0].is_extended_real
-
-
-class softplus(sympy.Function):  # noqa: N801 - printed under this name
-    """softplus(z) = log(1 + e^z), with softplus' = sigmoid."""
-
-    nargs = 1
-
-    @classmethod
-    def eval(cls, z: Any) -> Any:
-        return sympy.log(2) if z.is_zero else None
-
-    def fdiff(self, argindex: int = 1) -> Any:
-        if argindex != 1:
-            raise ArgumentIndexError(self, argindex)
-        return sigmoid(self.args[0])
-
-    def _eval_evalf(self, prec: int) -> Any:
-        return sympy.log(1 + sympy.exp(self.args[0])).evalf(prec_to_dps(prec))
-
-    def _eval_is_extended_real(self) -> bool | None:
-        return self.args[0].is_extended_real
-
-    def _eval_is_positive(self) -> bool | None:
-        return self.args[0].is_extended_real
-
-
-def _cases(*cases: tuple[Any, Any], otherwise: Any) -> Any:
-    """The first value whose condition holds."""
-    return Piecewise(*((value, _flat(c)) for value, c in cases), (otherwise, True))
-
-
-def _flat(condition: Any) -> Any:
-    """The condition with the cases inside it multiplied out to comparisons, and, or."""
-    if not condition.has(Piecewise):
-        return condition
-    # Left alone, SymPy puts an if-then-else here, which printers of compiled code do not know.
-    condition = sympy.piecewise_fold(condition)
-    return condition.rewrite(sympy.ITE).to_nnf() if condition.has(Piecewise) else condition
-
-
-def _relu(z: Any) -> Any:
-    return _cases((S.Zero, sympy.Le(z, 0)), otherwise=z)  # in this order a NaN stays a NaN
-
-
-def _abs(z: Any) -> Any:
-    # Not sympy.Abs: its second derivative is a Dirac delta, and its first unreadable for log(z).
-    return _cases((z, sympy.Gt(z, 0)), (S.Zero, sympy.Ge(z, 0)), otherwise=-z)
-
-
-def _sign(z: Any) -> Any:
-    return _cases((S.One, sympy.Gt(z, 0)), (S.Zero, sympy.Ge(z, 0)), otherwise=S.NegativeOne)
-
-
-def _heaviside(z: Any) -> Any:
-    return _cases((S.One, sympy.Ge(z, 0)), otherwise=S.Zero)
-
-
-def _max(*z: Any) -> Any:
-    return _extreme(sympy.Gt, z)
-
-
-def _min(*z: Any) -> Any:
-    return _extreme(sympy.Lt, z)
-
-
-def _extreme(beats: Callable[..., Any], z: Sequence[Any]) -> Any:
-    """z_i if it beats all that come after it; those before it have lost already."""
-    cases = [(a, sympy.And(*(beats(a, b) for b in z[i + 1 :]))) for i, a in enumerate(z[:-1])]
-    return _cases(*cases, otherwise=z[-1])
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "log10": lambda z: sympy.log(z) / sympy.log(10),
-    "sqrt": sympy.sqrt,
-    "sin": sympy.sin,
-    "cos": sympy.cos,
-    "tan": sympy.tan,
-    "asin": sympy.asin,
-    "acos": sympy.acos,
-    "atan": sympy.atan,
-    "sinh": sympy.sinh,
-    "cosh": sympy.cosh,
-    "tanh": sympy.tanh,
-    "erf": sympy.erf,
-    "sigmoid": sigmoid,
-    "softplus": softplus,
-    "relu": _relu,
-    "abs": _abs,
-    "sign": _sign,
-    "heaviside": _heaviside,
-    "step": _heaviside,
-    "min": _min,
-    "max": _max,
-    "where": lambda condition, yes, no: _cases((yes, condition), otherwise=no),
+FUNCTIONS: dict[str, Callable[..., Node]] = {
+    **{name: partial(function, name) for name in ("exp", "log", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan")},
+    **{name: partial(function, name) for name in ("sinh", "cosh", "tanh", "erf", "sigmoid", "softplus")},
+    "log10": lambda z: function("log", z) / function("log", number(10)),
+    "relu": relu,
+    "abs": partial(function, "abs"),
+    "sign": partial(function, "sign"),
+    "heaviside": heaviside,
+    "step": heaviside,
+    "min": smallest,
+    "max": largest,
+    "where": where,
 }
-"""Every function a formula may call: name -> constructor of the SymPy expression."""
+"""Every function a formula may call: name -> constructor of the node."""
 
 ARITY: dict[str, tuple[int, int]] = {"min": (2, 8), "max": (2, 8), "where": (3, 3)}  # others: 1
-CONSTANTS: dict[str, Any] = {"pi": sympy.pi, "e": sympy.E}
-_RELATIONS: dict[type[ast.cmpop], Callable[..., Any]] = {
-    ast.Lt: sympy.Lt,
-    ast.LtE: sympy.Le,
-    ast.Gt: sympy.Gt,
-    ast.GtE: sympy.Ge,
-}
-_NOT_REAL = (S.ComplexInfinity, S.NaN, S.Infinity, S.NegativeInfinity, S.ImaginaryUnit)
+CONSTANTS: dict[str, Node] = {"pi": PI, "e": E}
+_RELATIONS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _DESCRIPTIONS: dict[type[ast.AST], str] = {
     ast.Attribute: "an attribute (a.b)",
     ast.Subscript: "an index (a[i])",
@@ -184,27 +88,45 @@ _WORDS = frozenset({"if", "else", "and", "or"})
 _NAME = re.compile(r"(?<![\w.])[^\W\d]\w*")
 
 
-def parse(text: str, symbols: Mapping[str, sympy.Symbol], where: str = "expression") -> sympy.Expr:
-    """A formula as a SymPy expression in the given symbols.
+def read(text: str, names: Iterable[str] | Mapping[str, Node], where: str = "expression") -> Node:
+    """A formula in the given names, as a graph (ctrnn.fields.algebra).
 
-    ``symbols`` maps the names that may occur to real SymPy symbols; they take precedence over the
-    constants ``pi`` and ``e``. ``where`` names the formula in error messages. Integers and their
-    quotients stay exact, decimals are float64.
+    ``names`` may say what some stand for, as definitions do. They take precedence over the constants ``pi`` and ``e``. ``where`` names the formula in error messages. Integers and their quotients stay exact, decimals
+    are float64.
 
     Raises :class:`~ctrnn.errors.ExpressionError` with the place in the text.
 
-    >>> import sympy
-    >>> x, beta = sympy.symbols("x beta", real=True)
-    >>> parse("-x/3 + tanh(beta*x)", {"x": x, "beta": beta})
-    -x/3 + tanh(beta*x)
-    >>> parse("beta * y", {"x": x, "beta": beta}, where="dx/dt")
+    >>> from ctrnn.fields.printing import text
+    >>> text(read("-x/3 + tanh(beta*x)", ["x", "beta"]))
+    'tanh(beta*x) - 1/3*x'
+    >>> read("beta * y", ["x", "beta"], where="dx/dt")
     Traceback (most recent call last):
     ctrnn.errors.ExpressionError: dx/dt: unknown name 'y' at column 8; allowed: x, beta, pi, e
         beta * y
                ^
     """
-    reader = _Reader(text, symbols, where)
+    known = names if isinstance(names, Mapping) else {name: node_of(name) for name in names}
+    reader = _Reader(text, known, where)
     return reader.expression(reader.tree, 0)
+
+
+def parse(text: str, symbols: Mapping[str, Any], where: str = "expression") -> Any:
+    """A formula as a SymPy expression in real symbols, by name; like ``read`` otherwise.
+
+    >>> import sympy
+    >>> x, beta = sympy.symbols("x beta", real=True)
+    >>> parse("-x/3 + tanh(beta*x)", {"x": x, "beta": beta})
+    -x/3 + tanh(beta*x)
+    """
+    reader = _Reader(text, {name: node_of(name) for name in symbols}, where)
+    formula = reader.expression(reader.tree, 0)
+    try:
+        expression = to_sympy(formula, symbols)
+    except TooManyBranches:
+        raise reader.error("too many branches (max, relu, if, ...) inside one another", reader.start) from None
+    if not is_real(expression):
+        raise reader.error("not a finite real number", reader.start)
+    return expression
 
 
 def check_names(names: Iterable[str], what: str) -> None:
@@ -242,12 +164,12 @@ def _instead_of(word: str) -> str:
 
 
 class _Reader:
-    """One text: its syntax tree, and the walk that turns it into SymPy."""
+    """One text: its syntax tree, and the walk that turns it into a graph."""
 
     #: characters that no formula needs
     forbidden = "\\#'\"`@$!;:{}"
 
-    def __init__(self, text: str, symbols: Mapping[str, sympy.Symbol], where: str) -> None:
+    def __init__(self, text: str, symbols: Mapping[str, Node], where: str) -> None:
         if not isinstance(text, str):
             raise UsageError(where, given=text, allowed="a formula as text")
         if len(text) > MAX_LENGTH:
@@ -328,8 +250,7 @@ class _Reader:
         if isinstance(node, ast.Call):
             return self.checked(self.call(node, depth), node)
         if isinstance(node, ast.Subscript):  # r[0] is the name of a number
-            name = ast.unparse(node).replace(" ", "")
-            if name in self.symbols:
+            if (name := ast.unparse(node).replace(" ", "")) in self.symbols:
                 return self.symbols[name]
         if isinstance(node, ast.IfExp):
             yes, no = self.expression(node.body, depth + 1), self.expression(node.orelse, depth + 1)
@@ -347,11 +268,11 @@ class _Reader:
         if type(value) is int:
             if value.bit_length() > MAX_BITS:
                 raise self.error("a number beyond the range of float64", node)
-            return sympy.Integer(value)
+            return number(value)
         if type(value) is float:
             if not math.isfinite(value):
                 raise self.error("a number beyond the range of float64", node)
-            return sympy.Float(value)
+            return number(value)
         raise self.error(f"{value!r} is not a real number", node)
 
     def name(self, node: ast.Name) -> Any:
@@ -371,9 +292,9 @@ class _Reader:
 
     def operation(self, node: ast.BinOp, depth: int) -> Any:
         if isinstance(node.op, ast.Add | ast.Sub):
-            return sympy.Add(*self.chain(node, (ast.Add, ast.Sub), depth))
+            return add(*self.chain(node, (ast.Add, ast.Sub), depth))
         if isinstance(node.op, ast.Mult | ast.Div):
-            return sympy.Mul(*self.chain(node, (ast.Mult, ast.Div), depth))
+            return mul(*self.chain(node, (ast.Mult, ast.Div), depth))
         if isinstance(node.op, ast.Pow):
             base = self.expression(node.left, depth + 1)
             exponent = self.expression(node.right, depth + 1)
@@ -398,39 +319,33 @@ class _Reader:
             if isinstance(left.op, ast.Sub):
                 right = -right
             elif isinstance(left.op, ast.Div):
-                if right.is_zero:
+                if right.value == 0.0:
                     raise self.error("division by zero", left.right)
-                right = 1 / right
+                right = power(right, -1)
             terms.append(right)
             left = left.left
         terms.append(self.expression(left, depth + 1))
         return terms[::-1]
 
-    def power(self, base: Any, exponent: Any, node: ast.BinOp) -> Any:
-        if exponent.is_Float and float(exponent).is_integer():
-            exponent = sympy.Integer(float(exponent))  # x**2.0 is x*x
-        if exponent.is_number:
-            size = self.value(exponent, node.right)
-            if abs(size) > MAX_EXPONENT:
+    def power(self, base: Node, exponent: Node, node: ast.BinOp) -> Node:
+        size = exponent.value
+        if size is not None:
+            if abs(self.value(exponent, node.right)) > MAX_EXPONENT:
                 raise self.error("an exponent too large", node.right, allowed=f"up to {MAX_EXPONENT}")
-            self.bounded(base, size, node)
-        if base.is_number and not exponent.is_number and self.value(base, node.left) <= 0:
+            if base.value is not None:
+                b = abs(self.value(base, node.left))
+                if b == 0.0 and size < 0.0:
+                    raise self.error("division by zero", node)
+                if b and abs(math.log2(b) * size) > MAX_BITS:
+                    raise self.error("a power beyond the range of float64", node)
+            elif not size.is_integer() and _never_positive(base):
+                raise self.error("not a finite real number", node)
+        elif base.value is not None and self.value(base, node.left) <= 0.0:
             raise self.error("a variable power of a number that is not positive", node)
-        return base**exponent
-
-    def bounded(self, base: Any, exponent: float, node: ast.AST) -> None:
-        """SymPy expands powers of numbers, also of those inside a product: keep them small."""
-        for number in base.atoms(sympy.Number):
-            size = abs(math.log2(abs(float(number)))) if number else 0.0
-            exact = max(number.p.bit_length(), number.q.bit_length()) if number.is_Rational else 0
-            if max(size, exact) * abs(exponent) > MAX_BITS:
-                raise self.error("a power beyond the range of float64", node)
-        if base.is_number:
-            size = abs(self.value(base, node))
-            if size == 0.0 and exponent < 0.0:
-                raise self.error("division by zero", node)
-            if size and abs(math.log2(size) * exponent) > MAX_BITS:
-                raise self.error("a power beyond the range of float64", node)
+        found = power(base, exponent)
+        if found.op == "pow" and abs(found.args[1].value or 0.0) > MAX_EXPONENT**2:
+            raise self.error("an exponent too large", node.right, allowed=f"up to {MAX_EXPONENT**2} in all")
+        return found
 
     def call(self, node: ast.Call, depth: int) -> Any:
         if not isinstance(node.func, ast.Name):
@@ -454,12 +369,13 @@ class _Reader:
             )
         args = [self.expression(a, depth + 1) for a in node.args]
         if name in ("exp", "sinh", "cosh"):
-            if args[0].is_number and abs(self.value(args[0], node)) > 709.0:
+            if args[0].value is not None and abs(self.value(args[0], node)) > 709.0:
                 raise self.error(f"{name} beyond the range of float64", node)
-            if args[0].has(sympy.log):  # exp(c log z) becomes z**c
-                for number in args[0].atoms(sympy.Number):
-                    self.bounded(args[0], float(number), node)
-        self.branches(args, node)
+            if args[0].op == "mul" and any(a.op == "log" for a in args[0].args):  # exp(c log z) is z**c
+                if abs(args[0].args[0].value or 0.0) > MAX_EXPONENT:
+                    raise self.error("an exponent too large", node, allowed=f"up to {MAX_EXPONENT}")
+        if name in ("sqrt", "log", "log10") and args[0].value is None and _never_positive(args[0]):
+            raise self.error("not a finite real number", node)
         return FUNCTIONS[name](*args)
 
     def condition(self, node: ast.expr, depth: int) -> Any:
@@ -467,7 +383,7 @@ class _Reader:
             raise self.error(f"nested more than {MAX_DEPTH} deep", node)
         if isinstance(node, ast.BoolOp):
             parts = [self.condition(v, depth + 1) for v in node.values]
-            return sympy.And(*parts) if isinstance(node.op, ast.And) else sympy.Or(*parts)
+            return both(*parts) if isinstance(node.op, ast.And) else either(*parts)
         if not isinstance(node, ast.Compare):
             raise self.error("not a comparison", node, allowed="<, <=, >, >=, joined by and, or")
         operands = [node.left, *node.comparators]
@@ -475,31 +391,43 @@ class _Reader:
             if type(operator) not in _RELATIONS:
                 raise self.operator_error(left, right, allowed="<, <=, >, >=")
         sides = [self.expression(n, depth + 1) for n in operands]
-        self.branches(sides, node)
+        for side in sides:
+            if side.value is not None:
+                self.value(side, node)
         pairs = zip(node.ops, sides[:-1], sides[1:], strict=True)
-        return sympy.And(*(_RELATIONS[type(operator)](a, b) for operator, a, b in pairs))
+        return both(*(compare(_RELATIONS[type(operator)], a, b) for operator, a, b in pairs))
 
-    def branches(self, args: Sequence[Any], node: ast.AST) -> None:
-        if sum(a.count(Piecewise) for a in args) > MAX_BRANCHES:
-            raise self.error("too many branches (max, relu, if, ...) inside one another", node)
-
-    def value(self, number: Any, node: ast.AST) -> float:
-        """A constant as a float64; its parts are known to be in range."""
-        try:
-            value = complex(number)
-        except (OverflowError, TypeError, ValueError):
-            value = complex(math.nan)
-        if abs(value.imag) > 1e-12 * abs(value) or not math.isfinite(abs(value)):
+    def value(self, constant: Node, node: ast.AST) -> float:
+        """A constant as a float64."""
+        if constant.value is None or not math.isfinite(constant.value):
             raise self.error("a constant that is not a finite real number", node)
-        return value.real
+        return constant.value
 
-    def checked(self, expression: Any, node: ast.AST) -> Any:
-        if expression.is_number:
-            self.value(expression, node)
-        elif expression.has(*_NOT_REAL):
-            raise self.error("not a finite real number", node)
-        for number in expression.atoms(sympy.Number):
-            if number and not sympy.Integer(2) ** -MAX_BITS < abs(number) < 2**MAX_BITS:
+    def checked(self, made: Node, node: ast.AST) -> Node:
+        if made.value is not None:
+            self.value(made, node)
+        elif made.op != "name":
+            for part in made.args:
+                if part.value is not None:
+                    self.value(part, node)
+            if (
+                made.op in ("add", "mul") and sum(part.op == "number" for part in made.args) > 1
+            ):  # their product is none
                 raise self.error("a number beyond the range of float64", node)
-        # sqrt(x**2) has become |x|, in SymPy's own function; see _abs.
-        return expression.replace(sympy.Abs, _abs) if expression.has(sympy.Abs) else expression
+        return made
+
+
+def _never_positive(z: Node) -> bool:
+    """Whether z ≤ 0 can be seen from its form, as of −x²."""
+    return z.op == "mul" and (z.args[0].value or 0.0) < 0.0 and all(map(_never_negative, z.args[1:]))
+
+
+def _never_negative(z: Node) -> bool:
+    if z.value is not None:
+        return z.value >= 0.0
+    if z.op in ("add", "mul"):
+        return all(map(_never_negative, z.args))
+    if z.op == "pow":
+        p = z.args[1].exact
+        return isinstance(p, Fraction) and (p.denominator == 2 or p % 2 == 0)
+    return z.op in ("exp", "cosh", "abs", "sigmoid", "softplus")

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrnn.fields.algebra import ZERO, names_in
 from ctrnn.fields.base import Array, Field
+from ctrnn.fields.derivatives import gradient
+from ctrnn.fields.evaluate import numpy_function
+from ctrnn.fields.expressions import read
 
 
 class Slopes(NamedTuple):
@@ -107,27 +111,9 @@ def compiled(
     text: str, names: tuple[str, ...], where: str
 ) -> tuple[tuple[str, ...], Callable[..., Any], Callable[..., Any]]:
     """The names that occur, the formula and [formula, its derivatives by them] as numpy functions."""
-    import sympy
-    from scipy import special
-
-    from ctrnn.fields.derivatives import derivative
-    from ctrnn.fields.expressions import parse
-
-    symbols = {name: sympy.Symbol(name, real=True) for name in names}
-    f = parse(text, symbols, where=where)
-    used = tuple(name for name in names if symbols[name] in f.free_symbols)
-    arguments = [symbols[name] for name in used]
-
-    def power_log(b: Any, p: Any, k: Any) -> Any:
-        return np.where(b == 0.0, 0.0, b**p * np.log(np.where(b == 0.0, 1.0, b)) ** k)
-
-    own = {
-        "sigmoid": special.expit,
-        "softplus": lambda z: np.logaddexp(0.0, z),
-        "erf": special.erf,
-        "power_log": power_log,
-    }
-    options: dict[str, Any] = {"modules": [own, "numpy"], "dummify": True, "cse": True}
-    value = sympy.lambdify(arguments, f, **options)
-    slopes = sympy.lambdify(arguments, [f, *(derivative(f, s) for s in arguments)], **options)
-    return used, value, slopes
+    f = read(text, names, where=where)
+    occurring = names_in([f])
+    used = tuple(name for name in names if name in occurring)
+    slopes = gradient(f, used)
+    values = numpy_function(used, [f])
+    return used, lambda *v: values(*v)[0], numpy_function(used, [f, *(slopes.get(name, ZERO) for name in used)])

@@ -9,7 +9,11 @@ import numpy as np
 
 from ctrnn.callbacks import Pending
 from ctrnn.fields import codegen
+from ctrnn.fields.algebra import ZERO
 from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.derivatives import gradient
+from ctrnn.fields.expressions import read
+from ctrnn.fields.printing import assignments
 from ctrnn.kernels import abi, augmented, lazy, signals
 from ctrnn.kernels import loss as loss_kernel
 from ctrnn.kernels.abi import address_of, view
@@ -75,17 +79,12 @@ def expression_rate(text: str, states: tuple[str, ...]) -> Any:
 
 
 def _expression_source(text: str, states: tuple[str, ...]) -> str:
-    import sympy
-
-    from ctrnn.fields.derivatives import derivative
-    from ctrnn.fields.expressions import parse
-
-    symbols = {name: sympy.Symbol(name, real=True) for name in states}
-    l, r = parse(text, symbols, where="loss"), list(symbols.values())
-    names = {s: f"r[{i}]" for i, s in enumerate(r)}
-    entries = [f"l_{i}" for i in range(1 + len(r))]
-    lines = [f"r = doubles(r_, {len(r)})", "a = doubles(s_, 1)[0]", f"out = doubles(out_, {1 + len(r)})"]
-    lines += codegen.assignments(entries, [l, *(derivative(l, s) for s in r)], "numba", names)
+    l = read(text, states, where="loss")
+    slopes = gradient(l, states)
+    entries = [f"l_{i}" for i in range(1 + len(states))]
+    lines = [f"r = doubles(r_, {len(states)})", "a = doubles(s_, 1)[0]", f"out = doubles(out_, {1 + len(states)})"]
+    places = {name: f"r[{i}]" for i, name in enumerate(states)}
+    lines += assignments(entries, [l, *(slopes.get(name, ZERO) for name in states)], "compiled", places)
     # where there is no weight, the loss may be infinite
     lines += [f"out[{i}] = a*{name} if a != 0.0 else 0.0" for i, name in enumerate(entries)]
     decorator = codegen.compiled("types.void(*[types.int64] * 5)")
