@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.fields.algebra import ZERO
-from ctrnn.fields.algebra import name as node_of
+from ctrnn.fields.algebra import ZERO, symbol
 from ctrnn.fields.derivatives import gradient, tangent
 from ctrnn.fields.evaluate import numpy_function
 from ctrnn.fields.expressions import read
@@ -153,7 +152,7 @@ def prepare(objective: BoundObjective) -> None:
 def _expression_curvature(text: str, state_names: tuple[str, ...]) -> Any:
     """ℓ_oo δo of an expression, as a numpy function of o and δo."""
     slopes = gradient(read(text, state_names, where="loss"), state_names)
-    along = {name: node_of(f"d[{i}]") for i, name in enumerate(state_names)}  # names that no formula can have
+    along = {name: symbol(f"d[{i}]") for i, name in enumerate(state_names)}  # names that no formula can have
     rows = tangent([slopes.get(name, ZERO) for name in state_names], along)
     return numpy_function([*state_names, *(d.args[0] for d in along.values())], rows)
 

@@ -90,9 +90,10 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path):
 def test_a_second_process_neither_derives_nor_compiles(tmp_path):
     first = outcome(start(USE_FIELDS, tmp_path))
     assert first["F"] == [-4.5, 4.0] and first["J"] == [[-1.5, -3.0], [2.0, 2.0]]
-    assert "sympy" in first["heavy"] and len(first["hits"]) == 9 and not any(first["hits"])
+    assert len(first["hits"]) == 9 and not any(first["hits"])
     before = contents(tmp_path)
-    assert len([f for f in before if f.endswith(".py")]) == 2 and len([f for f in before if f.endswith(".nbc")]) == 9
+    # the source and the machine code of each
+    assert sorted(Path(f).suffix for f in before) == [".o", ".o", ".py", ".py"]
 
     second = outcome(start(USE_FIELDS, tmp_path))
     assert second["F"] == first["F"] and second["J"] == first["J"]

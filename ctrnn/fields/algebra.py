@@ -211,7 +211,7 @@ def _value(op: str, args: tuple[Any, ...]) -> float | None:
 # --- constructors
 
 
-def name(text: str) -> Node:
+def symbol(text: str) -> Node:
     """A state, a parameter, an input, or time."""
     return _node("name", (text,))
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from ctrnn.fields import codegen
-from ctrnn.fields.algebra import ZERO, Node, add, name, names_in
+from ctrnn.fields.algebra import ZERO, Node, add, names_in, symbol
 from ctrnn.fields.derivatives import gradient, tangent
 from ctrnn.fields.expressions import read
 from ctrnn.fields.printing import assignments
@@ -80,8 +80,8 @@ class Cell:
         A, B, C = len(z), len(u), len(th)
         q = (*z, *u, *th)
         # names that no formula can have
-        dq = {k: name(f"dq[{i}]") for i, k in enumerate(q)}
-        K = [name(f"K[{a}]") for a in range(A)]
+        dq = {k: symbol(f"dq[{i}]") for i, k in enumerate(q)}
+        K = [symbol(f"K[{a}]") for a in range(A)]
         places = {k: f"q[{i}, i]" for i, k in enumerate(q)} | {f"dq[{i}]": f"dq[{i}, i]" for i in range(len(q))}
         places |= {f"K[{a}]": f"K[{a}, i]" for a in range(A)}
 

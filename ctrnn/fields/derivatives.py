@@ -154,9 +154,9 @@ def tangent(formulas: Sequence[Node], direction: Mapping[str, Node]) -> list[Nod
 def derivative(f: Node, name: str) -> Node:
     """∂f/∂name.
 
-    >>> from ctrnn.fields.algebra import name
+    >>> from ctrnn.fields.algebra import symbol
     >>> from ctrnn.fields.printing import text
-    >>> x, n = name("x"), name("n")
+    >>> x, n = symbol("x"), symbol("n")
     >>> text(derivative(x**n, "x")), text(derivative(x**n, "n")), text(derivative(x**3, "x"))
     ('n*x**(n - 1)', 'power_log(x, n, 1)', '3*x**2')
     """

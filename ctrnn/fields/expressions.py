@@ -44,9 +44,9 @@ from ctrnn.fields.algebra import (
     power,
     relu,
     smallest,
+    symbol,
     where,
 )
-from ctrnn.fields.algebra import name as node_of
 from ctrnn.fields.symbolic import TooManyBranches, is_real, to_sympy
 
 MAX_LENGTH = 10_000  # characters
@@ -105,7 +105,7 @@ def read(text: str, names: Iterable[str] | Mapping[str, Node], where: str = "exp
         beta * y
                ^
     """
-    known = names if isinstance(names, Mapping) else {name: node_of(name) for name in names}
+    known = names if isinstance(names, Mapping) else {name: symbol(name) for name in names}
     reader = _Reader(text, known, where)
     return reader.expression(reader.tree, 0)
 
@@ -118,7 +118,7 @@ def parse(text: str, symbols: Mapping[str, Any], where: str = "expression") -> A
     >>> parse("-x/3 + tanh(beta*x)", {"x": x, "beta": beta})
     -x/3 + tanh(beta*x)
     """
-    reader = _Reader(text, {name: node_of(name) for name in symbols}, where)
+    reader = _Reader(text, {name: symbol(name) for name in symbols}, where)
     formula = reader.expression(reader.tree, 0)
     try:
         expression = to_sympy(formula, symbols)
@@ -371,9 +371,9 @@ class _Reader:
         if name in ("exp", "sinh", "cosh"):
             if args[0].value is not None and abs(self.value(args[0], node)) > 709.0:
                 raise self.error(f"{name} beyond the range of float64", node)
-            if args[0].op == "mul" and any(a.op == "log" for a in args[0].args):  # exp(c log z) is z**c
-                if abs(args[0].args[0].value or 0.0) > MAX_EXPONENT:
-                    raise self.error("an exponent too large", node, allowed=f"up to {MAX_EXPONENT}")
+            power_of = args[0].op == "mul" and any(a.op == "log" for a in args[0].args)  # exp(c log z) is z**c
+            if power_of and abs(args[0].args[0].value or 0.0) > MAX_EXPONENT:
+                raise self.error("an exponent too large", node, allowed=f"up to {MAX_EXPONENT}")
         if name in ("sqrt", "log", "log10") and args[0].value is None and _never_positive(args[0]):
             raise self.error("not a finite real number", node)
         return FUNCTIONS[name](*args)

@@ -29,6 +29,9 @@ from numba import types
 _DOUBLE, _INT, _BOOL = ir.DoubleType(), ir.IntType(64), ir.IntType(1)
 _LLVM = {types.int64: _INT, types.float64: _DOUBLE}
 _INTRINSICS = {"exp": "exp", "log": "log", "sin": "sin", "cos": "cos", "sqrt": "sqrt", "fabs": "fabs"}
+#: instructions of a module beyond which nothing is left to gain: what occurs twice is computed once already, and LLVM's passes take
+#: times that grow with the square
+OPTIMISED = 40_000
 _LIBRARY = ("tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "log1p", "expm1")
 
 
@@ -48,7 +51,7 @@ class Native:
     @property
     def ctypes(self) -> Any:
         """The function as one of ctypes."""
-        kinds = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
+        kinds: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
         call = ctypes.CFUNCTYPE(None, *(kinds[a] for a in self.signature.args))(self.address)
         call.native = self  # type: ignore[attr-defined]  # its memory lives as long as this
         return call
@@ -117,15 +120,19 @@ def compiled(source: str, functions: Sequence[Native]) -> bytes:
     bodies = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     module = ir.Module("generated")
     module.triple = binding.get_process_triple()
+    size = 0
     for function in functions:
-        _Compiler(module, function, bodies[function.__name__]).run()
+        compiler = _Compiler(module, function, bodies[function.__name__])
+        compiler.run()
+        size += sum(len(block.instructions) for block in compiler.function.blocks)
     machine = _machine()
     parsed = binding.parse_assembly(str(module))
     parsed.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization, options.slp_vectorization = True, False
-    builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(parsed, builder)
+    if size <= OPTIMISED:
+        options = binding.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization, options.slp_vectorization = True, False
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(parsed, builder)
     return bytes(machine.emit_object(parsed))
 
 
@@ -474,7 +481,7 @@ class _Compiler:
         if name in ("_bits", "_float"):
             from_, to = (_DOUBLE, _INT) if name == "_bits" else (_INT, _DOUBLE)
             return self.builder.bitcast(self.cast(args[0], from_), to)
-        function = self.globals.get(name)
+        function: Any = self.globals.get(name)
         if not hasattr(function, "py_func"):
             raise self.refuse(node)
         return self.inlined(function.py_func, args)

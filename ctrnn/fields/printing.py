@@ -204,18 +204,15 @@ class _Writer:
             return self.product([node])
         if p == Fraction(1, 2):
             return self.dialect.call("sqrt", self.at(base, _SUM)), _ATOM
-        if isinstance(p, Fraction) and p.denominator == 1:
-            text = str(int(p))
-        else:
-            text = self.at(exponent, _ATOM)
+        text = str(int(p)) if isinstance(p, Fraction) and p.denominator == 1 else self.at(exponent, _ATOM)
         return self.dialect.power(self.at(base, _ATOM), text), _UNARY
 
 
 def text(node: Node) -> str:
     """The formula, as people write it.
 
-    >>> from ctrnn.fields.algebra import name
-    >>> x, k = name("x"), name("k")
+    >>> from ctrnn.fields.algebra import symbol
+    >>> x, k = symbol("x"), symbol("k")
     >>> text(-x / (2 * k) + x**2 * k**0.5)
     '-1/2*x/k + sqrt(k)*x**2'
     """

@@ -1,6 +1,6 @@
 """From the text of equations to compiled functions: python scripts/benchmarks/build.py
 
-Each row is a fresh process with an empty cache and Numba imported: the seconds of ``Equations(…)`` (F, its products with J and F_w, J), of the second order, of the lanes of
+Each row is a fresh process with an empty cache and Numba imported: the processor's seconds of ``Equations(…)`` (F, its products with J and F_w, J), of the second order, of the lanes of
 ensembles, and of the same equations from disk; and operations, as written.
 """
 
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -22,9 +23,9 @@ sys.path.insert(0, sys.argv[2])
 import build
 equations, parameters = build.SYSTEMS[sys.argv[1]]()
 def seconds(make):
-    began = time.perf_counter()
+    began = time.process_time()
     made = make()
-    return made, time.perf_counter() - began
+    return made, time.process_time() - began
 field, first = seconds(lambda: ctrnn.Equations(equations, parameters))
 _, second = seconds(lambda: field.second_kernel)
 _, lanes = seconds(lambda: field.lanes_kernel)
@@ -81,7 +82,7 @@ def main() -> None:
     table = Table("", "new, s", "second order", "lanes", "from disk", "lines")
     for name in SYSTEMS:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-c", CHILD, name, os.path.dirname(os.path.abspath(__file__))]
+            command = [sys.executable, "-c", CHILD, name, str(Path(__file__).resolve().parent)]
             environment = os.environ | {"CTRNN_CACHE_DIR": folder}
             out = subprocess.run(command, env=environment, capture_output=True, text=True)
         if out.returncode:
