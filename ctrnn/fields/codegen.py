@@ -26,6 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ctrnn.fields import native
 from ctrnn.files import atomic_path
 
 _lock = threading.RLock()
@@ -160,8 +161,6 @@ def _load(name: str, path: Path) -> ModuleType:
 
 def _load_machine_code(path: Path, functions: Sequence[Any]) -> None:
     """The machine code of a module's functions, from disk or made now."""
-    from ctrnn.fields import native
-
     file = path.parent / "__pycache__" / f"{path.stem}.{native.processor()}.o"
     code = b""
     with contextlib.suppress(OSError):

@@ -214,7 +214,7 @@ def text(node: Node) -> str:
     >>> from ctrnn.fields.algebra import symbol
     >>> x, k = symbol("x"), symbol("k")
     >>> text(-x / (2 * k) + x**2 * k**0.5)
-    '-1/2*x/k + sqrt(k)*x**2'
+    'sqrt(k)*x**2 - x/(2*k)'
     """
     return _Writer("formula", {}).write(node)[0]
 
