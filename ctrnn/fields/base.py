@@ -390,7 +390,7 @@ class Field(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
         compiled = (
-            "_module",
+            "_scalars",
             "_arrays",
             "kernel",
             "second_kernel",

@@ -15,8 +15,8 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields import codegen
-from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.algebra import Node, names_in, symbol
+from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_names
 from ctrnn.fields.expressions import check_names, read

@@ -249,9 +249,8 @@ class _Reader:
             return self.checked(self.operation(node, depth), node)
         if isinstance(node, ast.Call):
             return self.checked(self.call(node, depth), node)
-        if isinstance(node, ast.Subscript):  # r[0] is the name of a number
-            if (name := ast.unparse(node).replace(" ", "")) in self.symbols:
-                return self.symbols[name]
+        if isinstance(node, ast.Subscript) and (name := ast.unparse(node).replace(" ", "")) in self.symbols:
+            return self.symbols[name]  # r[0] is the name of a number
         if isinstance(node, ast.IfExp):
             yes, no = self.expression(node.body, depth + 1), self.expression(node.orelse, depth + 1)
             return FUNCTIONS["where"](self.condition(node.test, depth + 1), yes, no)

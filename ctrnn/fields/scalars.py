@@ -168,7 +168,6 @@ class ScalarSystem:
         return source + codegen.function("def field(ctx_, L, t_, r_, w_, x_, out_)", body, decorator)
 
 
-
 def _entries(slopes: Sequence[Mapping[str, Node]], names: Sequence[str]) -> dict[tuple[int, int], Node]:
     """The entries of a matrix of derivatives that are not zero everywhere, row by row."""
     return {(i, j): row[k] for i, row in enumerate(slopes) for j, k in enumerate(names) if k in row}

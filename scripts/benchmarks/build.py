@@ -1,7 +1,8 @@
 """From the text of equations to compiled functions: python scripts/benchmarks/build.py
 
-Each row is a fresh process with an empty cache and Numba imported: the processor's seconds of ``Equations(…)`` (F, its products with J and F_w, J), of the second order, of the lanes of
-ensembles, and of the same equations from disk; and operations, as written.
+Each row is a fresh process with an empty cache and Numba imported: the processor's seconds of ``Equations(…)`` (F, J,
+products with J and F_w), of the second order, of the lanes of ensembles, and of the same equations from disk; and the
+lines of the generated source.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class ArrayCode:
 
     def _loop(self, loop: Loop) -> tuple[int, ...]:
         layout = self.layout
-        address, inputs, moved, made = loops.compiled(loop, self.graph.builder)
+        address, inputs, moved, made = loops.compiled(loop)
         self._keep.append(made)
         operands = [layout.ref(v) for v in inputs]
         for v in moved:

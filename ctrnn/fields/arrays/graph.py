@@ -20,7 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.fields.algebra import ZERO, add, inside, substituted
+from ctrnn.fields.algebra import Node as Expression
 from ctrnn.fields.arrays.values import Affine, Builder, Formula, Gathered, Product, Sum, Value
+from ctrnn.fields.derivatives import gradient
 
 #: of a formula with those put in place that it uses
 MAX_OPERATIONS = 300
@@ -31,19 +34,16 @@ class Elementwise:
     """outs_k = expressions_k, entry by entry, in the symbols of ``inputs``, all of one size."""
 
     outs: list[Value]
-    expressions: list[Any]
+    expressions: list[Expression]
     inputs: tuple[Value, ...]
     size: int
-    _partials: dict[tuple[int, str], Any] = field(default_factory=dict)
+    _partials: dict[int, dict[str, Expression]] = field(default_factory=dict)
 
-    def partial(self, k: int, value: Value, symbol: Any) -> Any:
+    def partial(self, k: int, value: Value) -> Expression:
         """∂ expressions_k/∂ value"""
-        from ctrnn.fields.derivatives import derivative
-
-        key = k, value.name
-        if key not in self._partials:
-            self._partials[key] = derivative(self.expressions[k], symbol)
-        return self._partials[key]
+        if k not in self._partials:
+            self._partials[k] = gradient(self.expressions[k], [v.name for v in self.inputs])
+        return self._partials[k].get(value.name, ZERO)
 
 
 @dataclass(eq=False)
@@ -114,12 +114,12 @@ class Graph:
             if step is None:
                 self.level[value] = self.level[value.parent] if value.parent is not None else 0
             elif isinstance(step, Formula):
-                level, count = 0, int(step.expression.count_ops())
+                level, count = 0, sum(node.op not in ("name", "number") for node in inside([step.expression]))
                 for v in step.inputs:
                     spreads = v.size != value.size and v.kind not in ("state", "input", "time", "weight")
                     level = max(level, self.level[v] + spreads)
                 near = [v for v in step.inputs if v in operations and v.size == value.size and self.level[v] == level]
-                grown = count + sum(operations[v] * step.expression.count(self.builder.symbol(v)) for v in near)
+                grown = count + sum(operations[v] for v in near)
                 if near and grown > MAX_OPERATIONS:
                     level, grown = level + 1, count
                 self.level[value], operations[value] = level, grown
@@ -144,10 +144,10 @@ class Graph:
             changes = {}
             for v in value.step.inputs:
                 if group.get(v) == group[value]:
-                    changes[build.symbol(v)] = whole[v]
+                    changes[v.name] = whole[v]
                 elif v.size != value.size:
-                    changes[build.symbol(v)] = build.symbol(build.spread(v, value.shape))
-            whole[value] = value.step.expression.xreplace(changes)
+                    changes[v.name] = build.symbol(build.spread(v, value.shape))
+            whole[value] = substituted([value.step.expression], changes)[0]
             if value in kept:
                 members.setdefault(group[value], []).append(value)
         self._elementwise = [
@@ -309,7 +309,7 @@ def _fused(build: Builder, live: list[Value]) -> dict[Value, Value]:
                 beside.append(build.affine(tuple(terms), tuple(biases[:1]), value.shape))
             else:
                 beside += biases[:1]
-            exchange[value] = build.formula(sum(build.symbol(v) for v in beside), value.shape)
+            exchange[value] = build.formula(add(*(build.symbol(v) for v in beside)), value.shape)
     return exchange
 
 
@@ -331,9 +331,9 @@ def _exchanged(build: Builder, value: Value, exchange: Mapping[Value, Value], do
         done.add(v)
         step = v.step
         if isinstance(step, Formula):
-            changes = {build.symbol(i): build.symbol(new(i)) for i in step.inputs if new(i) is not i}
+            changes = {i.name: build.symbol(new(i)) for i in step.inputs if new(i) is not i}
             if changes:
-                step.expression = step.expression.xreplace(changes)
+                step.expression = substituted([step.expression], changes)[0]
                 step.inputs = build.inputs_of(step.expression)
         elif isinstance(step, Affine):
             step.terms = tuple((A, new(s)) for A, s in step.terms)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ctrnn.fields.algebra import ONE, ZERO
 from ctrnn.fields.arrays.graph import Elementwise, Graph, Stack, outs_of
 from ctrnn.fields.arrays.values import Value
 from ctrnn.kernels import graph_steps as G
@@ -75,7 +76,7 @@ class Layout:
         return (v.parent or v) in self.follows_weights
 
     def is_zero(self, node: Elementwise, k: int, v: Value) -> bool:
-        return self.graph.builder.symbol(v) not in node.expressions[k].free_symbols
+        return node.partial(k, v) is ZERO
 
     # --- places
 
@@ -134,10 +135,10 @@ class Layout:
     def _slope(self, node: Elementwise, k: int, v: Value) -> None:
         if self.is_zero(node, k, v) or not (self.of_state(v) or self.of_weights(v)):
             return
-        slope = node.partial(k, v, self.graph.builder.symbol(v))
-        if slope == 0:
+        slope = node.partial(k, v)
+        if slope is ZERO:
             return
-        if slope == 1:
+        if slope is ONE:
             self._partial[id(node), k, v.name] = None
             return
         self._partial[id(node), k, v.name] = (G.D, self.partials)

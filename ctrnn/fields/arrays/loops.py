@@ -11,98 +11,70 @@ from functools import lru_cache
 from typing import Any
 
 from ctrnn.fields import codegen
+from ctrnn.fields.algebra import Node, names_in, substituted, symbol
 from ctrnn.fields.arrays.graph import Elementwise
 from ctrnn.fields.arrays.programs import Loop
-from ctrnn.fields.arrays.values import Builder, Value
+from ctrnn.fields.arrays.values import Value
+from ctrnn.fields.derivatives import tangent
+from ctrnn.fields.printing import assignments
 
 
-def expressions_of(loop: Loop, symbol: Callable[[Value], Any]) -> tuple[list[Any], list[Value], list[Value]]:
+def formulas_of(loop: Loop) -> tuple[list[Node], list[Value], list[Value]]:
     """What a loop writes, the inputs that it reads, and those whose δ it reads."""
-    import sympy
-
     node = loop.node
-    if not loop.tangent:
-        written = [node.expressions[k] for k in loop.outs]
-        written += [node.partial(k, v, symbol(v)) for k, v in loop.slopes]
-        return written, _read(node, written, symbol), []
-    from ctrnn.fields.derivatives import derivative
-
-    delta = {v: sympy.Symbol(f"δ{v.name}", real=True) for v in node.inputs}
-    written = []
-    for k, v in loop.slopes:
-        slope = node.partial(k, v, symbol(v))
-        written.append(sum((derivative(slope, symbol(u)) * delta[u] for u in node.inputs), sympy.S.Zero))
-    free = set().union(*(e.free_symbols for e in written)) if written else set()
-    return written, _read(node, written, symbol), [u for u in node.inputs if delta[u] in free]
+    slopes = [node.partial(k, v) for k, v in loop.slopes]
+    if loop.tangent:
+        written = tangent(slopes, {v.name: symbol(f"δ({v.name})") for v in node.inputs})
+    else:
+        written = [*(node.expressions[k] for k in loop.outs), *slopes]
+    used = names_in(written)
+    moved = [v for v in node.inputs if f"δ({v.name})" in used]
+    return written, [v for v in node.inputs if v.name in used], moved
 
 
-def _read(node: Elementwise, written: Sequence[Any], symbol: Callable[[Value], Any]) -> list[Value]:
-    free = set().union(*(e.free_symbols for e in written)) if written else set()
-    return [v for v in node.inputs if symbol(v) in free]
-
-
-def compiled(loop: Loop, builder: Builder) -> tuple[int, list[Value], list[Value], Any]:
+def compiled(loop: Loop) -> tuple[int, list[Value], list[Value], Any]:
     """The address of a loop, what it reads, what it reads δ of, and what owns the code."""
-    import sympy
-
-    written, inputs, moved = expressions_of(loop, builder.symbol)
-    names = [builder.symbol(v) for v in inputs] + [sympy.Symbol(f"δ{v.name}", real=True) for v in moved]
-    canonical = {s: sympy.Symbol(f"z{j}", real=True) for j, s in enumerate(names)}
-    made = module(tuple(e.xreplace(canonical) for e in written), len(names))
+    written, inputs, moved = formulas_of(loop)
+    names = [v.name for v in inputs] + [f"δ({v.name})" for v in moved]
+    made = module(_canonical(written, names), len(names))
     return made.loop.address, inputs, moved, made
 
 
-def _texts(written: Sequence[Any], target: str) -> str:
-    """Expressions with all their digits."""
-    write = codegen.printer(target).doprint
-    return "\n".join(write(e) for e in written)
+def _canonical(written: Sequence[Node], names: Sequence[str]) -> tuple[Node, ...]:
+    return tuple(substituted(written, {name: symbol(f"z{j}") for j, name in enumerate(names)}))
 
 
-@lru_cache(maxsize=4096)
-def module(written: tuple[Any, ...], inputs: int) -> Any:
-    """The compiled loop of expressions in z0, z1, …"""
-    recipe = f"Loop of {inputs}\n" + _texts(written, "loop")
-    return codegen.module(recipe, lambda: _source(recipe, written, inputs))
-
-
-def _source(recipe: str, written: Sequence[Any], inputs: int) -> str:
-    import sympy
-
+@lru_cache(maxsize=256)
+def module(written: tuple[Node, ...], inputs: int) -> Any:
+    """The compiled loop of formulas in z0, z1, …"""
     count = len(written)
-    lines = [f"p = integers(p_, {inputs + count})"] + [f"a{j} = p[{j}]" for j in range(inputs + count)]
-    names = {sympy.Symbol(f"z{j}", real=True): f"z{j}" for j in range(inputs)}
-    inner = [f"z{j} = get(a{j}, i, {count})" for j in range(inputs)]
-    inner += codegen.assignments([f"o{k}" for k in range(count)], written, "loop", names)
-    inner += [f"put(a{inputs + k}, i, o{k}, {k}, {count})" for k in range(count)]
-    source = codegen.header(recipe.splitlines(), "elementwise")
-    source += "from ctrnn.kernels.abi import integers\nfrom ctrnn.kernels.streams import get, put\n"
-    decorator = codegen.compiled("types.void(types.int64, types.int64)", ', fastmath={"contract"}')
-    return source + codegen.function(
-        "def loop(n, p_)", [*lines, "for i in range(n):", *codegen.indented(inner)], decorator
-    )
+    inner = assignments([f"a{inputs + k}[i]" for k in range(count)], written, "loop")
+    recipe = "\n".join([f"Loop of {inputs}", *inner])
+
+    def source() -> str:
+        lines = [f"p = integers(p_, {inputs + count})"]
+        lines += [f"a{j} = doubles(p[{j}], n)" for j in range(inputs + count)]
+        loop = [*(f"z{j} = a{j}[i]" for j in range(inputs)), *inner]
+        body = [*lines, "for i in range(n):", *codegen.indented(loop)]
+        decorator = codegen.compiled("types.void(types.int64, types.int64)", contract=True)
+        return codegen.header(recipe.splitlines(), "elementwise") + codegen.function("def loop(n, p_)", body, decorator)
+
+    return codegen.module(recipe, source)
 
 
-def torch_function(node: Elementwise, builder: Builder) -> Callable[..., list[Any]]:
+def torch_function(node: Elementwise) -> Callable[..., list[Any]]:
     """(z0, z1, …) on tensors -> the node's outputs."""
-    import sympy
-
-    canonical = {builder.symbol(v): sympy.Symbol(f"z{j}", real=True) for j, v in enumerate(node.inputs)}
-    written = tuple(e.xreplace(canonical) for e in node.expressions)
+    written = _canonical(node.expressions, [v.name for v in node.inputs])
     return _torch_module(written, len(node.inputs)).loop  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=4096)
-def _torch_module(written: tuple[Any, ...], inputs: int) -> Any:
-    recipe = f"Loop of {inputs}, torch\n" + _texts(written, "torch")
-
-    def source() -> str:
-        import sympy
-
-        names = {sympy.Symbol(f"z{j}", real=True): f"z{j}" for j in range(inputs)}
-        count = len(written)
-        lines = codegen.assignments([f"o{k}" for k in range(count)], written, "torch", names)
-        lines.append(f"return [{', '.join(f'o{k}' for k in range(count))}]")
-        head = f"def loop({', '.join(f'z{j}' for j in range(inputs))})"
-        return codegen.header(recipe.splitlines(), "elementwise") + codegen.function(head, lines)
-
-    return codegen.module(recipe, source)
+@lru_cache(maxsize=256)
+def _torch_module(written: tuple[Node, ...], inputs: int) -> Any:
+    count = len(written)
+    lines = assignments([f"o{k}" for k in range(count)], written, "torch")
+    lines.append(f"return [{', '.join(f'o{k}' for k in range(count))}]")
+    recipe = "\n".join([f"Loop of {inputs}, torch", *lines])
+    head = f"def loop({', '.join(f'z{j}' for j in range(inputs))})"
+    return codegen.module(
+        recipe, lambda: codegen.header(recipe.splitlines(), "elementwise") + codegen.function(head, lines)
+    )

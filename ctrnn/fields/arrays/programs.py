@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ctrnn.fields.algebra import names_in
 from ctrnn.fields.arrays.graph import Elementwise, Node, Stack, outs_of
 from ctrnn.fields.arrays.layout import Layout, Ref
 from ctrnn.fields.arrays.values import Product, Spread, Turn, Value
@@ -117,11 +118,9 @@ class Writer:
 
     def _read(self, loop: Loop) -> list[Value]:
         """The inputs that a loop reads."""
-        symbol, node = self.graph.builder.symbol, loop.node
-        expressions = [node.expressions[k] for k in loop.outs]
-        expressions += [node.partial(k, v, symbol(v)) for k, v in loop.slopes]
-        free = set().union(*(e.free_symbols for e in expressions)) if expressions else set()
-        return [v for v in node.inputs if symbol(v) in free]
+        node = loop.node
+        used = names_in([*(node.expressions[k] for k in loop.outs), *(node.partial(k, v) for k, v in loop.slopes)])
+        return [v for v in node.inputs if v.name in used]
 
     def _sources(self, program: Program, node: Stack) -> None:
         """[s; 1] of a stack, where it is not made in place."""

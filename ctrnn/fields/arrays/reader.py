@@ -249,7 +249,7 @@ class ArrayReader(_Reader):
         shape = self.shape(node)
         if ast.Add not in kinds or len(shape) != 1:
             return terms
-        values = [self.builder.of(term) if term.is_Symbol else None for term in terms]
+        values = [self.builder.of(term) if term.op == "name" else None for term in terms]
         products = [v for v in values if v is not None and v.shape == shape and _is_product(v)]
         biases = [v for v in values if v is not None and v.shape == shape and v.is_weight]
         if not products:

@@ -28,9 +28,7 @@ class TorchGraph:
         self.starts = dict(zip(shapes, np.cumsum([0, *(int(np.prod(s)) for s in shapes.values())]), strict=False))
         self.sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
         self.m = sum(self.sizes.values())
-        self.functions = {
-            id(node): loops.torch_function(node, graph.builder) for node in graph.nodes if isinstance(node, Elementwise)
-        }
+        self.functions = {id(node): loops.torch_function(node) for node in graph.nodes if isinstance(node, Elementwise)}
 
     def __call__(self, t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
         import torch

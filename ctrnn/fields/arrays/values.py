@@ -3,7 +3,7 @@
 A value is a scalar (), a vector (n,) or a matrix (n, m). It is a state, an input, time, a weight (entries of parameters and constants), a part of another
 value (a slice), or what a step makes:
 
-    Formula     elementwise: a SymPy expression in the symbols of values of its shape and of scalars
+    Formula     elementwise: a formula (ctrnn.fields.algebra) in the symbols of values of its shape and of scalars
     Product     op(A) op(B), (m, k) (k, n) -> (m, n), op transposing or not; vectors are columns or rows. Also dot and outer
     Affine      Σ_j A_j s_j + b with weights A_j and b: what products and a bias in one sum become
     Sum, Spread, Turn     a vector's sum; a scalar in every entry; a matrix transposed
@@ -18,6 +18,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
+
+from ctrnn.fields.algebra import Node, names_in, symbol
 
 Shape = tuple[int, ...]
 
@@ -53,7 +55,7 @@ class Value:
 @dataclass(eq=False)
 class Formula:
     out: Value
-    expression: Any
+    expression: Node
     inputs: tuple[Value, ...]
 
 
@@ -125,26 +127,24 @@ class Gathered:
 
 @dataclass
 class Builder:
-    """Makes values and steps, each once; ``symbol`` and ``of`` lead from a value to its SymPy symbol and back."""
+    """Makes values and steps, each once; ``symbol`` and ``of`` lead from a value to its symbol in formulas and back."""
 
     made: dict[Any, Value] = field(default_factory=dict)
-    by_symbol: dict[Any, Value] = field(default_factory=dict)
+    by_name: dict[str, Value] = field(default_factory=dict)
     count: int = 0
 
     def leaf(self, value: Value) -> Value:
-        self.by_symbol[self.symbol(value)] = value
+        self.by_name[value.name] = value
         return value
 
-    def symbol(self, value: Value) -> Any:
-        import sympy
+    def symbol(self, value: Value) -> Node:
+        return symbol(value.name)
 
-        return sympy.Symbol(value.name, real=True)
+    def of(self, symbol: Node) -> Value:
+        return self.by_name[symbol.args[0]]
 
-    def of(self, symbol: Any) -> Value:
-        return self.by_symbol[symbol]
-
-    def inputs_of(self, expression: Any) -> tuple[Value, ...]:
-        return tuple(sorted((self.by_symbol[s] for s in expression.free_symbols), key=lambda v: v.name))
+    def inputs_of(self, expression: Node) -> tuple[Value, ...]:
+        return tuple(self.by_name[name] for name in sorted(names_in([expression])))
 
     def _once(self, key: Any, shape: Shape, kind: str = "made", **more: Any) -> tuple[Value, bool]:
         if key in self.made:
@@ -158,9 +158,9 @@ class Builder:
         entries = np.ascontiguousarray(entries, dtype=np.int64).reshape(-1)
         return self._once(("weight", entries.tobytes(), shape), shape, "weight", entries=entries)[0]
 
-    def formula(self, expression: Any, shape: Shape) -> Value:
+    def formula(self, expression: Node, shape: Shape) -> Value:
         """The value of an expression; of a symbol alone, if the shape is its own, the value that it stands for."""
-        if expression.is_Symbol and self.of(expression).shape == shape:
+        if expression.op == "name" and self.of(expression).shape == shape:
             return self.of(expression)
         value, new = self._once((expression, shape), shape)
         if new:
