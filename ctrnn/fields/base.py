@@ -191,6 +191,14 @@ class Field(ABC):
         changed.parameters = values
         return changed
 
+    def parameters_as_inputs(self, names: Iterable[str]) -> Field | None:
+        """The same F with these parameters as inputs behind its own; None where a field has no such form."""
+        return None
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        """What makes this field again besides its parameters, as JSON and arrays (ctrnn.fields.described); None for Python code."""
+        return None
+
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         return checked_array(f"parameter {name!r}", value, shape)
 

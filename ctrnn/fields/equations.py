@@ -207,6 +207,15 @@ class Equations(Field):
         )
         return J, F_w
 
+    def parameters_as_inputs(self, names: Iterable[str]) -> Equations:
+        kept = {k: float(v) for k, v in self.parameters.items() if k not in set(names)}
+        return Equations(self.equations, kept, inputs=(*self.input_names, *names))
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        if type(self) is not Equations:
+            return None
+        return {"kind": "Equations", "equations": self.equations, "inputs": self.input_names}, {}
+
     @cached_property
     def _scalars(self) -> ScalarSystem:
         names = self.state_names, self.parameter_names, tuple(self.constants), self.input_names

@@ -235,6 +235,41 @@ class RateNetwork(Field):
             parts=self._parts(),
         )
 
+    def parameter_vjp(self, t: float, r: Any, K: Any, x: Any = None) -> Array:
+        """K F_w as in Field; of one row (n,) it is an outer product, in no more memory than the answer."""
+        K = checked_array("K", K)
+        return self._outer(t, r, K, x) if K.shape == (self.n,) else super().parameter_vjp(t, r, K, x)
+
+    def _outer(self, t: float, r: Any, V: Array, x: Any) -> Array:
+        n, made, p = self.n, self.cell.module, self.parameters
+        _, _, r, u_in = self._at_point(t, r, x)
+        tau = self.time_constants
+        s, u, c = np.empty(n), np.empty(n), np.empty(n)
+        made.source.ctypes(n, r.ctypes.data, s.ctypes.data, 0, 0)
+        if made.DRIVE_NEEDS_U or self.train_tau:
+            u[:] = p["W"] @ s + p["U"] @ u_in + p["b"]
+        made.drive.ctypes(n, r.ctypes.data, u.ctypes.data, tau.ctypes.data, c.ctypes.data)
+        out = np.empty(self.m)
+        named = self.unflatten(out)
+        K = V * c
+        np.outer(K, s, out=named["W"])
+        if self.mask is not None:
+            named["W"] *= self.mask
+        np.outer(K, u_in, out=named["U"])
+        named["b"][:] = K
+        if self.train_tau:
+            made.by_theta.ctypes(n, r.ctypes.data, u.ctypes.data, tau.ctypes.data, c.ctypes.data)
+            named["tau"][...] = (V * c).sum() if p["tau"].ndim == 0 else V * c
+        return out
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        if type(self) is not RateNetwork:
+            return None
+        text = {"kind": "RateNetwork", "n": self.n, "inputs": self.input_size, "activation": self.activation}
+        kept = {"tau": self.tau, "mask": self.mask, "dale": self.dale}
+        text |= {"form": self.form, "train_tau": self.train_tau}
+        return text, {name: value for name, value in kept.items() if value is not None}
+
     def raisers(self) -> tuple[Callable[[], None], ...]:
         return (self.kernel.keep[1].pending.raise_pending,)
 

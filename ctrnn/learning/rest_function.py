@@ -68,7 +68,7 @@ class Rest:
         """
         tau = self.field.time_constants
         if tau is not None:
-            return torch.tensor(np.broadcast_to(tau, (self.field.n,)).copy(), dtype=torch.float64)
+            return torch.tensor(tau, dtype=torch.float64)
         x = np.zeros(self.field.input_size) if self.field.input_size else None
         rows = np.abs(self.field.jacobian(0.0, np.zeros(self.field.n), x)).sum(axis=1)
         return torch.tensor(1.0 / np.where(rows > 0, rows, 1.0), dtype=torch.float64)

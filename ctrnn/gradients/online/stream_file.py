@@ -12,8 +12,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.fields.equations import Equations
-from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.described import restored
 from ctrnn.files import atomic_path
 from ctrnn.losses import Readout
 from ctrnn.trajectory import Stats
@@ -40,8 +39,8 @@ def write(stream: RTRLStream, path: str | os.PathLike[str]) -> None:
         "rtol": np.asarray(settings.rtol),
         "atol": np.asarray(settings.atol),
     }
-    field, of_field = _described(stream.field)
-    arrays |= of_field
+    field, of_field = stream.field.describe() or (None, {})
+    arrays |= {f"field {k}": v for k, v in of_field.items()}
     text: dict[str, Any] = {
         "format": FORMAT,
         "field": field,
@@ -122,23 +121,8 @@ def _open(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     return arrays, text
 
 
-def _described(field: Field) -> tuple[dict[str, Any] | None, dict[str, Array]]:
-    """What makes the field again, besides its parameters; None for a field that is Python code."""
-    if type(field) is Equations:
-        return {"kind": "Equations", "equations": field.equations, "inputs": field.input_names}, {}
-    if type(field) is RateNetwork:
-        f = field
-        text = {"kind": "RateNetwork", "n": f.n, "inputs": f.input_size, "activation": f.activation, "form": f.form}
-        kept = {"tau": f.tau, "mask": f.mask, "dale": f.dale}
-        return text | {"train_tau": f.train_tau}, {f"field {k}": v for k, v in kept.items() if v is not None}
-    return None, {}
-
-
 def _built(text: dict[str, Any] | None, arrays: dict[str, Array], parameters: dict[str, Array]) -> Field:
     if text is None:
         raise UsageError("field", given=None, allowed="the field of the stream: it is not written to the file")
-    options = {k: v for k, v in text.items() if k != "kind"}
-    if text["kind"] == "Equations":
-        return Equations(parameters=parameters, **options)  # type: ignore[arg-type]
-    options |= {k.removeprefix("field "): v for k, v in arrays.items() if k.startswith("field ")}
-    return RateNetwork(**options)
+    kept = {k.removeprefix("field "): v for k, v in arrays.items() if k.startswith("field ")}
+    return restored(text, kept, parameters)

@@ -25,7 +25,7 @@ import numpy as np
 
 from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, time_constants
-from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, parameter_row, solve_rows
+from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, solve_rows
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS
 
@@ -161,7 +161,7 @@ def equilibrium_gradient(
         ) from error
     V = solved.value
     # −V, not −(V F_w): the gradient is the one array of length m
-    vector = parameter_row(field, t, r, -V, x) if V.ndim == 1 else field.parameter_vjp(t, r, -V, x)
+    vector = field.parameter_vjp(t, r, -V, x)
     return EquilibriumGradient(
         vector=vector,
         parameters=field.unflatten(vector),
@@ -199,7 +199,7 @@ class _At:
         if a.any():
             F = self.field(self.t, self.r, self.x)
             row = np.atleast_2d(a)[int(np.flatnonzero(np.atleast_2d(a).any(axis=1))[0])]
-            norm = norm_from_below(self.product, row) if tau is None else 1.0 / np.asarray(tau)
+            norm = norm_from_below(self.product, row) if tau is None else 1.0 / tau
             rests = bool((np.abs(F) <= REST_TOLERANCE * norm * max(1.0, float(np.abs(self.r).max()))).all())
             self.refuse_motion(F, rests)
         if inverse == "flow":

@@ -26,7 +26,6 @@ import numpy as np
 
 from ctrnn.errors import NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.rest.rows import parameter_row
 from ctrnn.problem import state_of
 
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
@@ -108,7 +107,7 @@ def equilibrium_propagation(
     forward = settle(field, free, x, dl_dr, beta)
     back = settle(field, free, x, dl_dr, -beta) if symmetric else free
     V = (forward - back) / (2.0 * beta if symmetric else beta)
-    vector = parameter_row(field, 0.0, free, -V, x)
+    vector = field.parameter_vjp(0.0, free, -V, x)
     return Nudged(vector, field.unflatten(vector), V, free, forward, beta)
 
 

@@ -25,7 +25,6 @@ import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.rest.rows import parameter_row
 from ctrnn.problem import state_of
 
 __all__ = ["OnePhase", "one_phase"]
@@ -58,7 +57,7 @@ class OnePhase:
 
     def gradient(self, k: int = -1) -> Array:
         """The gradient dl/dw (m,) as it is at t[k], the last by default."""
-        return parameter_row(self.field, 0.0, self.r[k], -self.V[k], self.x)
+        return self.field.parameter_vjp(0.0, self.r[k], -self.V[k], self.x)
 
     def errors(self, exact: Array) -> Array:
         """The relative error ‖gradient at t[k] − exact‖/‖exact‖, (T,)."""

@@ -1,4 +1,4 @@
-r"""Rows at rest without the matrix: V* = a J⁻¹ from products V ↦ V J alone, O(n²) each, and the row V F_w.
+r"""Rows at rest without the matrix: V* = a J⁻¹ from products V ↦ V J alone, O(n²) each.
 
     dV/dt = V J − a        V ← V + h (V J − a)        needs all Re λ(J) < 0
 
@@ -24,8 +24,9 @@ from ctrnn.errors import ConvergenceError, NotHurwitzError, SingularJacobianErro
 from ctrnn.fields.base import Array, Field, time_constants
 from ctrnn.inverse import Condition, Inverse, right_divide
 from ctrnn.inverse.result import observed_inverse_norm, worst_history
+from ctrnn.kernels import rest
 
-__all__ = ["norm_from_below", "outer_spectrum", "parameter_row", "solve_rows"]
+__all__ = ["norm_from_below", "outer_spectrum", "solve_rows"]
 
 Product = Callable[[Array], Array]
 MOST = 1000  # iterations with h = τ, each of which must shrink the residual by a twentieth
@@ -47,7 +48,7 @@ def solve_rows(field: Field, t: float, r: Array, a: Array, x: Any = None, tol: f
     """
     tau = time_constants(field)
     if tau is not None:
-        found = _with_time_constants(field, t, r, a, x, tol, np.asarray(tau, dtype=float))
+        found = _with_time_constants(field, t, r, a, x, tol, tau)
         if found is not None:
             return found
 
@@ -63,10 +64,8 @@ def solve_rows(field: Field, t: float, r: Array, a: Array, x: Any = None, tol: f
 
 def _with_time_constants(field: Field, t: float, r: Array, a: Array, x: Any, tol: float, tau: Array) -> Inverse | None:
     """The flow with h = τ, a row at a time; None where the residual hardly falls."""
-    from ctrnn.kernels import rest
-
     t, bound, r, x = field._at_point(t, r, x)
-    rows, h = np.atleast_2d(a), np.array(np.broadcast_to(tau, (field.n,)))
+    rows, h = np.atleast_2d(a), np.array(tau)
     V, bounds, histories = np.zeros(rows.shape), np.zeros(len(rows)), [np.zeros(1)]
     for k in np.flatnonzero(rows.any(axis=1)):
         row, history = np.ascontiguousarray(rows[k]), np.empty(MOST + 1)
@@ -143,32 +142,3 @@ def _singular(condition: float) -> SingularJacobianError:
         "the Jacobian at this equilibrium",
         "other parameters: at a bifurcation, or on a line of equilibria, dr*/dw does not exist",
     )
-
-
-def parameter_row(field: Field, t: float, r: Array, V: Array, x: Any = None) -> Array:
-    """V F_w for one row V (n,), (m,), in no more memory than the answer: for a rate network it is an outer product."""
-    from ctrnn.fields.network import RateNetwork
-
-    if type(field) is not RateNetwork:
-        return field.parameter_vjp(t, r, V, x)
-    n, nx, made = field.n, field.input_size, field.cell.module
-    p = field.parameters
-    u_in = np.zeros(nx) if x is None else np.atleast_1d(np.asarray(x, dtype=float))
-    r, tau = np.ascontiguousarray(r, dtype=float), np.ascontiguousarray(np.broadcast_to(field.tau, (n,)))
-    s, u, c = np.empty(n), np.empty(n), np.empty(n)
-    made.source.ctypes(n, r.ctypes.data, s.ctypes.data, 0, 0)
-    if made.DRIVE_NEEDS_U or field.train_tau:
-        u[:] = p["W"] @ s + p["U"] @ u_in + p["b"]
-    made.drive.ctypes(n, r.ctypes.data, u.ctypes.data, tau.ctypes.data, c.ctypes.data)
-    out = np.empty(field.m)
-    named = field.unflatten(out)
-    K = V * c
-    np.outer(K, s, out=named["W"])
-    if field.mask is not None:
-        named["W"] *= field.mask
-    np.outer(K, u_in, out=named["U"])
-    named["b"][:] = K
-    if field.train_tau:
-        made.by_theta.ctypes(n, r.ctypes.data, u.ctypes.data, tau.ctypes.data, c.ctypes.data)
-        named["tau"][...] = (V * c).sum() if p["tau"].ndim == 0 else V * c
-    return out

@@ -11,7 +11,6 @@ import numpy as np
 from ctrnn.batches import one_each
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.fields.equations import Equations
 from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.inputs import Constant, stack
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
@@ -184,23 +183,14 @@ def _chosen(problem: Problem, wrt: Iterable[str] | None) -> tuple[Problem, Array
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     if not names:
         raise UsageError("wrt", given=names, allowed="at least one parameter, or None for all")
-    if isinstance(field, Equations) and all(name in field.parameters for name in names):
-        problem = _others_as_inputs(problem, field, names)
-        return problem, np.ones(problem.field.m, dtype=bool)
-    return problem, _entries(field, names)
-
-
-def _others_as_inputs(problem: Problem, field: Equations, names: list[str]) -> Problem:
-    """The same equations with all other parameters as inputs that are constant.
-
-    As inputs they have no column in p.
-    """
     others = [k for k in field.parameter_names if k not in names]
-    if not others:
-        return problem
-    kept = {k: float(v) for k, v in field.parameters.items() if k in names}
-    smaller = Equations(field.equations, kept, inputs=(*field.input_names, *others))
-    return problem.replace(field=smaller, x=stack(problem.x, Constant([float(field.parameters[k]) for k in others])))
+    smaller = field.parameters_as_inputs(others) if all(name in field.parameters for name in names) else None
+    if smaller is None:
+        return problem, _entries(field, names)
+    if others:  # constant inputs have no column
+        x = Constant([float(field.parameters[k]) for k in others])
+        problem = problem.replace(field=smaller, x=stack(problem.x, x))
+    return problem, np.ones(problem.field.m, dtype=bool)
 
 
 def _entries(field: Field, names: list[str]) -> Array:
