@@ -2,10 +2,12 @@
 
     c(τ, r⁻, w, x) = 0        r⁺ = R(τ, r⁻, w, x)
 
-τ is found inside a step (ctrnn.solvers.events), the state goes on from r⁺, or the run ends. Integrate-and-fire neurons, impacts, switches,
-threshold and period measurements are events. Through τ the derivatives go by the saltation matrix (ctrnn.gradients.sensitivity.events).
+τ is found inside a step (ctrnn.solvers.events); the run continues from r⁺, or ends. Integrate-and-fire neurons,
+impacts, switches, threshold and period measurements are events. The derivatives through τ are those of the saltation
+matrix (ctrnn.gradients.sensitivity.events).
 
-(Hiskens & Pai, IEEE Trans. Circuits Syst. I 47, 204, 2000; Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, 1993, II.6.)
+(Hiskens & Pai, IEEE Trans. Circuits Syst. I 47, 204, 2000; Hairer, Nørsett & Wanner, Solving Ordinary Differential
+Equations I, 1993, II.6.)
 """
 
 from __future__ import annotations
@@ -43,18 +45,35 @@ class ZenoError(SolverError):
 class Event:
     """What happens where a condition crosses zero.
 
-    condition  c, an expression in t, the states, inputs and parameters (of a network: those that are single numbers), as "v - theta"
-    direction  1 for crossings from below, −1 from above, 0 for both
-    terminal   True ends the run at the event, a number k at its k-th occurrence
-    reset      a table state -> expression in the same names, of their values before the event: {"v": "v_reset", "w": "w + b"};
-               other states stay. None: the state goes on as it was, and the event is only noted
-    name       for the objective and the report; by default the condition
+    Parameters
+    ----------
+    condition : str
+        c, an expression in t, the states, inputs and parameters (of a network: those that are single numbers), as
+        "v - theta".
+    direction : {0, 1, -1}
+        1 for crossings from below, −1 from above, 0 for both.
+    terminal : bool or int
+        True ends the run at the event, a number k at its k-th occurrence.
+    reset : mapping of str to str, optional
+        State -> expression in the same names, of their values before the event: {"v": "v_reset", "w": "w + b"}. Other
+        states stay. None: the state stays as it was, and the event is only recorded.
+    name : str, optional
+        Its name for the objective and the report; by default the condition.
 
-    A condition that is 0 at the start of a run, or after its own reset, is not crossing there: the next crossing counts. A condition that jumps
-    over zero, with its input or by the reset of another event, has not crossed it. Events at one time act in their order.
+    Raises
+    ------
+    UsageError
+        For other values. What concerns the field is checked by ctrnn.Problem, which raises ExpressionError and
+        UnknownNameError.
 
-    Raises UsageError for other values; what concerns the field is checked by Problem, which raises ExpressionError and UnknownNameError.
+    Notes
+    -----
+    A condition that is 0 at the start of a run, or after its own reset, is not crossing there: the next crossing
+    counts. A condition that jumps over zero, with its input or by the reset of another event, has not crossed it.
+    Events at one time act in their order.
 
+    Examples
+    --------
     >>> import ctrnn
     >>> ball = ctrnn.Equations({"h": "v", "v": "-g"}, parameters={"g": 9.81, "e": 0.8})
     >>> bounce = Event("h", direction=-1, reset={"v": "-e*v"})
@@ -86,11 +105,12 @@ class Event:
 
     @property
     def label(self) -> str:
+        """The name, or the condition of an event without one."""
         return self.condition if self.name is None else self.name
 
 
 class BoundEvent:
-    """An event with its formulas for one field: c, and R for each state that is reset (place -> formula)."""
+    """An event with its formulas for one field: c, and R for each state that is reset (its number -> formula)."""
 
     def __init__(self, event: Event, field: Field) -> None:
         self.event = event
@@ -106,8 +126,8 @@ class BoundEvent:
     def after(self, t: float, r: Array, x: Array) -> Array:
         """r⁺ = R(t, r, w, x) (n,); raises EventError where it is not finite."""
         new = r.copy()
-        for place, formula in self.R.items():
-            new[place] = formula(t, r, x)
+        for state, formula in self.R.items():
+            new[state] = formula(t, r, x)
         if not np.isfinite(new).all():
             raise EventError(f"the reset of event {self.event.label!r} is not finite", t, r, "another expression")
         return new
@@ -130,9 +150,21 @@ def bound_events(events: Any, field: Field) -> tuple[BoundEvent, ...]:
 class Occurrences:
     """The events of a run, in the order of time.
 
-    t (K,) times; which (K,) the number of the event; before, after (K, n) the states on both sides; names of the events, states the names of
-    the n states
+    Attributes
+    ----------
+    t : ndarray (K,)
+        Times.
+    which : ndarray (K,) of int
+        The number of the event.
+    before, after : ndarray (K, n)
+        The states on both sides.
+    names : tuple of str
+        Names of the events.
+    states : tuple of str
+        The n names of the states.
 
+    Examples
+    --------
     >>> import ctrnn
     >>> clock = ctrnn.Problem(ctrnn.Equations({"s": "1"}), [0.0], (0.0, 2.5), events=[Event("s - 1", reset={"s": "0"})])
     >>> ctrnn.simulate(clock).events
@@ -158,7 +190,13 @@ class Occurrences:
         return Occurrences(self.t[here], self.which[here], self.before[here], self.after[here], self.names, self.states)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Columns t, event, and each state before and after; raises UsageError if the folder of ``path`` does not exist."""
+        """Write columns t, event, and each state before and after.
+
+        Raises
+        ------
+        UsageError
+            Where the folder of ``path`` does not exist.
+        """
         import csv
 
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
@@ -187,15 +225,33 @@ def event_number(event: Any, names: Sequence[str]) -> int:
 class EventObjective:
     """A loss of the times and states of events: Σ_k a_k o_k, or Σ_k a_k ½(o_k − y_k)² with a target.
 
-    output       o, an expression in t, the states just before the event, inputs and parameters: "t" is the event's time
-    target       y: a number, or (K,) for the first K occurrences; None for the sum of o itself
-    weight       a: a number, or (K,)
-    event        its name or number; may be left out where there is one
-    occurrences  which ones: numbers from 0, or from −1 for the last; by default the first K where target or weight has K entries, else all
+    Parameters
+    ----------
+    output : str
+        o, an expression in t, the states just before the event, inputs and parameters: "t" is the event's time.
+    target : float or (K,) array_like, optional
+        y, one number or one for each of the first K occurrences; None for the sum of o itself.
+    weight : float or (K,) array_like
+        a.
+    event : str or int, optional
+        The event's name or number; may be left out where there is only one.
+    occurrences : array_like of int, optional
+        Which ones: numbers from 0, or from −1 for the last; by default the first K where target or weight has K
+        entries, else all.
 
-    "t" with weight [-1, 1] is the time between the first two; "t" with a target fits spike times. Raises UsageError for what does not fit
-    together, and, with the run, EventError where an occurrence did not come.
+    Raises
+    ------
+    UsageError
+        For what does not fit together.
+    EventError
+        By the run, where an occurrence did not come.
 
+    Notes
+    -----
+    "t" with weight [-1, 1] is the time between the first two occurrences; "t" with a target fits spike times.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> fall = ctrnn.Equations({"h": "v", "v": "-g"}, parameters={"g": 9.81})
     >>> ground = Event("h", terminal=True)
@@ -235,11 +291,12 @@ class EventObjective:
             object.__setattr__(self, "occurrences", np.arange(next(iter(lengths.values()))))
 
     def bind(self, field: Any) -> BoundEventObjective:
+        """The objective for the states of a field; raises ExpressionError for an output that is no formula in them."""
         return BoundEventObjective(self, field)
 
 
 class BoundEventObjective(BoundObjective):
-    """An EventObjective for one field. Of times and signals it has none: what it costs, it costs at the events."""
+    """An EventObjective for one field. It has neither observation times nor signals: its loss is that of the events."""
 
     def __init__(self, objective: EventObjective, field: Field) -> None:
         self.objective: Any = objective
@@ -250,10 +307,12 @@ class BoundEventObjective(BoundObjective):
 
     @property
     def is_named(self) -> bool:
+        """Whether the loss is one of ctrnn.losses.NAMED: never."""
         return False
 
     @property
     def counts(self) -> bool:
+        """Whether some weight is not zero."""
         return bool(np.any(self.objective.weight != 0.0))
 
     def number(self, names: Sequence[str]) -> int:
@@ -267,7 +326,10 @@ class BoundEventObjective(BoundObjective):
         return event_number(self.objective.event, names)
 
     def taken(self, found: int, name: str, t: float, r: Array) -> dict[int, tuple[float, float | None]]:
-        """Occurrence -> (a, y), of ``found`` ones; raises EventError where there are too few (by the end of the run, t and r)."""
+        """Occurrence -> (a, y), for a run with ``found`` occurrences.
+
+        Raises EventError where there are too few by the end of the run, at t and r.
+        """
         objective, wanted = self.objective, self.objective.occurrences
         numbers = range(found) if wanted is None else wanted
         missing = [int(k) for k in numbers if not -found <= k < found]
@@ -279,10 +341,11 @@ class BoundEventObjective(BoundObjective):
         K = len(numbers)
         weight = np.broadcast_to(objective.weight, K)
         target = [None] * K if objective.target is None else np.broadcast_to(objective.target, K)
-        places = [int(k) % found for k in numbers]
-        if len(set(places)) < K:
+        counted = [int(k) % found for k in numbers]
+        if len(set(counted)) < K:
             raise UsageError("occurrences", given=numbers, allowed="each once", hint=f"{name!r} came {found} times")
-        return {k: (float(a), None if y is None else float(y)) for k, a, y in zip(places, weight, target, strict=True)}
+        return {k: (float(a), None if y is None else float(y)) for k, a, y in zip(counted, weight, target, strict=True)}
 
     def describe(self) -> str:
+        """One line: what, and when."""
         return f"{self.objective.output} at events"

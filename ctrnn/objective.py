@@ -39,21 +39,39 @@ Array = NDArray[np.float64]
 class Objective:
     """Σ_k a_k ℓ(o(t_k), y_k) at times, or ∫ a(t) ℓ(o, y) dt where ``at`` is None.
 
-    loss     "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; an
-             expression in the states, as "y3" or "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o)
-             without target, in torch operations: one time, o (p,) and y (q,) to a scalar
-    target   y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an
-             array (p,) or a signal. A number is the same for all. None for expressions
-    at       times (K,), increasing, or one time; None for the integral
-    weight   a: a number, an array (K,), or a signal with one channel; of squared errors at times also (K, p), one for each
-             observed value: ½ Σ_kj a_kj (o_j − y_kj)², where a = 1/σ² for a standard deviation σ
-    missing  "refuse" raises for a target that is not finite; "skip" leaves such values out, of squared errors at times.
-             What is masked in a numpy.ma array is missing, and left out
-    readout  None, o = r; a state's name or a list of them; or a :class:`Readout`
+    Parameters
+    ----------
+    loss : str or callable
+        "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; an expression in the states,
+        as "y3" or "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o) without target, in torch operations: one time, o (p,)
+        and y (q,) to a scalar.
+    target : array_like, ctrnn.inputs.Input or float, optional
+        y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an array (p,) or a signal. A
+        number is the same for all. None for expressions.
+    at : (K,) array_like or float, optional
+        Increasing times, or one time; None for the integral.
+    weight : float, (K,) or (K, p) array_like, or ctrnn.inputs.Input
+        a: a number, one for each time, or a signal with one channel. For squared errors at times also (K, p), one for
+        each observed value: ½ Σ_kj a_kj (o_j − y_kj)², where a = 1/σ² for a standard deviation σ.
+    readout : str, list of str or ctrnn.Readout, optional
+        What o is: a state or several, or a function of all of them; None: o = r.
+    missing : {"refuse", "skip"}
+        "refuse" raises for a target that is not finite; "skip" leaves such values out, of squared errors at times.
+        What is masked in a numpy.ma array is missing, and left out.
 
-    Signals are right-continuous. Raises UsageError for what does not fit together; what concerns
-    the field is checked by :meth:`bind`.
+    Raises
+    ------
+    UsageError
+        For what does not fit together. What concerns the field is checked by :meth:`bind`.
 
+    Notes
+    -----
+    Signals are right-continuous: at a jump, the value behind it counts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrnn import Objective
     >>> objective = Objective(target=[[1.0, 2.0], [3.0, 4.0]], at=[0.0, 1.0])
     >>> objective.at, objective.target.shape
     (array([0., 1.]), (2, 2))
@@ -80,7 +98,8 @@ class Objective:
             raise UsageError("target", given=None, allowed=f"what {self.loss} compares with")
         if self.is_expression and self.target is not None:
             raise UsageError(
-                "target", given=self.target, allowed=f"None for a loss that is an expression, as {self.loss!r} is taken for",
+                "target", given=self.target,
+                allowed=f"None for a loss that is an expression, as {self.loss!r} is taken for",
                 hint=f"a loss among {', '.join(NAMED)}, or write the numbers into the expression",
             )  # fmt: skip
         if self.is_expression and self.readout is not None:
@@ -119,6 +138,7 @@ class Objective:
 
     @property
     def is_expression(self) -> bool:
+        """Whether the loss is an expression in the states."""
         return isinstance(self.loss, str) and self.loss not in NAMED
 
     def __getstate__(self) -> dict[str, Any]:

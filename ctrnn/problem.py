@@ -2,14 +2,14 @@
 
     dr/dt = F(t, r, w, x(t)),  r(t0) = r0,  t0 ≤ t ≤ t1,     l = Σ_k a_k ℓ(o(t_k), y_k)  or  l = ∫ a(t) ℓ(o, y) dt
 
-Of a batch of B trials, l(w) = Σ_b l_b(w). Each trial is a problem of its own, with its own initial state, input, objective, times and
-length; nothing is padded, so the result of a trial does not depend on the other trials.
+Of a batch of B trials, l(w) = Σ_b l_b(w). Each trial is a problem of its own, with its own initial state, input,
+objective, times and length; nothing is padded, so the result of a trial does not depend on the other trials.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -23,9 +23,9 @@ from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
-from ctrnn.names import arrays, known
 from ctrnn.objective import BoundObjective, Objective
 from ctrnn.settings import Settings as Settings
+from ctrnn.states import state_of
 
 
 class Problem:
@@ -34,19 +34,34 @@ class Problem:
     Parameters
     ----------
     field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
-    r0 : (n,) numbers, a table state name -> number (or array, of an array of states), or one number for all states
-    t_span : (t0, t1), t1 > t0
-    x : ctrnn.inputs.Input, or a number or (inputs,) numbers for a constant, or a callable of t. None: no input; networks
-        then run with x = 0, equations that name inputs raise UsageError
-    objective : ctrnn.Objective or ctrnn.EventObjective, or None where only the solution is wanted
-    events : ctrnn.Event objects: what happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint",
-        "rtrl" and "central-difference" take them, by our own solvers, with their certificates; everything else refuses a problem with events
+        F.
+    r0 : (n,) array_like, mapping or float
+        The initial state: n numbers, a table state name -> number (or array, of an array of states), or one number for
+        all states.
+    t_span : (float, float)
+        (t0, t1), t1 > t0.
+    x : ctrnn.inputs.Input, float, (inputs,) array_like or callable, optional
+        The input: a signal, numbers for a constant, or a function of t. None: no input; networks then run with x = 0,
+        equations that name inputs raise UsageError.
+    objective : ctrnn.Objective or ctrnn.EventObjective, optional
+        What the run is worth; None where only the solution is wanted.
+    events : ctrnn.Event or sequence of them
+        What happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint", "rtrl" and
+        "central-difference" take them, by our own solvers, with their certificates; everything else refuses a problem
+        with events.
 
-    r0 of shape (B, n), or lists of B states, t_spans, inputs or objectives, make a batch: Problem(...) is then the ctrnn.Trials of the same
-    arguments, which simulate, gradient, fit and the others take as they take a problem.
+    Raises
+    ------
+    UsageError
+        For shapes, values or times that do not fit the field.
 
-    Raises UsageError for shapes, values or times that do not fit the field.
+    Notes
+    -----
+    r0 of shape (B, n), or lists of B states, t_spans, inputs or objectives, make a batch: Problem(...) is then the
+    ctrnn.Trials of the same arguments, which simulate, gradient, fit and the others take as they take a problem.
 
+    Examples
+    --------
     >>> from ctrnn import Equations
     >>> decay = Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> Problem(decay, r0=[1.0], t_span=(0.0, 1.0))
@@ -64,6 +79,7 @@ class Problem:
         objective: Any = None,
         events: Any = (),
     ) -> Any:
+        """Give the Trials of a batch, or a problem that ``__init__`` fills in."""
         if is_batch(r0, t_span, x, objective):
             return Trials(field, r0, t_span, x, objective, events)
         return object.__new__(cls)
@@ -116,7 +132,8 @@ class Problem:
         self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
         self.x = self._x.aligned(every)
         self._every = every
-        #: what is known of runs by fixed steps whatever the field's numbers are (ctrnn.gradients.recording.lockstep): their times and inputs
+        #: times and inputs of runs by fixed steps, which do not depend on the field's numbers
+        #: (ctrnn.gradients.recording.lockstep)
         self.timelines: dict[Any, Any] = {}
         #: (K,) the objective's observation times, each on a stop or at t0; empty without
         self.observed = align(times, every)
@@ -153,12 +170,12 @@ class Problem:
         return made
 
     def _is_as_wide(self, made: Any) -> bool:
-        """Whether ``made`` is one problem, with as many states and inputs: the signals of an objective are as many as it watches."""
+        """Whether ``made`` is one problem, with as many states and inputs, and so with as many signals."""
         own = self.field.n, self.field.input_size
         return isinstance(made, Problem) and (made.field.n, made.field.input_size) == own
 
     def _fits(self, field: Any) -> bool:
-        """Whether all that is known of times, inputs and the objective is true of this field, too: it differs in its numbers."""
+        """Whether the times, the input and the objective are this field's, too: it differs in its numbers only."""
         own, is_bound = self.field, self.events or isinstance(self.objective, BoundEventObjective)
         known = ("state_names", "input_names", "input_is_optional")
         same = isinstance(field, Field) and all(getattr(field, name) == getattr(own, name) for name in known)
@@ -171,7 +188,7 @@ class Problem:
 
     @cached_property
     def signals(self) -> Input:
-        """The input's channels; for an integral objective, its targets and its weight behind them."""
+        """The input's channels, followed by the targets and the weight of an integral objective."""
         if self.objective is None or self.objective.signals is None:
             return self.x
         extra = self.objective.signals.aligned(self._every)
@@ -179,25 +196,26 @@ class Problem:
 
     @cached_property
     def _program(self) -> Program | None:
-        """That of ``signals``, where it is numbers alone; functions of t keep what they raise, so each run has its own."""
+        """That of ``signals``, or None where functions of t are in it: each run then has a program of its own."""
         program = self.signals.program()
         return None if program.callbacks else program
 
     def bind(self) -> Bound:
         """The field at its parameters, driven by ``signals``.
 
-        Raises UsageError for a problem with events: what binds it knows nothing of them.
+        Raises UsageError for a problem with events, which a bound field knows nothing of.
         """
         if self.events:
             raise UsageError(
                 "problem",
                 given=f"{len(self.events)} events",
                 allowed="a problem without events, here",
-                hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and solver='tsit5' (or another of our own)",
+                hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and a solver such as 'tsit5'",
             )
         return self.field.bind(self._program or self.signals.program(), self.signals.size)
 
     def needs_objective(self, caller: str) -> BoundObjective:
+        """The objective; raises UsageError, which names the caller, where there is none."""
         if self.objective is None:
             raise UsageError(
                 "problem",
@@ -209,25 +227,38 @@ class Problem:
 
 
 class Trials(Sequence[Problem]):
-    """Problems that share a field; ``ctrnn.Problem`` makes them too, where it is given a batch.
+    """Problems with the same field; ``ctrnn.Problem`` makes them too, where it is given a batch.
 
     Parameters
     ----------
-    field : the field of all
-    r0 : (B, n), or B initial states; one for all is repeated
-    t_span : (t0, t1), or B of them
-    x : an input for all, or a list of B
-    objective : one for all, or a list of B, each with its own times
-    events : ctrnn.Event objects, the same for all
+    field : ctrnn.Equations, ctrnn.RateNetwork, ctrnn.TorchField
+        The field of all trials.
+    r0 : array_like, mapping or float, or a list of B
+        (B, n), or B initial states; one for all is repeated.
+    t_span : (float, float), or a list of B
+        (t0, t1).
+    x : ctrnn.inputs.Input or what makes one, or a list of B
+        The input.
+    objective : ctrnn.Objective, or a list of B
+        Each with its own times.
+    events : ctrnn.Event or sequence of them
+        The same for all trials.
 
-    B is the length of what comes as a batch; at least one thing does, and all that do have the same length. simulate and sensitivities
-    give a list with the result of each trial, the losses and their derivatives are sums.
+    Raises
+    ------
+    UsageError
+        Where lengths differ, and what Problem raises, with the number of the trial.
 
-    An r0 that is given once is one quantity (``shares_r0``): fitted once, with one block in second derivatives. (B, n) are B of them, each
-    the trial's own.
+    Notes
+    -----
+    B is the length of what comes as a batch; at least one argument does, and all that do have the same length. simulate
+    and sensitivities give a list with the result of each trial; the losses and their derivatives are sums.
 
-    Raises UsageError where lengths differ, and what Problem raises, with the number of the trial.
+    An r0 that is given once is one quantity (``shares_r0``): fitted once, with one block in second derivatives. (B, n)
+    are B of them, each the trial's own.
 
+    Examples
+    --------
     >>> from ctrnn import Equations, Objective, gradient, simulate
     >>> decay = Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> trials = Trials(decay, r0=[[1.0], [3.0]], t_span=(0.0, 1.0), objective=Objective(target=[0.0], at=[1.0]))
@@ -304,7 +335,7 @@ class Trials(Sequence[Problem]):
 
     @property
     def r0_labels(self) -> list[str]:
-        """A name for each entry of ``r0``: "r0[prey]" where it is shared, else "r0[0,prey]" with the number of the trial."""
+        """A name for each entry of ``r0``: "r0[prey]" of one for all, else "r0[0,prey]" with the trial's number."""
         trials = [""] if self.shares_r0 else [f"{b}," for b in range(len(self))]
         return [f"r0[{b}{name}]" for b in trials for name in self.field.state_names]
 
@@ -321,14 +352,14 @@ class Trials(Sequence[Problem]):
         return Trials.of(made, "r0" not in batches if "r0" in changes else self.shares_r0)
 
     def vector_indices(self, rest: int = 0) -> list[Array]:
-        """The entries of the batch's vector (w, r0 of all, rest) that are a trial's (w, r0, rest): B arrays (m + n + rest,)."""
+        """Which entries of the batch's vector (w, r0 of all, rest) are a trial's (w, r0, rest): B arrays."""
         n, m = self.field.n, self.field.m
         tail = m + self.r0.size + np.arange(rest)
         starts = [m if self.shares_r0 else m + b * n for b in range(len(self))]
         return [np.concatenate([np.arange(m), start + np.arange(n), tail]).astype(int) for start in starts]
 
     def readout_size(self, caller: str) -> int:
-        """Entries of the trained read-out that the trials share; raises UsageError for several sizes, or none to differentiate."""
+        """The size of the trained read-out, the same for all trials; raises UsageError for several sizes, or none."""
         sizes = {trial.needs_objective(caller).readout_size for trial in self}
         if len(sizes) > 1:
             raise UsageError(
@@ -343,47 +374,6 @@ def checked_problem(problem: Any) -> Problem:
         hint = "one trial of the batch: trials[0]" if hasattr(problem, "problems") else ""
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem", hint=hint)
     return problem
-
-
-def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
-    """A state of the field, (n,), from numbers, a table state name -> number, or one number for all.
-
-    Raises UsageError, and UnknownNameError for a state that does not exist.
-    """
-    if not hasattr(
-        field, "n"
-    ):  # whatever has states will do: an equilibrium is found of anything that behaves like a field
-        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
-    if r0 is None:
-        raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
-    if isinstance(r0, Mapping):
-        r0 = _numbers(field.state_names, r0, argument)
-    if np.ndim(r0) == 0:
-        r0 = np.full(field.n, checked_array(argument, r0, ()))
-    return checked_array(argument, r0, (field.n,))
-
-
-def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) -> list[Any]:
-    """A value for each state from a table state or array -> value; one number fills an array."""
-    whole = arrays(names)
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if name in whole:
-            columns, shape = whole[name]
-            filled = (
-                np.broadcast_to(value, shape)
-                if np.ndim(value) == 0
-                else checked_array(f"{argument}[{name!r}]", value, shape)
-            )
-            found |= dict(zip(names[columns], filled.ravel(), strict=True))
-        elif name in names:
-            found[name] = value
-        else:
-            raise UnknownNameError(argument, name, known(names))
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise UsageError(argument, given=dict(table), allowed=f"a value for each state; {missing[0]} has none")
-    return [found[name] for name in names]
 
 
 def _span(t_span: Any) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Threads of our own around compiled loops, one BLAS thread inside them, and the user's own setting everywhere else.
 
-A loop of small products gains nothing from a second BLAS thread and loses much: the two spin against each other and against
-whatever else runs on the machine. Measured on two busy cores: exact RTRL of 128 units 20 times slower with two threads. So the outer loop is
-divided: over trials, or over the cotangents and parameters of one; never both.
+A loop of small products gains nothing from a second BLAS thread and loses much: the two spin against each other and
+against whatever else runs on the machine. Measured on two busy cores: exact RTRL of 128 units 20 times slower with two
+threads. So the outer loop is divided: over trials, or over the cotangents and parameters of one; never both.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def _blas() -> list[Library]:
 
 def _functions(library: Any) -> Library:
     if getattr(library, "threading_layer", "") == "pthreads":
-        # OpenBLAS's own: by way of threadpoolctl they take five times as long, and from 3.7 on one thread of Python alone is heard
+        # OpenBLAS's own: by way of threadpoolctl they take five times as long, and from its release 3.7 on
+        # only one thread of Python can set them
         own = ctypes.CDLL(library.filepath)
         for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
             get, put = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
@@ -60,8 +61,12 @@ class OneThread:
 
     It limits on the first entry and restores on the last exit, from whichever threads they come.
 
-    libraries : what gives the functions that get and set a library's number of threads
-    is_per_thread : whether the number belongs to the thread that sets it, so that each entry has to set it
+    Parameters
+    ----------
+    libraries : callable
+        Gives the functions that get and set each library's number of threads.
+    is_per_thread : bool
+        Whether the number belongs to the thread that sets it, so that each entry has to set it.
     """
 
     def __init__(self, libraries: Callable[[], list[Library]], is_per_thread: bool = False) -> None:
@@ -94,7 +99,7 @@ class OneThread:
             put(number)
 
     def forget(self) -> None:
-        """Set back to "no thread is inside", as after a fork, which takes along neither the other threads nor their locks."""
+        """Set back to "no thread is inside", for a forked child: other threads and their locks stay in the parent."""
         inside, self._inside, self._lock = self._inside, 0, Lock()
         if inside:
             self._restore()
@@ -110,7 +115,10 @@ _here = threading.local()
 
 
 def workers() -> int:
-    """Threads that work may be divided among: the cores this process may use, no more than OMP_NUM_THREADS; 1 inside such a thread."""
+    """How many threads work may be divided among.
+
+    The cores that this process may use, but no more than OMP_NUM_THREADS; 1 inside such a thread.
+    """
     if getattr(_here, "is_worker", False):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -139,7 +147,8 @@ if hasattr(os, "register_at_fork"):
 def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The results of (function, *arguments), all but the first on other threads; the functions release Python's lock.
 
-    They may write to addresses that only the caller's arrays keep alive: neither an error nor Ctrl-C leaves before all have ended.
+    They may write to addresses that only the caller's arrays keep alive, so that neither an error nor Ctrl-C leaves
+    this function before all of them have ended.
     """
     if len(calls) == 1:
         function, *arguments = calls[0]
@@ -157,7 +166,8 @@ def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
 def beside(function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
     """Run ``function``, which releases Python's lock, on another thread while the block runs.
 
-    The block tells it when to end, and nothing waits until it has: it may touch nothing else than what ``arguments`` keep alive once it has been told to end.
+    The block tells it when to end, and nothing waits until it has. Once it has been told to end, it may touch only what
+    ``arguments`` keep alive.
     """
     other = _pool().submit(function, *arguments)
     try:
@@ -178,7 +188,10 @@ def _ended(others: Sequence[Future[Any]]) -> None:
 
 
 def side_by_side(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
-    """``run`` for every item on all workers, results in the order of the items; the first error is raised, and no further item begun."""
+    """``run`` for every item on all workers; the results, in the order of the items.
+
+    The first error is raised, and then no further item is begun.
+    """
     threads, found = min(len(items), workers()), []
     with one_blas_thread, track(len(items), label) as update:
         if threads == 1:

@@ -27,15 +27,23 @@ __all__ = ["Stats", "Trajectory"]
 class Stats:
     """What a solution cost. The sum of two is the cost of both passes of a gradient.
 
-    solver       name of the method, with the options that change its steps
-    steps        accepted steps
-    rejected     steps tried and thrown away by the step control
-    evaluations  calls of F
-    jacobians    calls of J = dF/dr (as a matrix or as a product K J)
-    wall_time    seconds
-    stiff        whether the step size looked limited by stability and not by accuracy
-    factorisations  LU factorisations of the matrices I - h gamma J of implicit stages
+    Attributes
+    ----------
+    solver : str
+        Name of the method, with the options that change its steps.
+    steps, rejected : int
+        Accepted steps, and steps tried and thrown away by the step control.
+    evaluations, jacobians : int
+        Calls of F, and of J = ∂F/∂r (as a matrix or as a product K J).
+    wall_time : float
+        Seconds.
+    stiff : bool
+        Whether the step size looked limited by stability and not by accuracy.
+    factorisations : int
+        LU factorisations of the matrices I − hγJ of implicit stages.
 
+    Examples
+    --------
     >>> forward = Stats("tsit5", steps=10, rejected=1, evaluations=67, wall_time=0.002)
     >>> print(forward + Stats("adjoint", steps=10, jacobians=60, wall_time=0.001))
     tsit5 + adjoint: 20 steps (1 rejected), 67 evaluations of F, 60 of J, 3 ms
@@ -79,15 +87,28 @@ class Stats:
 class Trajectory:
     """A solution at its saved times.
 
-    t      (T,) times, in the order of integration
-    r      (T, n) states
-    names  the n names of the states
-    stats  what it cost
-    events what happened on the way (ctrnn.events.Occurrences), of a problem with events. A run saved at every step then has two rows at the
-           time of a reset: the state before and the state after
+    Attributes
+    ----------
+    t : ndarray (T,)
+        Times, in the order of integration.
+    r : ndarray (T, n)
+        States.
+    names : tuple of str
+        The n names of the states.
+    stats : Stats
+        What the solution cost.
+    events : ctrnn.events.Occurrences or None
+        The events of a problem with events. A run saved at every step then has two rows at the time of a reset: the
+        state before and the state after.
 
-    Raises :class:`~ctrnn.errors.UsageError` when the shapes do not fit together.
+    Raises
+    ------
+    UsageError
+        Where the shapes do not fit together.
 
+    Examples
+    --------
+    >>> import numpy as np
     >>> run = Trajectory(np.array([0.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]), ("prey", "pred"))
     >>> run["pred"]
     array([2., 4.])
@@ -120,9 +141,17 @@ class Trajectory:
         return len(self.t)
 
     def __getitem__(self, state: str | int) -> NDArray[np.float64]:
-        """The column (T,) of one state, by its name or its number (negative counts from the last); of an array of states, (T, *shape).
+        """The column (T,) of one state, or the columns (T, *shape) of an array of states.
 
-        Raises :class:`~ctrnn.errors.UnknownNameError` for any other name or number.
+        Parameters
+        ----------
+        state : str or int
+            A state's name or number (negative counts from the last), or the name of an array of states.
+
+        Raises
+        ------
+        UnknownNameError
+            For any other name or number.
         """
         whole = arrays(tuple(self.names))
         if isinstance(state, str) and state in whole:
@@ -131,7 +160,7 @@ class Trajectory:
         return self.r[:, self.index(state)]
 
     def index(self, state: str | int) -> int:
-        """The column number of a state. Raises :class:`~ctrnn.errors.UnknownNameError`."""
+        """The column number of a state, from its name or number; raises UnknownNameError for any other."""
         n = len(self.names)
         if isinstance(state, (int, np.integer)) and not isinstance(state, bool) and -n <= state < n:
             return int(state) % n
@@ -165,9 +194,12 @@ class Trajectory:
         return ctrnn.plotting.trajectory(self, states=states, **options)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Columns t and one a state, with as many digits as give the same float64 back.
+        """Write columns t and one a state, with as many digits as give the same float64 back.
 
-        Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+        Raises
+        ------
+        UsageError
+            Where the folder of ``path`` does not exist.
         """
         import csv
 
@@ -177,17 +209,23 @@ class Trajectory:
             rows.writerows([repr(float(v)) for v in (t, *r)] for t, r in zip(self.t, self.r, strict=True))
 
     def to_npz(self, path: str | os.PathLike[str]) -> None:
-        """Arrays t (T,), r (T, n) and names (n,), to be read by ``numpy.load``.
+        """Write arrays t (T,), r (T, n) and names (n,), to be read by ``numpy.load``.
 
-        Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist.
+        Raises
+        ------
+        UsageError
+            Where the folder of ``path`` does not exist.
         """
         with atomic_path(path) as temporary, temporary.open("wb") as f:
             np.savez(f, t=self.t, r=self.r, names=np.array(self.names))
 
     def to_xarray(self) -> Any:
-        """A Dataset with one variable a state, over the dimension t.
+        """An ``xarray.Dataset`` with one variable a state, over the dimension t.
 
-        Raises :class:`~ctrnn.errors.MissingDependencyError` where xarray is not installed.
+        Raises
+        ------
+        MissingDependencyError
+            Where xarray is not installed.
         """
         try:
             import xarray

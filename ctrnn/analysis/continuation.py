@@ -24,7 +24,7 @@ from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.problem import state_of
+from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["continue_equilibria", "switch_branch"]

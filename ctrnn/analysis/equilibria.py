@@ -41,7 +41,7 @@ from ctrnn.analysis.rest_search import Point, Run
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field, checked_array
 from ctrnn.gradients.rest.rows import outer_spectrum
-from ctrnn.problem import state_of
+from ctrnn.states import state_of
 
 __all__ = ["Equilibrium", "classify", "find_equilibrium"]
 

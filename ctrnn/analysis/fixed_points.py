@@ -21,7 +21,7 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.many_starts import newton_all, slow_points
 from ctrnn.errors import ConvergenceError, MissingDependencyError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field
-from ctrnn.problem import state_of
+from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["FixedPoints", "fixed_points"]

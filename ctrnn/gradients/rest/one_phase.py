@@ -25,7 +25,7 @@ import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.problem import state_of
+from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]
 
