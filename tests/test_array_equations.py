@@ -272,3 +272,48 @@ def test_mistakes_of_declarations():
         Equations({"r": "-r*a"}, {"a": np.zeros(2)}, states={"r": 2}, masks={"a": [True]})
     with pytest.raises(ExpressionError, match="^s: unknown name 'p'"):
         Equations({"r": "-r*s"}, states={"r": 2}, definitions={"s": "2*p", "p": "3"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_second_order_agrees_with_torch(name):
+    """J δr + F_w δw, and K δJ, K δF_w: derivatives of what was written by hand, along a direction."""
+    system = systems()[name]
+    field = system.field
+    t, r, x = at(system)
+    rng = np.random.default_rng(4)
+    dr, dw, K = rng.normal(size=field.n), rng.normal(size=field.m), rng.normal(size=field.n)
+    for mask_name, mask in field.masks.items():
+        field.unflatten(dw)[mask_name][~mask] = 0.0
+    shapes = {k: v.shape for k, v in field.parameters.items()}
+
+    def F(state: Any, flat: Any) -> Any:
+        start, w = 0, {}
+        for k, shape in shapes.items():
+            size = int(np.prod(shape))
+            w[k] = flat[start : start + size].reshape(shape)
+            start += size
+        return system.torch_field(t, state, w, torch.tensor(x))
+
+    point, along = (torch.tensor(r), torch.tensor(field.vector)), (torch.tensor(dr), torch.tensor(dw))
+    close(field.jvp(t, r, dr, dw, x), torch.func.jvp(F, point, along)[1].numpy())
+
+    def pulled(*at: Any) -> Any:
+        return torch.func.vjp(F, *at)[1](torch.tensor(K))
+
+    rows, by_w = torch.func.jvp(pulled, point, along)[1]
+    R, G = field.second_order(t, r, dr, K, dw, x)
+    close(R, rows.numpy())
+    close(G, by_w.numpy())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_members_in_lanes_are_those_alone(name):
+    system = systems()[name]
+    field = system.field
+    rng = np.random.default_rng(5)
+    r0 = 0.3 * rng.normal(size=(3, field.n))
+    made = Problem(field, r0[0], (0.0, 0.5), x=[0.2, -0.1])
+    options = {"save_at": [0.0, 0.25, 0.5], "solver": "rk4", "dt": 0.05}
+    run = ctrnn.ensemble(made, r0=r0, **options)
+    for k in range(3):
+        close(run.r[k], simulate(made.replace(r0=r0[k]), **options).r)

@@ -237,14 +237,14 @@ class Equations(Field):
     @cached_property
     def second_kernel(self) -> SecondKernel:
         if self._has_arrays:
-            return super().second_kernel
+            return self._arrays.second_kernel
         made = self._scalars.second_module
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
-    def lanes_kernel(self) -> LanesKernel | None:
+    def lanes_kernel(self) -> LanesKernel:
         if self._has_arrays:
-            return None
+            return self._arrays.lanes_kernel
         made = self._scalars.lanes_module
         return LanesKernel(made.field.address, keep=(made,))
 

@@ -79,9 +79,22 @@ def pow(base: Any, exponent: Any) -> Any:
     """base ** exponent; a whole exponent stays one, so that negative bases work."""
     if isinstance(exponent, float) and exponent == 0.5:
         return sqrt(base)
+    if isinstance(exponent, int) and hasattr(base, "is_complex") and base.is_complex():
+        # torch takes a logarithm: a negative number's angle π then hides a complex step of 1e-30
+        power = _whole_power(base, abs(exponent))
+        return 1.0 / power if exponent < 0 else power
     if not isinstance(base, (int, float)) or not isinstance(exponent, (int, float)):
         return tensor(base, exponent if hasattr(exponent, "dtype") else None) ** exponent
     return math.pow(base, exponent)
+
+
+def _whole_power(base: Any, exponent: int) -> Any:
+    """base ** exponent by squaring."""
+    if exponent == 0:
+        return _torch().ones_like(base)
+    half = _whole_power(base, exponent // 2) if exponent > 1 else None
+    squared = base if half is None else half * half
+    return squared * base if exponent > 1 and exponent % 2 else squared
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -13,9 +13,11 @@ from ctrnn.fields.arrays.graph import Elementwise, Graph, Stack
 from ctrnn.fields.arrays.jacobian import PASS, Jacobian
 from ctrnn.fields.arrays.layout import Layout
 from ctrnn.fields.arrays.programs import Loop, Program, Writer
-from ctrnn.fields.base import Array, Kernel
+from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
 from ctrnn.kernels import graph as K
+from ctrnn.kernels import graph_second as K2
 from ctrnn.kernels import graph_steps as G
+from ctrnn.kernels.lanes import graph as lanes
 from ctrnn.kernels.lazy import Lazy, LazyTable
 
 
@@ -160,6 +162,47 @@ class ArrayCode:
                     panels = self.groups.single[v.name]
                     rows.append((v.name, [len(panels), layout.cotangent(v)[1], self._address(panels)]))
         return self._address([len(rows), *(number for _, row in rows for number in row)])
+
+    # --- second order
+
+    def second_kernel(self) -> SecondKernel:
+        """JVP and SECOND; the kernel is made before."""
+        layout, write = self.layout, self.writer
+        plan = np.zeros(K2.PLAN_SIZE, dtype=np.int64)
+        first, twice = write.back_twice()
+        programs = {
+            K2.LINEAR: write.values(lambda node, k, v: True, stacks=True),
+            K2.TANGENTS: write.tangents(),
+            K2.SLOPES: write.slopes_along(),
+            K2.BACK: first,
+            K2.TWICE: twice,
+        }
+        zeros = max((node.size for node in self.graph.nodes if isinstance(node, Elementwise)), default=0)
+        sizes = (layout.values, zeros, layout.partials, layout.cotangents, layout.parameters, self._pointers)
+        plan[: len(sizes)] = sizes
+        plan[K2.BLOCKS], plan[K2.DEPOSITS] = self._blocks_of_second(), self._plan[K.DEPOSITS]
+        for number, program in programs.items():
+            code = self._encoded(program)
+            plan[K2.PROGRAMS + 2 * number], plan[K2.PROGRAMS + 2 * number + 1] = code.ctypes.data, code.size
+        jvp, second = K2.addresses()
+        return SecondKernel(jvp, second, (plan.ctypes.data,), K2.scratch_size(*sizes), keep=(plan, self))
+
+    def _blocks_of_second(self) -> int:
+        layout, rows = self.layout, []
+        for node in self.graph.nodes:
+            if isinstance(node, Stack) and node.trained:
+                base, at = layout.sources_at[id(node)]
+                if len(node.sources) == 1 and not node.has_one:
+                    moved = layout.tangent(node.sources[0][0]) or (G.NONE, 0)
+                else:
+                    moved = (G.DV, at)
+                panels = self._address(self.groups.stacks[id(node)])
+                rows.append([node.rows, node.trained, base, at, *moved, layout.cotangent(node.outs[0])[1], panels])
+        return self._address([len(rows), *(number for row in rows for number in row)])
+
+    def lanes_kernel(self) -> LanesKernel:
+        """F of many members: the program of F, whose plan is in the kernel's ctx."""
+        return LanesKernel(lanes.field.address, lanes.scratch_size(self.layout.values, self._pointers), keep=(self,))
 
     # --- the numbers
 

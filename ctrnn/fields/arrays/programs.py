@@ -9,7 +9,7 @@ back of δ    each step of ``back`` is bilinear in a factor (a partial derivativ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -366,12 +366,15 @@ def _strides(node: Product) -> tuple[int, int, int, int]:
     return *a, *b
 
 
-def _contract(I: int, L: int, J: int, f: tuple[int, int], s: Iterable[int], t: Iterable[int], *rest: Any) -> Step:
+def _contract(
+    I: int, L: int, J: int, f: tuple[int, int], s: tuple[int, int], t: tuple[int, int], *rest: Any
+) -> Step:  # fmt: skip
     # a row or a column has a stride that nothing is ever multiplied by; BLAS wants it to be long enough
     if f[1] == 1:
         f = (max(f[0], L), 1)
     elif f[0] == 1:
         f = (1, max(f[1], I))
+    t = (max(t[0], J), t[1]) if I == 1 else t
     add, factor, of, to = rest
     return (G.CONTRACT, I, L, J, *f, *s, *t, add, *factor, *of, *to)
 

@@ -14,7 +14,7 @@ from ctrnn.fields.arrays.graph import Graph
 from ctrnn.fields.arrays.reader import ArrayReader, shown
 from ctrnn.fields.arrays.torch_graph import TorchGraph
 from ctrnn.fields.arrays.values import Builder, Shape, Value
-from ctrnn.fields.base import Array, Kernel
+from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
 
 
 class ArraySystem:
@@ -88,6 +88,15 @@ class ArraySystem:
     @cached_property
     def kernel(self) -> Kernel:
         return self.code.kernel(self.n)
+
+    @cached_property
+    def second_kernel(self) -> SecondKernel:
+        _ = self.kernel
+        return self.code.second_kernel()
+
+    @cached_property
+    def lanes_kernel(self) -> LanesKernel:
+        return self.code.lanes_kernel()
 
     @cached_property
     def _fixed(self) -> Array:
