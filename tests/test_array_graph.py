@@ -1,4 +1,4 @@
-"""Random systems of array equations: all that is derived from their graph against the text itself, evaluated by Python on torch tensors."""
+"""Random systems of array equations: all that their graph gives, against the text evaluated by Python on torch tensors."""
 
 from __future__ import annotations
 
