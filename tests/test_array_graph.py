@@ -1,4 +1,4 @@
-"""Random systems of array equations: all that their graph gives, against the text evaluated by Python on torch tensors."""
+"""Random systems of array equations: what their graph gives against the text, evaluated by Python on torch tensors."""
 
 from __future__ import annotations
 
