@@ -59,6 +59,10 @@ def test_python_blocks_and_every_call_of_the_table_run(capsys: pytest.CaptureFix
     names["fit"] = ctrnn.fit(
         names["problem"].replace(objective=ctrnn.Objective(target=data, at=times)), transform="log"
     )
+    names["unit"] = ctrnn.Equations({"r": "-r + tanh(w*r)"}, {"w": 0.5})
+    van_der_pol = ctrnn.Equations({"u": "v", "v": "mu*(1 - u**2)*v - u"}, {"mu": 1.0})
+    names["oscillation"] = ctrnn.Problem(van_der_pol, r0=[2.0, 0.0], t_span=(0.0, 60.0))
+    names |= {"W": np.random.default_rng(0).normal(size=(8, 8))}
     names |= {"np": np, "network": ctrnn.RateNetwork(64, seed=0)}
     for call in calls():
         assert eval(call, names) is not None, call
