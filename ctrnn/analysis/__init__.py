@@ -2,6 +2,7 @@
 
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
+from ctrnn.analysis.cycle_branch import CycleBranch, SpecialCycle, continue_cycles
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
@@ -12,10 +13,13 @@ from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov
 __all__ = [
     "Branch",
     "Cycle",
+    "CycleBranch",
     "Equilibrium",
     "FixedPoints",
     "LyapunovSpectrum",
+    "SpecialCycle",
     "SpecialPoint",
+    "continue_cycles",
     "continue_equilibria",
     "find_equilibrium",
     "fixed_points",

@@ -97,7 +97,7 @@ def continue_equilibria(
     [('fold', 0.384900179), ('fold', -0.384900179)]
     """
     family = Family(field, (parameter,), x, t)
-    low, high = _span("span", span)
+    low, high = checked_span("span", span)
     mu = float(family.start[0])
     if not low <= mu <= high:
         hint = f"with_parameters({parameter}=…), or another span"
@@ -153,7 +153,7 @@ def switch_branch(
     if not isinstance(special, SpecialPoint) or special.directions is None:
         raise UsageError("special", given=special, allowed="a simple branch point of a Branch (kind 'branch')")
     family = Family(special.field, (special.name,), special.x, special.t)
-    low, high = _span("span", span)
+    low, high = checked_span("span", span)
     if not low <= special.parameter <= high:
         raise UsageError(
             "span", given=(low, high), allowed=f"one that holds {special.parameter:g}, where branches meet"
@@ -167,7 +167,7 @@ def switch_branch(
         return _Walker(curve, Steps(step, max_step, most=max_points), _limits(curve, box)).both(start)
 
 
-def _span(name: str, span: Any) -> tuple[float, float]:
+def checked_span(name: str, span: Any) -> tuple[float, float]:
     ends = checked_array(name, span, (2,))
     if not ends[0] < ends[1]:
         raise UsageError(name, given=tuple(ends), allowed="(low, high) with low < high")

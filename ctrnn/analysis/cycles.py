@@ -315,7 +315,7 @@ def refined(
         if found is None:
             return (orbit, linear, error) if np.isfinite(error) else None
         error = abs(found[0].T - orbit.T) / orbit.T
-        drift = float(np.abs(_means(found[0]) - _means(orbit)).max())
+        drift = float(np.abs(_means(found[0], orbit.unit) - _means(orbit, orbit.unit)).max())
         orbit, linear = found
         if (error <= tol and drift <= 1e2 * tol) or largest <= N:
             break
@@ -323,14 +323,13 @@ def refined(
     return orbit, linear, error
 
 
-def _means(orbit: Orbit) -> Array:
-    """The means over a turn of each state and of its square, in units of its size."""
-    size = orbit.unit
+def _means(orbit: Orbit, size: Array) -> Array:
+    """The means over a turn of each state and of its square, in units of ``size``."""
     weights = orbit.h[:, None] * collocation.gauss()[1]
     return np.concatenate([np.einsum("ij,ijn->n", weights, (orbit.Y / size) ** power) for power in (1, 2)])
 
 
-def transitions(family: Family, orbit: Orbit, linear: Linear) -> Array:
+def transitions(family: Family, orbit: Orbit, linear: Linear, entries: int = ENTRIES) -> Array:
     """The transition matrices (K, n, n) on a mesh that resolves the fastest decay, h T ‖J‖ ≤ 1, where memory allows.
 
     A Gauss method takes e^z for a fraction that tends to ±1, so that the mesh of the cycle itself would do only for
@@ -340,7 +339,7 @@ def transitions(family: Family, orbit: Orbit, linear: Linear) -> Array:
     J = family.J(orbit.Y.reshape(-1, n), orbit.mu).reshape(N, m, n, n)
     rate = np.sqrt((J * J).sum(axis=(2, 3))).max(axis=1)
     parts = np.ceil(orbit.T * orbit.h * rate - 0.5).astype(int).clip(1)
-    if parts.max() == 1 or parts.sum() * (m * n) ** 2 > ENTRIES:
+    if parts.max() == 1 or parts.sum() * (m * n) ** 2 > entries:
         return linear.G
     s = np.concatenate([a + (b - a) * np.arange(k) / k for a, b, k in zip(orbit.s, orbit.s[1:], parts, strict=False)])
     s = np.append(s, 1.0)

@@ -95,7 +95,8 @@ def slow_points(family: Family, starts: Array, tol: float) -> tuple[Array, Array
         for first in range(0, len(ends), size):
             part = slice(first, first + size)
             ends[part] = _descended(family, ends[part])
-        kept, origin = [], []
+        kept: list[Array] = []
+        origin: list[int] = []
         for k, r in enumerate(ends):
             if not np.isfinite(r).all():
                 continue
