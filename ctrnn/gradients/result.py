@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -20,9 +20,25 @@ from ctrnn.fields.base import Array
 from ctrnn.problem import Problem
 from ctrnn.trajectory import Stats
 
-if TYPE_CHECKING:
-    from ctrnn.gradients.check.certificate import Certificate
-    from ctrnn.gradients.check.trials import TrialsCertificate
+
+class Assessment(Protocol):
+    """What stands behind a gradient (ctrnn.gradients.check): its estimated relative error, and what else is known."""
+
+    @property
+    def error(self) -> float | None:
+        """‖g − g*‖/‖g*‖; None without a second opinion."""
+
+    @property
+    def digits(self) -> float | None:
+        """Decimal digits, −log10 of the error."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether chaos has left no digit."""
+
+    @property
+    def text(self) -> str:
+        """All of it, in lines."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -48,7 +64,7 @@ class Gradient:
     #: names the entries of the vector; made when asked for, as there may be millions
     labels: Callable[[], list[str]] = list
     #: what stands behind the number, with certify=True (ctrnn.gradients.check.certificate)
-    certificate: Certificate | TrialsCertificate | None = None
+    certificate: Assessment | None = None
     #: why method="auto" took this one
     reason: str = ""
 
