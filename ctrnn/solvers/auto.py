@@ -1,8 +1,8 @@
 """solver="auto": explicit where that is enough, implicit where the problem is stiff.
 
-The run begins with tsit5. Where its steps are limited by stability and not by accuracy (ctrnn.kernels.stepper counts them), it is begun again with
-kvaerno5. Begun again, and not gone on with: the steps that were taken are few, and a run by one method from end to end is one discrete
-function, whose gradient every method of this toolkit knows.
+The run begins with tsit5. Where its steps are limited by stability and not by accuracy (ctrnn.kernels.stepper counts
+them), the problem is solved from the start again with kvaerno5. The steps that are thrown away are few, and a run by
+one method from end to end is one discrete function, whose gradient every method of this toolkit knows.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Where a run meets its next event: the first root of a condition c(t, r(t)) on the steps' dense output, and a step that ends on it.
+"""Where a run meets its next event: the first root of a condition on the dense output, and a step that ends on it.
 
     c(t + θh, r(θ)) = 0,    r(θ) = r + h Σ_i b_i(θ) k_i
 
-c is looked at in P points of each step. A change of sign is a crossing; so are two of them where three points of one sign have a parabola that
-dips through zero. A root in a bracket is found by Brent's method. The step is then taken again to end there, and the time improved on such
-steps by the secant method until c is zero to rounding.
+c is evaluated at P points of each step. A change of sign is a crossing; there are two where the parabola through three
+points of one sign dips through zero. A root in a bracket is found by Brent's method. The step is then taken again to
+end there, and the time improved on such steps by the secant method until c is zero to rounding.
 
-(Shampine & Thompson, Comput. Math. Appl. 39, 43, 2000; Brent, Algorithms for Minimization without Derivatives, 1973, ch. 4.)
+(Shampine & Thompson, Comput. Math. Appl. 39, 43, 2000; Brent, Algorithms for Minimization without Derivatives, 1973,
+ch. 4.)
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Search:
 
     @property
     def steps(self) -> int:
+        """Accepted steps."""
         return self.run_.stats.steps
 
     @property
@@ -74,6 +76,7 @@ class Search:
         return signs
 
     def run(self) -> tuple[float, Array, tuple[int, ...]] | None:
+        """(τ, r⁻, the events at τ) of the next event, or None where the course ends first."""
         block, most = FIRST, MOST
         while True:
             before = snapshot(self.run_)
@@ -126,17 +129,17 @@ class Search:
         eventful = (sign != sign[:, :1, :1]).any(axis=(1, 2)) | low.any(axis=(1, 2))
         eventful |= [start is not None for start in self.signs]
         for e in map(int, np.flatnonzero(eventful)):
-            place = steps.first_crossing(e, every[e], self.signs[e])
-            if place is not None:
-                first.append((*place, e))
+            crossing = steps.first_crossing(e, every[e], self.signs[e])
+            if crossing is not None:
+                first.append((*crossing, e))
         if unknown.any():
             m, i = divmod(int(unknown.any(axis=0).ravel().argmax()), POINTS.size)
             if not first or (m, POINTS[i]) <= min(first)[:2]:
                 e = int(unknown[:, m, i].argmax())
                 label = self.events[e].event.label
-                place = steps.before_unknown(e, m, i)
-                if place is not None:
-                    first = [(*place, e)]
+                crossing = steps.before_unknown(e, m, i)
+                if crossing is not None:
+                    first = [(*crossing, e)]
             if not first or (m, POINTS[i]) <= min(first)[:2]:
                 raise EventError(f"the condition of event {label!r} is NaN", t[m, i], r[m, -1], "another condition")
         if not first:
@@ -196,6 +199,7 @@ class Steps:
         self.search, self.record, self.starts, self.begin = search, record, starts, begin
 
     def x(self, m: int, t: float) -> Array:
+        """The input at t, looked up inside step m; empty where no condition reads it."""
         x = self.search.problem.x
         if not self.search.needs_x:
             return np.empty(0)
@@ -215,9 +219,9 @@ class Steps:
         return self.search.events[e].c(t, r, self.x(m, t))
 
     def first_crossing(self, e: int, c: Array, start: float | None) -> tuple[int, float, float] | None:
-        """(m, low, high): the first step on which c (C, P) crosses zero in the event's direction, and a bracket θ of it.
+        """The first step m on which c (C, P) crosses zero in the event's direction, and a bracket: (m, θ_low, θ_high).
 
-        start : the sign of c at the start of the first step where that is known better than by its value
+        ``start`` is the sign of c at the start of the first step where that is known better than by its value.
         """
         direction = self.search.events[e].event.direction
         sign = np.sign(c)

@@ -1,8 +1,9 @@
 """A solution as a piecewise polynomial r(t), that can drive another system.
 
-Our own tableaus: on the step from t with size h, r(t + θh) = r + h Σ_d θ^(d+1) Σ_i dense_id k_i, exactly their dense output.
-SciPy's and torchdiffeq's: the polynomial of degree 7 through their dense output at 8 Chebyshev points of each step, which is that
-dense output for the Runge–Kutta methods and agrees with it to its own accuracy for the multistep ones.
+Our own tableaus: on the step from t with size h, r(t + θh) = r + h Σ_d θ^(d+1) Σ_i dense_id k_i, exactly their dense
+output. SciPy's and torchdiffeq's: the polynomial of degree 7 through their dense output at 8 Chebyshev points of each
+step, which is that dense output for the Runge–Kutta methods and agrees with it to its own accuracy for the multistep
+ones.
 """
 
 from __future__ import annotations

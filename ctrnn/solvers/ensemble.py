@@ -2,8 +2,9 @@
 
     dr_b/dt = F(t, r_b, w_b, x(t)),   r_b(t0) = r0_b,   b = 1 … B
 
-For parameter studies, bifurcation diagrams by brute force, Bayesian samplers, clouds of initial states. Each member has steps of its own, so
-what it gives does not depend on its company; nothing of Python runs between one member and the next. Explicit methods take 32 members side by side,
+For parameter studies, bifurcation diagrams by brute force, Bayesian samplers, clouds of initial states. Each member has
+steps of its own, so that its result does not depend on the other members; nothing of Python runs between one member and
+the next. Explicit methods take 32 members side by side,
 in vector instructions (ctrnn.kernels.lanes.steps, ctrnn.kernels.lanes.ensemble).
 """
 
@@ -31,7 +32,8 @@ from ctrnn.solvers.tableaus import Tableau
 from ctrnn.threads import one_blas_thread, side_by_side, workers
 from ctrnn.trajectory import Stats, Trajectory
 
-#: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: until then nothing can stop them
+#: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: Ctrl-C
+#: waits for that long
 CHUNK, PATIENCE = 1024, 0.2
 #: bytes of the parameters of all lanes beyond which they leave the cache, and one member after the other is faster
 LANES_BYTES = 512 * 2**10
@@ -39,7 +41,23 @@ LANES_BYTES = 512 * 2**10
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
-    """t (T,) and r (B, T, n); steps and rejected (B,); failures: member -> the error that ended it, where its r is NaN; stats of all."""
+    """The solutions of all members.
+
+    Attributes
+    ----------
+    t : ndarray (T,)
+        The saved times.
+    r : ndarray (B, T, n)
+        States; NaN of a member that failed.
+    steps, rejected : ndarray (B,) of int
+        Steps of each member, accepted and rejected.
+    failures : dict of int to SolverError
+        Member -> the error that ended it.
+    names : tuple of str
+        Names of the states.
+    stats : ctrnn.Stats
+        What all members cost together.
+    """
 
     t: Array
     r: Array
@@ -82,19 +100,41 @@ def ensemble(
 
     Parameters
     ----------
-    parameters : (B, m) vectors in the order of field.labels; or a table name -> (B, *shape) for those that vary. None: all as in the field
-    r0 : (B, n) initial states; None: the problem's
-    save_at : times (T,), increasing; None: the end of t_span alone
-    solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate, for our own solvers
-    allow_failures : False raises the first member's error; True leaves NaN in its place and tells it in ``failures``
+    problem : ctrnn.Problem
+        Its objective is not used.
+    parameters : (B, m) array_like or mapping of str to (B, *shape) array_like, optional
+        Vectors in the order of field.labels, or a table of the parameters that vary. None: all as in the field.
+    r0 : (B, n) array_like, optional
+        Initial states; None: the problem's.
+    save_at : (T,) array_like, optional
+        Increasing times; None: the end of t_span alone.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in ctrnn.simulate, for our own solvers.
+    allow_failures : bool
+        False raises the first member's error; True keeps it in ``failures``, and NaN in the member's r.
 
-    A member's result is the same to the last bit in any company. It is that of ctrnn.simulate where members go one after the other: implicit solvers,
-    exponential Euler, TorchField, networks of more than some 40 units. The others go side by side, with sums in another order: the same steps and r to
-    rounding (1e-13 or so for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a kink, as relu has:
-    what a step errs there depends on where it lies, and the two differ by what the tolerance allows.
+    Returns
+    -------
+    Ensemble
+        t (T,), r (B, T, n), the steps of each member and what all cost; ``found[b]`` is the trajectory of member b.
 
-    Raises UsageError for shapes and values that do not fit, and the errors of ctrnn.simulate with the number of the member.
+    Raises
+    ------
+    UsageError
+        For shapes and values that do not fit.
+    SolverError
+        As ctrnn.simulate does, with the number of the member.
 
+    Notes
+    -----
+    A member's result does not depend on the other members, to the last bit. It is that of ctrnn.simulate where members
+    are solved one after the other: implicit solvers, exponential Euler, TorchField, networks of more than some 40
+    units. The others are solved side by side, with sums in another order: the same steps, and r to rounding (1e-13 or so for
+    smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a kink, as relu has:
+    the error of a step there depends on where it lies, and the two differ by what the tolerance allows.
+
+    Examples
+    --------
     >>> import ctrnn, numpy as np
     >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0}), r0=[1.0], t_span=(0.0, 1.0))
     >>> found = ensemble(decay, {"k": np.array([0.5, 1.0, 2.0])})
@@ -224,7 +264,8 @@ def _from_table(field: Field, table: Mapping[str, Any]) -> Array:
 def _kernel_vectors(field: Field, vectors: Array) -> Array:
     """Each member's parameters as the compiled functions want them, (B, ·).
 
-    They are entries of the vector, some of them several times, and constants: the direction 1, 2, 3, … tells which is which.
+    They are entries of the vector, some of them several times, and constants: the kernel's image of the direction
+    1, 2, 3, … says which is which.
     """
     entry, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
     if not field.m:
@@ -244,11 +285,14 @@ def _failure(run: Integration, b: int, members: Any) -> SolverError:
     return error
 
 
-# --- what solves the members: each worker has one of these, the working space of a run for all the members that it takes
+# --- what solves the members: each worker has one of these, with the working space for all the members that it takes
 
 
 def fit_in_lanes(field: Field, tableau: Tableau) -> bool:
-    """Whether members may go side by side: explicit methods, fields that know how, and parameters that stay in the cache."""
+    """Whether members can be solved side by side.
+
+    That takes an explicit method, a field with a function for it, and parameters that stay in the cache.
+    """
     if tableau.gamma or 8 * abi.LANES * field.kernel_vector().size > LANES_BYTES:
         return False
     return field.lanes_kernel is not None
@@ -266,6 +310,7 @@ class OneByOne:
         self.order = (run.tableau.error_order or 2) - 1
 
     def solve(self, first: int, last: int) -> None:
+        """Members ``first`` to ``last``."""
         kernel.solve_members(self.arguments, self.order, self.members, first, last)
 
 
@@ -323,6 +368,7 @@ class SideBySide(OneByOne):
         return array.ctypes.data
 
     def solve(self, first: int, last: int) -> None:
+        """Members ``first`` to ``last``."""
         lanes_kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
 
 

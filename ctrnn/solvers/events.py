@@ -2,8 +2,9 @@
 
     r(t₀) = r0,    dr/dt = F until c(τ, r⁻) = 0,    r⁺ = R(τ, r⁻),    dr/dt = F until …
 
-The steps are taken as if there were no events, and looked at for roots (ctrnn.solvers.crossings); the state at an event is that of a step that
-ends on it, as accurate as any other, not as the dense output is. Every piece then is a problem of its own, whose run and whose gradient are those
+The steps are taken as if there were no events, and searched for roots (ctrnn.solvers.crossings); the state at an event
+is that of a step that ends on it, as accurate as any step, not only as the dense output. Every piece then is a problem
+of its own, whose run and whose gradient are those
 of ctrnn.solvers.solve and ctrnn.gradients.recording.discrete, with the same steps.
 """
 
@@ -31,11 +32,20 @@ ZENO_COUNT, ZENO_GAP = 10, 1e-9
 class Piece:
     """A run between two events.
 
-    problem : from r⁺ of the last event to the next, without events
-    fired : the events at its end, in the order in which they act; none where the time span ends first
-    before (n,) : r⁻ at its end; states : r after each of those that fired, the last being r⁺
-    sizes (E,) : the largest |c| of each event in the piece
-    ended : whether the run ends here, by its last event
+    Attributes
+    ----------
+    problem : ctrnn.Problem
+        From r⁺ of the last event to the next, without events.
+    fired : tuple of int
+        The events at its end, in the order in which they act; none where the time span ends first.
+    before : ndarray (n,)
+        r⁻ at its end.
+    states : tuple of ndarray (n,)
+        r after each of those that fired, the last being r⁺.
+    sizes : ndarray (E,)
+        The largest |c| of each event in the piece.
+    ended : bool
+        Whether the run ends here, by its last event.
     """
 
     problem: Problem
@@ -47,18 +57,28 @@ class Piece:
 
     @property
     def end(self) -> float:
+        """The time at which it ends."""
         return self.problem.t_span[1]
 
     @property
     def after(self) -> Array:
+        """r⁺ at its end, (n,)."""
         return self.states[-1] if self.states else self.before
 
 
 def pieces(problem: Problem, settings: Settings, course: Course | None = None) -> tuple[list[Piece], Stats]:
-    """The run of a problem with events, cut at each of them; and what it cost to find them.
+    """The run of a problem with events, cut at each of them, and what it cost to find them.
 
-    Raises UsageError for solvers that do not show their steps, ZenoError where events pile up, EventError where a condition is NaN, and what
-    the solver raises.
+    Raises
+    ------
+    UsageError
+        For solvers that do not show their steps.
+    ZenoError
+        Where events come ever faster.
+    EventError
+        Where a condition is NaN.
+    SolverError
+        As the solver does.
     """
     if tableau_of(settings, "a problem with events").exponential:
         raise UsageError("solver", given=settings.solver, allowed="a Runge–Kutta solver, for a problem with events")

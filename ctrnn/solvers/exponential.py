@@ -1,7 +1,8 @@
-"""Exponential Euler is Euler's method on another field: solver="exponential-euler" on F takes Euler steps of φ₁(hD) F.
+"""Exponential Euler is Euler's method on another field: Euler steps of φ₁(hD) F.
 
-The steps may be cut, by jumps of the input and by observations, and each knows its own h: it is a channel of the input, which the stepper fills in.
-Everything that is exact for Euler steps is exact for these (ctrnn.fields.exponential has the formulas).
+Steps may be cut short, by jumps of the input and by observations, and F has to know the h of each: it is one more
+channel of the input, which the stepper fills in. Everything that is exact for Euler steps is exact for these
+(ctrnn.fields.exponential has the formulas).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What SciPy's and torchdiffeq's solvers have in common: dr/dt as their function, and a solution taken piece by piece.
+"""What SciPy's and torchdiffeq's solvers have in common: dr/dt as their function, and a solution piece by piece.
 
-Between two jumps of the input F is smooth; a library's solver is started anew on each such piece, and looks the input up strictly inside it.
+Between two jumps of the input F is smooth; a library's solver is started anew on each such piece, and looks the input
+up strictly inside it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ctrnn.trajectory import Stats
 class Rate:
     """dr/dt as a Python function (t, r) -> (n,) for other libraries, on one piece without jumps.
 
-    It counts its calls, and what the library tells of its steps: it has reached ``r`` at ``t`` and is allowed no more than
-    ``max_steps``.
+    It counts its calls, and the steps that the library reports: the last one has reached ``r`` at ``t``, and no more
+    than ``max_steps`` are allowed.
     """
 
     def __init__(self, bound: Bound, name: str, max_steps: int) -> None:
@@ -38,7 +39,7 @@ class Rate:
         self.piece = (-np.inf, np.inf)
 
     def start(self, a: float, b: float, r: Array) -> None:
-        """A new piece, from r at a to b; raises DivergenceError where F is not finite there (SciPy would never return)."""
+        """A new piece, from r at a to b; raises DivergenceError where F is not finite there (SciPy would not return)."""
         self.piece = (min(a, b), max(a, b))
         self.t, self.r, self.h = a, np.array(r), 0.0
         self(a, r)
@@ -60,6 +61,7 @@ class Rate:
         self.limit()
 
     def limit(self) -> None:
+        """Raise TooManyStepsError beyond ``max_steps``."""
         if self.steps + self.rejected > self.max_steps:
             raise TooManyStepsError(
                 f"{self.name}: more than {self.max_steps} steps",
@@ -70,7 +72,7 @@ class Rate:
             )
 
     def failure(self, message: str) -> SolverError:
-        """The library gave up, and said so."""
+        """The error for a library that gave up with this message."""
         kind = StepUnderflowError if self.finite else DivergenceError
         hint = (
             "another solver, larger tolerances or a shorter t_span"
@@ -80,6 +82,7 @@ class Rate:
         return kind(f"{self.name}: {message}", t=self.t, r=self.r, h=self.h, hint=hint)
 
     def __call__(self, t: float, r: Any) -> Array:
+        """dr/dt (n,) at t and r."""
         out = np.empty(self.bound.n)
         r = np.ascontiguousarray(r, dtype=float)
         field_at(self.bound.system, float(t), self._lookup(t), r, self._work, self._x, out)
@@ -93,6 +96,7 @@ class Rate:
         return float(min(max(t, low), np.nextafter(high, low)))
 
     def jacobian(self, t: float, r: Any) -> Array:
+        """J (n, n) at t and r; raises DivergenceError where it is not finite."""
         out = np.empty((self.bound.n, self.bound.n))
         system = self.bound.system
         evaluate(system.code, system.data, float(t), self._lookup(t), self._work, self._x)
@@ -106,6 +110,7 @@ class Rate:
 
     @property
     def has_jacobian(self) -> bool:
+        """Whether the field has one."""
         return bool(self.bound.system.table[JACOBIAN])
 
 

@@ -1,7 +1,7 @@
 """Our own solver: a tableau and the compiled stepper, driven a block of steps at a time.
 
-Blocks are what the gradients work on (``Integration.blocks``); between two of them Python can show progress, grow a buffer
-or answer Ctrl-C.
+Blocks are what the gradients work on (``Integration.blocks``); between two of them Python can show progress, grow a
+buffer or answer Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
 from ctrnn.trajectory import Stats
 
-#: steps in a block when nobody asks for another number
+#: steps in a block, unless another number is asked for
 BLOCK = 4096
 #: bytes that the record of a block may take
 BLOCK_BYTES = 64 * 2**20
@@ -99,7 +99,10 @@ def _newton(n: int) -> implicit.Newton:
 def staggered_for(
     bound: Bound, tableau: Tableau, z: Array | None = None, rtol: Any = 0.0, atol: Any = 0.0, slot: int = JACOBIAN
 ) -> Staggered:
-    """Sensitivities to go behind the state of an implicit method, from z (n, q) with tolerances that broadcast to it; none without z."""
+    """Sensitivities that follow the steps of an implicit method, from z (n, q) with tolerances that broadcast to it.
+
+    Without z there are none.
+    """
     if z is None:
         return _no_sensitivities(tableau.s)
     return _staggered(np.array(z), tableau.s, bound.kernel.groups, bound.kernel.columns, rtol, atol, slot)
@@ -221,7 +224,7 @@ class Integration:
             raise DivergenceError(
                 "the field is not finite at the start", t=t0, r=self.r, h=0.0, hint="other parameters or another r0"
             )
-        # Not a step that could not move t, for what F looks like; where that is too long, the step control will say so.
+        # at least a step that moves t, whatever F looks like; where that is too long, the step control will say so
         self.clock[stepper.H] = max(
             h if first_step is None else first_step, self.settings.min_step, 100 * np.spacing(abs(t0))
         )
@@ -229,6 +232,7 @@ class Integration:
         self.wall_time += time.perf_counter() - began
 
     def record(self, capacity: int) -> Record:
+        """An empty record of up to ``capacity`` steps, of what is kept."""
         if self.keep == "nothing":
             return _no_record()
         n, s, total, stride = self.bound.n, self.tableau.stages, self.tableau.s_total, self.bound.x_stride
@@ -309,10 +313,11 @@ class Integration:
 
     @property
     def stats(self) -> Stats:
+        """What the run has cost so far."""
         return self.cost(0, self.wall_time)
 
     def cost(self, jacobians: int, wall_time: float) -> Stats:
-        """What it cost, with ``jacobians`` more than the run's own, in a time that is more than the run's own."""
+        """What the run cost, with ``jacobians`` beside its own, in a given wall time."""
         c, n = self.count.tolist(), self.newton.cost.tolist()
         name = self.tableau.name if self.settings.dt is None else f"{self.tableau.name}, dt = {self.settings.dt:g}"
         return Stats(
@@ -327,6 +332,7 @@ class Integration:
         )
 
     def failure(self, status: int) -> SolverError:
+        """The error for a status of ``stepper.advance``, with the last good time and state."""
         stiff = bool(self.count[stepper.STIFF])
         t, h = (
             float(self.clock[stepper.T]),

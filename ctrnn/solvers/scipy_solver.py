@@ -28,7 +28,10 @@ def method_name(settings: Settings) -> str:
 
 
 def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
-    """Keyword arguments of ``solve_ivp``: tolerances, our Jacobian where the method takes one, and an event that counts its steps."""
+    """Keyword arguments of ``solve_ivp``.
+
+    Tolerances, our Jacobian where the method takes one, and an event that never happens, by which steps are counted.
+    """
     rtol, atol = settings.tolerances(rate.bound.n)
     options: dict[str, Any] = {"rtol": max(float(np.min(rtol)), 3e-14), "atol": atol}
 

@@ -42,18 +42,44 @@ def simulate(
 
     Parameters
     ----------
-    solver : "euler", "exponential-euler" (exact leak), "midpoint", "heun", "rk4" (these need dt), "bs3", "dopri5", "tsit5", "dop853" (adaptive; fixed steps
-        with dt), "kencarp4", "kvaerno5" (stiff, implicit), "auto" (tsit5, or kvaerno5 where that meets stiffness), or "scipy:LSODA" (BDF, Radau, RK45, DOP853), "torchdiffeq:dopri5" (rk4, ...)
-    rtol, atol : relative and absolute tolerance of each step, numbers or (n,)
-    dt : fixed step, in the unit of t
-    save_at : times (T,) inside t_span, increasing; None saves every step; of trials, these for all or a list with the times of each
-    max_steps, min_step : limits
+    problem : ctrnn.Problem or ctrnn.Trials
+        What to solve.
+    solver : str
+        "euler", "exponential-euler" (exact leak), "midpoint", "heun", "rk4": these need dt; "bs3", "dopri5", "tsit5",
+        "dop853": adaptive, or by fixed steps with dt; "kencarp4", "kvaerno5": implicit, for stiff problems; "auto":
+        tsit5, or kvaerno5 where that meets stiffness; "scipy:LSODA" (BDF, Radau, RK45, DOP853, RK23);
+        "torchdiffeq:dopri5" (rk4, …).
+    rtol, atol : float or (n,) array_like
+        Relative and absolute tolerance of each step.
+    dt : float, optional
+        A fixed step, in the unit of t.
+    save_at : (T,) array_like, optional
+        Increasing times inside t_span; None saves every step. Of trials, times for all or a list with those of each.
+    max_steps : int
+        Steps tried before giving up.
+    min_step : float
+        The smallest step, in the unit of t; 0: the smallest that moves t.
 
-    Steps land on the jumps of the input and on the objective's observation times. Returns a Trajectory: t (T,), r (T, n).
+    Returns
+    -------
+    ctrnn.Trajectory, or a list of them for trials
+        t (T,), r (T, n), and what it cost.
 
-    Raises UsageError for arguments that are not allowed; StepUnderflowError, DivergenceError or TooManyStepsError, with the
-    last good time and state, when the solution cannot be carried to the end.
+    Raises
+    ------
+    UsageError
+        For arguments that are not allowed.
+    StepUnderflowError, DivergenceError, TooManyStepsError, ConvergenceOfStageError
+        Where the solution cannot be carried to the end; each has the last good time and state.
 
+    Notes
+    -----
+    Steps end on the jumps of the input and on the objective's observation times. Values between two steps are those of
+    the method's dense output.
+
+    Examples
+    --------
+    >>> import numpy as np
     >>> from ctrnn import Equations, Problem
     >>> decay = Problem(Equations({"r": "-k*r"}, parameters={"k": 2.0}), r0=[1.0], t_span=(0.0, 1.0))
     >>> simulate(decay, save_at=[0.5, 1.0]).r.ravel() - np.exp([-1.0, -2.0]) < 1e-8

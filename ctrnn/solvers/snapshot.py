@@ -1,8 +1,9 @@
 """All that a run of the stepper has to remember, as bytes: put back, it takes the same steps again, bit for bit.
 
-Between two calls of ``ctrnn.kernels.stepper.advance`` a run is its clock (t, h, the error before), its counts (steps, the next stop, the place
-on the grid, whether F(t, r) is known), its state r and, for methods whose last stage is the next one's first, that stage's k and x; for
-implicit stages also Newton's J, its factors and its rate of convergence.
+Between two calls of ``ctrnn.kernels.stepper.advance`` a run is its clock (t, h, the error before), its counts (steps,
+the next stop, the step of the fixed grid, whether F(t, r) is known), its state r and, for methods whose last stage is
+the next one's first, that stage's k and x; for implicit stages also Newton's J, its factors and its rate of
+convergence.
 """
 
 from __future__ import annotations
