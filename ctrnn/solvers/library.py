@@ -39,7 +39,7 @@ class Rate:
         self.piece = (-np.inf, np.inf)
 
     def start(self, a: float, b: float, r: Array) -> None:
-        """A new piece, from r at a to b; raises DivergenceError where F is not finite there (SciPy would not return)."""
+        """A new piece, from r at a to b; raises DivergenceError where F is not finite there (SciPy would hang)."""
         self.piece = (min(a, b), max(a, b))
         self.t, self.r, self.h = a, np.array(r), 0.0
         self(a, r)
