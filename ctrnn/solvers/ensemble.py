@@ -127,11 +127,12 @@ def ensemble(
 
     Notes
     -----
-    A member's result does not depend on the other members, to the last bit. It is that of ctrnn.simulate where members
-    are solved one after the other: implicit solvers, exponential Euler, TorchField, networks of more than some 40
-    units. The others are solved side by side, with sums in another order: the same steps, and r to rounding (1e-13 or so
-    for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a kink, as relu has:
-    the error of a step there depends on where it lies, and the two differ by what the tolerance allows.
+    A member's result does not depend on the other members, to the last bit. It is that of ctrnn.simulate where
+    members are solved one after the other: implicit solvers, exponential Euler, TorchField, networks of more than
+    some 40 units. The others are solved side by side, with sums in another order: the same steps, and r to rounding
+    (1e-13 or so for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a
+    kink, as relu has: the error of a step there depends on where it lies, and the two differ by what the tolerance
+    allows.
 
     Examples
     --------
