@@ -11,9 +11,8 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice, product
 from threading import Lock
@@ -160,20 +159,6 @@ def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     finally:
         _ended(others)
     return [first, *(other.result() for other in others)]
-
-
-@contextmanager
-def beside(function: Callable[..., Any], *arguments: Any) -> Iterator[None]:
-    """Run ``function``, which releases Python's lock, on another thread while the block runs.
-
-    The block tells it when to end, and nothing waits until it has. Once it has been told to end, it may touch only what
-    ``arguments`` keep alive.
-    """
-    other = _pool().submit(function, *arguments)
-    try:
-        yield
-    finally:
-        other.cancel()
 
 
 def _ended(others: Sequence[Future[Any]]) -> None:

@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from scenarios import SCENARIO, SCENARIOS, driven, jumping_inputs, state_network
 
 import ctrnn
-from ctrnn import Adjoint, Objective, Problem, RateNetwork, TruncatedBPTT, gradient, inputs
+from ctrnn import Adjoint, Objective, Problem, RateNetwork, TruncatedBPTT, gradient, inputs, scratch
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
-from ctrnn.gradients.recording import scratch as room
-from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.schedules import checkpoint
 from ctrnn.gradients.schedules.checkpoint import Costs
 from ctrnn.gradients.schedules.revolve import places, split
@@ -56,7 +55,7 @@ def distance(a, b):
 )
 @pytest.mark.parametrize("scenario", ["driven-partly-observed", "state-network-integral"])
 def test_a_restored_run_takes_the_same_steps_bit_for_bit(scenario, how):
-    run = DiscreteRun(SCENARIO[scenario].make(), Settings(**how), "test").integration
+    run = StepperRecording(SCENARIO[scenario].make(), Settings(**how), "test").integration
     blocks = run.blocks(3)
     for _ in range(2):
         next(blocks)
@@ -81,12 +80,12 @@ def test_a_restored_run_takes_the_same_steps_bit_for_bit(scenario, how):
 @pytest.mark.parametrize("checkpoints", [1, 2, 3, 50])
 def test_every_step_is_pulled_back_once_in_order_and_is_the_plain_one(how, checkpoints, monkeypatch):
     problem, settings = driven(Objective(target=[0.0] * 3), jumping_inputs()), Settings(**how)
-    plain = DiscreteRun(problem, settings, "test")
+    plain = StepperRecording(problem, settings, "test")
     wanted = [np.concatenate(parts) for parts in zip(*(r for r, _ in plain.blocks()), strict=True)]
     seen = []
-    share = DiscreteRun.share
+    weighed = StepperRecording.weighed
     monkeypatch.setattr(checkpoint, "SEGMENT", 7)
-    monkeypatch.setattr(DiscreteRun, "share", lambda run, record: seen.append(share(run, record)) or seen[-1])
+    monkeypatch.setattr(StepperRecording, "weighed", lambda run, steps: seen.append(weighed(run, steps)) or seen[-1])
     gradient(problem, Adjoint("checkpoint", checkpoints=checkpoints), **how)
     records = [[part.copy() for part in record] for record, _ in reversed(seen)]
     found = [np.concatenate(parts) for parts in zip(*records, strict=True)]
@@ -204,8 +203,8 @@ def test_snapshots_are_never_more_than_allowed(monkeypatch):
 @pytest.mark.parametrize("dt", [0.01, 0.013, 0.1, 0.3, 5.0])
 def test_the_number_of_fixed_steps_is_known_ahead(dt):
     problem = driven(Objective(target=[[0.0] * 3] * 3, at=[0.45, 0.7531, 1.3]), jumping_inputs())
-    run = DiscreteRun(problem, Settings("rk4", dt=dt), "test").integration
-    ahead = checkpoint.steps_ahead(run)
+    recording = StepperRecording(problem, Settings("rk4", dt=dt), "test")
+    run, ahead = recording.integration, recording.steps_ahead
     run.run()
     assert ahead == run.stats.steps
 
@@ -223,7 +222,7 @@ def peak(problem, method, how):
     """Bytes; the lesser of two, as the first calls of compiled code in a process leave some 100 kB behind."""
     every = []
     for _ in range(3):
-        room.forget()
+        scratch.forget()
         tracemalloc.start()
         try:
             gradient(problem, method, **how)

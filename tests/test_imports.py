@@ -17,14 +17,6 @@ HEAVY = (
 )
 #: the entry of the command line is on guard for Ctrl-C before anything is loaded
 ENTRY = "cli/main.py"
-#: what is still to be mended; this list only shrinks
-REST = {
-    "gradients/recording/network_adjoint.py",
-    "gradients/recording/network_trials.py",
-    "gradients/recording/torch/result.py",
-    "gradients/schedules/carried.py",
-    "gradients/second/linearization.py",
-}
 
 
 def inner_imports(path: Path) -> list[str]:
@@ -43,7 +35,7 @@ def inner_imports(path: Path) -> list[str]:
 def test_own_modules_are_imported_at_the_top():
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     late = {name: names for name, path in files.items() if name != ENTRY and (names := inner_imports(path))}
-    assert not {name: names for name, names in late.items() if name not in REST}
+    assert not late
 
 
 def test_an_import_inside_a_function_is_seen(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ctrnn
-from ctrnn.gradients.recording import discrete
+from ctrnn.gradients.recording import stepper
 from ctrnn.kernels import abi, lazy, network
 
 
@@ -76,8 +76,8 @@ def test_ctrl_c_during_that_waits_behind_the_compiled_code():
 
 def test_what_goes_wrong_on_another_thread_is_raised_by_the_gradient(monkeypatch):
     """The part of the loss is another thread's: without its error the gradient would be 0."""
-    monkeypatch.setattr(discrete, "workers", lambda: 2)
-    monkeypatch.setattr(discrete, "WORTH_THREADS", 0.0)
+    monkeypatch.setattr(stepper, "workers", lambda: 2)
+    monkeypatch.setattr(stepper, "WORTH_THREADS", 0.0)
     monkeypatch.setattr(network, "accumulate", BrokenBeside())
     objective = ctrnn.Objective(target=np.ones((1, 6)), at=[1.0])
     problem = ctrnn.Problem(ctrnn.RateNetwork(6, seed=0), 0.1, (0.0, 1.0), objective=objective)

@@ -21,6 +21,7 @@ from torch import nn
 
 import ctrnn
 from ctrnn.errors import DivergenceError, UnknownNameError, UsageError
+from ctrnn.fields import rows
 from ctrnn.nn import CTRNN
 
 PHI = {
@@ -123,7 +124,7 @@ def test_every_activation_to_1e_12(activation, form) -> None:
 @pytest.mark.parametrize(("n", "B", "T"), [(1, 1, 1), (3, 200, 2), (40, 1, 30), (33, 17, 9), (130, 9, 4)])
 def test_every_division_into_parts_and_threads_to_1e_12(n, B, T, monkeypatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", 0.0)
+    monkeypatch.setattr("ctrnn.fields.rows.WORTH_THREADS", 0.0)
     layer = CTRNN(2, n, dt=0.1, seed=0)
     x, r0 = randn(B, T, 2).requires_grad_(), randn(B, n, seed=1).requires_grad_()
     agree(layer, x, r0, lambda x, r0: expected(layer, x, r0, 0.1))
@@ -141,7 +142,7 @@ def test_parts_and_threads_change_no_sum(monkeypatch) -> None:
 
     first = gradient()
     assert all(torch.equal(gradient(), first) for _ in range(3))
-    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", float("inf"))
+    monkeypatch.setattr("ctrnn.fields.rows.WORTH_THREADS", float("inf"))
     assert torch.equal(gradient(), first)
 
 
@@ -245,16 +246,14 @@ def test_nothing_is_kept_once_backward_has_run(monkeypatch) -> None:
     """Though the loss be kept; and torch.utils.checkpoint, which runs forward again, gives the same bits."""
     from torch.utils.checkpoint import checkpoint
 
-    from ctrnn.nn import recurrence
-
-    kept, forward = [], recurrence.forward
+    kept, forward = [], rows.Network.forward
 
     def watched(*arguments):
         parts = forward(*arguments)
         kept.extend(weakref.ref(part.Z.base) for part in parts)
         return parts
 
-    monkeypatch.setattr(recurrence, "forward", watched)
+    monkeypatch.setattr(rows.Network, "forward", watched)
     layer, x = CTRNN(2, 5, dt=0.1, seed=0), torch.randn(3, 4, 2)
     loss = layer(x)[1].sum()
     assert kept[0]() is not None

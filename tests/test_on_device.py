@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 import ctrnn
 from ctrnn import RTRL, Adjoint, Equations, Objective, Problem, RateNetwork, Readout, TorchField, Trials, gradient
 from ctrnn.errors import DivergenceError, TooManyStepsError, UnknownNameError, UsageError
-from ctrnn.gradients.recording.torch import adjoint, fields, rtrl, run, threads
-from ctrnn.gradients.recording.torch.place import Place
+from ctrnn.gradients.recording.torch import carry, fields, recording, threads
+from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.inputs import Pulse, Sine, stack
 
 RNG = np.random.default_rng(0)
@@ -120,9 +120,9 @@ def test_two_sweeps_are_one(monkeypatch):
     """Where the cotangents of a block do not fit, they are made twice: the same to 1e-12."""
     one = problem(network(train_tau=True))
     exact = gradient(one, "adjoint", solver="rk4", dt=0.07)
-    monkeypatch.setattr(rtrl, "SMALL", 8 * 4 * N * (N + 1) * 3)
-    monkeypatch.setattr(rtrl, "LARGE", 0)
-    assert rtrl.plan_for(N, N + 3, 4, 60, 8, block=40) == rtrl.Plan(40, 3)
+    monkeypatch.setattr(carry, "SMALL", 8 * 4 * N * (N + 1) * 3)
+    monkeypatch.setattr(carry, "LARGE", 0)
+    assert carry.plan_for(N, N + 3, 4, 60, 8, block=40) == carry.Plan(40, 3)
     for block in (3, 5, 40):
         assert off(gradient(one, RTRL(block, device="cpu"), solver="rk4", dt=0.07), exact) < 1e-12
 
@@ -155,7 +155,7 @@ def test_float32(method, form):
 def test_trials_are_their_sum(monkeypatch, together):
     """To 1e-12, whether they go together or one after another; each with its own start, input, target and read-out
     weight."""
-    monkeypatch.setattr(rtrl, "TOGETHER_BYTES", together)
+    monkeypatch.setattr(recording, "TOGETHER_BYTES", together)
     readout = Readout(RNG.normal(size=(2, N)))
     r0 = RNG.normal(size=(3, N))
     inputs = [stack(Sine(f), Pulse(0.73, 0.5)) for f in (0.2, 0.5, 0.9)]
@@ -171,7 +171,7 @@ def test_trials_are_their_sum(monkeypatch, together):
 
 @pytest.mark.parametrize("together", [1, 2**30])
 def test_trials_of_other_times_are_refused(monkeypatch, together):
-    monkeypatch.setattr(rtrl, "TOGETHER_BYTES", together)
+    monkeypatch.setattr(recording, "TOGETHER_BYTES", together)
     trials = Trials(network(), np.zeros(N), [(0.0, 1.0), (0.0, 2.0)], objective=Objective(target=1.0, at=[1.0]))
     for method in ON_CPU:
         with pytest.raises(UsageError, match="trial 1 stops at other times"):
@@ -258,14 +258,14 @@ class Allocated(TorchDispatchMode):
 def test_memory_is_as_counted(monkeypatch, n, nx, train_tau, piece, dtype):
     """The formula bounds what is allocated and is at most a quarter above it, whether for 24 steps or for 48."""
     item = np.dtype(dtype).itemsize
-    monkeypatch.setattr(rtrl, "SMALL", item * 4 * n * (n + 1) * piece)
-    monkeypatch.setattr(rtrl, "LARGE", 0)
-    monkeypatch.setattr(rtrl, "PIECE", 1e9)
+    monkeypatch.setattr(carry, "SMALL", item * 4 * n * (n + 1) * piece)
+    monkeypatch.setattr(carry, "LARGE", 0)
+    monkeypatch.setattr(carry, "PIECE", 1e9)
     monkeypatch.setattr(fields, "CHUNK_BYTES", 2**14)
     field = RateNetwork(n, inputs=nx, train_tau=train_tau, seed=0)
-    plan = rtrl.plan_for(n, n + nx + 1, 4, 24, item, block=12)
-    assert plan == rtrl.Plan(12, min(piece, 12))
-    bound, peaks = rtrl.peak_bytes(n, nx, 4, plan, item, train_tau=train_tau), []
+    plan = carry.plan_for(n, n + nx + 1, 4, 24, item, block=12)
+    assert plan == carry.Plan(12, min(piece, 12))
+    bound, peaks = carry.peak_bytes(n, nx, 4, plan, item, train_tau=train_tau), []
     for steps in (24, 48):
         one = Problem(field, np.ones(n), (0.0, 0.05 * steps), objective=Objective(target=0.1, at=[0.05 * steps]))
         with Allocated() as counted:
@@ -279,16 +279,16 @@ def test_2048_units_fit_into_80_gigabytes():
     """4.2 million weights: P takes 68.8 GB in float64, all together 77.2, in blocks long enough for Φ P to cost less
     than the rest."""
     n, steps = 2048, 10_000
-    plan = rtrl.plan_for(n, n + 1, 4, steps, 8)
+    plan = carry.plan_for(n, n + 1, 4, steps, 8)
     assert 8 * n * (n + 1) * (n + 1) == pytest.approx(68.8e9, rel=1e-3)
-    assert rtrl.peak_bytes(n, 0, 4, plan, 8) == pytest.approx(77.2e9, rel=1e-3)
+    assert carry.peak_bytes(n, 0, 4, plan, 8) == pytest.approx(77.2e9, rel=1e-3)
     assert plan.piece < plan.block
     assert n / (2 * 4 * plan.block) < 0.2  # Φ P, 2n⁴/K a step, against the rest, 16n³ and more
 
 
 def test_too_large_for_the_device(monkeypatch):
     """An error with both numbers before anything is allocated."""
-    monkeypatch.setattr(Place, "free", 1e4)
+    monkeypatch.setattr(Device, "free", 1e4)
     with pytest.raises(UsageError, match=r"0\.0 GB free.*allowed: .* GB, for RTRL of 7 units"):
         gradient(problem(network()), ON_CPU[1], solver="rk4", dt=0.1)
 
@@ -306,13 +306,13 @@ def test_no_tensor_is_left_behind(monkeypatch, method):
         seen.add((tensor.device.type, str(tensor.dtype)))
         return np.ones(tuple(tensor.shape))
 
-    there = {"device": torch.device("meta"), "dtype": getattr(torch, method.place.dtype)}
-    monkeypatch.setattr(Place, "options", there)
-    monkeypatch.setattr(Place, "free", np.inf)
-    monkeypatch.setattr(Place, "tensor", lambda self, array: torch.empty(np.shape(array), **there))
-    monkeypatch.setattr(rtrl, "SMALL", 4 * 4 * N * (N + 1) * 3)  # two sweeps
-    monkeypatch.setattr(rtrl, "LARGE", 0)
-    for module in (adjoint, fields, rtrl, run):
+    there = {"device": torch.device("meta"), "dtype": getattr(torch, method.torch_device.dtype)}
+    monkeypatch.setattr(Device, "options", there)
+    monkeypatch.setattr(Device, "free", np.inf)
+    monkeypatch.setattr(Device, "tensor", lambda self, array: torch.empty(np.shape(array), **there))
+    monkeypatch.setattr(carry, "SMALL", 4 * 4 * N * (N + 1) * 3)  # two sweeps
+    monkeypatch.setattr(carry, "LARGE", 0)
+    for module in (carry, fields, recording):
         monkeypatch.setattr(module, "to_numpy", made_up)
     equations = Equations({"q": "-d*q + cos(t)"}, parameters={"d": 0.3})
     problems = [problem(network("rate", mask=MASK, train_tau=True), name) for name in list(OBJECTIVES)[1:3]]
@@ -320,7 +320,7 @@ def test_no_tensor_is_left_behind(monkeypatch, method):
     for one in problems:
         with FakeTensorMode():
             gradient(one, method, solver="rk4", dt=0.4)
-    assert seen == {("meta", f"torch.{method.place.dtype}")}
+    assert seen == {("meta", f"torch.{method.torch_device.dtype}")}
 
 
 @cuda
@@ -341,5 +341,5 @@ def test_cuda_memory():
     torch.cuda.reset_peak_memory_stats()
     one = Problem(RateNetwork(n, seed=0), np.ones(n), (0.0, 10.0), objective=Objective(target=0.1, at=[10.0]))
     gradient(one, RTRL(device="cuda"), solver="rk4", dt=0.05)
-    bound = rtrl.peak_bytes(n, 0, 4, rtrl.plan_for(n, n + 1, 4, steps, 8), 8)
+    bound = carry.peak_bytes(n, 0, 4, carry.plan_for(n, n + 1, 4, steps, 8), 8)
     assert torch.cuda.max_memory_allocated() < 1.25 * bound

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ctrnn
-from ctrnn import Equations, Objective, Problem, RateNetwork, gradient
+from ctrnn import Equations, Objective, Problem, RateNetwork, gradient, scratch
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
 from ctrnn.gradients import costs as cost
@@ -19,8 +19,8 @@ from ctrnn.gradients.advise import memory as machine
 from ctrnn.gradients.advise.choice import choose, fixed_steps
 from ctrnn.gradients.costs import Size
 from ctrnn.gradients.methods import METHODS
-from ctrnn.gradients.recording import scratch as room
-from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient
+from ctrnn.gradients.recording.stepper import StepperRecording
+from ctrnn.gradients.schedules.checkpoint import checkpointed
 from ctrnn.gradients.schedules.revolve import reruns
 from ctrnn.problem import Settings
 
@@ -43,7 +43,7 @@ def lotka_volterra(at=(1.0, 4.0)):
 def traced(call):
     """Peak bytes of the second of two calls."""
     call()
-    room.forget()
+    scratch.forget()
     tracemalloc.start()
     try:
         call()
@@ -113,7 +113,7 @@ def test_the_schedule_of_checkpoints_is_counted_segment_by_segment(steps, how, s
     """Segments of 5 steps; the calls of F are those that ran, exactly for fixed steps."""
     monkeypatch.setattr("ctrnn.gradients.schedules.checkpoint.SEGMENT", 5)
     problem, settings = network(3, steps), Settings(**how)
-    ran = checkpoint_gradient(problem, settings, "test", snapshots, None).stats
+    ran = checkpointed(StepperRecording(problem, settings, "test"), snapshots, None).stats
     segments = -(-ran.steps // 5)
     counted = reruns(segments, snapshots, "dt" in how)
     plain = gradient(problem, "adjoint", **how).stats

@@ -139,7 +139,7 @@ FIELDS = {
 @pytest.mark.parametrize("solver", ["rk4", "exponential-euler", "kvaerno5"])
 @pytest.mark.parametrize("integral", [False, True])
 def test_rows_divided_among_threads_give_the_adjoint_to_1e12(name, solver, integral, monkeypatch):
-    for module in ("schedules.carried", "recording.discrete"):
+    for module in ("recording.structure", "recording.stepper"):
         monkeypatch.setattr(f"ctrnn.gradients.{module}.workers", lambda: 3)
         monkeypatch.setattr(f"ctrnn.gradients.{module}.WORTH_THREADS", 0.0)
     rng = np.random.default_rng(1)

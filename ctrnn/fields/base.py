@@ -11,12 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.kernels import abi, point, points, signals
+
+if TYPE_CHECKING:
+    from ctrnn.fields.rows import NetworkForm, RowsKernel, Weights
 
 Array = np.ndarray
 
@@ -228,11 +231,6 @@ class Field(ABC):
         return np.ones((self.n, self.n), dtype=bool), np.ones((self.n, self.m), dtype=bool)
 
     @property
-    def keeps_drive(self) -> bool:
-        """Whether the derivatives of F need the pre-activations u of a network again, so that a record of its steps keeps them."""
-        return False
-
-    @property
     def time_constants(self) -> Array | None:
         """(n,) the leak of each state as a time constant: J = −diag(1/τ) + what couples them; None where F has no such form."""
         return None
@@ -241,6 +239,26 @@ class Field(ABC):
     def lanes_kernel(self) -> LanesKernel | None:
         """The compiled function of many members at once; None where a field has none."""
         return None
+
+    # -- forms that some ways to compute ask for: a field declares those that it has
+
+    @cached_property
+    def network_form(self) -> NetworkForm | None:
+        """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None where it is not of that form."""
+        return None
+
+    @cached_property
+    def rows_kernel(self) -> RowsKernel | None:
+        """The compiled functions of many trials in lockstep, made when first asked for; None where a field has none."""
+        return None
+
+    def network_weights(self) -> Weights:
+        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``network_form`` or a ``rows_kernel``."""
+        raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
+
+    def network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
+        """(m,) of derivatives by those, θ (n,) where it is trained."""
+        raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
     def kernel_direction(self, vector: Array) -> Array:
         """A change (m,) of the flat vector as a change of ``kernel_vector``."""

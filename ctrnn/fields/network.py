@@ -18,6 +18,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
+from ctrnn.fields.rows import NetworkForm, NetworkRows, RowsKernel, Weights
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
 
@@ -122,10 +123,6 @@ class RateNetwork(Field):
         if self.train_tau:
             parts["tau"] = own if self.tau.ndim else np.ones((n, 1), dtype=bool)
         return own | coupled, np.concatenate([parts[name] for name in self.parameter_names], axis=1)
-
-    @property
-    def keeps_drive(self) -> bool:
-        return bool(self.train_tau or self.cell.module.NEEDS_U)
 
     def __repr__(self) -> str:
         equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"
@@ -323,11 +320,23 @@ class RateNetwork(Field):
         p = self.parameters
         return self._packed(p["W"], p["U"], p["b"], self.tau)
 
-    def flat_gradient(self, W: Array, U: Array, b: Array, tau: Array | None) -> Array:
-        """(m,) of derivatives by W (n, n), U (n, inputs), b (n,) and each unit's tau (n,), where it is trained; 0 outside the mask."""
-        parts = {"W": W if self.mask is None else W * self.mask, "U": U, "b": b}
-        if tau is not None:
-            parts["tau"] = tau if self.tau.ndim else tau.sum()
+    @cached_property
+    def network_form(self) -> NetworkForm:
+        return NetworkForm(self.cell, self.train_tau)
+
+    @cached_property
+    def rows_kernel(self) -> RowsKernel | None:
+        return NetworkRows(self.cell, self.train_tau) if self.is_dense else None
+
+    def network_weights(self) -> Weights:
+        p = self.parameters
+        drive = np.concatenate([p["U"], p["b"][:, None]], axis=1)
+        return Weights(p["W"], drive, np.broadcast_to(self.tau, (self.n,)))
+
+    def network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
+        parts = {"W": W if self.mask is None else W * self.mask, "U": drive[:, :-1], "b": drive[:, -1]}
+        if self.train_tau:
+            parts["tau"] = theta if self.tau.ndim else theta.sum()
         return np.concatenate([np.ravel(parts[name]) for name in self.parameter_names])
 
     @cached_property

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ctrnn.errors import UsageError
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.check.alive import check_alive, warn_if_zero_gradient
 from ctrnn.gradients.check.certificate import certify as check
 from ctrnn.gradients.check.trials import certified_trials
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.method import GradientMethod
-from ctrnn.gradients.recording.torch.result import of_trials
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
@@ -72,6 +72,7 @@ def gradient(
 
 
 def _of_trials(trials: Trials, method: Any, settings: Settings, certify: bool) -> Gradient:
-    if isinstance(method, GradientMethod) and method.place is not None:
-        return of_trials(trials, method, settings, certify)
+    if certify and isinstance(method, GradientMethod) and method.torch_device is not None:
+        hint = "certify one of the trials, trials[0]"
+        raise UsageError("certify", given=True, allowed="False, for trials that go together on a device", hint=hint)
     return certified_trials(trials, method, settings) if certify else trials_gradient(trials, method, settings)

@@ -23,7 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctrnn.gradients.continuous.scales import SAMPLES
-from ctrnn.gradients.recording import network_adjoint
+from ctrnn.gradients.recording.base import Needs
+from ctrnn.gradients.recording.rows import RowsRecording
 from ctrnn.kernels.batch.tiles import padded
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
@@ -50,7 +51,7 @@ class Size:
     stride, outputs, readout, observations : channels of x and of targets, outputs, numbers of the read-out, observation times (0: integral)
     steps, calls : T, and E, calls of F in the run
     s, total, couplings : stages pulled back through, with those of the dense output, non-zero a_ij and b_i
-    degree : of the dense output; fsal : whether the last stage is the next one's first; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.recording.network_adjoint; keeps_u : whether it keeps U
+    degree : of the dense output; fsal : whether the last stage is the next one's first; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.recording.rows; keeps_u : whether it keeps U
     """
 
     n: int
@@ -106,8 +107,8 @@ class Size:
             library=library,
             dense=not kernel.blas,
             rows=kernel.largest_part(field.n) + 1,
-            tiled=network_adjoint.goes([problem], settings),
-            keeps_u=field.keeps_drive,
+            tiled=RowsRecording.supports([problem], settings, Needs()),
+            keeps_u=field.rows_kernel is not None and field.rows_kernel.keeps_u,
         )
 
     @property

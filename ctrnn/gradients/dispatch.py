@@ -8,7 +8,6 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
 from ctrnn.gradients.method import GradientMethod, Passes
 from ctrnn.gradients.methods import names_where
-from ctrnn.gradients.recording.torch.result import of_problem
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.sensitivity.events import event_gradient
 from ctrnn.kernels.augmented import SMALL
@@ -22,11 +21,9 @@ def compute(method: GradientMethod, problem: Problem, settings: Settings) -> Gra
 
     Raises what the method raises, and UsageError for one that does not go through the problem's events.
     """
-    if method.place is not None:
-        return of_problem(problem, method, settings)
-    if problem.events:
+    if problem.events and method.torch_device is None:
         return _through_events(method, problem, settings)
-    if method.goes_without_blas(problem, settings):
+    if method.needs is not None:  # its recording knows how many threads suit it
         return method.compute(problem, settings)
     problem = with_steps(problem, settings)
     with nullcontext() if _is_small(problem.field) else one_blas_thread:

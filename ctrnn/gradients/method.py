@@ -8,11 +8,13 @@ ctrnn.gradients.methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ctrnn.gradients.costs import Cost, Size
+from ctrnn.gradients.recording.base import Needs, Totals
 from ctrnn.gradients.result import Gradient
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
@@ -109,8 +111,10 @@ class GradientMethod(ABC):
 
     #: what is known of it; of a class with several modes a property
     facts: Facts
+    #: what it asks of a recording, of which it is a schedule (ctrnn.gradients.schedules.recorded); None where it is none
+    needs: Needs | None = None
     #: where torch computes it; None for the compiled kernels
-    place: Any = None
+    torch_device: Any = None
 
     @property
     @abstractmethod
@@ -125,14 +129,9 @@ class GradientMethod(ABC):
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted."""
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is BPTT that keeps all stages in the compiled kernels, which trials in lockstep do together."""
-        return False
-
-    def goes_without_blas(self, problem: Problem, settings: Settings) -> bool:
-        """Whether it calls no product of BLAS on this problem, so that BLAS's threads need not be set."""
-        return False
+    def totals(self, problems: Sequence[Problem], settings: Settings) -> Totals:
+        """Of problems that one recording takes together; of a method whose ``needs`` are not None."""
+        raise NotImplementedError
 
     def refusal(self, problem: Problem, settings: Settings) -> str:
         """Why it cannot treat a problem with these settings; empty where it can, as far as is known before it is run."""

@@ -1,4 +1,4 @@
-"""The gradient of a sum over trials: each trial's own, side by side, then added in their order.
+"""The gradient of a sum over trials: all in lockstep where one recording takes them, else side by side.
 
     l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b)
 
@@ -7,8 +7,10 @@ and where all trials start from one r0, dl/dr0 is a sum too. (ctrnn.gradients.se
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial, reduce
+from dataclasses import field as dataclass_field
+from functools import cached_property, partial, reduce
 from operator import add
 from typing import Any
 
@@ -17,9 +19,9 @@ import numpy as np
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.dispatch import compute
-from ctrnn.gradients.recording import network_adjoint as together
-from ctrnn.gradients.recording.lockstep import TogetherGradient, of_trials
-from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.recording.base import Totals
+from ctrnn.gradients.recording.select import takes_together
+from ctrnn.gradients.result import Gradient, check_finite
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.threads import side_by_side
@@ -28,27 +30,35 @@ from ctrnn.trajectory import Stats
 
 @dataclass(frozen=True, repr=False, eq=False)
 class TrialsGradient(Gradient):
-    """A Gradient whose loss, vector, parameters and readout are sums over trials, and r0 is (B, n); ``trials`` are the B gradients.
+    """A Gradient whose loss, vector, parameters and readout are sums over trials, and r0 is (B, n).
+
+    losses : (B,) the loss of each trial
+    trials : the B gradients; of trials in lockstep, where one matrix product adds up what they contribute, each is made when asked for
 
     Where the trials share one r0, dl/dr0 is the sum of its rows.
     """
 
-    trials: tuple[Gradient, ...] = ()
+    losses: Array = dataclass_field(default_factory=lambda: np.empty(0))
+    #: makes the gradients of the trials
+    each: Callable[[], Iterable[Gradient]] = tuple
 
-    @property
-    def losses(self) -> Array:
-        """(B,) the loss of each trial."""
-        return np.array([g.loss for g in self.trials])
+    @cached_property
+    def trials(self) -> tuple[Gradient, ...]:
+        """The gradient of each trial."""
+        return tuple(self.each())
 
 
-def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGradient | TogetherGradient:
-    """Each trial by the same method, or all in lockstep where that is faster; raises what the first trial that fails raises."""
+def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGradient:
+    """Each trial by the same method, in lockstep where that goes; raises what the first trial that fails raises."""
     trials.readout_size("a gradient")
-    if together.goes(trials.problems, settings):
-        its_method = resolve(method, trials[0], settings)[0]
-        if its_method.is_plain:
-            all_of_them = together.adjoint(trials.problems, settings, its_method.name)
-            return of_trials(trials, its_method.name, all_of_them, partial(its_method.compute, settings=settings))
+    first = resolve_auto_solver(trials[0], settings)
+    its_method = resolve(method, trials[0], first)[0]
+    needs = its_method.needs
+    if needs is not None and takes_together(trials.problems, first, needs):
+        found = its_method.totals(trials.problems, first)
+        check_finite(found.loss, found.vector, found.r0, found.readout)
+        alone = partial(map, partial(its_method.compute, settings=first), trials)
+        return _summed(trials, its_method.name, found, alone)
     return each_gradient(trials, method, settings)
 
 
@@ -60,19 +70,29 @@ def each_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGrad
         its = resolve_auto_solver(problem, settings)
         return compute(resolve(method, problem, its)[0], problem, its)
 
-    found = side_by_side(trials.problems, one, "trials")
-    readout = None
-    if found[0].readout is not None:
-        readout = {name: np.sum([g.readout[name] for g in found if g.readout], axis=0) for name in found[0].readout}
-    vector = reduce(add, (g.vector for g in found))
+    each = side_by_side(trials.problems, one, "trials")
+    readouts = [np.concatenate([part.ravel() for part in g.readout.values()]) for g in each if g.readout]
+    found = Totals(
+        np.array([g.loss for g in each]),
+        reduce(add, (g.vector for g in each)),
+        np.stack([g.r0 for g in each]),
+        np.sum(readouts, axis=0) if readouts else np.empty(0),
+        reduce(add, (g.stats for g in each), Stats()),
+    )
+    return _summed(trials, each[0].method, found, partial(tuple, each))
+
+
+def _summed(trials: Trials, method: str, found: Totals, each: Callable[[], Iterable[Gradient]]) -> TrialsGradient:
+    field, objective = trials.field, trials[0].needs_objective("a gradient")
     return TrialsGradient(
-        loss=float(sum(g.loss for g in found)),
-        vector=vector,
-        parameters=trials.field.unflatten(vector),
-        r0=np.stack([g.r0 for g in found]),
-        readout=readout,
-        stats=reduce(add, (g.stats for g in found), Stats()),
-        method=f"{found[0].method}, {len(found)} trials",
-        labels=found[0].labels,
-        trials=tuple(found),
+        loss=float(found.loss.sum()),
+        vector=found.vector,
+        parameters=field.unflatten(found.vector),
+        r0=found.r0,
+        readout=objective.unflatten_readout(found.readout) if objective.readout_size else None,
+        stats=found.stats,
+        method=f"{method}, {len(trials)} trials",
+        labels=partial(getattr, field, "labels"),
+        losses=found.loss,
+        each=each,
     )

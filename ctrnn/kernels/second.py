@@ -91,48 +91,6 @@ def tangent(system, lapack, jvp, ctx, a, b, h, stage_t, stage_r, stage_x, dr, dw
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cotangents(system, lapack, a, b, h, stage_t, stage_r, stage_x, jumps, sources, lam, K):
-    """The pullback of one row ``lam`` (n,), in place, that keeps K̄_i, (C, s, n), and leaves the parameter part out."""
-    C, s, n = stage_r.shape
-    R = np.zeros((s, n))
-    M = np.empty((n, n))
-    pivots = np.empty(n, dtype=np.int32)
-    for m in range(C - 1, -1, -1):
-        if jumps.shape[0] > 0:
-            for j in range(n):
-                lam[j] += jumps[m, j]
-        for i in range(s - 1, -1, -1):
-            Ki, Ri = K[m, i], R[i]
-            for j in range(n):
-                Ki[j] = h[m] * b[i] * lam[j]
-            for l in range(i + 1, s):
-                w = h[m] * a[l, i]
-                if w != 0.0:
-                    for j in range(n):
-                        Ki[j] += w * R[l, j]
-            w = h[m] * a[i, i]
-            if w != 0.0:
-                if sources.shape[0] > 0:
-                    for j in range(n):
-                        Ki[j] += w * h[m] * b[i] * sources[m, i, j]
-                if not _factored(system, lapack, stage_t[m, i], stage_r[m, i], stage_x[m, i], w, M, pivots):
-                    return False
-                solve_transposed(lapack, M, pivots, Ki.reshape((n, 1)))
-            call_vjp(
-                system.table[VJP], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
-                at(stage_x[m, i]), 1, at(Ki), at(Ri),
-            )  # fmt: skip
-            if sources.shape[0] > 0:
-                for j in range(n):
-                    Ri[j] += h[m] * b[i] * sources[m, i, j]
-        for i in range(s):
-            for j in range(n):
-                lam[j] += R[i, j]
-    alive(R)
-    return True
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def pullback_tangent(
     system, lapack, second, ctx, a, b, h, stage_t, stage_r, stage_x, jumps, sources, K, stages, dw, lam, dK, G
 ):  # fmt: skip

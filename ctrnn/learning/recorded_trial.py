@@ -14,9 +14,9 @@ import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.losses import Part
-from ctrnn.gradients.recording.replay import Steps, replay, within_mask
+from ctrnn.gradients.recording.losses import BlockLosses
+from ctrnn.gradients.recording.replay import RecordedSteps, replay, within_mask
+from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.kernels.stepper import Record
 from ctrnn.objective import Objective
 from ctrnn.problem import Course, Problem, Settings
@@ -28,52 +28,48 @@ from ctrnn.trajectory import Stats
 class Trial(NamedTuple):
     """A recorded run: its blocks, and the step of the whole record (−1: the start) at whose end each time lies."""
 
-    problem: Problem
-    run: DiscreteRun
-    records: list[Record]
+    recording: StepperRecording
+    blocks: list[Steps]
     rows: Array
 
     @property
     def y(self) -> Array:
         """(T, n)"""
-        r = np.concatenate([self.problem.r0[None], *(record.r for record in self.records)])
+        r = np.concatenate([self.recording.problem.r0[None], *(block.record.r for block in self.blocks)])
         return r[self.rows + 1]
 
     @property
     def is_explicit(self) -> bool:
-        return not np.triu(self.run.a).any()
+        return not np.triu(self.recording.a).any()
 
     def pull(self, cotangent: Array) -> tuple[Array, Array]:
         """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n)."""
-        n, kernel = self.problem.field.n, self.run.bound.kernel
-        jumps = self._jumps(cotangent)
-        lam, G = np.zeros((n, 1)), np.zeros((kernel.groups, 1, kernel.columns))
-        end = len(jumps) - 1
-        with _threads(self.problem.field):
-            for record in reversed(self.records):
-                begin = end - record.h.size
-                mine = np.ascontiguousarray(jumps[begin + 1 : end + 1])
-                none = np.empty((0, record.stage_t.shape[1], n))
-                self.run.pull(record, Part(0.0, np.empty(0), mine, none), lam, G)
+        recording, jumps = self.recording, self._jumps(cotangent)
+        rows, G = recording.zero_rows(), recording.zero_parameters()
+        end = len(jumps)
+        with _threads(recording.problem.field):
+            for block in reversed(self.blocks):
+                begin = end - block.steps
+                losses = BlockLosses.of_jumps(np.ascontiguousarray(jumps[begin:end]), recording.s)
+                recording.pull(block._replace(losses=losses), rows, G)
                 end = begin
-        vector = within_mask(self.problem.field, self.run.bound.rows(G)[0])
-        return lam[:, 0] + jumps[0], vector
+        return recording.r0(rows)[0] + jumps[0], within_mask(recording.problem.field, recording.vector(G))
 
     def pull_by_torch(self, function: Callable[..., Any], cotangent: Array) -> tuple[Array, Array]:
         """The same where F is a call of torch anyway: its autograd through one step at a time."""
-        w = {k: torch.tensor(v, requires_grad=True) for k, v in self.problem.field.parameters.items()}
+        field = self.recording.problem.field
+        w = {k: torch.tensor(v, requires_grad=True) for k, v in field.parameters.items()}
         jumps = torch.from_numpy(self._jumps(cotangent))
-        lam, total = torch.zeros(self.problem.field.n, dtype=torch.float64), [torch.zeros_like(v) for v in w.values()]
+        lam, total = torch.zeros(field.n, dtype=torch.float64), [torch.zeros_like(v) for v in w.values()]
         m = len(jumps) - 1
-        for record in reversed(self.records):
-            for k in range(record.h.size - 1, -1, -1):
+        for block in reversed(self.blocks):
+            for k in range(block.steps - 1, -1, -1):
                 lam = lam + jumps[m]
                 m -= 1
-                start = torch.tensor(record.stage_r[k, 0], requires_grad=True)
+                step = block.cut(k, k + 1).record
+                start = torch.tensor(step.stage_r[0, 0], requires_grad=True)
                 with torch.enable_grad():
-                    ((end,), _) = replay(
-                        self._steps(Record(*(part[k : k + 1] for part in record))), function, w, start, None
-                    )
+                    ((end,), _) = replay(self._steps(step), function, w, start, None)
                 lam, *parts = torch.autograd.grad(end, [start, *w.values()], lam, allow_unused=True)
                 for held, part in zip(total, parts, strict=True):
                     if part is not None:
@@ -82,20 +78,21 @@ class Trial(NamedTuple):
 
     def _jumps(self, cotangent: Array) -> Array:
         """The cotangents at the end of each step, those of the start in front: (steps + 1, n)."""
-        jumps = np.zeros((1 + sum(record.h.size for record in self.records), self.problem.field.n))
+        jumps = np.zeros((1 + sum(block.steps for block in self.blocks), self.recording.n))
         np.add.at(jumps, self.rows + 1, cotangent)  # times that are equal but for rounding are one stop
         return jumps
 
-    def _steps(self, record: Record) -> Steps:
+    def _steps(self, record: Record) -> RecordedSteps:
         none = np.empty(0)
-        return Steps(record, self.run.a, self.run.b, 0.0, none, none, none, none, Stats())
+        return RecordedSteps(record, self.recording.a, self.recording.b, 0.0, none, none, none, none, Stats())
 
     def replayed(self, function: Callable[..., Any], w: dict[str, Any], y0: torch.Tensor) -> torch.Tensor:
         """The same states from the same steps, by torch: (T, n), with its graph."""
         if not self.is_explicit:
             allowed = "an explicit method, for second derivatives and for what f closes over"
-            raise UsageError("method", given=self.run.stats.solver, allowed=allowed)
-        record = Record(*(np.concatenate(parts) for parts in zip(*self.records, strict=True)))
+            raise UsageError("method", given=self.recording.stats.solver, allowed=allowed)
+        every = [block.record for block in self.blocks]
+        record = Record(*(np.concatenate(parts) for parts in zip(*every, strict=True)))
         states = [y0, *replay(self._steps(record), function, w, y0, None)[0]]
         return torch.stack([states[row + 1] for row in self.rows])
 
@@ -104,13 +101,12 @@ def record_trial(field: Field, x: Any, y0: Array, times: Array, settings: Settin
     """Run from y0 (n,) at times[0] onto each of the times, in either direction, and onto ``extra``'s "jump_t" and "step_t"."""
     problem, observed = _on_its_way(field, x, y0, times, extra)
     with _threads(field):
-        run = DiscreteRun(problem, settings, "odeint")
-        run.losses = _NoLosses()  # type: ignore[assignment]
-        records = [record for record, _ in run.blocks()]
-    reached, way = np.concatenate([record.t for record in records]), problem.course.way
+        recording = StepperRecording(problem, settings, "odeint")
+        blocks = list(recording.forward())
+    reached, way = np.concatenate([block.record.t for block in blocks]), problem.course.way
     rows = np.searchsorted(way * reached, way * observed)
     rows[0] = -1
-    return Trial(problem, run, records, rows)
+    return Trial(recording, blocks, rows)
 
 
 def states(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Array:
@@ -134,14 +130,6 @@ def _on_its_way(field: Field, x: Any, y0: Array, times: Array, extra: dict[str, 
         course, observed = course.back(span[1], span[0]), observed[::-1]
     problem.course = course
     return problem, observed
-
-
-class _NoLosses:
-    """A run that is recorded before anybody knows what it is worth."""
-
-    def block(self, record: Record) -> Part:
-        none = np.empty((0, record.r.shape[1]))
-        return Part(0.0, np.empty(0), none, none)
 
 
 def _threads(field: Field) -> AbstractContextManager[Any]:

@@ -2,8 +2,8 @@
 
     (x (T, B, nx), r0 (B, n), W (n, n), U (n, nx), b (n,), τ (n,))  ->  r (T, B, n),        dr/dt = G(r, W φ(r) + U x(t) + b, τ)
 
-by a fixed step of an explicit Runge–Kutta method. Forward and backward are compiled (ctrnn.kernels.batch.network_batch, with the formulas), the trials divided
-among threads in parts of a few, whose sums are taken in their order whoever was quicker. Second derivatives: the same steps by torch (``replayed``).
+by a fixed step of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows (ctrnn.fields.rows), the same that recordings in
+lockstep stand on; here the cotangents come from torch. Second derivatives: the same steps by torch (``replayed``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import Cell
-from ctrnn.gradients.recording.network_trials import Bars, Network, Part, backward, extended, forward
+from ctrnn.fields.rows import NetworkRows, Part, Rows, Weights, extended
 from ctrnn.kernels.batch.network_batch import Steps
 from ctrnn.solvers import tableaus
+from ctrnn.solvers.runge_kutta import weights as method_weights
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,10 @@ class Recurrence:
     @property
     def tableau(self) -> tuple[Array, Array, Array]:
         """a (s, s), b (s,), c (s,) of the stages that enter r⁺."""
-        tableau = tableaus.get(self.solver)
-        s = tableau.stages
-        a, b, c = tableau.a[:s, :s], tableau.b[:s], tableau.c[:s]
-        return np.array(a), np.array(b), np.array(c)
+        a, b = method_weights(self.solver)
+        return a, b, np.array(tableaus.get(self.solver).c[: len(b)])
 
-    def intervals(self, T: int) -> Any:
+    def intervals(self, T: int) -> Steps:
         """The steps of T inputs for the kernels: each stage takes the row of its interval, and where the input runs linearly the row before too."""
         s = len(self.tableau[1])
         C = T * self.steps
@@ -55,9 +54,9 @@ class Recurrence:
         mark = np.where(j == self.steps - 1, interval, -1)
         return Steps(np.full(C, self.dt), np.repeat(interval[:, None], s, axis=1), p, False, mark)
 
-    def network(self, W: Array, U: Array, b: Array, tau: Array, *, trained: bool) -> Network:
-        extended = np.concatenate([U, b[:, None]], axis=1)
-        return Network(self.cell, self.tableau[:2], W, extended, tau, trained)
+    def rows(self, W: Array, U: Array, b: Array, tau: Array, *, trained: bool) -> Rows:
+        weights = Weights(W, np.concatenate([U, b[:, None]], axis=1), tau)
+        return NetworkRows(self.cell, trained).bind(weights, method_weights(self.solver))
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
         """Float64 tensors x, r0, W, U, b, τ on the CPU in, states (T, B, n) out; raises DivergenceError where they are not finite."""
@@ -69,11 +68,11 @@ class Recurrence:
         """The states from (x, r0, W, U, b, τ), and what is kept of the trials; ``trained``: whether τ is, None where nothing need be kept."""
         x, r0, *weights = numbers
         T, (B, n) = len(x), r0.shape
-        network = self.network(*weights, trained=bool(trained))
-        r = np.zeros((B, network.width))
+        rows = self.rows(*weights, trained=bool(trained))
+        r = np.zeros((B, rows.width))
         r[:, :n] = r0
-        states = np.empty((T, B, network.width))
-        parts = forward(network, self.intervals(T), extended(x), r, states, trained is not None)
+        states = np.empty((T, B, rows.width))
+        parts = rows.forward(self.intervals(T), extended(x), r, states, trained is not None)
         states = np.ascontiguousarray(states[..., :n])
         self._check(states, r0)
         return states, parts
@@ -83,13 +82,14 @@ class Recurrence:
     ) -> tuple[Array, ...]:
         """The cotangents of x, r0, W, U, b and τ; of x an empty one where it is not wanted."""
         T, B, n = cotangent.shape
-        network = self.network(*weights, trained=trained)
-        nx, bars, lam = network.inputs, Bars.zeros(network, B), np.zeros((B, network.width))
-        jumps, none = np.zeros((T, B, network.width)), np.empty((0, len(network.b), B, network.width))
+        rows = self.rows(*weights, trained=trained)
+        nx, bars, lam, steps = rows.inputs, rows.zero_cotangents(B), np.zeros((B, rows.width)), self.intervals(T)
+        jumps, none = np.zeros((T, B, rows.width)), np.empty((0, steps.row.shape[1], B, rows.width))
         jumps[..., :n] = cotangent
-        backward(network, self.intervals(T), parts, jumps, none, lam, bars, x_wanted)
+        rows.backward(steps, parts, jumps, none, lam, bars, x_wanted)
         x_bar = np.empty((0, B, nx)) if bars.X is None else bars.X[..., :nx].copy()
-        parameters = bars.W[:, :n].copy(), bars.U[:, :nx].copy(), bars.U[:, nx].copy(), bars.tau[:, :n].sum(axis=0)
+        drive, theta = bars.drive, bars.theta[:, :n].sum(axis=0)
+        parameters = bars.W[:, :n].copy(), drive[:, :nx].copy(), drive[:, nx].copy(), theta
         return x_bar, lam[:, :n].copy(), *parameters
 
     def replayed(self, *tensors: torch.Tensor) -> torch.Tensor:

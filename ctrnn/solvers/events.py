@@ -5,7 +5,7 @@
 The steps are taken as if there were no events, and searched for roots (ctrnn.solvers.crossings); the state at an event
 is that of a step that ends on it, as accurate as any step, not only as the dense output. Every piece then is a problem
 of its own, whose run and whose gradient are those
-of ctrnn.solvers.solve and ctrnn.gradients.recording.discrete, with the same steps.
+of ctrnn.solvers.solve and ctrnn.gradients.recording.stepper, with the same steps.
 """
 
 from __future__ import annotations

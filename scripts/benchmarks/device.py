@@ -6,7 +6,7 @@ Workload W(n, 1) of scripts/benchmarks/peers.py: 200 RK4 steps, gradient to W, U
 gradient is checked against the compiled adjoint, to 1e-10 in float64 and 1e-4 in float32. Rounds are interleaved, times
 are medians, or one run where a round takes minutes. "ratio" is the time of the compiled kernels in float64 (on a CUDA
 device: of torch in float64 there) over that of the row. "memory" is what numpy allocates at most (tracemalloc) for the
-compiled kernels; for torch the count of ctrnn.gradients.recording.torch.rtrl (a bound, at most a quarter high by the
+compiled kernels; for torch the count of ctrnn.gradients.recording.torch.carry (a bound, at most a quarter high by the
 tests), and on a CUDA device what torch's allocator held at most.
 
     cpu      n = 64 … 512
@@ -32,7 +32,7 @@ from rich.table import Table
 from timing import gemm_rate, interleaved, once
 
 import ctrnn
-from ctrnn.gradients.recording.torch.rtrl import peak_bytes, plan_for
+from ctrnn.gradients.recording.torch.carry import peak_bytes, plan_for
 
 SIZES = {"cpu": (64, 128, 256, 512), "cuda": (512, 1024, 2048)}
 BOUND = {"float64": 1e-10, "float32": 1e-4}

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import ctrnn
-from ctrnn.gradients.recording import scratch as room
+from ctrnn import scratch
 
 UNITS, DT = 64, 0.05
 SOLVER = {"solver": "rk4", "dt": DT}
@@ -44,7 +44,7 @@ def seconds(problem: ctrnn.Problem, methods: dict[str, ctrnn.Adjoint], rounds: i
 
 
 def peak(problem: ctrnn.Problem, method: ctrnn.Adjoint | ctrnn.RTRL) -> tuple[ctrnn.Gradient, int]:
-    room.forget()  # what an earlier call left would not be counted
+    scratch.forget()  # what an earlier call left would not be counted
     tracemalloc.start()
     try:
         found = ctrnn.gradient(problem, method, **SOLVER)

@@ -48,7 +48,7 @@ def resolve(method: Any, problem: Problem, settings: Settings) -> tuple[Gradient
         return METHODS["adjoint"], "of the two methods that go through events, the one that costs less"
     choice = choose(problem, settings, machine.available_memory())
     if choice.room is not None:
-        return BoundedAdjoint(room=choice.room), choice.reason
+        return BoundedAdjoint(limit=choice.room), choice.reason
     return METHODS[choice.name], choice.reason
 
 
@@ -88,7 +88,7 @@ def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
 
 
 def fixed_steps(problem: Problem, dt: float) -> int:
-    """T of a run with steps of ``dt``: its grid, and the stops beside it (ctrnn.gradients.schedules.checkpoint.steps_ahead)."""
+    """T of a run with steps of ``dt``: its grid, and the stops beside it (StepperRecording.steps_ahead)."""
     at = abs(problem.course.stops - problem.course.start) / dt
     beside = abs(at - at.round()) > 1e-9
     return max(1, math.ceil(at[-1] - 1e-9) + int(beside[:-1].sum()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def certified_trials(trials: Trials, method: Any, settings: Settings) -> TrialsG
         return replace(found, certificate=certify(found, its_method, problem, its))
 
     jobs = list(zip(trials.problems, g.trials, strict=True))
-    g = replace(g, trials=tuple(side_by_side(jobs, one, "certificates")))
+    g = replace(g, each=partial(tuple, side_by_side(jobs, one, "certificates")))
     return replace(g, certificate=_certificate(trials, g))
 
 

@@ -24,7 +24,7 @@ from ctrnn.gradients.continuous.scales import parameter_scales, typical
 from ctrnn.gradients.costs import Cost, Size, central, complex_step
 from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.recording.losses import Losses
-from ctrnn.gradients.recording.replay import Steps, field_inputs, newton_matrices, recorded, replay, within_mask
+from ctrnn.gradients.recording.replay import RecordedSteps, field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.sensitivity.events import event_loss
 from ctrnn.problem import Course, Problem, Settings
@@ -162,7 +162,7 @@ class CentralDifference(GradientMethod):
         return result(problem, self.name, loss, within_mask(field, vector), g0, readout, stats)
 
     @staticmethod
-    def _loss(problem: Problem, settings: Settings, steps: Steps, w: Array, r0: Array) -> float:
+    def _loss(problem: Problem, settings: Settings, steps: RecordedSteps, w: Array, r0: Array) -> float:
         """The loss after the same steps from other numbers: each recorded time is a stop, and dt is longer than any."""
         bound = problem.bind()
         times = steps.record.t
@@ -171,8 +171,8 @@ class CentralDifference(GradientMethod):
         fixed = replace(settings, dt=2.0 * (problem.t_span[1] - problem.t_span[0]))
         course = Course(problem.t_span[0], times, np.ones(times.size, dtype=bool))
         run = Integration(bound, r0, course, fixed, keep="stages")
-        losses = Losses(problem, steps.b, r0)
-        loss = losses.start()[0]
+        losses = Losses(problem, steps.b)
+        loss = losses.at(problem.t_span[0], r0)[0]
         for record in run.blocks():
             loss += losses.block(record).loss
         return loss

@@ -13,6 +13,7 @@ P has, SnAp-k is exact: SnAp-1 for units that know only themselves, any k for pa
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +21,13 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.losses import Part
-from ctrnn.gradients.result import Gradient, result
-from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings
+from ctrnn.gradients.method import Exact, Facts, Passes
+from ctrnn.gradients.recording.base import Needs, Totals
+from ctrnn.gradients.schedules.recorded import RecordedMethod
 
 
 @dataclass(frozen=True)
-class SnAp(GradientMethod):
+class SnAp(RecordedMethod):
     """RTRL with the sensitivities that a parameter reaches within k steps, an approximation; for any solver of our own.
 
     Parameters
@@ -81,24 +79,27 @@ class SnAp(GradientMethod):
     def cost(self, size: Size) -> Cost:
         return costs.forward(replace(size, rows=size.n + 1), block=1)
 
-    def compute(self, problem: Problem, settings: Settings) -> Gradient:
-        run = DiscreteRun(problem, settings, self.name)
-        n, kernel = run.n, run.bound.kernel
-        keep = reach(problem.field, self.k)
-        loss, l_r, g_o = run.losses.start()
-        P, S, g, g0 = np.zeros(keep.shape), np.eye(n), np.zeros(problem.field.m), l_r.copy()
-        for record, part in run.blocks():
-            for i in range(record.h.size):
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        return Needs(rows="many", cuts=True)
+
+    def schedule(self, recording: Any) -> Totals:
+        n, kernel, field = recording.n, recording.bound.kernel, recording.problem.field
+        keep = reach(field, self.k)
+        loss, (l_r,), g_o = recording.start()
+        P, S, g, g0 = np.zeros(keep.shape), np.eye(n), np.zeros(field.m), l_r.copy()
+        for block in recording.blocks():
+            for i in range(block.steps):
+                step, jump = block.cut(i, i + 1).apart()
                 rows, G = np.eye(n, n + 1), np.zeros((kernel.groups, n + 1, kernel.columns))
-                run.pull(*_step(record, part, i), rows, G)
-                C, phi, lam = run.bound.rows(G), rows[:, :n].T, rows[:, n]
+                recording.pull(step, rows, G)
+                C, phi, lam = recording.bound.rows(G), rows[:, :n].T, rows[:, n]
                 g, g0 = g + lam @ P + C[n], g0 + lam @ S
                 P, S = keep * (phi @ P + C[:n]), phi @ S
-                if part.jumps.size:
-                    g, g0 = g + part.jumps[i] @ P, g0 + part.jumps[i] @ S
-            loss += part.loss
-            g_o = g_o + part.readout
-        return result(problem, self.name, loss, g, g0, g_o, run.stats)
+                g, g0 = g + jump @ P, g0 + jump @ S
+            l, l_o = block.seen
+            loss, g_o = loss + l, g_o + l_o
+        return Totals(loss, g, g0[None], g_o, recording.stats)
 
 
 def reach(field: Field, k: int) -> Array:
@@ -113,10 +114,3 @@ def reach(field: Field, k: int) -> Array:
     for _ in range(k - 1):
         M = M | (J @ M)
     return M
-
-
-def _step(record: Record, part: Part, i: int) -> tuple[Record, Part]:
-    """Step i of a block, with the loss inside it and without that at its end."""
-    one = slice(i, i + 1)
-    alone = Record(*(values[one] if len(values) else values for values in record))
-    return alone, part._replace(jumps=part.jumps[:0], sources=part.sources[one])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,18 +19,17 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.online import stream_file
-from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.stepper import StepperRecording
+from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.result import Gradient, check_finite
-from ctrnn.gradients.schedules.carried import Carried
-from ctrnn.gradients.schedules.rtrl import RTRL, default_block
+from ctrnn.gradients.schedules.rtrl import RTRL
+from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.kernels import stepper
-from ctrnn.kernels.augmented import SMALL
 from ctrnn.losses import NAMED, Readout
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
-from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
 #: what a piece does not hand on to the next one
@@ -96,7 +94,8 @@ class RTRLStream:
         probe = Objective(loss, 0.0 if self._takes_target else None, at=[self.t], readout=readout)
         self.readout: Any = probe.readout
         size = probe.bind(field).readout_size
-        self._carried = Carried.at_start(field.n, field.kernel, size)
+        self._structure = Structure(field.n, field.bind())
+        self._state = RTRLState.at_start(self._structure, 1, size)
         self.stats = Stats()
         #: the stepper's memory between pieces: clock, count, and Newton's J, M, pivots and state; nothing before the first
         self._memory: list[Array] = []
@@ -123,22 +122,19 @@ class RTRLStream:
             raise UsageError("until", given=end, allowed=f"a time after the stream's own, {self.t:g}")
         problem = Problem(self.field, self.r, (self.t, end), x=x, objective=self._objective(end, target, at, weight))
         problem = with_steps(problem, self.settings)
-        n, kernel = self.field.n, self.field.kernel
-        small = not kernel.blas and n * n * kernel.columns <= SMALL
-        with nullcontext() if small else one_blas_thread:
-            run = DiscreteRun(problem, self.settings, "RTRLStream")
+        with StepperRecording.threads(problem, self.settings):
+            run = StepperRecording(problem, self.settings, "RTRLStream")
             self._resume(run.integration)
-            carried = self._carried.copy()
-            carried.observe(*run.losses.start())
-            size = carried.structure.size
-            block = self.block or default_block(n, kernel.groups * kernel.columns, run.s, size)
+            state = self._state.copy()
+            state.observe(run.start())
+            block = run.carry(self.block).block
             if self.settings.dt is not None:  # no room for more steps than the piece has
                 block = min(block, int((end - self.t) / self.settings.dt) + problem.course.stops.size + 1)
-            for record, part in run.blocks(block):
-                carried.take(run, record, part)
-        check_finite(carried.loss, carried.g, carried.g0, carried.g_o)
-        added = carried.loss - self._carried.loss
-        self._carried, self.t, self.r = carried, end, run.integration.r[:n].copy()
+            for steps in run.blocks(block):
+                state.take(run, steps)
+        check_finite(state.loss, state.G[:, -1], state.S[:, -1], state.readout)
+        added = float(state.loss[0] - self._state.loss[0])
+        self._state, self.t, self.r = state, end, run.integration.r[: self.field.n].copy()
         self._memory = [part.copy() for part in _memory(run.integration)]
         self.stats = self.stats + run.stats
         return added
@@ -167,36 +163,28 @@ class RTRLStream:
     @property
     def loss(self) -> float:
         """l so far."""
-        return self._carried.loss
+        return float(self._state.loss[0])
 
     @property
     def p(self) -> Array:
         """dr/dw (n, m), columns in the order of field.labels."""
-        return self.field.bind().rows(self._carried.P)
+        return self.field.bind().rows(self._structure.sensitivities(self._state.G))
 
     @property
     def p0(self) -> Array:
         """dr/dr0 (n, n)."""
-        return self._carried.dr_dr0
+        return self._structure.state_sensitivities(self._state.S)
 
     def gradient(self) -> Gradient:
         """The loss so far and its gradient, exact for the steps that were taken (until ``update``)."""
-        f, c = self.field, self._carried
-        vector = f.bind().rows(c.g[:, None])[0]
+        f, found = self.field, self._state.totals(self.stats)
         readout = None
         if isinstance(self.readout, Readout):
             size = self.readout.V.size
-            readout = {"V": c.g_o[:size].reshape(self.readout.V.shape).copy(), "c": c.g_o[size:].copy()}
-        return Gradient(
-            c.loss,
-            vector,
-            f.unflatten(vector),
-            c.g0.copy(),
-            readout,
-            self.stats,
-            "RTRL, stream",
-            partial(getattr, f, "labels"),
-        )
+            V, c = found.readout[:size].reshape(self.readout.V.shape).copy(), found.readout[size:].copy()
+            readout = {"V": V, "c": c}
+        named, labels = f.unflatten(found.vector), partial(getattr, f, "labels")
+        return Gradient(self.loss, found.vector, named, found.r0[0], readout, self.stats, "RTRL, stream", labels)
 
     # -- learning on the way
 
@@ -219,9 +207,9 @@ class RTRLStream:
 
     def clear(self) -> None:
         """Set the loss and its gradient to zero, as after a learning step; r, P and S stay."""
-        c = self._carried
-        c.loss, c.g_o = 0.0, np.zeros_like(c.g_o)
-        c.g[...], c.g0[...] = 0.0, 0.0
+        state = self._state
+        state.loss, state.readout = np.zeros(1), np.zeros_like(state.readout)
+        state.G[:, -1], state.S[:, -1] = 0.0, 0.0
 
     # -- to disk and back
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ctrnn.gradients.online.stream import RTRLStream
 
 FORMAT = "ctrnn RTRLStream 2"
-_CARRIED = ("G", "S", "g_o")
+#: in the file -> in the state
+_CARRIED = {"G": "G", "S": "S", "g_o": "readout"}
 _MEMORY = tuple(f"memory {i}" for i in range(6))
 _STATS = ("solver", "steps", "rejected", "evaluations", "jacobians", "wall_time", "stiff")
 
@@ -30,7 +31,7 @@ def write(stream: RTRLStream, path: str | os.PathLike[str]) -> None:
     """Write the stream, whole or not at all."""
     settings, readout = stream.settings, stream.readout
     arrays = {f"parameter {k}": v for k, v in stream.field.parameters.items()}
-    arrays |= {key: getattr(stream._carried, key) for key in _CARRIED}
+    arrays |= {key: getattr(stream._state, name) for key, name in _CARRIED.items()}
     arrays |= {f"memory {i}": part for i, part in enumerate(stream._memory)}
     times = [stream.t0, stream.t, stream.loss]
     arrays |= {
@@ -90,10 +91,10 @@ def read(kind: type[RTRLStream], path: str | os.PathLike[str], field: Field | No
         min_step,
     )
     stream.t, stream.stats = t, Stats(**dict(zip(_STATS, text["stats"], strict=True)))
-    carried = stream._carried
-    carried.loss, carried.begun = l, True
-    for key in _CARRIED:
-        here = getattr(carried, key)
+    state = stream._state
+    state.loss, state.begun = np.array([l]), True
+    for key, name in _CARRIED.items():
+        here = getattr(state, name)
         if here.shape != arrays[key].shape:  # P has rows only for states that hang together
             raise UsageError(
                 "field",

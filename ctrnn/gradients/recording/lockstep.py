@@ -1,17 +1,18 @@
-"""Trials that go together: one field, the same fixed steps of an explicit method, all states at once.
+"""Recordings of trials in lockstep: one field, the same fixed steps of an explicit method, all states at once.
 
     l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b),        dl/dw in one product over all trials
 
 The times are those of the compiled stepper, to the bit: it runs beside them with a state at rest and the inputs of each trial, and says where it steps, and x
-at every stage; what is short is remembered with the problem, and with those that differ from it in the field or in r0 alone. Losses and their derivatives are those of ctrnn.gradients.recording.losses, in float64, of the states a block of steps at a time.
+at every stage; what is short is remembered with the problem, and with those that differ from it in the field or in r0 alone. Losses and their derivatives are
+those of ctrnn.gradients.recording.losses, in float64, of the states a block of steps at a time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,86 +20,33 @@ import numpy as np
 from ctrnn.errors import DivergenceError, SolverError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.equations import Equations
-from ctrnn.gradients.recording.losses import Losses
-from ctrnn.gradients.result import Gradient, check_finite, result
+from ctrnn.gradients.recording.base import Needs, Recording, Seen
+from ctrnn.gradients.recording.losses import BlockLosses, Losses
+from ctrnn.gradients.result import check_finite
 from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings, Trials
-from ctrnn.solvers.runge_kutta import Integration, tableau_of
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.runge_kutta import Integration, tableau_of, weights
 from ctrnn.trajectory import Stats
 
 #: bytes of times and inputs up to which a problem remembers them, as training asks for the same again and again
 REMEMBERED_BYTES = 2**20
 
 
-class Found(NamedTuple):
-    """Of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the stats."""
+class LockstepLosses(NamedTuple):
+    """A block's part of the losses (B,), the read-out's gradient summed over the trials, jumps (C, B, n) and sources (C, s, B, n); None where there are none."""
 
     loss: Array
-    vector: Array
-    r0: Array
     readout: Array
-    stats: Stats
+    jumps: Array | None
+    sources: Array | None
 
 
-def summed(parts: Sequence[Found]) -> Found:
-    """Of groups of trials, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    return Found(
-        np.concatenate([part.loss for part in parts]),
-        np.sum([part.vector for part in parts], axis=0),
-        np.concatenate([part.r0 for part in parts]),
-        np.sum([part.readout for part in parts], axis=0),
-        sum((part.stats for part in parts), Stats()),
-    )
+class LockstepRecording(Recording):
+    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is the backend's.
 
-
-@dataclass(frozen=True, repr=False, eq=False)
-class TogetherGradient(Gradient):
-    """A Gradient of trials that went together: loss, vector, parameters and readout are sums over them, r0 is (B, n), losses (B,).
-
-    One matrix product adds up what they contribute; ``trials``, the B gradients, are made one by one when they are asked for.
-    """
-
-    losses: Any = ()
-    alone: Any = None
-
-    @cached_property
-    def trials(self) -> tuple[Gradient, ...]:
-        """The gradient of each trial."""
-        return tuple(self.alone())
-
-
-def of_trials(trials: Trials, method: str, found: Found, alone: Callable[[Problem], Gradient]) -> TogetherGradient:
-    """Put the gradient of trials together, and refuse one that is not finite; ``alone`` is the method for one of them."""
-    check_finite(found.loss, found.vector, found.r0, found.readout)
-    field, objective = trials.field, trials[0].needs_objective("a gradient")
-    return TogetherGradient(
-        loss=float(found.loss.sum()),
-        vector=found.vector,
-        parameters=field.unflatten(found.vector),
-        r0=found.r0,
-        readout=objective.unflatten_readout(found.readout) if objective.readout_size else None,
-        stats=found.stats,
-        method=f"{method}, {len(trials)} trials",
-        labels=partial(getattr, field, "labels"),
-        losses=found.loss,
-        alone=partial(map, alone, trials),
-    )
-
-
-def of_problem(problem: Problem, method: str, found: Found) -> Gradient:
-    """The gradient of one problem; raises NotFiniteError."""
-    return result(problem, method, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)
-
-
-class Together:
-    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is their caller's.
-
-    loss (B,), l_r0 (B, n) at t0 and l_o (readout_size,) grow as blocks are taken; ``pulled`` counts what their caller pulls back.
-
-    first: the number of the first of them, where they are some of more.
+    ``pulled`` counts the stages that are pulled back; first: the number of the first trial, where they are some of more.
 
     Raises UsageError for adaptive steps, implicit or exponential solvers, events, and trials whose steps differ.
     """
@@ -117,28 +65,38 @@ class Together:
                 allowed=f"a step size, for {caller}",
                 hint="a method without device, which takes adaptive steps",
             )
-        check_together(problems, caller)
-        self.field, self.B, self.n = problems[0].field, len(problems), problems[0].field.n
-        self.solver, self.a, self.b, self.s = tableau.name, tableau.a, tableau.b, tableau.stages
-        self.losses = [Losses(problem, tableau.b[: self.s], problem.r0) for problem in problems]
-        self.loss, self.l_r0, self.l_o = (
-            np.zeros(self.B),
-            np.zeros((self.B, self.n)),
-            np.zeros(self.losses[0].readout_size),
-        )
-        for b, losses in enumerate(self.losses):
-            self.loss[b], self.l_r0[b], l_o = losses.start()
-            self.l_o += l_o
-        check_finite(self.loss, self.l_r0, self.l_o)
+        check_same_stops(problems, caller)
+        self.problems, self.field, self.B, self.n = problems, problems[0].field, len(problems), problems[0].field.n
+        self.solver, self.s = tableau.name, tableau.stages
+        self.a, self.b = weights(settings.solver)
+        self.losses = [Losses(problem, self.b) for problem in problems]
+        self.readout_size = self.losses[0].readout_size
         self.integral = any(losses.objective.times is None for losses in self.losses)
-        self.r0 = np.stack([problem.r0 for problem in problems])
-        self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0
+        self.r0_given = np.stack([problem.r0 for problem in problems])
+        self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0_given
         one = not self.integral and all(problem.driven_by is problems[0].driven_by for problem in problems)
         self._settings, self._caller, self._driven = settings, caller, problems[:1] if one else problems
         self._one, self._first = Stats(), first
         self._key = (settings.solver, settings.dt, settings.max_steps, settings.min_step)
         #: steps to come, at most
         self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
+
+    @classmethod
+    def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        if settings.dt is None or settings.library or needs.snapshots or needs.cuts:
+            return False
+        tableau = tableaus.get(settings.solver)
+        if tableau.gamma or tableau.exponential:
+            return False
+        return all(not problem.events and same_stops(problem, problems[0]) for problem in problems)
+
+    def start(self) -> Seen:
+        loss, l_r, readout = np.zeros(self.B), np.zeros((self.B, self.n)), np.zeros(self.readout_size)
+        for b, (losses, problem) in enumerate(zip(self.losses, self.problems, strict=True)):
+            loss[b], l_r[b], l_o = losses.at(problem.t_span[0], problem.r0)
+            readout += l_o
+        check_finite(loss, l_r, readout)
+        return Seen(loss, l_r, readout)
 
     def records(self, capacity: int) -> Iterator[Sequence[Record]]:
         """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
@@ -184,24 +142,23 @@ class Together:
         C, nx = records[0].h.size, self.field.input_size
         return np.stack([record.stage_x[:C, :, :nx] for record in records], axis=2)
 
-    def shares(self, records: Sequence[Record], r: Array, stage_r: Array) -> tuple[Array | None, Array | None]:
-        """Add what a block contributes to the losses; jumps (C, B, n) and sources (C, s, B, n) of the cotangents, None where there are none.
+    def seen_in(self, records: Sequence[Record], r: Array, stage_r: Array) -> LockstepLosses:
+        """The losses of a block, of r (B, C, n) at the ends of the steps, and stage_r (B, C, s, n) where a loss is an integral.
 
-        r (B, C, n) at the ends of the steps, stage_r (B, C, s, n) where a loss is an integral.
         Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
         """
         self._check(records[0], r)
         self._t, self._r = float(records[0].t[-1]), r[:, -1].copy()
         every = records if len(records) == self.B else [records[0]] * self.B
-        parts = [
+        parts: list[BlockLosses] = [
             losses.block(record._replace(r=r[b], stage_r=stage_r[b] if self.integral else record.stage_r))
             for b, (losses, record) in enumerate(zip(self.losses, every, strict=True))
         ]
         for part in parts:
             check_finite(part.loss, part.jumps, part.sources)
-        self.loss += [part.loss for part in parts]
-        self.l_o = self.l_o + sum(part.readout for part in parts)
-        return _stacked([part.jumps for part in parts], 1), _stacked([part.sources for part in parts], 2)
+        readout = np.add.reduce([part.readout for part in parts])
+        jumps, sources = _stacked([part.jumps for part in parts], 1), _stacked([part.sources for part in parts], 2)
+        return LockstepLosses(np.array([part.loss for part in parts]), readout, jumps, sources)
 
     def _check(self, record: Record, states: Array) -> None:
         if np.isfinite(states[:, -1]).all():  # what is no longer finite stays so: r⁺ = r + …
@@ -226,7 +183,7 @@ class Together:
         return replace(one, steps=steps, evaluations=evaluations, jacobians=self.pulled, wall_time=taken)
 
 
-def check_together(problems: Sequence[Problem], caller: str) -> None:
+def check_same_stops(problems: Sequence[Problem], caller: str) -> None:
     """Raises UsageError for problems with events, or that stop at different times."""
     for b, problem in enumerate(problems):
         if problem.events:

@@ -10,44 +10,58 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrnn.curvature import Curvature
 from ctrnn.fields.base import Array
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem
 
 
-class Part(NamedTuple):
-    """A block's share: the loss, the read-out's gradient, jumps (C, n) or (0, n), sources (C, s, n) or (0, s, n)."""
+class BlockLosses(NamedTuple):
+    """A block's part of the loss, the read-out's gradient, jumps (C, n) or (0, n), sources (C, s, n) or (0, s, n)."""
 
     loss: float
     readout: Array
     jumps: Array
     sources: Array
 
+    @classmethod
+    def of_jumps(cls, jumps: Array, s: int) -> BlockLosses:
+        """Cotangents (C, n) at the ends of steps, or (0, n), whatever the loss is that they are of."""
+        return cls(0.0, np.empty(0), jumps, np.empty((0, s, jumps.shape[1])))
+
+    def cut(self, first: int, last: int) -> BlockLosses:
+        """What the steps from ``first`` to ``last`` give to the cotangents."""
+        return self._replace(loss=0.0, jumps=self.jumps[first:last], sources=self.sources[first:last])
+
+    def without(self) -> BlockLosses:
+        """Steps in which no loss is seen."""
+        return self._replace(loss=0.0, jumps=self.jumps[:0], sources=self.sources[:0])
+
+    def where(self) -> Array:
+        """The numbers of the steps in which a loss is seen."""
+        seen = self.jumps.any(axis=1) if self.jumps.size else self.sources.any(axis=(1, 2))
+        return np.flatnonzero(seen)
+
 
 class Losses:
-    """The objective of a problem, for a solution from ``r0``: block by block in the order of time, or from where ``seek`` says."""
+    """The objective of a problem along the recorded steps of a method with weights b (s,)."""
 
-    def __init__(self, problem: Problem, b: Array, r0: Array) -> None:
+    def __init__(self, problem: Problem, b: Array) -> None:
         self.objective = problem.needs_objective("a gradient")
-        self.problem, self.b, self.r0 = problem, b, r0
+        self.problem, self.b = problem, b
         self.readout_size = self.objective.readout_size
-        self._next = 0
 
-    def start(self) -> tuple[float, Array, Array]:
-        """The loss at t0, its ∂/∂r0 (n,) and its read-out part; zeros where t0 is not observed."""
-        observed, n = self.problem.observed, self.problem.field.n
-        self._next = int(observed.searchsorted(self.problem.t_span[0], side="right"))
-        if self._next == 0:
-            return 0.0, np.zeros(n), np.zeros(self.readout_size)
-        l, l_r, l_o = self.objective.at_observations(np.tile(self.r0, (self._next, 1)))
+    def at(self, t: float, r: Array) -> tuple[float, Array, Array]:
+        """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part; zeros where nothing is observed."""
+        observed = self.problem.observed
+        first, last = (int(i) for i in (observed.searchsorted(t, "left"), observed.searchsorted(t, "right")))
+        if first == last:
+            return 0.0, np.zeros(self.problem.field.n), np.zeros(self.readout_size)
+        l, l_r, l_o = self.objective.at_observations(np.tile(r, (last - first, 1)), first)
         return float(l.sum()), l_r.sum(axis=0), l_o
 
-    def seek(self, t: float) -> None:
-        """The next block starts at t: observations up to t, t included, are behind it."""
-        self._next = int(self.problem.observed.searchsorted(t, side="right"))
-
-    def block(self, record: Record) -> Part:
-        """The share of the steps that follow the last block, or the time that was sought."""
+    def block(self, record: Record) -> BlockLosses:
+        """The part of these steps: observations behind their start, up to their end."""
         n = record.r.shape[1]
         C, s = record.stage_t.shape
         if self.objective.times is None:
@@ -55,22 +69,49 @@ class Losses:
             signals = record.stage_x[:, :, nx:].reshape(C * s, -1)
             h = (record.h[:, None] * self.b).ravel()
             l, l_r, l_o = self.objective.rate(record.stage_r.reshape(C * s, n), signals, h)
-            return Part(float(h @ l), l_o, np.empty((0, n)), l_r.reshape(C, s, n))
-        last = int(self.problem.observed.searchsorted(record.t[-1], side="right"))
-        observed = self.problem.observed[self._next : last]
+            return BlockLosses(float(h @ l), l_o, np.empty((0, n)), l_r.reshape(C, s, n))
+        first, observed = self._observed(record)
         none = np.empty((0, s, n))
         if observed.size == 0:
-            return Part(0.0, np.zeros(self.readout_size), np.empty((0, n)), none)
+            return BlockLosses(0.0, np.zeros(self.readout_size), np.empty((0, n)), none)
         if observed.size == C and (observed == record.t).all():  # after each step, as networks mostly are
-            l, jumps, l_o = self.objective.at_observations(record.r, self._next)
-            self._next = last
-            return Part(float(l.sum()), l_o, np.ascontiguousarray(jumps), none)
+            l, jumps, l_o = self.objective.at_observations(record.r, first)
+            return BlockLosses(float(l.sum()), l_o, np.ascontiguousarray(jumps), none)
         rows = record.t.searchsorted(observed)
-        l, l_r, l_o = self.objective.at_observations(record.r[rows], self._next)
-        self._next = last
+        l, l_r, l_o = self.objective.at_observations(record.r[rows], first)
         jumps = np.zeros((C, n))
         if (rows[1:] > rows[:-1]).all():
             jumps[rows] = l_r
         else:  # times that are equal but for rounding are one stop
             np.add.at(jumps, rows, l_r)
-        return Part(float(l.sum()), l_o, jumps, none)
+        return BlockLosses(float(l.sum()), l_o, jumps, none)
+
+    def _observed(self, record: Record) -> tuple[int, Array]:
+        """The observations of a block: the number of the first, and their times."""
+        # the first stage of every explicit and of our implicit methods is the start of the step
+        first, last = self.problem.observed.searchsorted((record.stage_t[0, 0], record.t[-1]), side="right").tolist()
+        return first, self.problem.observed[first:last]
+
+    # -- second order
+
+    def curvature(self, record: Record) -> tuple[Curvature, Array | None]:
+        """The second derivative of a block's losses, at its stages; or at its observations, and the steps that these follow."""
+        if self.objective.times is None:
+            nx, n = self.problem.field.input_size, record.r.shape[1]
+            signals = record.stage_x[:, :, nx:].reshape(record.stage_t.size, -1)
+            h = (record.h[:, None] * self.b).ravel()
+            return Curvature(self.objective, record.stage_r.reshape(-1, n), signals[:, :-1], signals[:, -1], h), None
+        first, observed = self._observed(record)
+        rows = record.t.searchsorted(observed)
+        return self._at_observations(record.r[rows], first), rows
+
+    def curvature_at_start(self) -> Curvature:
+        """That of the observations at t0."""
+        first = int((self.problem.observed == self.problem.t_span[0]).sum())
+        return self._at_observations(np.tile(self.problem.r0, (first, 1)), 0)
+
+    def _at_observations(self, r: Array, first: int) -> Curvature:
+        here = slice(first, first + len(r))
+        o = self.objective
+        each = None if o.each is None else o.each[here]
+        return Curvature(o, r, o.targets[here], o.weights[here], np.ones(len(r)), each)

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.recording.discrete import DiscreteRun
+from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.trajectory import Stats
 
 
 @dataclass(frozen=True)
-class Steps:
+class RecordedSteps:
     """A forward run and what its losses ask of the states.
 
     loss, l_r0 (n,), readout : the loss, its part at t0, the read-out's gradient
@@ -42,22 +42,26 @@ class Steps:
     stats: Stats
 
 
-def recorded(problem: Problem, settings: Settings, caller: str) -> Steps:
+def recorded(problem: Problem, settings: Settings, caller: str) -> RecordedSteps:
     """Run forward with our own solver and keep every step."""
-    run = DiscreteRun(problem, settings, caller)
+    run = StepperRecording(problem, settings, caller)
     n, b = problem.field.n, run.b
-    loss, l_r0, readout = run.losses.start()
+    (loss,), (l_r0,), readout = run.start()
     records, jumps, sources = [], [], []
     for record, part in run.blocks():
-        loss, readout = loss + part.loss, readout + part.readout
+        loss, readout = float(loss) + part.loss, readout + part.readout
         records.append(record)
         jumps.append(part.jumps if part.jumps.size else np.zeros((record.h.size, n)))
         sources.append(part.sources * (record.h[:, None] * b)[:, :, None] if part.sources.size else part.sources)
     whole = Record(*(np.concatenate(parts) for parts in zip(*records, strict=True)))
-    return Steps(whole, run.a, b, loss, l_r0, readout, np.concatenate(jumps), np.concatenate(sources), run.stats)
+    return RecordedSteps(
+        whole, run.a, b, loss, l_r0, readout, np.concatenate(jumps), np.concatenate(sources), run.stats
+    )
 
 
-def replay(steps: Steps, function: Any, w: dict[str, Any], r: Any, matrices: Any) -> tuple[list[Any], list[Any]]:
+def replay(
+    steps: RecordedSteps, function: Any, w: dict[str, Any], r: Any, matrices: Any
+) -> tuple[list[Any], list[Any]]:
     """Take the steps again from r with the torch function F(t, r, w, x): states r⁺ of each step, and stages r_i.
 
     matrices : M of each implicit stage, from ``newton_matrices``
@@ -93,7 +97,7 @@ def replay(steps: Steps, function: Any, w: dict[str, Any], r: Any, matrices: Any
     return states, stages
 
 
-def newton_matrices(steps: Steps, function: Any, parameters: dict[str, Array]) -> Any:
+def newton_matrices(steps: RecordedSteps, function: Any, parameters: dict[str, Array]) -> Any:
     """M = I − hγ J of every stage (C, s, n, n), with torch's J; None for an explicit method."""
     import torch
 

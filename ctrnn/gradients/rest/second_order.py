@@ -18,7 +18,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
-from ctrnn.gradients.second.linearization import Linearization
+from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 
@@ -92,14 +92,14 @@ class _AtRest:
         u = np.zeros(field.input_size) if x is None else np.atleast_1d(np.asarray(x, dtype=float))
         still = Objective(target=np.zeros((1, field.n)), at=t + 1.0)
         problem = Problem(field, r, (t, t + 1.0), x=u if u.size else None, objective=still)
-        self.lin = Linearization(problem, Settings("euler", dt=1.0), "equilibrium_hessian")
-        self.record = next(iter(self.lin.blocks()))[0]
+        self.tangents = Tangents(problem, Settings("euler", dt=1.0), "equilibrium_hessian")
+        self.step = next(self.tangents.recording.blocks())
 
     def second(self, dr: Array, dw: Array, K: Array) -> tuple[Array, Array]:
-        lin, n = self.lin, len(K)
-        lam, G = np.zeros(n), np.zeros((lin.bound.kernel.groups, 1, lin.bound.kernel.columns))
-        none, direction = np.empty((0, n)), lin.problem.field.kernel_direction(dw)
-        lin.pullback_tangent(
-            self.record, none, np.empty((0, 1, n)), K.reshape(1, 1, n), dr.reshape(1, 1, n).copy(), direction, lam, G
+        tangents, n = self.tangents, len(K)
+        lam, G = np.zeros(n), tangents.recording.zero_parameters()
+        none, direction = np.empty((0, n)), tangents.field.kernel_direction(dw)
+        tangents.pull_back(
+            self.step, none, np.empty((0, 1, n)), K.reshape(1, 1, n), dr.reshape(1, 1, n).copy(), direction, lam, G
         )
-        return lam, lin.bound.rows(G)[0]
+        return lam, tangents.recording.vector(G)

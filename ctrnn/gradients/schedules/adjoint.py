@@ -1,7 +1,6 @@
 """Back-propagation through time: one row of cotangents backward, λ = dl/dr.
 
-    discrete     the pullback of λ through the recorded steps: exact for the steps that were taken (of rate networks by fixed steps:
-                 ctrnn.gradients.recording.network_adjoint)
+    discrete     the pullback of λ through the recorded steps: exact for the steps that were taken
     checkpoint   the same numbers in bounded memory: the steps are taken again, a segment at a time (ctrnn.gradients.schedules.checkpoint)
     backsolve    dλ/dt = −λ J − a ∂ℓ/∂r, with r integrated backwards beside it: no memory, but r(t) is only right where
                  running F backwards is harmless (Chen et al. 2018)
@@ -12,9 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,13 +19,12 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.backward import backward_gradient
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
-from ctrnn.gradients.recording import network_adjoint
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.lockstep import of_problem
-from ctrnn.gradients.recording.torch.place import Place
-from ctrnn.gradients.result import Gradient, result
-from ctrnn.gradients.schedules.checkpoint import checkpoint_gradient, counted
+from ctrnn.gradients.method import Exact, Facts, Passes
+from ctrnn.gradients.recording.base import Block, Needs, Recording, Totals
+from ctrnn.gradients.recording.torch.device import Device
+from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.schedules.checkpoint import checkpointed, counted
+from ctrnn.gradients.schedules.recorded import RecordedMethod
 from ctrnn.problem import Problem, Settings
 
 FACTS = {
@@ -83,7 +79,7 @@ FACTS = {
 
 
 @dataclass(frozen=True)
-class Adjoint(GradientMethod):
+class Adjoint(RecordedMethod):
     """One row backward.
 
     mode : "discrete", "checkpoint", "interpolate" or "backsolve"
@@ -128,32 +124,17 @@ class Adjoint(GradientMethod):
             if not (number and 1 <= value < np.inf and value == int(value)):
                 raise UsageError(name, given=value, allowed=f"{unit}, at least 1, or None")
             object.__setattr__(self, name, int(value))
-        if self.place is not None and self.mode != "discrete":
+        if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
     @property
-    def place(self) -> Place | None:  # type: ignore[override]
+    def torch_device(self) -> Device | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
-        return Place.of(self.device, self.dtype)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it keeps all stages, in the compiled kernels."""
-        return self.mode == "discrete" and self.place is None
-
-    def goes_without_blas(self, problem: Problem, settings: Settings) -> bool:
-        return self.is_plain and network_adjoint.goes([problem], settings)
+        return Device.of(self.device, self.dtype)
 
     @property
     def name(self) -> str:
-        return f"adjoint, {self.mode if self.place is None else self.place}"
-
-    def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
-        """The losses and gradients of problems that go together over there (ctrnn.gradients.recording.lockstep.Found)."""
-        from ctrnn.gradients.recording.torch.adjoint import adjoint
-
-        assert self.place is not None
-        return adjoint(problems, settings, self.place, self.name)
+        return f"adjoint, {self.mode if self.torch_device is None else self.torch_device}"
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]
@@ -166,41 +147,58 @@ class Adjoint(GradientMethod):
             return counted(size, self.checkpoints, self.memory)
         return costs.backward_continuous(size, interpolate=self.mode == "interpolate")
 
-    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+    @property
+    def needs(self) -> Needs | None:  # type: ignore[override]
         if self.mode == "discrete":
-            return discrete_gradient(problem, settings, self.name)
+            return Needs(device=self.torch_device)
+        return Needs(snapshots=True, cuts=True) if self.mode == "checkpoint" else None
+
+    def schedule(self, recording: Recording) -> Totals:
         if self.mode == "checkpoint":
-            return checkpoint_gradient(problem, settings, self.name, self.checkpoints, self.memory)
-        return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
+            return checkpointed(recording, self.checkpoints, self.memory)
+        return all_kept(recording)
+
+    def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        if self.needs is None:
+            return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
+        return super().compute(problem, settings)
 
 
 @dataclass(frozen=True)
 class BoundedAdjoint(Adjoint):
-    """The discrete adjoint where T is not known before the run: begun again with checkpoints should its record outgrow ``room`` bytes."""
+    """The discrete adjoint where T is not known before the run: begun again with checkpoints should its record outgrow ``limit`` bytes."""
 
-    room: int = 0
+    limit: int = 0
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
-        return discrete_gradient(problem, settings, self.name, self.room)
+        try:
+            return super().compute(problem, settings)
+        except RecordTooLargeError:
+            pass  # and let go of the record
+        return Adjoint("checkpoint").compute(problem, settings)
+
+    def schedule(self, recording: Recording) -> Totals:
+        return all_kept(recording, self.limit)
 
 
-def discrete_gradient(problem: Problem, settings: Settings, name: str, room: float = np.inf) -> Gradient:
-    """The pullback of one row through every step, all of them kept; in ``room`` bytes, or else by checkpoints."""
-    if network_adjoint.goes([problem], settings):
-        return of_problem(problem, name, network_adjoint.adjoint([problem], settings, name))
-    run = DiscreteRun(problem, settings, name)
-    loss, g0, g_o = run.losses.start()
-    taken, held = [], 0
-    for record, part in run.blocks():
-        taken.append((record, part))
-        held += sum(array.nbytes for array in (*record, part.jumps, part.sources))
-        if held > room:
-            del taken, record, part
-            return checkpoint_gradient(problem, settings, Adjoint("checkpoint").name, None, None)
-    lam = np.zeros((problem.field.n, 1))
-    G = np.zeros((run.bound.kernel.groups, 1, run.bound.kernel.columns))
-    for record, part in reversed(taken):
-        run.pull(record, part, lam, G)
-        loss += part.loss
-        g_o = g_o + part.readout
-    return result(problem, name, loss, run.bound.rows(G)[0], g0 + lam[:, 0], g_o, run.stats)
+class RecordTooLargeError(Exception):
+    """The record of a run has outgrown what it may take."""
+
+
+def all_kept(recording: Recording, limit: float = np.inf) -> Totals:
+    """One row back through every step, all of them kept; raises RecordTooLargeError where they take more than ``limit`` bytes."""
+    loss, l_r0, readout = recording.start()
+    taken: list[Block] = []
+    held = 0
+    for block in recording.blocks():
+        taken.append(block)
+        held += block.nbytes
+        if held > limit:
+            raise RecordTooLargeError
+    rows, G = recording.zero_rows(), recording.zero_parameters()
+    while taken:
+        block = taken.pop()  # and let go of
+        recording.pull(block, rows, G)
+        l, l_o = block.seen
+        loss, readout = loss + l, readout + l_o
+    return Totals(loss, recording.vector(G), l_r0 + recording.r0(rows), readout, recording.stats)

@@ -16,31 +16,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.scales import SAMPLES
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.costs import checkpoint as checkpoint_cost
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.result import Gradient, result
+from ctrnn.gradients.recording.base import Totals
 from ctrnn.gradients.schedules.revolve import places, reruns, split
-from ctrnn.kernels import stepper
-from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings
 from ctrnn.progress import track
-from ctrnn.solvers.exponential import with_steps
-from ctrnn.solvers.runge_kutta import BLOCK_BYTES, Integration
-from ctrnn.solvers.snapshot import restore, snapshot, snapshot_size
+from ctrnn.solvers.runge_kutta import BLOCK_BYTES
+from ctrnn.solvers.snapshot import snapshot_size
 from ctrnn.trajectory import Stats
 
 #: steps in a segment when no memory is given: enough that Python between two of them costs nothing
 SEGMENT = 512
 #: numbers in the cotangents of a chunk's stages: they stay in the processor's cache
 CHUNK = 2**14
+
 #: bytes that Python adds to an array, and to a run
 OBJECT, RUN = 200, 20_000
 
@@ -123,125 +118,99 @@ class Costs:
 class Reversal:
     """A run that is gone through forward, and then backward, a segment at a time.
 
-    ``lam`` (n, 1) = dl/dr at the point reached, ``G`` the parameter part, ``loss`` and ``readout`` what the segments add.
+    ``rows`` = dl/dr at the point reached, ``G`` the parameter part, ``loss`` and ``readout`` what the segments add.
     """
 
-    def __init__(self, run: DiscreteRun, plan: Plan) -> None:
-        self.run, self.plan = run, plan
-        self.integration: Integration = run.integration
-        kernel = run.bound.kernel
-        self.lam = np.zeros((run.n, 1))
-        self.G = np.zeros((kernel.groups, 1, kernel.columns))
-        self.loss = 0.0
-        self.readout = np.zeros(run.losses.readout_size)
+    def __init__(self, recording: Any, plan: Plan) -> None:
+        self.recording, self.plan = recording, plan
+        self.rows, self.G = recording.zero_rows(), recording.zero_parameters()
+        self.loss, self.readout = np.zeros(recording.B), np.zeros(recording.readout_size)
         #: segment -> the run's state at its start
-        self.held: dict[int, Array] = {}
-        self.t0 = float(self.integration.clock[stepper.T])
-        self.span = float(self.integration.stops[-1]) - self.t0
+        self.held: dict[int, Any] = {}
+        self.t0, end = recording.problem.t_span
+        self.span = end - self.t0
 
     def go(self) -> Stats:
         """Forward and backward; returns the statistics of the forward run, its evaluations those of all that was run."""
-        with track(2.0 * self.span, self.integration.label) as update:
-            end, record = self._forward(update)
-            ahead = self.integration.stats
-            self._pull(record)
+        with track(2.0 * self.span, "adjoint, checkpoint") as update:
+            end, block = self._forward(update)
+            ahead = self.recording.stats
+            self._pull(block)
             while end > 1:
-                del record  # before the next one is made
+                del block  # before the next one is made
                 end -= 1
-                record = self._again(end)
-                update(2.0 * self.span - (float(record.t[0]) - self.t0))
-                self._pull(record)
-        return replace(
-            ahead, evaluations=self.integration.stats.evaluations, jacobians=self.integration.stats.jacobians
-        )
+                block = self._again(end)
+                update(2.0 * self.span - (block.start - self.t0))
+                self._pull(block)
+        whole = self.recording.stats
+        return replace(ahead, evaluations=whole.evaluations, jacobians=whole.jacobians, wall_time=whole.wall_time)
 
     # -- forward
 
-    def _forward(self, update: Callable[[float], None]) -> tuple[int, Record]:
+    def _forward(self, update: Callable[[float], None]) -> tuple[int, Any]:
         """The number of segments, and the record of the last."""
-        segment, room = 0, self.plan.snapshots
-        steps = steps_ahead(self.integration)
-        wanted = None if steps is None else places(-(-steps // self.plan.segment), room)
+        recording, most = self.recording, self.plan.snapshots
+        steps, segment = recording.steps_ahead, 0
+        wanted = None if steps is None else places(-(-steps // self.plan.segment), most)
         distance = 1
         while True:
             if wanted is None:
-                while segment % distance == 0 and len(self.held) >= room:
+                while segment % distance == 0 and len(self.held) >= most:
                     distance *= 2
                     self.held = {k: state for k, state in self.held.items() if k % distance == 0}
                 keep = segment % distance == 0
             else:
                 keep = segment in wanted
             if keep:
-                self.held[segment] = snapshot(self.integration)
-            record = self._segment("stages")
+                self.held[segment] = recording.snapshot()
+            block = recording.advance(self.plan.segment)
             segment += 1
-            update(float(record.t[-1]) - self.t0)
-            if self.integration.count[stepper.NEXT_STOP] == self.integration.stops.size:
-                return segment, record
-            del record
-
-    def _segment(self, keep: str) -> Record:
-        """The next L steps, or those that are left."""
-        self.integration.keep = keep
-        return next(self.integration.blocks(self.plan.segment))
+            update(block.end - self.t0)
+            if recording.is_over:
+                return segment, block
+            del block
 
     # -- backward
 
-    def _again(self, end: int) -> Record:
+    def _again(self, end: int) -> Any:
         """The record of the segment before number ``end`` (exclusive), run again; leaves snapshots on its way there."""
         for k in [k for k in self.held if k >= end]:
             del self.held[k]
         at = max(self.held)
-        restore(self.integration, self.held[at])
+        self.recording.restore(self.held[at])
         while end - at > 1:
             free = self.plan.snapshots - len(self.held)
             ahead = split(end - at, free + 1) if free > 0 else end - at - 1
             for _ in range(ahead):
-                self._segment("steps")
+                self.recording.advance(self.plan.segment, record=False)
             at += ahead
             if free > 0 and end - at > 1:
-                self.held[at] = snapshot(self.integration)
-        return self._segment("stages")
+                self.held[at] = self.recording.snapshot()
+        return self.recording.advance(self.plan.segment)
 
-    def _pull(self, record: Record) -> None:
-        """λ and G through a segment, chunk by chunk from its end."""
-        for high in range(record.t.size, 0, -self.plan.chunk):
-            low = max(0, high - self.plan.chunk)
-            self.run.losses.seek(float(record.stage_t[low, 0]))
-            chunk, part = self.run.share(Record(*(p[low:high] if len(p) else p for p in record)))
-            self.run.pull(chunk, part, self.lam, self.G)
-            self.loss += part.loss
-            self.readout += part.readout
+    def _pull(self, block: Any) -> None:
+        """The row and its parameter part through a segment, chunk by chunk from its end."""
+        for last in range(block.steps, 0, -self.plan.chunk):
+            chunk = self.recording.weighed(block.cut(max(0, last - self.plan.chunk), last))
+            self.recording.pull(chunk, self.rows, self.G)
+            l, l_o = chunk.seen
+            self.loss, self.readout = self.loss + l, self.readout + l_o
 
 
-def steps_ahead(run: Integration) -> int | None:
-    """The steps of a run with fixed steps, from its start: its grid, and the stops beside it; None for adaptive steps."""
-    dt = run.settings.dt
-    if dt is None:
-        return None
-    places_of_stops = np.abs(run.stops - run.clock[stepper.START]) / dt
-    beside = np.abs(places_of_stops - np.round(places_of_stops)) > 1e-9
-    return max(1, math.ceil(places_of_stops[-1] - 1e-9) + int(np.count_nonzero(beside[:-1])))
-
-
-def checkpoint_gradient(
-    problem: Problem, settings: Settings, name: str, checkpoints: int | None, memory: int | None
-) -> Gradient:
-    """l and dl/dw, dl/dr0 by the discrete adjoint, within ``checkpoints`` snapshots and ``memory`` bytes."""
-    run = DiscreteRun(problem, settings, name)
-    loss, g0, g_o = run.losses.start()
-    steps = steps_ahead(run.integration)
-    size = Size.of(with_steps(problem, settings), settings, steps or 0)
-    plan = Costs.of(size).plan(run.s * run.n, memory, checkpoints, steps)
-    reversal = Reversal(run, plan)
-    stats = reversal.go()
-    stats = replace(stats, jacobians=run.stats.jacobians, wall_time=run.stats.wall_time)
-    vector = run.bound.rows(reversal.G)[0]
-    return result(problem, name, loss + reversal.loss, vector, g0 + reversal.lam[:, 0], g_o + reversal.readout, stats)
+def checkpointed(recording: Any, checkpoints: int | None, memory: int | None) -> Totals:
+    """The discrete adjoint within ``checkpoints`` snapshots and ``memory`` bytes."""
+    loss, l_r0, readout = recording.start()
+    steps = recording.steps_ahead
+    size = Size.of(recording.problem, recording.integration.settings, steps or 0)
+    plan = Costs.of(size).plan(recording.s * recording.n, memory, checkpoints, steps)
+    way = Reversal(recording, plan)
+    stats = way.go()
+    r0 = l_r0 + recording.r0(way.rows)
+    return Totals(loss + way.loss, recording.vector(way.G), r0, readout + way.readout, stats)
 
 
 def counted(z: Size, checkpoints: int | None, memory: int | None) -> Cost:
-    """What ``checkpoint_gradient`` takes: the segments run for each that there is, and the bytes of its plan."""
+    """What ``checkpointed`` takes: the segments run for each that there is, and the bytes of its plan."""
     known = None if z.adaptive else z.steps
     costs = Costs.of(z)
     plan = costs.plan(z.s * z.n, memory, checkpoints, known)

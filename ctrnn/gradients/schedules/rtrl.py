@@ -15,9 +15,7 @@ test (ctrnn.kernels.augmented).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,17 +23,14 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.forward import forward_gradient
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.torch.place import Place
-from ctrnn.gradients.result import Gradient, result
-from ctrnn.gradients.schedules.carried import Carried
+from ctrnn.gradients.method import Exact, Facts, Passes
+from ctrnn.gradients.recording.base import Needs, Recording, Totals
+from ctrnn.gradients.recording.stepper import default_block
+from ctrnn.gradients.recording.torch.device import Device
+from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.schedules.recorded import RecordedMethod
+from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.runge_kutta import BLOCK
-
-#: bytes that the cotangents of one block may take
-BLOCK_BYTES = 256 * 2**20
-
 
 FACTS = {
     "discrete": Facts(
@@ -65,7 +60,7 @@ FACTS = {
 
 
 @dataclass(frozen=True)
-class RTRL(GradientMethod):
+class RTRL(RecordedMethod):
     """Real-time recurrent learning: dr/dw carried forward, memory constant in the number of steps.
 
     For long runs, for a gradient that is wanted while the run goes on, and for few parameters. For one loss at the end of a run that
@@ -102,27 +97,32 @@ class RTRL(GradientMethod):
         whole = isinstance(self.block, (int, np.integer)) and not isinstance(self.block, bool)
         if self.block is not None and not (whole and self.block >= 1):
             raise UsageError("block", given=self.block, allowed="a number of steps, at least 1, or None")
-        if self.place is not None and self.mode != "discrete":
+        if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
     @property
-    def place(self) -> Place | None:  # type: ignore[override]
+    def torch_device(self) -> Device | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
-        return Place.of(self.device, self.dtype)
+        return Device.of(self.device, self.dtype)
 
     @property
     def name(self) -> str:
         if self.mode == "continuous":
             return "RTRL, continuous"
         name = "RTRL" if self.block is None else f"RTRL, block {self.block}"
-        return name if self.place is None else f"{name}, {self.place}"
+        return name if self.torch_device is None else f"{name}, {self.torch_device}"
 
-    def on_device(self, problems: Sequence[Problem], settings: Settings) -> Any:
-        """The losses and gradients of problems that go together over there (ctrnn.gradients.recording.lockstep.Found)."""
-        from ctrnn.gradients.recording.torch.rtrl import rtrl
+    @property
+    def needs(self) -> Needs | None:  # type: ignore[override]
+        return Needs(rows="many", device=self.torch_device) if self.mode == "discrete" else None
 
-        assert self.place is not None
-        return rtrl(problems, settings, self.place, self.name, self.block)
+    def schedule(self, recording: Recording) -> Totals:
+        carry = recording.carry(self.block)
+        state = RTRLState.at_start(carry, recording.B, recording.readout_size)
+        state.observe(recording.start())
+        for block in recording.blocks(carry.block):
+            state.take(recording, block)
+        return state.totals(recording.stats)
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]
@@ -134,32 +134,6 @@ class RTRL(GradientMethod):
         return costs.forward(size, self.block or default_block(size.n, size.entries, size.s, size.rows - 1))
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
-        if self.mode == "continuous":
+        if self.needs is None:
             return forward_gradient(problem, settings, self.name, self.error_control)
-        return self._discrete(problem, settings)
-
-    def _discrete(self, problem: Problem, settings: Settings) -> Gradient:
-        run = DiscreteRun(problem, settings, self.name)
-        carried = Carried.at_start(run.n, run.bound.kernel, run.losses.readout_size)
-        carried.observe(*run.losses.start())
-        kernel = run.bound.kernel
-        block = self.block or default_block(run.n, kernel.groups * kernel.columns, run.s, carried.structure.size)
-        for record, part in run.blocks(block):
-            carried.take(run, record, part)
-        vector = run.bound.rows(carried.g[:, None])[0]
-        return result(problem, self.name, carried.loss, vector, carried.g0.copy(), carried.g_o, run.stats)
-
-
-def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
-    """Steps in a block, so that Φ P costs a tenth of the rest, within BLOCK_BYTES of cotangents, or as many as P takes.
-
-    n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages. With q = size + 1 rows, a
-    block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for Φ P.
-    """
-    size = n if size is None else size
-    q = size + 1
-    rows = 2.0 * s * q * (n * size + entries)
-    wanted = 10 * 2.0 * q * q * entries / max(rows, 1.0)
-    # a small system waits for Python, not for flops: give each call something to do
-    wanted = max(wanted, 5e6 / max(rows, 1.0), 16)
-    return int(max(1, min(wanted, BLOCK, max(BLOCK_BYTES, 8 * q * entries) / (8 * s * n * q))))
+        return super().compute(problem, settings)

@@ -11,25 +11,23 @@ that takes longer than k steps to show. It is no small error where the dynamics 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.losses import Part
-from ctrnn.gradients.result import Gradient, result
-from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Problem, Settings
+from ctrnn.gradients.method import Exact, Facts, Passes
+from ctrnn.gradients.recording.base import CutBlock, Needs, Recording, Totals
+from ctrnn.gradients.schedules.recorded import RecordedMethod
 from ctrnn.solvers.runge_kutta import BLOCK
 
 
 @dataclass(frozen=True)
-class TruncatedBPTT(GradientMethod):
+class TruncatedBPTT(RecordedMethod):
     """The discrete adjoint, cut off after ``window`` steps: an approximation, for any solver of our own.
 
     The cotangent of a loss that is seen in step i is carried back through the steps i, i − 1, …, i − window + 1: for an observation those that
@@ -73,52 +71,42 @@ class TruncatedBPTT(GradientMethod):
     def cost(self, size: Size) -> Cost:
         return costs.truncated(size, self.window)
 
-    def compute(self, problem: Problem, settings: Settings) -> Gradient:
-        run = DiscreteRun(problem, settings, self.name)
-        n, kernel = problem.field.n, run.bound.kernel
-        loss, g0, g_o = run.losses.start()
-        G = np.zeros((kernel.groups, 1, kernel.columns))
-        first = 0  # the number of the first step of ``steps``
-        steps: Record | None = None
-        for record, part in run.blocks(BLOCK):
-            steps, new = _joined(steps, record), record.h.size
-            before = steps.h.size - new
-            for i in map(int, np.flatnonzero(_has_loss(part))):
-                end, low = before + i, max(0, before + i + 1 - self.window)
-                lam = np.zeros((n, 1))
-                run.pull(_cut(steps, end, end + 1), _cut_part(part, i), lam, G)
-                if low < end:
-                    run.pull(_cut(steps, low, end), _no_loss(part, n), lam, G)
-                if first + low == 0:  # the window reaches t0
-                    g0 = g0 + lam[:, 0]
-            loss += part.loss
-            g_o = g_o + part.readout
-            left = max(0, steps.h.size - self.window + 1)
-            first += left
-            steps = _cut(steps, left, steps.h.size, copy=True)
-        return result(problem, self.name, loss, run.bound.rows(G)[0], g0, g_o, run.stats)
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        return Needs(cuts=True)
+
+    def schedule(self, recording: Recording) -> Totals:
+        loss, l_r0, readout = recording.start()
+        G = recording.zero_parameters()
+        before: list[CutBlock] = []  # the last steps before a block, window − 1 of them, and how many lie before those
+        passed = 0
+        blocks: Any = recording.blocks(BLOCK)
+        for block in blocks:
+            behind = sum(piece.steps for piece in before)
+            for i in block.with_loss().tolist():
+                rows = recording.zero_rows()
+                recording.pull(block.cut(i, i + 1), rows, G)
+                low = max(0, behind + i + 1 - self.window)
+                for piece in _reversed([*before, block], low, behind + i):
+                    recording.pull(piece.without_loss(), rows, G)
+                if passed + low == 0:  # the window reaches t0
+                    l_r0 = l_r0 + recording.r0(rows)
+            l, l_o = block.seen
+            loss, readout = loss + l, readout + l_o
+            every = behind + block.steps
+            low = max(0, every - self.window + 1)
+            passed += low
+            pieces = _reversed([*before, block], low, every)
+            before = [piece.without_loss().cut(0, piece.steps, copy=True) for piece in pieces][::-1]
+        return Totals(loss, recording.vector(G), l_r0, readout, recording.stats)
 
 
-def _has_loss(part: Part) -> Array:
-    """Which of a block's steps see a loss (C,)."""
-    if part.jumps.size:
-        return np.asarray(part.jumps.any(axis=1))
-    return np.asarray(part.sources.any(axis=(1, 2)))
-
-
-def _cut_part(part: Part, i: int) -> Part:
-    return Part(0.0, part.readout, part.jumps[i : i + 1], part.sources[i : i + 1])
-
-
-def _no_loss(part: Part, n: int) -> Part:
-    return Part(0.0, part.readout, np.empty((0, n)), np.empty((0, part.sources.shape[1], n)))
-
-
-def _cut(record: Record, low: int, high: int, copy: bool = False) -> Record:
-    return Record(*((p[low:high].copy() if copy else p[low:high]) if len(p) else p for p in record))
-
-
-def _joined(one: Record | None, two: Record) -> Record:
-    if one is None:
-        return two
-    return Record(*(np.concatenate([a, b]) if len(b) else b for a, b in zip(one, two, strict=True)))
+def _reversed(blocks: list[CutBlock], low: int, high: int) -> Iterator[CutBlock]:
+    """The steps from ``low`` to ``high`` of blocks that follow one another, from the last piece to the first."""
+    end = sum(block.steps for block in blocks)
+    for block in reversed(blocks):
+        start = end - block.steps
+        first, last = max(low, start), min(high, end)
+        if first < last:
+            yield block.cut(first - start, last - start)
+        end = start

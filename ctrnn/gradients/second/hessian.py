@@ -19,7 +19,7 @@ import numpy as np
 
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.result import check_finite
-from ctrnn.gradients.second.linearization import Linearization
+from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
@@ -35,34 +35,39 @@ class HessianOperator:
     """
 
     def __init__(self, problem: Problem, settings: Settings, caller: str = "hessian_vector_product") -> None:
-        self.lin = lin = Linearization(problem, settings, caller)
-        with lin.blas:
-            self.taken = list(lin.blocks())
-            lam = np.zeros(lin.n)
-            self.K = [np.empty(record.stage_r.shape) for record, *_ in self.taken]
-            for (record, part, *_), K in zip(reversed(self.taken), reversed(self.K), strict=True):
-                lin.cotangents(record, part, lam, K)
+        self.tangents = Tangents(problem, settings, caller)
+        recording = self.tangents.recording
+        with self.tangents.threads():
+            self.at_start = self.tangents.losses.curvature_at_start()
+            #: each block, the curvature of its losses and where they are, and the cotangents K̄ (C, s, n) of its stages
+            self.taken = [(block, *self.tangents.curvature(block)) for block in recording.blocks()]
+            K: list[Array] = []
+            rows = recording.zero_rows()
+            for block, *_ in reversed(self.taken):
+                (pulled,) = recording.pull_rows(block, rows)
+                K.append(pulled.K[..., 0].copy())
+            self.K = K[::-1]
 
     @property
     def size(self) -> int:
-        return self.lin.size
+        return self.tangents.size
 
     def __call__(self, v: Array) -> Array:
-        with self.lin.blas:
+        with self.tangents.threads():
             return self._product(v)
 
     def _product(self, v: Array) -> Array:
-        lin = self.lin
-        dw, dr, do = lin.direction(v)
-        start, g_o = lin.at_start.product(np.tile(dr, (lin.first, 1)), do)
+        tangents, n = self.tangents, self.tangents.n
+        dw, dr, do = tangents.direction(v)
+        start, g_o = self.at_start.product(np.tile(dr, (self.at_start.T, 1)), do)
         every = []
-        for record, _, curvature, rows in self.taken:
-            stages, ends = np.empty(record.stage_r.shape), np.empty(record.r.shape)
-            lin.tangent(record, dr, dw, stages, ends)
-            jumps: Array = np.empty((0, lin.n))
+        for block, curvature, rows in self.taken:
+            stages, ends = np.empty(block.record.stage_r.shape), np.empty(block.record.r.shape)
+            tangents.tangent(block, dr, dw, stages, ends)
+            jumps: Array = np.empty((0, n))
             sources: Array = np.empty((0, *stages.shape[1:]))
             if rows is None:
-                turned, part = curvature.product(stages.reshape(-1, lin.n), do)
+                turned, part = curvature.product(stages.reshape(-1, n), do)
                 sources = turned.reshape(stages.shape)
             else:
                 turned, part = curvature.product(ends[rows], do)
@@ -71,13 +76,12 @@ class HessianOperator:
                     np.add.at(jumps, rows, turned)
             g_o = g_o + part
             every.append((stages, jumps, sources))
-        lam = np.zeros(lin.n)
-        G = np.zeros((lin.bound.kernel.groups, 1, lin.bound.kernel.columns))
-        for (record, *_), K, (stages, jumps, sources) in zip(
+        lam, G = np.zeros(n), tangents.recording.zero_parameters()
+        for (block, *_), K, (stages, jumps, sources) in zip(
             reversed(self.taken), reversed(self.K), reversed(every), strict=True
         ):
-            lin.pullback_tangent(record, jumps, sources, K, stages, dw, lam, G)
-        result = np.concatenate([lin.bound.rows(G)[0], lam + start.sum(axis=0), g_o])
+            tangents.pull_back(block, jumps, sources, K, stages, dw, lam, G)
+        result = np.concatenate([tangents.recording.vector(G), lam + start.sum(axis=0), g_o])
         check_finite(result)
         return result
 
@@ -111,23 +115,25 @@ def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: 
     """The Gauss–Newton matrix of the entries ``columns`` of (w, r0, V and c); all without."""
     if isinstance(problem, Trials):
         return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
-    lin = Linearization(problem, resolve_auto_solver(problem, settings), "gauss_newton")
-    columns = np.arange(lin.size) if columns is None else columns
-    directions = [lin.direction(v) for v in np.eye(lin.size)[columns]]
-    k, n, s = len(columns), lin.n, lin.run.s
+    tangents = Tangents(problem, resolve_auto_solver(problem, settings), "gauss_newton")
+    columns = np.arange(tangents.size) if columns is None else columns
+    directions = [tangents.direction(v) for v in np.eye(tangents.size)[columns]]
+    k, n, s = len(columns), tangents.n, tangents.recording.s
     if k == 0:
         return np.empty((0, 0))
-    integral = lin.objective.times is None
-    dr = np.array([d[1] for d in directions]).reshape(k, n)
-    do = np.array([d[2] for d in directions]).reshape(k, lin.objective.readout_size)
-    total = lin.at_start.gauss_newton(np.repeat(dr[:, None], lin.first, axis=1), do)
+    integral = tangents.losses.objective.times is None
+    dr = np.array([d.r0 for d in directions]).reshape(k, n)
+    do = np.array([d.readout for d in directions]).reshape(k, tangents.losses.readout_size)
     capacity = int(max(1, min(4096, BLOCK_BYTES // (8 * max(k, 1) * n * (s if integral else 1)))))
-    with lin.blas:
-        for record, _, curvature, rows in lin.blocks(capacity):
-            stages, ends = np.empty(record.stage_r.shape), np.empty(record.r.shape)
+    with tangents.threads():
+        start = tangents.losses.curvature_at_start()
+        total = start.gauss_newton(np.repeat(dr[:, None], start.T, axis=1), do)
+        for block in tangents.recording.blocks(capacity):
+            curvature, rows = tangents.curvature(block)
+            stages, ends = np.empty(block.record.stage_r.shape), np.empty(block.record.r.shape)
             p = np.empty((k, stages.size // n if rows is None else len(rows), n))
             for j in range(k):
-                lin.tangent(record, dr[j], directions[j][0], stages, ends)
+                tangents.tangent(block, dr[j], directions[j].w, stages, ends)
                 p[j] = stages.reshape(-1, n) if rows is None else ends[rows]
             total += curvature.gauss_newton(p, do)
     check_finite(total)

@@ -31,10 +31,8 @@ from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_places
 from ctrnn.gradients.method import Passes
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.losses import Part
+from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.gradients.result import Gradient, result
-from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.events import Piece, pieces
 from ctrnn.trajectory import Stats
@@ -123,17 +121,17 @@ class _Way:
         P, Z, g, g0 = np.zeros((n, m)), np.eye(n), np.zeros(m), np.zeros(n)
         loss, g_o = 0.0, np.zeros(self.objective.readout_size)
         for k, piece in enumerate(self.pieces):
-            run = DiscreteRun(piece.problem, self.settings, self.name)
+            run = StepperRecording(piece.problem, self.settings, self.name)
             kernel = run.bound.kernel
-            l, l_r, part_o = self._start(run, piece, k)
+            l, l_r, part_o = run.losses.at(*self._start(piece))
             loss, g, g0, g_o = loss + l, g + l_r @ P, g0 + l_r @ Z, g_o + part_o
-            for record, part in run.blocks(block or _block(n, run.s)):
+            for steps in run.blocks(block or _block(n, run.s)):
                 rows, G = np.eye(n, n + 1), np.zeros((kernel.groups, n + 1, kernel.columns))
-                run.pull(record, part, rows, G)
+                run.pull(steps, rows, G)
                 C, phi, lam = run.bound.rows(G), rows[:, :n].T, rows[:, n]
                 g, g0 = g + lam @ P + C[n], g0 + lam @ Z
                 P, Z = phi @ P + C[:n], phi @ Z
-                loss, g_o = loss + part.loss, g_o + part.readout
+                loss, g_o = loss + steps.losses.loss, g_o + steps.losses.readout
             passage, stats = self._passage(k, seen), stats + run.stats
             loss, g, g0 = loss + passage.loss, g + passage.l_r @ P, g0 + passage.l_r @ Z
             g[self.places] += passage.l_w
@@ -142,19 +140,19 @@ class _Way:
                 P[:, self.places] += passage.W
         return result(self.problem, self.name, loss, g, g0, g_o, self._timed(stats))
 
-    def recorded(self) -> tuple[list[tuple[DiscreteRun, Array, list[tuple[Record, Part]], Passage]], float, Array]:
+    def recorded(self) -> tuple[list[tuple[StepperRecording, Array, list[Steps], Passage]], float, Array]:
         """The loss and its derivative by (V, c).
 
         Of each piece too: its run, dl/dr of the loss at its start, its blocks, and what is at its end.
         """
         runs, loss, g_o, seen = [], 0.0, np.zeros(self.objective.readout_size), [0] * len(self.problem.events)
         for k, piece in enumerate(self.pieces):
-            run = DiscreteRun(piece.problem, self.settings, self.name)
-            l, l_r, part_o = self._start(run, piece, k)
+            run = StepperRecording(piece.problem, self.settings, self.name)
+            l, l_r, part_o = run.losses.at(*self._start(piece))
             taken = list(run.blocks())
             passage = self._passage(k, seen)
-            loss += l + sum(part.loss for _, part in taken) + passage.loss
-            g_o = sum((part.readout for _, part in taken), g_o + part_o)
+            loss += l + sum(steps.losses.loss for steps in taken) + passage.loss
+            g_o = sum((steps.losses.readout for steps in taken), g_o + part_o)
             runs.append((run, l_r, taken, passage))
         return runs, loss, g_o
 
@@ -170,24 +168,17 @@ class _Way:
             if passage.S is not None:
                 lam = np.ascontiguousarray(passage.S.T @ lam)
             lam[:, 0] += passage.l_r
-            for record, part in reversed(taken):
-                run.pull(record, part, lam, G)
+            for steps in reversed(taken):
+                run.pull(steps, lam, G)
             lam[:, 0] += l_r
             stats = stats + run.stats
         vector = runs[0][0].bound.rows(G)[0] + g
         return result(self.problem, self.name, loss, vector, lam[:, 0].copy(), g_o, self._timed(stats))
 
-    def _start(self, run: DiscreteRun, piece: Piece, k: int) -> tuple[float, Array, Array]:
-        """The loss at the start of piece k, with its derivatives: at t0, or where an observation falls on an event."""
-        if k == 0:
-            return run.losses.start()
-        start, observed = piece.problem.t_span[0], piece.problem.observed
-        run.losses.seek(start)
-        first, last = (int(np.searchsorted(observed, start, side)) for side in ("left", "right"))
-        if first == last:
-            return 0.0, np.zeros(self.n), np.zeros(self.objective.readout_size)
-        l, l_r, l_o = self.objective.at_observations(np.tile(piece.problem.r0, (last - first, 1)), first)
-        return float(l.sum()), l_r.sum(axis=0), l_o
+    @staticmethod
+    def _start(piece: Piece) -> tuple[float, Array]:
+        """Where a piece begins: t0, or an event, on which an observation may fall."""
+        return piece.problem.t_span[0], piece.problem.r0
 
     # -- what is linear at an event
 

@@ -26,12 +26,10 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.recording.discrete import DiscreteRun
-from ctrnn.gradients.recording.losses import Part
+from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.inputs import Input, Pulse, Step
 from ctrnn.inputs.base import Product, Stack, Sum
 from ctrnn.inputs.times import align
-from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
@@ -133,24 +131,25 @@ class _Way:
         self.problem, self.signals, self.leaves = problem, signals, leaves
         self.objective = problem.needs_objective("input_gradient")
         self.nx = problem.field.input_size
-        self.run = DiscreteRun(problem, settings, "input_gradient")
+        self.run = StepperRecording(problem, settings, "input_gradient")
         self.amplitudes = {name: np.zeros(leaf.size) for name, leaf in _named(problem.x).items()}
         self.times: dict[tuple[str, str], float] = {}
 
     def back(self) -> InputGradient:
         run, problem = self.run, self.problem
-        loss = run.losses.start()[0]
+        loss = float(run.start().loss[0])
         taken = list(run.blocks())
-        loss += sum(part.loss for _, part in taken)
-        starts = [problem.t_span[0], *(float(record.t[-1]) for record, _ in taken)]
-        lam = np.zeros((run.n, 1))
+        loss += sum(block.losses.loss for block in taken)
+        starts = [problem.t_span[0], *(block.end for block in taken)]
+        lam = run.zero_rows()
         jumps = self._jumps()
-        for (record, part), start in zip(reversed(taken), reversed(starts[:-1]), strict=True):
+        for block, start in zip(reversed(taken), reversed(starts[:-1]), strict=True):
+            record = block.record
             begins = np.concatenate([[start], record.t[:-1]])
             # cut where a named input jumps, so that λ is known there
             cuts = [0, *(int(i) for i in np.flatnonzero(np.isin(begins, list(jumps))) if i > 0), record.h.size]
             for low, high in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
-                self._pull(_cut(record, low, high), _cut_part(part, low, high), begins[low:high], lam)
+                self._pull(block.cut(low, high), begins[low:high], lam)
                 # the first stage's state is the state at the start of the step
                 self._move(float(begins[low]), record.stage_r[low, 0], lam[:, 0], jumps)
         inputs: dict[str, Any] = {}
@@ -192,10 +191,11 @@ class _Way:
 
     # -- amplitudes
 
-    def _pull(self, record: Record, part: Part, begins: Array, lam: Array) -> None:
+    def _pull(self, block: Steps, begins: Array, lam: Array) -> None:
         """λ through some steps, and what they give to the amplitudes."""
+        record = block.record
         C, s, n = record.stage_r.shape
-        (pulled,) = self.run.pull_rows(record, part, lam)
+        (pulled,) = self.run.pull_rows(block, lam)
         K = pulled.K.reshape(C * s, n).copy()
         if not self.amplitudes or not K.any():
             return
@@ -279,16 +279,3 @@ def _slope(signal: Input, name: str, channel: int, t: Array, lookup: Array) -> A
         on = np.searchsorted(signal.breaks, lookup, side="right") == 1
         slope[:, channel] = on
     return slope
-
-
-# --- parts of records
-
-
-def _cut(record: Record, low: int, high: int) -> Record:
-    return Record(*(part[low:high] if len(part) else part for part in record))
-
-
-def _cut_part(part: Part, low: int, high: int) -> Part:
-    """What the steps low … high contribute to the pullback."""
-    jumps = part.jumps[low:high] if part.jumps.size else part.jumps
-    return Part(0.0, part.readout, jumps, part.sources[low:high] if part.sources.size else part.sources)

@@ -11,7 +11,7 @@ The drive D = X Uᵀ + b is given, in rows: a stage takes p of its row and 1 −
 for cells of one state and one pre-activation, whose compiled loops (ctrnn.fields.cells) take q n units as they take n. What becomes of one trial, its states and Λ,
 does not depend on the others, to the bit (ctrnn.kernels.batch.tiles); W̄ and D̄ are sums.
 
-Layout: trials are rows, filled up to ``width`` numbers (a multiple of 8) by units that nobody listens to; what belongs to a stage lies together, N = q width
+Layout: trials are rows, filled up to ``width`` numbers (a multiple of 8) by units whose outgoing weights are 0; what belongs to a stage lies together, N = q width
 numbers. The trials that go together are ``first`` to first + q of the whole arrays (·, B, width). Kept for the way back: Z of all stages, and U where ∂G needs it,
 8 s N bytes a step each. K̄c and φ(Z) wait in a panel of some stages for one product of useful length.
 
@@ -27,24 +27,20 @@ import numpy as np
 from numba import njit
 
 from ctrnn.kernels.abi import INLINE, LEAN, at, call_elementwise, call_partials, copy
-from ctrnn.kernels.batch.team import ADDRESS, finish, post
 from ctrnn.kernels.batch.tiles import LANES, call_multiply_add
 
-#: slots of the team's board: half a product with W, and the products of two panels (no literals, for which Numba would compile each callee anew)
-HALF, PANELS = np.int64(0), np.int64(1)
-#: units from which W is worth two threads, whose caches then hold half of it each
-SPLIT = 96
 #: a·b + c as one operation
 FUSED: dict[str, Any] = LEAN | {"fastmath": {"contract"}}
 
 
 class Scheme(NamedTuple):
-    """The method, and the addresses of the cell's loops."""
+    """The method, and the addresses of the cell's loops and of ``multiply_add`` (ctrnn.kernels.batch.tiles)."""
 
     source: int
     rate: int
     partials: int
     by_theta: int  # 0: θ is not trained
+    multiply_add: int
     a: np.ndarray  # (s, s), strictly lower
     b: np.ndarray  # (s,)
 
@@ -60,10 +56,10 @@ class Steps(NamedTuple):
 
 
 @njit(**FUSED)
-def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, board):
+def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
     """R (N,) and D (rows, q or 1, width) -> states (K, B, width) at the ends that are marked, R at the last end, Z and U (C or 1, s, N).
 
-    WT = Wᵀ (n, width), theta (N,). k (s, N), H and aside (N,) are working space.
+    WT = Wᵀ (n, width), theta (N,). k (s, N) and H (N,) are working space.
     """
     width, N, s = WT.shape[1], R.size, scheme.b.size
     for m in range(steps.h.size):
@@ -78,7 +74,7 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
                         Z_i[e] += w * k_l[e]
             _drive(D, steps.row[m, i], steps.share[m, i], U_i)
             call_elementwise(scheme.source, N, at(Z_i), at(H), 0, 0)
-            _through(m * s + i, N // width, WT.shape[0], width, at(H), at(WT), at(U_i), at(aside), board)
+            _through(scheme.multiply_add, m * s + i, N // width, WT.shape[0], width, at(H), at(WT), at(U_i))
             call_elementwise(scheme.rate, N, at(Z_i), at(U_i), at(theta), at(k[i]))
         for i in range(s):
             w, k_i = h * scheme.b[i], k[i]
@@ -90,22 +86,12 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states, aside, bo
 
 
 @njit(**INLINE)
-def _through(stage, q, n, width, A, M, C, aside, board):
-    """C (q, width) += A (q, n) M (n, width), addresses; half of the columns by the team where that pays.
-
-    Every other stage begins at the end of M, which is in the cache still.
-    """
-    vectors = width // LANES
-    mine = (vectors + 1) // 2 if n >= SPLIT else vectors
-    rest, there = vectors - mine, 64 * mine
+def _through(multiply_add, stage, q, n, width, A, M, C):
+    """C (q, width) += A (q, n) M (n, width), addresses. Every other stage begins at the end of M, which is in the cache still."""
     back = stage % 2
     A, M = A + 8 * (n - 1) * back, M + 8 * width * (n - 1) * back
     k_stride, m_stride = 1 - 2 * back, width * (1 - 2 * back)
-    if rest > 0:
-        post(board, HALF, q, n, A, width, k_stride, M + there, m_stride, C + there, width, rest, aside)
-    call_multiply_add(board[ADDRESS], q, n, A, width, k_stride, M, m_stride, C, width, mine)
-    if rest > 0:
-        finish(board, HALF)
+    call_multiply_add(multiply_add, q, n, A, width, k_stride, M, m_stride, C, width, width // LANES)
 
 
 @njit(inline="always")
@@ -124,16 +110,16 @@ def _drive(D, row, p, U):
 
 @njit(**FUSED)
 def backward(
-    scheme, steps, W, theta, Z, U, jumps, sources, first, lam, W_bar, D_bar, theta_bar, R_bar, work, panels, aside, board
+    scheme, steps, W, theta, Z, U, jumps, sources, first, lam, W_bar, D_bar, theta_bar, R_bar, work, panel
 ):  # fmt: skip
     """Λ (N,) at the last end -> Λ at the start, with ``jumps`` (K, B, width) at the ends that are marked and ``sources`` (C or 0, s, B, width) at the stages.
 
-    Added to W_bar (2, n, width), whose sum is W̄, and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum over the trials. W (n, width).
-    R_bar (s, N), work (4, N), panels (2, 2, stages, N) and aside (N,) are working space.
+    Added to W_bar (n, width) and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum over the trials. W (n, width).
+    R_bar (s, N), work (4, N) and panel (2, stages, N) are working space.
     """
     N, s, width = lam.size, scheme.b.size, W.shape[1]
     K, Gz, Gu, hz = work[0], work[1], work[2], work[3]
-    filled, entered, one = 0, -1, 0
+    filled, entered = 0, -1
     for m in range(steps.h.size - 1, -1, -1):
         h = steps.h[m]
         if steps.mark[m] >= 0:
@@ -151,12 +137,12 @@ def backward(
                     for e in range(N):
                         K[e] += w * R_l[e]
             Z_i, U_i, R_i = Z[m, i], U[m % U.shape[0], i], R_bar[i]
-            Kc, H = panels[one, 0, filled], panels[one, 1, filled]
+            Kc, H = panel[0, filled], panel[1, filled]
             call_partials(scheme.partials, N, at(Z_i), at(U_i), at(theta), at(Gz), at(Gu), at(hz), at(H))
             for e in range(N):
                 Kc[e] = Gu[e] * K[e]
                 R_i[e] = 0.0
-            _through(m * s + i, N // width, W.shape[0], width, at(Kc), at(W), at(R_i), at(aside), board)
+            _through(scheme.multiply_add, m * s + i, N // width, W.shape[0], width, at(Kc), at(W), at(R_i))
             for e in range(N):
                 R_i[e] = hz[e] * R_i[e] + Gz[e] * K[e]
             if sources.shape[0] > 0:
@@ -182,17 +168,14 @@ def backward(
                 if p != 1.0:
                     _add(D_bar, max(row - 1, 0), 1.0 - p, Kc)
             filled += 1
-            if filled == panels.shape[2]:
-                _weights(panels, one, filled, W_bar, N, board)
-                one, filled = 1 - one, 0
-                finish(board, PANELS + one)  # before it is filled again
+            if filled == panel.shape[1]:
+                _weights(scheme.multiply_add, panel, filled, W_bar, N)
+                filled = 0
         for i in range(s):
             R_i = R_bar[i]
             for e in range(N):
                 lam[e] += R_i[e]
-    _weights(panels, one, filled, W_bar, N, board)
-    finish(board, PANELS)
-    finish(board, PANELS + 1)
+    _weights(scheme.multiply_add, panel, filled, W_bar, N)
 
 
 @njit(inline="always")
@@ -227,8 +210,10 @@ def _add(D_bar, row, p, Kc):
 
 
 @njit(**LEAN)
-def _weights(panels, one, filled, W_bar, N, board):
-    """W̄ += K̄cᵀ φ(Z) over the stages that wait in one of the panels, by the team if there is one."""
-    _, n, width = W_bar.shape
-    K, A, M = filled * (N // width), at(panels[one, 0]), at(panels[one, 1])
-    post(board, PANELS + one, n, K, A, 1, width, M, width, at(W_bar[one]), width, width // LANES, 0)
+def _weights(multiply_add, panel, filled, W_bar, N):
+    """W̄ += K̄cᵀ φ(Z) over the stages that wait in the panel."""
+    n, width = W_bar.shape
+    rows = filled * (N // width)
+    call_multiply_add(
+        multiply_add, n, rows, at(panel[0]), 1, width, at(panel[1]), width, at(W_bar), width, width // LANES
+    )

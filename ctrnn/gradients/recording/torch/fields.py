@@ -19,24 +19,27 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ctrnn.fields.base import Array, Field
-from ctrnn.fields.network import RateNetwork
-from ctrnn.gradients.recording.torch.place import Place, to_numpy
+from ctrnn.fields.rows import NetworkForm
+from ctrnn.gradients.recording.torch.device import Device, to_numpy
+from ctrnn.gradients.recording.torch.threads import divided
 
 if TYPE_CHECKING:
-    from ctrnn.gradients.recording.torch.run import Block
+    from ctrnn.gradients.recording.torch.recording import TorchBlock
 
 #: bytes of P that are taken at a time, at least; and the share of P
 CHUNK_BYTES, CHUNK = 16 * 2**20, 64
 
 
-def system_of(field: Field, place: Place) -> Network | General:
-    return Network(field, place) if isinstance(field, RateNetwork) else General(field, place)
+def system_of(field: Field, device: Device) -> Network | General:
+    return General(field, device) if field.network_form is None else Network(field, field.network_form, device)
 
 
 def entries(field: Field) -> int:
-    """Numbers in a row of P, but for those of tau."""
-    return field.n * (field.n + field.input_size + 1) if isinstance(field, RateNetwork) else field.m
+    """Numbers in a row of P, but for those of θ."""
+    return field.m if field.network_form is None else field.n * (field.n + field.input_size + 1)
 
 
 def units_at_once(n: int, unit: int) -> int:
@@ -45,13 +48,14 @@ def units_at_once(n: int, unit: int) -> int:
 
 
 class Network:
-    """A rate network over there."""
+    """A network over there."""
 
-    def __init__(self, field: RateNetwork, place: Place) -> None:
-        made, parameters = field.cell.module, field.parameters
-        self.field, self.place, self.source, self.rate = field, place, made.torch_source, made.torch_rate
-        self.W, self.U, self.bias = (place.tensor(parameters[name]) for name in ("W", "U", "b"))
-        self.tau = place.tensor(field.tau)
+    def __init__(self, field: Field, form: NetworkForm, device: Device) -> None:
+        made, weights = form.cell.module, field.network_weights()
+        self.field, self.device, self.source, self.rate = field, device, made.torch_source, made.torch_rate
+        self.W, self.tau = device.tensor(weights.W), device.tensor(weights.theta)
+        self.U, self.bias = device.tensor(weights.drive[:, :-1]), device.tensor(weights.drive[:, -1])
+        self.trains_theta, self.needs_u = form.trains_theta, made.NEEDS_U or made.DRIVE_NEEDS_U or form.trains_theta
         self.n, self.N = field.n, field.n + field.input_size + 1
 
     def drive(self, x: Any) -> Any:
@@ -64,7 +68,7 @@ class Network:
 
         return self.rate([z], [torch.addmm(drive, self.source([z]), self.W.mT)], [self.tau])[0]
 
-    def linear(self, block: Block) -> NetworkLinear:
+    def linear(self, block: TorchBlock) -> NetworkLinear:
         return NetworkLinear(self, block)
 
     # -- what is carried: P, and p where tau is trained
@@ -73,17 +77,15 @@ class Network:
         """Zeros of P (B, n, q, N), and p (B, n, q, 1)."""
         import torch
 
-        widths = (self.N, 1) if self.field.train_tau else (self.N,)
-        return [torch.zeros((B, self.n, q, width), **self.place.options) for width in widths]
+        widths = (self.N, 1) if self.trains_theta else (self.N,)
+        return [torch.zeros((B, self.n, q, width), **self.device.options) for width in widths]
 
     def transform(self, T: Any, carried: list[Any]) -> None:
         """P_i ← T P_i for every unit i; T (B, q, q)."""
         import torch
 
-        from ctrnn.gradients.recording.torch.threads import divided
-
         q = T.shape[-1]
-        few = units_at_once(self.n, self.place.item * q * self.N)
+        few = units_at_once(self.n, self.device.item * q * self.N)
 
         def units(first: int, last: int) -> None:
             for P in carried:
@@ -92,7 +94,7 @@ class Network:
                         part = P[b, i : min(i + few, last)]
                         part.copy_(torch.bmm(T[b].expand(len(part), q, q), part))
 
-        divided(units, self.n, 2.0 * q * q * self.N * self.n, self.place.device)
+        divided(units, self.n, 2.0 * q * q * self.N * self.n, self.device.name)
 
     def last(self, carried: list[Any]) -> list[Any]:
         """The last of the q rows, dl/dŴ (n, N) and dl/dτ (n, 1), the sum of the trials."""
@@ -102,29 +104,28 @@ class Network:
         """Zeros of dl/dŴ (n, N), and dl/dτ (n, 1)."""
         import torch
 
-        widths = (self.N, 1) if self.field.train_tau else (self.N,)
-        return [torch.zeros((self.n, width), **self.place.options) for width in widths]
+        widths = (self.N, 1) if self.trains_theta else (self.N,)
+        return [torch.zeros((self.n, width), **self.device.options) for width in widths]
 
     def vector(self, g: list[Any]) -> Array:
         """dl/dw (m,) in the order of the field's parameters, 0 outside the mask."""
         extended, n = to_numpy(g[0]), self.n
-        tau = to_numpy(g[1])[:, 0] if self.field.train_tau else None
-        return self.field.flat_gradient(extended[:, :n], extended[:, n:-1], extended[:, -1], tau)
+        theta = to_numpy(g[1])[:, 0] if self.trains_theta else np.zeros(n)
+        return self.field.network_gradient(extended[:, :n], extended[:, n:], theta)
 
 
 class NetworkLinear:
     """The network along a block: c, d, e, h′ (C, s, B, n) and the sources s (C, s, B, N)."""
 
-    def __init__(self, network: Network, block: Block) -> None:
+    def __init__(self, network: Network, block: TorchBlock) -> None:
         import torch
 
         self.network = network
-        z, x, trained = block.z, block.x, network.field.train_tau
+        z, x, trained = block.z, block.x, network.trains_theta
         h = network.source([z])
         self.s = torch.cat([h, x, torch.ones_like(z[..., :1])], dim=-1)
-        made = network.field.cell.module
-        knows_u = made.NEEDS_U or made.DRIVE_NEEDS_U or trained  # or its value is of no account
-        u = h @ network.W.mT + network.drive(x) if knows_u else torch.zeros_like(z)
+        # else its value is of no account
+        u = h @ network.W.mT + network.drive(x) if network.needs_u else torch.zeros_like(z)
         del h
         tau = network.tau.expand(z.shape)
         by = (0, 1, 2) if trained else (0, 1)
@@ -163,11 +164,9 @@ class NetworkLinear:
 
     def rows_part(self, K: Any, carried: list[Any]) -> None:
         """Add the parameter part of the stages, whose cotangents are K (C, s, B, n, q), to P; K is overwritten."""
-        from ctrnn.gradients.recording.torch.threads import divided
-
         C, s, B, n, q = K.shape
         S, N = C * s, self.network.N
-        few = units_at_once(n, self.network.place.item * q * N)
+        few = units_at_once(n, self.network.device.item * q * N)
         c, sources = self.c.reshape(S, B, n), self.s.reshape(S, B, N)
         K = K.reshape(S, B, n, q)
 
@@ -182,7 +181,7 @@ class NetworkLinear:
                     mine *= c[:, b, its, None]
                     carried[0][b, its].baddbmm_(panel, sources[:, b].expand(len(panel), S, N))
 
-        divided(units, n, 2.0 * S * q * N * n, self.network.place.device)
+        divided(units, n, 2.0 * S * q * N * n, self.network.device.name)
 
     def row_part(self, K: Any, g: list[Any]) -> None:
         """Add the parameter part of one cotangent a trial, K (C, s, B, n, 1), to dl/dŴ, and dl/dτ."""
@@ -195,10 +194,10 @@ class NetworkLinear:
 class General:
     """Any field with a torch function, w flat (m,)."""
 
-    def __init__(self, field: Field, place: Place) -> None:
-        self.field, self.place, self.n = field, place, field.n
+    def __init__(self, field: Field, device: Device) -> None:
+        self.field, self.device, self.n = field, device, field.n
         self.function = field.torch_function()
-        self.w = place.tensor(field.vector)
+        self.w = device.tensor(field.vector)
 
     def drive(self, x: Any) -> Any:
         return x
@@ -214,13 +213,13 @@ class General:
             start += value.size
         return self.function(t, z, named, x)
 
-    def linear(self, block: Block) -> GeneralLinear:
+    def linear(self, block: TorchBlock) -> GeneralLinear:
         return GeneralLinear(self, block)
 
     def carried(self, B: int, q: int) -> list[Any]:
         import torch
 
-        return [torch.zeros((B, q, self.w.numel()), **self.place.options)]
+        return [torch.zeros((B, q, self.w.numel()), **self.device.options)]
 
     def transform(self, T: Any, carried: list[Any]) -> None:
         carried[0] = T @ carried[0]
@@ -240,11 +239,11 @@ class General:
 class GeneralLinear:
     """Such a field along a block."""
 
-    def __init__(self, system: General, block: Block) -> None:
+    def __init__(self, system: General, block: TorchBlock) -> None:
         self.system, self.block = system, block
 
     def steps(self, first: int, last: int) -> GeneralLinear:
-        return GeneralLinear(self.system, self.block.steps(first, last))
+        return GeneralLinear(self.system, self.block.cut(first, last))
 
     def vjp(self, m: int, i: int, K: Any, out: Any) -> None:
         import torch

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch
-
 from ctrnn.threads import one_torch_thread, share, workers
 
 #: flops of one operation below which a second thread costs more than it saves
@@ -28,5 +26,7 @@ def divided(work: Callable[[int, int], None], size: int, flops: float, device: s
 
 
 def _alone(work: Callable[[int, int], None], first: int, last: int) -> None:
+    import torch
+
     with torch.no_grad(), one_torch_thread:
         work(first, last)

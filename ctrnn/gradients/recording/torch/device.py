@@ -13,25 +13,25 @@ DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A device, "cpu", "cuda" or "cuda:0", and a dtype, "float64" or "float32".
+class Device:
+    """A torch device, "cpu", "cuda" or "cuda:0", and a dtype, "float64" or "float32".
 
     Raises UnknownNameError for other names.
     """
 
-    device: str = "cpu"
+    name: str = "cpu"
     dtype: str = "float64"
 
     def __post_init__(self) -> None:
-        kind, _, number = str(self.device).partition(":")
+        kind, _, number = str(self.name).partition(":")
         if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
-            raise UnknownNameError("device", self.device, ("cpu", "cuda", "cuda:0"))
+            raise UnknownNameError("device", self.name, ("cpu", "cuda", "cuda:0"))
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
 
     @classmethod
-    def of(cls, device: str | None, dtype: str | None) -> Place | None:
-        """The place that a method names; None where it names none, and the compiled kernels compute."""
+    def of(cls, device: str | None, dtype: str | None) -> Device | None:
+        """What a method names; None where it names none, and the compiled kernels compute."""
         return None if device is None and dtype is None else cls(device or "cpu", dtype or "float64")
 
     @property
@@ -44,22 +44,22 @@ class Place:
         """What torch's constructors take: device and dtype. Raises UsageError for a device that this machine does not have."""
         import torch
 
-        if self.device != "cpu":
+        if self.name != "cpu":
             count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-            if int(self.device.partition(":")[2] or 0) >= count:
+            if int(self.name.partition(":")[2] or 0) >= count:
                 found = f"{count} CUDA devices" if count else "no CUDA device"
                 hint = "" if count else "a driver and a build of torch for CUDA; torch.cuda.is_available() tells"
-                raise UsageError("device", given=self.device, allowed=f"'cpu': torch finds {found} here", hint=hint)
-        return {"device": torch.device(self.device), "dtype": getattr(torch, self.dtype)}
+                raise UsageError("device", given=self.name, allowed=f"'cpu': torch finds {found} here", hint=hint)
+        return {"device": torch.device(self.name), "dtype": getattr(torch, self.dtype)}
 
     @property
     def free(self) -> float:
         """Bytes that a CUDA device has for us, what torch keeps for its next tensors among them; without end on the CPU."""
         import torch
 
-        if self.device == "cpu":
+        if self.name == "cpu":
             return float("inf")
-        device = torch.device(self.device)
+        device = torch.device(self.name)
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
 
@@ -70,7 +70,7 @@ class Place:
         return torch.from_numpy(np.array(array, dtype=float)).to(**self.options)
 
     def __str__(self) -> str:
-        return f"{self.device} {self.dtype}"
+        return f"{self.name} {self.dtype}"
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -1,28 +1,23 @@
-"""Trials that go together: the tiles, the second thread, and BPTT of dense networks by fixed steps against torch's
-autograd and the general kernels.
-"""
+"""Trials in lockstep: the tiles, and BPTT of dense networks against torch's autograd and the stepper's recording."""
 
 from __future__ import annotations
 
 import pickle
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, Readout, Trials, gradient
 from ctrnn.errors import DivergenceError
-from ctrnn.gradients.recording import lockstep as together
-from ctrnn.gradients.recording import network_adjoint, network_trials
+from ctrnn.gradients.recording import rows
+from ctrnn.gradients.recording.base import Needs
+from ctrnn.gradients.recording.rows import RowsRecording
+from ctrnn.gradients.trials import TrialsGradient
 from ctrnn.inputs import Sampled, Sine
-from ctrnn.kernels.batch import team
-from ctrnn.kernels.batch.tiles import LANES, multiply_add, padded, product, transposed_product
+from ctrnn.kernels.batch.tiles import multiply_add, padded, product, transposed_product
 from ctrnn.problem import Settings
 
 ADDRESS = multiply_add.address
@@ -67,125 +62,6 @@ def test_a_row_is_the_same_in_any_company(q, n, seed):
     np.testing.assert_array_equal(together_, alone)
 
 
-# --- the second thread
-
-
-class Slot:
-    """A product of 24 columns in the first slot of a board."""
-
-    def __init__(self, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        self.A, self.M, self.C = whole(rng, 1, 9), whole(rng, 9, 24), whole(rng, 1, 24)
-        self.copy, self.expected = np.empty((1, 24)), self.C + self.A @ self.M
-
-    def post(self, board: np.ndarray, copy: bool = True) -> None:
-        places = [a.ctypes.data for a in (self.A, self.M, self.C)]
-        copy_at = self.copy.ctypes.data if copy else 0
-        team.post(board, 0, 1, 9, places[0], 9, 1, places[1], 24, places[2], 24, 24 // LANES, copy_at)
-
-
-@pytest.mark.parametrize("copy", [True, False])
-@pytest.mark.parametrize("there", [True, False])
-def test_what_is_posted_is_done_whether_or_not_somebody_helps(there, copy):
-    board = team.board_for(there)
-    with ThreadPoolExecutor(1) as pool:
-        helper = pool.submit(team.assist, board)
-        for seed in range(3000):
-            slot = Slot(seed % 7)
-            slot.post(board, copy)
-            team.finish(board, 0)
-            np.testing.assert_array_equal(slot.C, slot.expected)
-        while not team.close(board):
-            pass
-        helper.result(timeout=10.0)
-
-
-def test_what_somebody_took_and_never_brings_back_is_done_again():
-    board, slot = team.board_for(True), Slot(0)
-    slot.post(board)
-    assert board[0] == team.POSTED
-    board[0] = team.TAKEN  # by a thread whose core was given to somebody else
-    team.finish(board, 0)
-    np.testing.assert_array_equal(slot.C, slot.expected)
-    assert board[0] == team.ABANDONED and not team.close(board)
-    other = Slot(1)
-    other.post(board)  # done at once, as the slot is not free
-    np.testing.assert_array_equal(other.C, other.expected)
-    team.finish(board, 0)
-    np.testing.assert_array_equal(other.C, other.expected)
-    board[0] = team.EMPTY
-    assert team.close(board)
-
-
-def test_without_a_copy_the_loop_waits():
-    board, slot = team.board_for(True), Slot(0)
-    slot.post(board, copy=False)
-    board[0] = team.TAKEN
-
-    def late() -> None:
-        slot.C[:] = slot.expected
-        board[0] = team.DONE
-
-    timer = threading.Timer(0.05, late)
-    timer.start()
-    team.finish(board, 0)
-    np.testing.assert_array_equal(slot.C, slot.expected)
-    timer.join()
-
-
-def test_a_second_thread_changes_no_bit(monkeypatch):
-    """Of one network of 130 units, with and without a thread beside it, over 20 runs."""
-    problem = driven(RateNetwork(130, inputs=2, gain=1.3, seed=1))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    alone = gradient(problem, "adjoint", **STEPS).vector
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_TEAM", 0.0)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
-    for _ in range(20):
-        np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, alone)
-
-
-@njit(nogil=True)
-def takes_and_sleeps(board):
-    """Takes the first product, and is given no core before all is over."""
-    start = board.ctypes.data
-    while team._load(start + 8 * team.OVER) == 0:
-        if team._turn(start, team.POSTED, team.TAKEN):
-            while team._load(start + 8 * team.OVER) == 0:
-                pass
-            return True
-    return False
-
-
-def test_nothing_is_freed_that_an_abandoned_thread_still_works_on(monkeypatch):
-    """Its copy, and what it reads, lie in the room, which is left only once it has let go."""
-    problem, events, steps = driven(RateNetwork(130, inputs=2, gain=1.3, seed=1)), [], {"solver": "rk4", "dt": 2e-3}
-    expected = gradient(problem, "adjoint", **steps).vector
-
-    def late(board: np.ndarray) -> None:
-        if takes_and_sleeps(board):
-            time.sleep(0.01)
-            events.append("let go")
-            board[0] = team.EMPTY
-
-    class Told(network_trials.room().__class__):  # type: ignore[misc]
-        def __exit__(self, *error: object) -> None:
-            events.append("left")
-
-    monkeypatch.setattr(network_trials, "room", Told)
-    monkeypatch.setattr(network_trials, "WORTH_TEAM", 0.0)
-    monkeypatch.setattr(network_trials, "workers", lambda: 2)
-    monkeypatch.setattr(team, "assist", late)
-    takes_and_sleeps(np.ones(team.BOARD_SIZE, dtype=np.int64))  # compiled before
-    for _ in range(50):
-        np.testing.assert_array_equal(gradient(problem, "adjoint", **steps).vector, expected)
-        if "let go" in events:  # the other thread was there in time
-            break
-    assert "let go" in events
-    assert all(after == "left" for before, after in zip(events, events[1:], strict=False) if before == "let go")
-    assert events[-1] == "left"
-
-
 # --- the gradient
 
 
@@ -202,7 +78,7 @@ def driven(field: RateNetwork, r0: object = 0.3, objective: Objective | None = N
 def agree(problem: Problem, digits: float = 1e-12, **steps: object) -> None:
     """With torch's autograd through the same steps, and with the general kernels."""
     steps = STEPS | steps
-    assert network_adjoint.goes([problem], Settings(**steps))
+    assert RowsRecording.supports([problem], Settings(**steps), Needs())
     g = gradient(problem, "adjoint", **steps)
     for other in (gradient(problem, "autograd", **steps), gradient(problem, Adjoint("checkpoint"), **steps)):
         assert g.loss == pytest.approx(other.loss, rel=digits)
@@ -251,7 +127,9 @@ def test_blocks_of_steps_to_1e_12():
 
 def test_sparse_and_divided_networks_keep_their_own_kernels():
     for mask in (np.eye(5), np.kron(np.eye(2), np.ones((20, 20)))):
-        assert not network_adjoint.goes([driven(RateNetwork(len(mask), mask=mask, seed=0))], Settings(**STEPS))
+        assert not RowsRecording.supports(
+            [driven(RateNetwork(len(mask), mask=mask, seed=0))], Settings(**STEPS), Needs()
+        )
 
 
 R0 = np.random.default_rng(0).normal(size=(23, 5))
@@ -269,7 +147,7 @@ def test_a_batch_is_its_trials(shared_input):
     """Losses and dl/dr0 bit for bit, dl/dw to 1e-14."""
     trials = batch(shared_input)
     g = gradient(trials, "adjoint", **STEPS)
-    assert isinstance(g, together.TogetherGradient)
+    assert isinstance(g, TrialsGradient) and "trials" not in vars(g)
     alone = [gradient(problem, "adjoint", **STEPS) for problem in trials]
     np.testing.assert_array_equal(g.losses, [one.loss for one in alone])
     np.testing.assert_array_equal(g.r0, [one.r0 for one in alone])
@@ -293,14 +171,14 @@ def test_a_trial_does_not_know_its_company(order, size, shared_input):
 
 def test_groups_that_fit_into_memory_add_up(monkeypatch):
     whole_ = gradient(batch(False), "adjoint", **STEPS)
-    monkeypatch.setattr("ctrnn.gradients.recording.network_adjoint.TOGETHER_BYTES", 2**13)
+    monkeypatch.setattr("ctrnn.gradients.recording.rows.TOGETHER_BYTES", 2**13)
     few = gradient(batch(False), "adjoint", **STEPS)
     np.testing.assert_array_equal(few.losses, whole_.losses)
     np.testing.assert_allclose(few.vector, whole_.vector, rtol=1e-12, atol=1e-14)
 
 
 def test_any_number_of_threads_gives_the_same_bits(monkeypatch):
-    monkeypatch.setattr("ctrnn.gradients.recording.network_trials.WORTH_THREADS", 0.0)
+    monkeypatch.setattr("ctrnn.fields.rows.WORTH_THREADS", 0.0)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(3)), raising=False)
     found = []
     for threads in "123":
@@ -331,7 +209,7 @@ def test_the_error_of_a_divergence_is_that_of_the_general_kernels(monkeypatch):
     field = RateNetwork(1, inputs=1, activation="linear").with_parameters(W=np.zeros((1, 1)), U=np.full((1, 1), 1e200))
     x = Sampled([0.0, 6.4], [[0.0], [1e200]], kind="hold")
     problem = Problem(field, [1.0], (0.0, 20.0), x, Objective(target=0.0, at=[20.0]))
-    monkeypatch.setattr(network_adjoint, "BLOCK", 64)
+    monkeypatch.setattr(rows, "BLOCK", 64)
     found = []
     for method in (Adjoint("checkpoint"), "adjoint", "adjoint"):
         with pytest.raises(DivergenceError) as error:
@@ -345,7 +223,7 @@ def test_the_error_of_a_divergence_is_that_of_the_general_kernels(monkeypatch):
 
 
 def test_the_trial_that_diverges_is_named_in_groups_too(monkeypatch):
-    monkeypatch.setattr(network_adjoint, "TOGETHER_BYTES", 2**10)
+    monkeypatch.setattr(rows, "TOGETHER_BYTES", 2**10)
     field = RateNetwork(2, activation="linear", seed=0).with_parameters(W=1e3 * np.eye(2))
     r0 = np.zeros((9, 2))
     r0[7] = 1.0

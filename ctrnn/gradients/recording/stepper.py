@@ -1,0 +1,308 @@
+"""The recording of one problem by our own stepper: any field, adaptive and fixed steps, explicit, implicit and exponential methods.
+
+The loss ∫ aℓ dt is integrated by the steps' own quadrature. With adaptive steps its error must count, or a weight that changes faster than
+the state would be missed without a word: then the run is that of [r | l], with l in the step test, and r is what is recorded.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrnn.errors import SingularJacobianError
+from ctrnn.fields.base import Array, Bound
+from ctrnn.gradients.continuous.forward import ForwardSystem
+from ctrnn.gradients.recording.base import Needs, Recording, Seen
+from ctrnn.gradients.recording.losses import BlockLosses, Losses
+from ctrnn.gradients.recording.structure import Structure
+from ctrnn.gradients.result import check_finite
+from ctrnn.kernels import abi, pullback, stepper
+from ctrnn.kernels.augmented import SMALL
+from ctrnn.kernels.stepper import Record
+from ctrnn.problem import Problem, Settings
+from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of, weights
+from ctrnn.solvers.snapshot import restore, snapshot
+from ctrnn.threads import one_blas_thread, share, workers
+from ctrnn.trajectory import Stats
+
+#: bytes of cotangents that are pulled back before their parameter part is taken, so that it finds them in the cache
+CACHE = 2**19
+#: bytes that the cotangents of one block of RTRL may take
+CARRY_BYTES = 256 * 2**20
+#: flops below which a second thread costs more than it saves
+WORTH_THREADS = 5e6
+
+
+class Steps(NamedTuple):
+    """Recorded steps, and what their losses give (of ``StepperRecording.forward``: nothing yet)."""
+
+    record: Record
+    losses: BlockLosses
+
+    @property
+    def steps(self) -> int:
+        return int(self.record.h.size)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in (*self.record, self.losses.jumps, self.losses.sources))
+
+    @property
+    def seen(self) -> tuple[Array, Array]:
+        return np.array([self.losses.loss]), self.losses.readout
+
+    @property
+    def start(self) -> float:
+        """t where the first step begins."""
+        return float(self.record.stage_t[0, 0])
+
+    @property
+    def end(self) -> float:
+        """t where the last step ends."""
+        return float(self.record.t[-1])
+
+    def cut(self, first: int, last: int, *, copy: bool = False) -> Steps:
+        record = Record(*((p[first:last].copy() if copy else p[first:last]) if len(p) else p for p in self.record))
+        return Steps(record, self.losses.cut(first, last))
+
+    def without_loss(self) -> Steps:
+        return Steps(self.record, self.losses.without())
+
+    def with_loss(self) -> Array:
+        return self.losses.where()
+
+    def apart(self) -> tuple[Steps, Array]:
+        """One step with the loss inside it alone, and the derivative (n,) of the loss that is seen at its end."""
+        jumps, losses = self.losses.jumps, self.losses
+        at_end = jumps[0] if len(jumps) else np.zeros(jumps.shape[1])
+        return Steps(self.record, losses._replace(jumps=jumps[:0])), at_end
+
+
+class Pulled(NamedTuple):
+    """Columns ``first`` to ``last`` of rows that were taken back through a block: the cotangents K (C, s, n, ·) of its stages."""
+
+    first: int
+    last: int
+    bound: Bound
+    K: Array
+
+
+class StepperRecording(Recording):
+    """Blocks of recorded steps with their losses, and the pullback through them.
+
+    Raises UsageError where the solver is another library's: it does not show its steps.
+    """
+
+    B = 1
+
+    def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
+        self._began = time.perf_counter()
+        tableau = tableau_of(settings, caller)
+        problem = with_steps(problem, settings)
+        self.s = tableau.stages
+        self.a, self.b = weights(settings.solver)
+        self.problem = problem
+        self.bound = problem.bind()
+        self.losses = Losses(problem, self.b)
+        self.n, self.readout_size = problem.field.n, self.losses.readout_size
+        bound, start, groups = self.bound, problem.r0, None
+        if self.losses.objective.times is None and settings.dt is None:
+            error_controlled = ForwardSystem(problem, with_p=False, with_readout=False)
+            settings, groups = error_controlled.tolerances(settings)
+            bound, start = error_controlled.bound, error_controlled.start()
+        self.integration = Integration(
+            bound, start, problem.course, settings, keep="stages", groups=groups, label=caller
+        )
+        self._pulled = 0
+        # of each thread: the field bound to its own working space, and the cotangents of all stages
+        self._bounds, self._K = [self.bound], [np.empty(0)]
+
+    @classmethod
+    def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        return len(problems) == 1 and needs.device is None
+
+    @classmethod
+    def record(
+        cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
+    ) -> StepperRecording:
+        return cls(problems[0], settings, caller)
+
+    @classmethod
+    def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
+        """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a small system does."""
+        kernel = with_steps(problem, settings).field.kernel
+        small = not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL
+        return nullcontext() if small else one_blas_thread
+
+    # -- forward
+
+    def start(self) -> Seen:
+        l, l_r, l_o = self.losses.at(self.problem.t_span[0], self.problem.r0)
+        return Seen(np.array([l]), l_r[None], l_o)
+
+    def blocks(self, capacity: int | None = None) -> Iterator[Steps]:
+        """Each block of up to ``capacity`` steps; raises what the solver raises, and NotFiniteError for a loss that is not finite."""
+        for steps in self.forward(BLOCK if capacity is None else capacity):
+            yield self.weighed(steps)
+
+    def forward(self, capacity: int = BLOCK) -> Iterator[Steps]:
+        """Steps alone, whose losses are not looked at."""
+        for record in self.integration.blocks(capacity):
+            if record.r.shape[1] > self.n:  # [r | l]
+                record = record._replace(
+                    r=np.ascontiguousarray(record.r[:, : self.n]),
+                    stage_r=np.ascontiguousarray(record.stage_r[:, :, : self.n]),
+                )
+            yield Steps(record, BlockLosses.of_jumps(np.empty((0, self.n)), self.s))
+
+    def weighed(self, steps: Steps) -> Steps:
+        """The same steps with their losses; raises NotFiniteError."""
+        losses = self.losses.block(steps.record)
+        check_finite(losses.loss, losses.jumps, losses.sources)
+        return Steps(steps.record, losses)
+
+    # -- back
+
+    def zero_rows(self) -> Array:
+        return np.zeros((self.n, 1))
+
+    def zero_parameters(self) -> Array:
+        kernel = self.bound.kernel
+        return np.zeros((kernel.groups, 1, kernel.columns))
+
+    def pull(self, block: Steps, rows: Array, G: Array) -> None:
+        """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
+        n, q = rows.shape
+        steps = max(1, CACHE // (8 * self.s * n * q))
+        for last in range(block.steps, 0, -steps):
+            piece = block if steps >= block.steps else block.cut(max(0, last - steps), last)
+            self.add_parameter_part(piece, self.pull_rows(piece, rows), G)
+
+    def r0(self, rows: Array) -> Array:
+        return rows[:, -1][None]
+
+    def vector(self, G: Array) -> Array:
+        return self.bound.rows(G)[0]
+
+    # -- rows, and their parameter part when P has been transformed
+
+    def carry(self, block: int | None = None) -> Structure:
+        carry = Structure(self.n, self.bound)
+        carry.block = block or default_block(self.n, carry.entries, self.s, carry.size)
+        return carry
+
+    def pull_rows(self, block: Steps, rows: Array) -> list[Pulled]:
+        """The rows alone, and what ``add_parameter_part`` needs of them; many rows are divided among threads."""
+        n, q = rows.shape
+        flops = 2.0 * block.steps * self.s * n * n * q
+        threads = max(1, min(workers(), q // 2)) if self.bound.kernel.divisible and flops > WORTH_THREADS else 1
+        edges = [q * i // threads for i in range(threads + 1)]
+        pulled = [self._working(i, a, b, block.steps) for i, (a, b) in enumerate(pairwise(edges))]
+        if threads == 1:
+            self._pull_rows(pulled[0], block, rows)
+        else:  # only the last column is that of the loss
+            blocks = [block.without_loss()] * (threads - 1) + [block]
+            share([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
+        self._pulled += block.steps * self.s
+        return pulled
+
+    def add_parameter_part(self, block: Steps, pulled: list[Pulled], G: Array) -> None:
+        """Add the parameter part of the rows that were pulled to G (groups, q, columns)."""
+        stride, width = G.shape[1] * G.shape[2], G.shape[2]
+        calls = []
+        for piece in pulled:
+            if len(pulled) > 1:
+                piece.bound.system.ctx[abi.G_STRIDE] = stride
+            calls.append((self._accumulate, piece, block.record, G.ctypes.data + 8 * piece.first * width))
+        share(calls)
+
+    def _accumulate(self, piece: Pulled, record: Record, G: int) -> None:
+        pullback.parameter_part(piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, G)
+        piece.bound.raise_pending()  # what waits does so for the thread in which it was raised
+
+    def _working(self, i: int, first: int, last: int, steps: int) -> Pulled:
+        """Room for columns ``first`` to ``last`` on thread i, kept from block to block."""
+        if i == len(self._bounds):
+            self._bounds.append(self.problem.bind())
+            self._K.append(np.empty(0))
+        shape = (steps, self.s, self.n, last - first)
+        if self._K[i].size < math.prod(shape):
+            self._K[i] = np.empty(math.prod(shape))
+        return Pulled(first, last, self._bounds[i], self._K[i][: math.prod(shape)].reshape(shape))
+
+    def _pull_columns(self, piece: Pulled, block: Steps, rows: Array) -> None:
+        mine = np.ascontiguousarray(rows[:, piece.first : piece.last])
+        self._pull_rows(piece, block, mine)
+        rows[:, piece.first : piece.last] = mine
+
+    def _pull_rows(self, piece: Pulled, block: Steps, rows: Array) -> None:
+        record, losses = block
+        solved = pullback.pull_rows(
+            piece.bound.system, self.a, self.b, pullback.implicit_for(self.a, self.integration.newton.lapack, rows),
+            record.h, record.stage_t, record.stage_r, record.stage_x, losses.jumps, losses.sources,
+            rows, piece.K, np.empty((self.s, rows.size)), pullback.no_estimate(),
+        )  # fmt: skip
+        piece.bound.raise_pending()
+        if not solved:
+            raise SingularJacobianError(
+                np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
+            )
+
+    # -- back to an earlier state, and on from there
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end is reached."""
+        run = self.integration
+        return bool(run.count[stepper.NEXT_STOP] == run.stops.size)
+
+    def advance(self, steps: int, record: bool = True) -> Steps:
+        """The next ``steps`` steps, or those that are left, without their losses; recorded only if they are wanted."""
+        self.integration.keep = "stages" if record else "steps"
+        if record:
+            return next(self.forward(steps))
+        return Steps(next(self.integration.blocks(steps)), BlockLosses.of_jumps(np.empty((0, self.n)), self.s))
+
+    def snapshot(self) -> Array:
+        """All that the run has to remember, to take the same steps again, bit for bit (ctrnn.solvers.snapshot)."""
+        return snapshot(self.integration)
+
+    def restore(self, state: Array) -> None:
+        """Back to where ``snapshot`` was taken."""
+        restore(self.integration, state)
+
+    @property
+    def steps_ahead(self) -> int | None:
+        """The steps of a run with fixed steps, from its start: its grid, and the stops beside it; None for adaptive steps."""
+        dt = self.integration.settings.dt
+        if dt is None:
+            return None
+        at = np.abs(self.integration.stops - self.integration.clock[stepper.START]) / dt
+        beside = np.abs(at - np.round(at)) > 1e-9
+        return max(1, math.ceil(at[-1] - 1e-9) + int(np.count_nonzero(beside[:-1])))
+
+    @property
+    def stats(self) -> Stats:
+        return self.integration.cost(self._pulled, time.perf_counter() - self._began)
+
+
+def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
+    """Steps in a block of RTRL, so that Φ P costs a tenth of the rest, within CARRY_BYTES of cotangents, or as many as P takes.
+
+    n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages. With q = size + 1 rows, a
+    block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for Φ P.
+    """
+    size = n if size is None else size
+    q = size + 1
+    rows = 2.0 * s * q * (n * size + entries)
+    wanted = 10 * 2.0 * q * q * entries / max(rows, 1.0)
+    # a small system waits for Python, not for flops: give each call something to do
+    wanted = max(wanted, 5e6 / max(rows, 1.0), 16)
+    return int(max(1, min(wanted, BLOCK, max(CARRY_BYTES, 8 * q * entries) / (8 * s * n * q))))
