@@ -17,9 +17,10 @@ r"""Equilibria: where 0 = F(r*, w, x), and what the flow does near them.
    populations go around, not the extinct state (0, 0). If neither start converges, the slowest
    point of the trajectory is tried.
 
-That is ``method="auto"``; of more than `LARGE` states it tries Anderson's iteration first, which needs no J, and stays there if the point is
-stable by its rightmost eigenvalues. The others go their own way from r0 and nothing else (ctrnn.analysis.rest_search): ``"relaxation"`` to where the
-flow comes to rest, ``"anderson"`` likewise but faster, ``"newton"``, to find a saddle near r0, and ``"pseudo-transient"``, between the two.
+That is ``method="auto"``; of more than `LARGE` states it tries Anderson's iteration first, which needs no J, and takes
+its point if that is stable by its rightmost eigenvalues. Each other method starts from r0 alone
+(ctrnn.analysis.rest_search): ``"relaxation"`` follows the flow until it rests, ``"anderson"`` does so faster,
+``"newton"`` finds a saddle near r0, and ``"pseudo-transient"`` lies between the two.
 
 The stability is that of the linearisation, by the eigenvalues of J (Strogatz, *Nonlinear Dynamics
 and Chaos*, chapters 5 and 6); where one of them has no real part J decides nothing, and the point
@@ -54,13 +55,33 @@ ZERO_REAL_PART = 1e-9
 
 @dataclass(frozen=True)
 class Equilibrium:
-    """A point where F vanishes, or is as short as it gets.
+    """A point where F vanishes, or where its length has a minimum.
 
-    ``r`` (n,); ``residual`` max |F|; ``speed`` ‖F‖₂ = ‖dr/dt‖, both in units of r per t; ``method`` that found it and its ``iterations``; ``t``
-    and ``x`` at which F was taken; ``names`` of the states. Computed when first asked for, as they cost O(n³) for n states: ``jacobian`` (n, n);
-    ``condition`` of it, ‖J‖‖J⁻¹‖; ``eigenvalues`` (n,), complex, real parts descending; ``abscissa``; ``stable``: all real parts are negative;
-    ``index``, the number of growing modes; ``kind``: see `classify`.
-    ``slow``: F does not vanish there, it is a minimum of its length; ``kind`` then is "slow".
+    What costs O(n³) for n states is computed when it is first asked for: ``jacobian``, ``condition``, ``eigenvalues``,
+    ``abscissa``, ``stable``, ``index`` and ``kind``.
+
+    Attributes
+    ----------
+    r : ndarray (n,)
+        The point.
+    residual : float
+        max |F|, in units of r per t.
+    speed : float
+        ‖F‖₂ = ‖dr/dt‖, in units of r per t.
+    iterations : int
+        Of the method that found it.
+    method : str
+        Its name.
+    t : float
+        The time at which F was taken.
+    x : ndarray (inputs,) or None
+        The input at which F was taken.
+    names : tuple of str
+        Names of the states.
+    field : Field
+        The field.
+    slow : bool
+        Whether F does not vanish there but has a minimum of its length; ``kind`` then is "slow".
     """
 
     r: np.ndarray
@@ -76,14 +97,17 @@ class Equilibrium:
 
     @cached_property
     def jacobian(self) -> np.ndarray:
+        """J = ∂F/∂r there, (n, n)."""
         return self.field.jacobian(self.t, self.r, self.x)
 
     @cached_property
     def condition(self) -> float:
+        """‖J‖‖J⁻¹‖."""
         return float(np.linalg.cond(self.jacobian))
 
     @cached_property
     def eigenvalues(self) -> np.ndarray:
+        """Of J, (n,) complex, real parts descending."""
         return _spectrum(self.jacobian)
 
     @property
@@ -93,14 +117,17 @@ class Equilibrium:
 
     @property
     def kind(self) -> str:
+        """Such as "stable node", "saddle": see `classify`; "slow" where F does not vanish."""
         return "slow" if self.slow else classify(self.eigenvalues)
 
     @property
     def stable(self) -> bool:
+        """Whether all eigenvalues have a negative real part."""
         return self.kind.startswith("stable")
 
     @property
     def index(self) -> int:
+        """The number of growing modes."""
         λ = self.eigenvalues
         return int((λ.real > ZERO_REAL_PART * np.abs(λ).max(initial=0.0)).sum())
 
@@ -145,13 +172,37 @@ def find_equilibrium(
 ) -> Equilibrium:
     """The equilibrium of the field that r0 leads to; the module's docstring says which one.
 
-    r0: a state (n,). x: the input (nx,), held; a signal is taken at t. t: time, held, for a field
-    that names it. tol: the largest |F_i| at rest, over Σ_j |J_ij| max(1, |r_j|); Newton goes on
-    below it for as long as F falls. method: "auto", "relaxation", "newton", "pseudo-transient" or "anderson".
+    Parameters
+    ----------
+    field : Field
+        F.
+    r0 : (n,) array_like, mapping or float
+        A state.
+    x : (inputs,) array_like, float or ctrnn.inputs.Input, optional
+        The input, held; a signal is taken at t.
+    t : float
+        The time, held, for a field that names it.
+    tol : float
+        The largest |F_i| at rest, over Σ_j |J_ij| max(1, |r_j|); Newton goes on below it for as long as F falls.
+    method : {"auto", "relaxation", "newton", "pseudo-transient", "anderson"}
+        How the point is searched.
 
-    Raises `ConvergenceError` with the smallest residual reached, `SingularJacobianError` where
-    Newton stops at a singular J, `UsageError` for shapes, NaN, or an F that is not finite at r0.
+    Returns
+    -------
+    Equilibrium
+        The point r, its residual, J, eigenvalues and kind.
 
+    Raises
+    ------
+    ConvergenceError
+        With the smallest residual reached.
+    SingularJacobianError
+        Where Newton stops at a singular J.
+    UsageError
+        For shapes, NaN, or an F that is not finite at r0.
+
+    Examples
+    --------
     >>> from ctrnn.fields.equations import Equations
     >>> field = Equations(
     ...     {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"},
@@ -198,10 +249,20 @@ def find_equilibrium(
 def classify(eigenvalues: Any) -> str:
     """The kind of an equilibrium, from the eigenvalues of its J.
 
-    "stable node", "unstable node" (all real, of one sign), "stable focus", "unstable focus" (some
-    are complex), "saddle", "saddle-focus" (both signs), "centre" (all on the imaginary axis, none
-    zero) or "non-hyperbolic" (some on the axis: the linearisation does not decide).
+    Parameters
+    ----------
+    eigenvalues : (n,) array_like
+        Real or complex.
 
+    Returns
+    -------
+    str
+        "stable node", "unstable node" (all real, of one sign), "stable focus", "unstable focus" (some are complex),
+        "saddle", "saddle-focus" (both signs), "centre" (all on the imaginary axis, none zero) or "non-hyperbolic"
+        (some on the axis: the linearisation does not decide).
+
+    Examples
+    --------
     >>> [classify(λ) for λ in ([-1, -2], [-1 + 2j, -1 - 2j], [1, -1], [1j, -1j], [0, -1])]
     ['stable node', 'stable focus', 'saddle', 'centre', 'non-hyperbolic']
     """

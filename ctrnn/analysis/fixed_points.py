@@ -31,10 +31,8 @@ __all__ = ["FixedPoints", "fixed_points"]
 class FixedPoints:
     """Points of rest as a table, the most stable first (the smallest spectral abscissa).
 
-    Slow points come behind them, the slowest first. table[i] is a row, table[mask] or table[a:b] a smaller table; the
-    columns are ``r`` (k, n), ``kind``, ``speed``,
-    ``stable``, ``index``, ``slow``
-    and ``eigenvalues`` (k, n).
+    Slow points follow them, the slowest first. table[i] is a row, table[mask] or table[a:b] a smaller table; the
+    columns are ``r`` (k, n), ``kind``, ``speed``, ``stable``, ``index``, ``slow`` and ``eigenvalues`` (k, n).
 
     Attributes
     ----------

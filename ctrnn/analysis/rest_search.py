@@ -3,13 +3,15 @@ r"""The ways to a point of rest, each from one start, at fixed t and x.
     relaxation           dr/dt = F(r)                            LSODA, until it rests
     Anderson             r ← Σ_k α_k (r_k + h F_k),  Σ α = 1     α minimises ‖Σ α_k F_k‖ over the last points; no J
     Newton               J δ = −F,  r ← r + α δ                  α = 1, ½, ¼, … until ‖F‖ falls
-    pseudo-transient     (I/δ − J) Δ = F,  r ← r + Δ             δ ← δ ‖F_old‖/‖F‖: an implicit Euler step that grows into Newton's
+    pseudo-transient     (I/δ − J) Δ = F,  r ← r + Δ             δ ← δ ‖F_old‖/‖F‖: an implicit Euler step at first,
+                                                                 Newton's step near rest
 
-Anderson's h is a network's τ, or 1/‖J‖ from products; what h makes diverge, the combination of the last points mends in most cases. Pseudo-transient continuation
-follows the flow where it is far from rest, so that it ends at a stable point where Newton may not.
+Anderson's h is a network's τ, or 1/‖J‖ from products; where h alone would diverge, the combination of the last points
+converges in most cases. Pseudo-transient continuation follows the flow where it is far from rest, so that it ends at a
+stable point where Newton may not.
 
-Sources: D. G. Anderson, J. ACM 12 (1965); H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011); C. T. Kelley and D. E. Keyes, "Convergence
-analysis of pseudo-transient continuation", SIAM J. Numer. Anal. 35 (1998).
+Sources: D. G. Anderson, J. ACM 12 (1965); H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011); C. T. Kelley and
+D. E. Keyes, "Convergence analysis of pseudo-transient continuation", SIAM J. Numer. Anal. 35 (1998).
 """
 
 from __future__ import annotations
@@ -42,18 +44,21 @@ SMALL = 32
 
 @dataclass(frozen=True)
 class Point:
+    """A field at a fixed time t and input x (inputs,)."""
+
     field: Field
     t: float
     x: np.ndarray | None
 
     def F(self, r: np.ndarray) -> np.ndarray:
+        """F (n,) at a state; NaN where the state is not finite."""
         if not np.isfinite(r).all():  # a field refuses such a state; a trial step only backs off
             return np.full(r.shape, np.nan)
         return self.field(self.t, r, self.x)
 
     @cached_property
     def compiled(self) -> tuple[Any, np.ndarray, Callable[[], None], Any]:
-        """The field as compiled loops take it, x for them, what raises an error of a callback afterwards, and what must be kept till then."""
+        """What compiled loops take: the system, x, what raises an error of a callback, and what to keep alive."""
         if isinstance(self.field, Field):
             _, bound, _, x = self.field._at_point(self.t, np.zeros(self.field.n), self.x)
             return bound.system, x, bound.raise_pending, bound
@@ -70,6 +75,7 @@ class Point:
         return system, np.zeros(1), pending.raise_pending, function
 
     def J(self, r: np.ndarray) -> np.ndarray:
+        """J (n, n) at a state."""
         return self.field.jacobian(self.t, r, self.x)
 
     def norm(self, r: np.ndarray) -> float:
@@ -90,6 +96,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Path:
+    """What following the flow has shown."""
+
     r: np.ndarray  # the slowest point seen
     mean: np.ndarray  # the time average over the last stretch
     rests: bool
@@ -135,6 +143,8 @@ def follow(point: Point, r0: np.ndarray) -> Path:
 
 @dataclass(frozen=True)
 class Run:
+    """Where a search has ended: r and F there, after how many iterations, and whether that is a point of rest."""
+
     r: np.ndarray
     F: np.ndarray
     point: Point
@@ -144,6 +154,7 @@ class Run:
 
     @cached_property
     def J(self) -> np.ndarray:
+        """J (n, n) at the end."""
         return self.point.J(self.r)
 
 
@@ -187,9 +198,10 @@ def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
 
 
 def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
-    """The flow itself, with tight tolerances, in stretches that double, for as long as the speed halves within three of them, `STRETCHES` at most.
+    """The flow itself, with tight tolerances, in stretches that double.
 
-    Where it slows down as a power of the time (at a Hopf point as 1/√t) it would never be at rest.
+    It goes on for as long as the speed halves within three of them, and for `STRETCHES` at most. Where it slows down as
+    a power of the time (at a Hopf point as 1/√t) it would never be at rest.
     """
     from scipy.integrate import solve_ivp
 
@@ -218,7 +230,7 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
 
 
 def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
-    """Anderson's iteration on r ↦ r + h F(r), down to tol, compiled (ctrnn.kernels.rest); h halves where it loses its way."""
+    """Anderson's iteration on r ↦ r + h F(r), down to tol, compiled; h halves where it diverges."""
     tau = time_constants(point.field)  # with h = τ a network's own decay is done in one step
     h = np.array(np.broadcast_to(point.time(r) if tau is None else tau, r.shape), dtype=float)
     system, x, raise_pending, _ = point.compiled
@@ -229,7 +241,10 @@ def anderson(point: Point, r: np.ndarray, tol: float) -> Run:
 
 
 def pseudo_transient(point: Point, r: np.ndarray, tol: float) -> Run:
-    """Implicit Euler steps whose length grows as ‖F‖ falls, until it falls no more; a step that is not finite is tried at a tenth."""
+    """Implicit Euler steps whose length grows as ‖F‖ falls, until it falls no more.
+
+    A step that is not finite is tried at a tenth of its length.
+    """
     F, δ, steps = point.F(r), point.time(r), 0
     while steps < 10 * NEWTON_STEPS:
         size = float(np.linalg.norm(F))
