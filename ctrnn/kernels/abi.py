@@ -8,25 +8,28 @@ Python therefore all fit.
     slot        signature                                 computes                                      shapes
     F           (ctx, t, r, w, x, out)                    out = F(t, r, w, x)                           out (n,)
     VJP         (ctx, t, r, w, x, q, K, R)                R = Jᵀ K                                      K, R (n, q)
-    ACCUMULATE  (ctx, S, q, t, r, w, x, K, G)             G[g, k, c] += Σ_s Σ_i K[s, i, k] F_w[s, i, gc]  K (S, n, q), G (g, q, c)
+    ACCUMULATE  (ctx, S, q, t, r, w, x, K, G)             G[g, k, c] +=                                 K (S, n, q),
+                                                            Σ_s Σ_i K[s, i, k] F_w[s, i, gc]            G (g, q, c)
     JACOBIAN    (ctx, t, r, w, x, J)                      J = ∂F/∂r                                     J (n, n)
     LEAK        (ctx, t, r, w, x, J)                      the part of J by which a unit acts on itself   J (n, n)
                                                           directly, not through its connections
 
 Second order goes by two more, whose addresses a field makes only when they are asked for:
 
-    JVP         (ctx, t, r, w, x, dr, dw, out)            out = J δr + F_w δw                            out (n,)
-    SECOND      (ctx, t, r, w, x, dr, dw, K, R, G)        R = K δJ,  G += K δF_w                         K, R (n,), G (g, c)
+    JVP         (ctx, t, r, w, x, dr, dw, out)            out = J δr + F_w δw                   out (n,)
+    SECOND      (ctx, t, r, w, x, dr, dw, K, R, G)        R = K δJ,  G += K δF_w                K, R (n,), G (g, c)
 
 δ is the derivative along (δr, δw) with K held, and δw lies as w does: H = Σ_i K_i F_i, R = ∂(∂H)/∂r, G = ∂(∂H)/∂w.
 
-An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index of all (ctrnn.kernels.lanes.steps):
+An ensemble takes LANES = L members at once by one more, likewise made when asked for, with the lane as the last index
+of all (ctrnn.kernels.lanes.steps):
 
-    IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane              t (L,), r and out (n, L), w, x
+    IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane    t (L,), r and out (n, L)
 
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
-strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite K.
+strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite
+K.
 
 ``ctx`` is an int64 array: the entries below, then whatever the field itself needs.
 """
@@ -51,16 +54,16 @@ JVP, SECOND, IN_LANES = 5, 6, 7  # not in the table
 
 # ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
 # (targets and weights travel behind the field's own inputs).
-# G_STRIDE is the number of doubles from one group of G to the next, where ACCUMULATE is given a part of its q rows; 0: q · COLUMNS.
-# A kernel that reads it says so (Kernel.divisible).
+# G_STRIDE is the number of doubles from one group of G to the next, where ACCUMULATE is given a part of its q rows; 0:
+# q · COLUMNS. A kernel that reads it says so (Kernel.divisible).
 N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
 
 #: members of an ensemble that go side by side (ctrnn.kernels.lanes.steps)
 LANES = 32
 
-#: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more than the arithmetic of a
-#: small system (Lorenz by RK4: 173 ns a stage with, 21 without). What they call would be compiled
-#: the same way: a function that makes arrays is one of OWN.
+#: how loops are compiled that make no arrays. Numba then counts no references to those they are given, which costs more
+#: than the arithmetic of a small system (Lorenz by RK4: 173 ns a stage with, 21 without). What they call would be
+#: compiled the same way: a function that makes arrays is one of OWN.
 LEAN: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
 OWN: dict[str, Any] = LEAN | {"_nrt": True}
 #: small functions that many call: handing over their arrays would take longer than what they do
@@ -136,46 +139,57 @@ def call(signature: Any) -> Any:
 
 @intrinsic
 def call_f(typingctx, address, ctx, t, r, w, x, out):
+    """Call the slot F at an address."""
     return call(SIGNATURES[F])
 
 
 @intrinsic
 def call_vjp(typingctx, address, ctx, t, r, w, x, q, K, R):
+    """Call the slot VJP at an address."""
     return call(SIGNATURES[VJP])
 
 
 @intrinsic
 def call_accumulate(typingctx, address, ctx, S, q, t, r, w, x, K, G):
+    """Call the slot ACCUMULATE at an address."""
     return call(SIGNATURES[ACCUMULATE])
 
 
 @intrinsic
 def call_jvp(typingctx, address, ctx, t, r, w, x, dr, dw, out):
+    """Call the slot JVP at an address."""
     return call(SIGNATURES[JVP])
 
 
 @intrinsic
 def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
+    """Call the slot SECOND at an address."""
     return call(SIGNATURES[SECOND])
 
 
 @intrinsic
 def call_in_lanes(typingctx, address, ctx, L, t, r, w, x, out):
+    """Call the slot IN_LANES at an address."""
     return call(SIGNATURES[IN_LANES])
 
 
 @intrinsic
 def call_elementwise(typingctx, address, n, a, b, c, d):
+    """Call a loop over n units at an address."""
     return call(types.void(_i, _i, _i, _i, _i))
 
 
 @intrinsic
 def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz, h):
+    """Call a cell's loop for its partial derivatives at an address."""
     return call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
 
 
 def _view(element: Any, shape: Any) -> Any:
-    """An intrinsic for the array of a shape at an address: no copy, and no owner. (``numba.carray`` would not do in LEAN code.)"""
+    """An intrinsic for the array of a shape at an address: no copy, and no owner.
+
+    (``numba.carray`` would not do in LEAN code.)
+    """
     kinds: list[Any] = [*shape] if isinstance(shape, types.BaseTuple) else [shape]  # type: ignore[misc]
     array_type = types.Array(element, len(kinds), "C")
 
@@ -220,8 +234,8 @@ def _load(builder: Any, pointer: Any) -> Any:
 def packing(*examples: Any) -> tuple[Any, ...]:
     """Functions for compiled code that pass large values to a function reached by its address.
 
-    The first, ``pack``, lays a tuple of such values on the stack of its caller and gives the tuple's address; each of the others reads
-    one value of the tuple at an address.
+    The first, ``pack``, lays a tuple of such values on the stack of its caller and gives the tuple's address; each of
+    the others reads one value of the tuple at an address.
     """
     kind = types.Tuple([typeof(example) for example in examples])
 
@@ -255,8 +269,8 @@ def packing(*examples: Any) -> tuple[Any, ...]:
 def at(typingctx, array):
     """The address of an array's first element.
 
-    An address keeps nothing alive: Numba frees a local array after its last use as an array. Where an address is taken of an
-    array that was made in the same function, say ``alive(array)`` after the last call that reads it.
+    An address keeps nothing alive: Numba frees a local array after its last use as an array. Where an address is taken
+    of an array that was made in the same function, say ``alive(array)`` after the last call that reads it.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -5,15 +5,17 @@ Forward (continuous RTRL), y = [r | P | S | l | g | g₀ | g_o]:
     dr/dt = F,   dP/dt = J P + F_w,   dS/dt = J S          P = dr/dw (groups, n, columns), S = dr/dr0 (n, n)
     for l = ∫ a ℓ dt:   dl/dt = aℓ,   dg/dt = (a ∂ℓ/∂r) P,   dg₀/dt = (a ∂ℓ/∂r) S,   dg_o/dt = a ∂ℓ/∂(V, c)
 
-With the slot LEAK in the place of JACOBIAN, P keeps only what a unit remembers by itself (leak-only, RFLO; Murray 2019).
+With the slot LEAK in the place of JACOBIAN, P keeps only what a unit remembers by itself (leak-only, RFLO; Murray
+2019).
 
-Backward (continuous BPTT, the adjoint), integrated from t1 to t0, y = [r | λ | g] or, with r(t) given as an input, [λ | g]:
+Backward (continuous BPTT, the adjoint), integrated from t1 to t0, y = [r | λ | g] or, with r(t) given as an input, [λ |
+g]:
 
     dr/dt = F,   dλ/dt = −λ J − a ∂ℓ/∂r,   dg/dt = −λ F_w
 
 (Pontryagin et al. 1962; Chen et al. 2018.) Flops a call: 2n²(groups·columns) forward, of order n² + n·columns backward.
-The loss is reached through an address too, loss(ctx, r, s, out): s are the targets and the weight a that travel behind the
-field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
+The loss is reached through an address too, loss(ctx, r, s, out): s are the targets and the weight a that travel behind
+the field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
 """
 
 from numba import njit
@@ -67,6 +69,7 @@ def _product(dgemm, J, P, out, n, columns):
 
 @lazy(SIGNATURES[F])
 def forward(ctx_, t, y_, w_, x_, out_):
+    """The slot F of the system [r | P | S | l | …], forward in time."""
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]
     n, g, c, readout = ctx[STATES], ctx[GROUPS], ctx[COLUMNS], ctx[READOUT]
@@ -159,6 +162,7 @@ def forward_accumulate(ctx_, S, q, t_, y_, w_, x_, K_, G_):
 
 @lazy(SIGNATURES[F])
 def backward(ctx_, t, y_, w_, x_, out_):
+    """The slot F of the adjoint system, backward in time."""
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 2), ctx[BASE]
     n, g, c = ctx[STATES], ctx[GROUPS], ctx[COLUMNS]

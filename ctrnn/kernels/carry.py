@@ -1,7 +1,7 @@
 """What RTRL does between blocks: G_g ← T G_g for every group of parameters, in place.
 
-Layout: G (groups, q, columns), T (parts, q, q), ``part`` (groups,) says which T is a group's own. 2 q² columns flops a group, one BLAS product
-into a buffer that stays in the cache, and a copy back.
+Layout: G (groups, q, columns), T (parts, q, q), ``part`` (groups,) says which T is a group's own. 2 q² columns flops a
+group, one BLAS product into a buffer that stays in the cache, and a copy back.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
     tanh x = (e^{2x} − 1) / (e^{2x} + 1),  with e^y − 1 = 2^k (f + f² q(f)) + (2^k − 1), which keeps its digits near 0
     log x = k ln 2 + log m,   x = 2^k m with √½ ≤ m < √2,   log m = 2 artanh s = 2s + s³ p(s²),   s = (m − 1)/(m + 1)
 
-q is the Taylor polynomial of degree 12: on |f| ≤ ln 2 / 2 its remainder is below 2e-17 of e^f; that of p, of degree 9 in s² ≤ 0.0295, below 1e-18
-of log m. Measured against mpmath, relative: tanh 1.4, exp 1.1, sigmoid 1.6, log 1.4 units of 2.2e-16. Some 30 flops a value; eight values at a time
-where the processor has vectors of 512 bits, there about ten times as fast as the C library, whose tanh decides by branches.
+q is the Taylor polynomial of degree 12: on |f| ≤ ln 2 / 2 its remainder is below 2e-17 of e^f; that of p, of degree 9
+in s² ≤ 0.0295, below 1e-18 of log m. Measured against mpmath, relative: tanh 1.4, exp 1.1, sigmoid 1.6, log 1.4 units
+of 2.2e-16. Some 30 flops a value; eight values at a time where the processor has vectors of 512 bits, there about ten
+times as fast as the C library, whose tanh decides by branches.
 """
 
 import math

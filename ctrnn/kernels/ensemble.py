@@ -1,7 +1,8 @@
 """Many runs of one field, each with parameters and a start of its own, without leaving compiled code between them.
 
-For member b: w ← weights[b], r ← starts[b], and the stepper (ctrnn.kernels.stepper) from t0 to the end; what it needs is made once and used by all.
-One after the other, for methods and fields that have no lanes; ctrnn.kernels.lanes.ensemble takes LANES of them at once.
+For member b: w ← weights[b], r ← starts[b], and the stepper (ctrnn.kernels.stepper) from t0 to the end; what it needs
+is made once and used by all. One after the other, for methods and fields that have no lanes;
+ctrnn.kernels.lanes.ensemble takes LANES of them at once.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def solve_members(run, order, members, first, last):
             clock[stepper.H] = max(h, control.min_step, 100.0 * (np.nextafter(abs(t0), np.inf) - abs(t0)))
         if status == stepper.DONE:
             status = advance(
-                system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r,
-                staggered, block,
+                system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record,
+                save_t, save_r, staggered, block,
             )  # fmt: skip
         members.status[b] = status
         members.counts[b] = count

@@ -1,12 +1,13 @@
 """Euler's method on G_h makes exponential Euler of F:  r⁺ = r + h G_h,  G_h = φ₁(hD) F,  φ₁(z) = (e^z − 1)/z.
 
-D_i = ∂F_i/∂r_i (Pope, Commun. ACM 6:491, 1963; Hochbruck & Ostermann, Acta Numerica 19, 2010; in neural models Rush & Larsen, IEEE TBME 25, 1978).
-D depends on t, r, w and x as F does, and is a field too, with the same parameters. With a = φ₁(hD), b = h φ₁′(hD) F, element by element,
+D_i = ∂F_i/∂r_i (Pope, Commun. ACM 6:491, 1963; Hochbruck & Ostermann, Acta Numerica 19, 2010; in neural models Rush &
+Larsen, IEEE TBME 25, 1978). D depends on t, r, w and x as F does, and is a field too, with the same parameters. With a
+= φ₁(hD), b = h φ₁′(hD) F, element by element,
 
     K ∂G = (K a) ∂F + (K b) ∂D
 
-for ∂/∂r and ∂/∂w alike: VJP, ACCUMULATE and JACOBIAN are those of F and of D; those that D has not got (slot 0) are zero. h is a channel of x,
-behind the inputs of F, which the stepper fills in.
+for ∂/∂r and ∂/∂w alike: VJP, ACCUMULATE and JACOBIAN are those of F and of D; those that D has not got (slot 0) are
+zero. h is a channel of x, behind the inputs of F, which the stepper fills in.
 
 Second order: along a direction, δa = h φ₁′ δD and δb = h² φ₁″ F δD + h φ₁′ δF, and so
 
@@ -43,7 +44,8 @@ from ctrnn.kernels.abi import (
 )
 from ctrnn.kernels.lazy import lazy
 
-# more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the channel of h
+# more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the
+# channel of h
 F_TABLE, F_CTX, D_TABLE, D_CTX, D_W, CHANNEL = range(EXTRA, EXTRA + 6)
 CTX_SIZE = EXTRA + 6
 # and behind them, for second order: the addresses and the ctx of each
@@ -56,7 +58,7 @@ _SECOND = tuple((k + 1) * (k + 2) / math.factorial(k + 3) for k in range(18, -1,
 
 @njit(inline="always")
 def phi(z):
-    """φ₁(z) = (e^z − 1)/z"""
+    """φ₁(z) = (e^z − 1)/z."""
     return math.expm1(z) / z if z != 0.0 else 1.0
 
 
@@ -105,6 +107,7 @@ def _factors(ctx, slot, t, r_, w_, x_, a, b):
 
 @lazy(SIGNATURES[F])
 def field(ctx_, t, r_, w_, x_, out_):
+    """The slot F of a field's table (ctrnn.kernels.abi): out = F(t, r, w, x)."""
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     h = _step(ctx, x_)
@@ -117,6 +120,7 @@ def field(ctx_, t, r_, w_, x_, out_):
 
 @lazy(SIGNATURES[VJP])
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
+    """The slot VJP of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
@@ -142,6 +146,7 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
 
 @lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
+    """The slot ACCUMULATE of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
@@ -162,6 +167,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
 
 @lazy(SIGNATURES[JACOBIAN])
 def jacobian(ctx_, t, r_, w_, x_, J_):
+    """The slot JACOBIAN of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
@@ -182,6 +188,7 @@ def jacobian(ctx_, t, r_, w_, x_, J_):
 
 @lazy(SIGNATURES[JVP])
 def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
+    """The slot JVP of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE_2)
     n, h = ctx[N], _step(ctx, x_)
     f, d, df, dd = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
@@ -196,6 +203,7 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
 
 @lazy(SIGNATURES[SECOND])
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
+    """The slot SECOND of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE_2)
     n, h = ctx[N], _step(ctx, x_)
     f, d, df, dd, scaled, part = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty((4, n)), np.empty(n)

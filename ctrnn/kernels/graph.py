@@ -1,17 +1,20 @@
 """A field made of arrays, run by programs: the functions of the field table, shared by all such fields.
 
-F is a graph of elementwise nodes and products (ctrnn.fields.arrays.graph). What a slot does is a program (ctrnn.kernels.graph_steps):
+F is a graph of elementwise nodes and products (ctrnn.fields.arrays.graph). What a slot does is a program
+(ctrnn.kernels.graph_steps):
 
     F           values
-    VJP         values and the partial derivatives of elementwise nodes, once; then back through the graph with q cotangents, or J once and R = Jᵀ K
-                where a count says that this is cheaper
-    ACCUMULATE  the same towards the parameters, a stage at a time. An affine node u = A s + b keeps s and u̅ of all stages: each row of [A b] then is
-                one product over stages, Ḡ_i += u̅_iᵀ s, 2 S q width flops, as for a network. Other parameters gather in a panel of their own
+    VJP         values and the partial derivatives of elementwise nodes, once; then back through the graph with q
+                cotangents, or J once and R = Jᵀ K where a count says that this is cheaper
+    ACCUMULATE  the same towards the parameters, a stage at a time. An affine node u = A s + b keeps s and u̅ of all
+                stages: each row of [A b] then is one product over stages, Ḡ_i += u̅_iᵀ s, 2 S q width flops, as for a
+                network. Other parameters gather in a panel of their own
     JACOBIAN    tangents of all states at once, as diagonals and W times diagonals as long as they are that
     LEAK        the same with all products held
 
-u̅_i of a row is often a sum of d_i k_i over a few partial derivatives d and cotangents k (its ``terms``): it is then made where it is used and never
-stored. Working space: the values, partial derivatives and cotangents of a stage, in the scratch.
+u̅_i of a row is often a sum of d_i k_i over a few partial derivatives d and cotangents k (its ``terms``): it is then
+made where it is used and never stored. Working space: the values, partial derivatives and cotangents of a stage, in the
+scratch.
 """
 
 from __future__ import annotations
@@ -50,16 +53,18 @@ from ctrnn.kernels.products import FAST
 PLAN = EXTRA
 CTX_SIZE = EXTRA + 1
 
-# the plan: sizes (numbers) of values, partial derivatives, cotangents, cotangents of parameters, matrices of J (each times n); operands of the longest
-# loop; what a row costs that goes back directly, and what J costs (in flops); tables of affine rows and of other parameters; programs (address, length)
+# the plan: sizes (numbers) of values, partial derivatives, cotangents, cotangents of parameters, matrices of J (each
+# times n); operands of the longest loop; what a row costs that goes back directly, and what J costs (in flops); tables
+# of affine rows and of other parameters; programs (address, length)
 (
     VALUES, PARTIALS, COTANGENTS, PARAMETERS, MATRICES, POINTERS, DIRECT, BY_J, BLOCKS, DEPOSITS, PROGRAMS,
 ) = range(11)  # fmt: skip
 FIELD, LINEAR, BACK, TRAINED, GATHERED, JACOBI, OWN_PART = range(7)
 PLAN_SIZE = PROGRAMS + 2 * 7
 
-#: a row of the table BLOCKS: how many rows, trained columns, where the sources lie (base, offset), where they are listed (0: all, in order), and
-#: addresses of the panels (rows, 2), group and column, and of the terms, with their count
+#: a row of the table BLOCKS: how many rows, trained columns, where the sources lie (base, offset), where they are
+#: listed (0: all, in order), and addresses of the panels (rows, 2), group and column, and of the terms, with their
+#: count
 BLOCK = 8
 #: of DEPOSITS: how many, offset, and the address of the panels (group or −1, column)
 DEPOSIT = 3
@@ -87,12 +92,14 @@ def start(ctx, plan, t, r, w, x):
 
 @njit(**INLINE)
 def run(plan, program, registers, pointers, q, dgemm):
+    """Carry out one of a plan's programs, for q columns."""
     length = plan[PROGRAMS + 2 * program + 1]
     execute(integers(plan[PROGRAMS + 2 * program], length), 0, length, registers, pointers, q, dgemm)
 
 
 @lazy(SIGNATURES[F], **LEAN)
 def field(ctx_, t, r_, w_, x_, out_):
+    """The slot F of a field's table (ctrnn.kernels.abi): out = F(t, r, w, x)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
     registers, pointers = start(ctx, plan, t, r_, w_, x_)
@@ -119,6 +126,7 @@ def _many(ctx, plan, registers, pointers, q, K_, R_):
 
 @lazy(SIGNATURES[VJP], **LEAN)
 def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
+    """The slot VJP of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
     registers, pointers = start(ctx, plan, t, r_, w_, x_)
@@ -132,11 +140,13 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
 
 @lazy(SIGNATURES[JACOBIAN])
 def jacobian(ctx_, t, r_, w_, x_, J):
+    """The slot JACOBIAN of a field's table (ctrnn.kernels.abi)."""
     _matrix(ctx_, t, r_, w_, x_, J, JACOBI)
 
 
 @lazy(SIGNATURES[LEAK])
 def leak(ctx_, t, r_, w_, x_, J):
+    """The slot LEAK of a field's table (ctrnn.kernels.abi)."""
     _matrix(ctx_, t, r_, w_, x_, J, OWN_PART)
 
 
@@ -195,6 +205,7 @@ def listed_sources(s, stride, index, to):
 
 @lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
+    """The slot ACCUMULATE of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
     n, columns, sizes = ctx[N], ctx[COLUMNS], plan[VALUES]

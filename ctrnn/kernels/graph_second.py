@@ -1,8 +1,8 @@
 """Second order of fields made of arrays (ctrnn.kernels.graph has the first): JVP and SECOND by programs.
 
     JVP      values and all partial derivatives, then δ of every value along (δr, δw)
-    SECOND   that, δ of the partial derivatives, the cotangents of all values for K, and δ of these with K held. With u = A s + b of an affine node,
-             row i of [A b]: Ḡ_i += δu̅_i sᵀ + u̅_i δsᵀ
+    SECOND   that, δ of the partial derivatives, the cotangents of all values for K, and δ of these with K held. With
+             u = A s + b of an affine node, row i of [A b]: Ḡ_i += δu̅_i sᵀ + u̅_i δsᵀ
 
 A few times the cost of F and of one cotangent.
 """
@@ -20,14 +20,14 @@ from ctrnn.kernels.lazy import lazy
 PLAN = FIRST
 CTX_SIZE = FIRST + 1
 
-# the plan: sizes of values, of zeros behind their δ, of partial derivatives, cotangents, cotangents of parameters; operands of the longest loop;
-# tables; programs (address, length)
+# the plan: sizes of values, of zeros behind their δ, of partial derivatives, cotangents, cotangents of parameters;
+# operands of the longest loop; tables; programs (address, length)
 VALUES, ZEROS, PARTIALS, COTANGENTS, PARAMETERS, POINTERS, BLOCKS, DEPOSITS, PROGRAMS = range(9)
 LINEAR, TANGENTS, SLOPES, BACK, TWICE = range(5)
 PLAN_SIZE = PROGRAMS + 2 * 5
 
-#: a row of BLOCKS: rows, trained columns, where the sources lie and their δ (base, offset; base −1: δ is 0), offset of the cotangents, address of
-#: the panels (rows, 2)
+#: a row of BLOCKS: rows, trained columns, where the sources lie and their δ (base, offset; base −1: δ is 0), offset of
+#: the cotangents, address of the panels (rows, 2)
 BLOCK = 8
 #: of DEPOSITS: how many, offset, address of the panels
 DEPOSIT = 3
@@ -67,6 +67,7 @@ def _run(plan, program, registers, pointers, dgemm):
 
 @lazy(SIGNATURES[JVP], **LEAN)
 def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
+    """The slot JVP of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
     registers, pointers = _start(ctx[SCRATCH], plan, t, r_, w_, x_, dr_, dw_)
@@ -77,6 +78,7 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
 
 @lazy(SIGNATURES[SECOND], **LEAN)
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
+    """The slot SECOND of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan, columns = integers(ctx[PLAN], PLAN_SIZE), ctx[COLUMNS]
     registers, pointers = _start(ctx[SCRATCH], plan, t, r_, w_, x_, dr_, dw_)

@@ -1,13 +1,15 @@
 """The steps that a field made of arrays is run by: compiled elementwise loops, products, and how each goes back.
 
-A program is a row of int64: the number of a step, its length, its sizes, and operands (base, offset). A base is a register that holds an address; from
-CARRIED on, what lies there has q numbers in the place of each one (q cotangents, or the n columns of J), the last index. So the same few steps
-compute values (q = 1), pull q cotangents back, push tangents forward, and build J:
+A program is a row of int64: the number of a step, its length, its sizes, and operands (base, offset). A base is a
+register that holds an address; from CARRIED on, what lies there has q numbers in the place of each one (q cotangents,
+or the n columns of J), the last index. So the same few steps compute values (q = 1), pull q cotangents back, push
+tangents forward, and build J:
 
     LOOP       n, address, count, operands         a compiled loop over n elements (ctrnn.fields.arrays.loops)
     MATVEC     rows, width, add, W, s, u           u (+)= W s
     BACK       rows, width, first, columns, add, W, k, to     to (+)= Wᵀ k of ``columns`` columns of W from ``first`` on
-    LISTED     rows, width, add, index, W, s, u    u (+)= W s with row i of W the weights of the sources index[i] (ctrnn.kernels.products)
+    LISTED     rows, width, add, index, W, s, u    u (+)= W s with row i of W the weights of the sources index[i]
+                                                   (ctrnn.kernels.products)
     BACK_LISTED  rows, width, begin, end, add, index, W, k, to    its transpose, for the sources begin ≤ j < end
     CONTRACT   I, L, J, strides f_i f_l  s_l s_j  t_i t_j, add, f, s, to      to[i, j, :] (+)= Σ_l f[i, l] s[l, j, :]
     SCALE      n, add, d, k, to                    to[i, :] (+)= d_i k[i, :]
@@ -32,26 +34,32 @@ from numba.extending import intrinsic
 from ctrnn.kernels.abi import LEAN, at, call, doubles, gemm, integers
 from ctrnn.kernels.products import FAST, matvec
 
-# registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what F writes; tangents of the
-# state, of the parameters, of the values, of the partial derivatives
+# registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what
+# F writes; tangents of the state, of the parameters, of the values, of the partial derivatives
 R, W, X, T, V, D, OUT, DR, DW, DV, DD = range(11)
-# and, carried: the cotangents given, those of the state, of the values, of the parameters; matrices of J; δ of the cotangents of values, of parameters
+# and, carried: the cotangents given, those of the state, of the values, of the parameters; matrices of J; δ of the
+# cotangents of values, of parameters
 K, RR, C, P, M, DC, DP = range(11, 18)
 CARRIED, REGISTERS, NONE = 11, 18, -1
 
 (
-    LOOP, MATVEC, BACK, LISTED, BACK_LISTED, CONTRACT, SCALE, GATHER, COPY, SUM, SPREAD, TURN, ZERO, ONE, ROWS, DIAGONAL, TIMES,
+    LOOP, MATVEC, BACK, LISTED, BACK_LISTED, CONTRACT, SCALE, GATHER, COPY, SUM, SPREAD, TURN, ZERO, ONE, ROWS,
+    DIAGONAL, TIMES,
 ) = range(17)  # fmt: skip
 
 
 @intrinsic
 def call_loop(typingctx, address, n, pointers):
+    """Call an elementwise loop over n numbers at an address."""
     return call(types.void(types.int64, types.int64))
 
 
 @njit(**FAST)
 def vecmat(k, W, rows, width, add, out):
-    """out (+)= k W of as many columns as ``out`` has, from the address W on, rows ``width`` apart; four rows to each pass over ``out``."""
+    """out (+)= k W of as many columns as ``out`` has, from the address W on, rows ``width`` apart.
+
+    Four rows to each pass over ``out``.
+    """
     columns = out.size
     if add == 0:
         for j in range(columns):
@@ -93,6 +101,7 @@ def matmul_at(dgemm, transposed, m, n, k, A, lda, B, ldb, add, C, ldc):
 
 @njit(**FAST)
 def listed_at(rows, width, add, index_, W_, s_, u_):
+    """u (+)= W s with rows of W as lists; addresses."""
     index, W, u = integers(index_, (rows, width)), doubles(W_, (rows, width)), doubles(u_, rows)
     for i in range(rows):
         total = 0.0
@@ -103,8 +112,10 @@ def listed_at(rows, width, add, index_, W_, s_, u_):
 
 @njit(**LEAN)
 def back_listed_at(rows, width, begin, end, add, index_, W_, k_, to_, q):
+    """The transposed product of ``listed_at``, of q columns; addresses."""
     index, W, k, to = (
-        integers(index_, (rows, width)), doubles(W_, (rows, width)), doubles(k_, (rows, q)), doubles(to_, (end - begin, q)),
+        integers(index_, (rows, width)), doubles(W_, (rows, width)), doubles(k_, (rows, q)),
+        doubles(to_, (end - begin, q)),
     )  # fmt: skip
     if add == 0:
         for j in range(end - begin):
@@ -120,7 +131,10 @@ def back_listed_at(rows, width, begin, end, add, index_, W_, k_, to_, q):
 
 @njit(**LEAN)
 def contract(dgemm, I, L, J, fi, fl, sl, sj, ti, tj, add, f, s, to, q):
-    """to[i, j, :] (+)= Σ_l f[i, l] s[l, j, :], addresses and strides in numbers (of q where q are carried); f has one stride of 1."""
+    """to[i, j, :] (+)= Σ_l f[i, l] s[l, j, :], addresses and strides in numbers (of q where q are carried).
+
+    f has one stride of 1.
+    """
     if L == 1:
         for i in range(I):
             c = doubles(f + 8 * i * fi, 1)[0]
@@ -144,6 +158,7 @@ def contract(dgemm, I, L, J, fi, fl, sl, sj, ti, tj, add, f, s, to, q):
 
 @njit(**FAST)
 def rows_at(rows, width, columns, q, add, has_d, d, W, has_e, e, to, column):
+    """Rows of a matrix, scaled and copied or added; addresses."""
     for i in range(rows):
         c = d[i] if has_d else 1.0
         A, part = doubles(W + 8 * i * width, columns), doubles(to + 8 * (i * q + column), columns)
@@ -167,7 +182,7 @@ def rows_at(rows, width, columns, q, add, has_d, d, W, has_e, e, to, column):
 
 @njit(**FAST)
 def scale(n, q, add, d, k, to):
-    """to[i, :] (+)= d_i k[i, :]"""
+    """to[i, :] (+)= d_i k[i, :]."""
     if q == 1:
         if add:
             for i in range(n):
@@ -188,7 +203,7 @@ def scale(n, q, add, d, k, to):
 
 @njit(**FAST)
 def gather(n, q, add, has_d, d, k, to):
-    """to[:] (+)= Σ_i d_i k[i, :]"""
+    """to[:] (+)= Σ_i d_i k[i, :]."""
     if q == 1:
         total = to[0] if add else 0.0
         for i in range(n):
@@ -207,6 +222,7 @@ def gather(n, q, add, has_d, d, k, to):
 
 @njit(**FAST)
 def move(n, add, k, to):
+    """to (+)= k, n numbers."""
     if add:
         for i in range(n):
             to[i] += k[i]
@@ -217,6 +233,7 @@ def move(n, add, k, to):
 
 @njit(**FAST)
 def turn(m, n, q, add, k_, to_):
+    """to (+)= k with its first two axes exchanged."""
     k, to = doubles(k_, (m, n, q)), doubles(to_, (n, m, q))
     for i in range(m):
         for j in range(n):

@@ -1,10 +1,12 @@
 """The implicit stages of diagonally implicit Runge–Kutta methods: Newton's method with reused factors.
 
-    r_i = y + hγ F(t_i, r_i),   y = r + h Σ_{j<i} a_ij k_j:      (I − hγJ) Δ = y + hγ F(r_i) − r_i,   r_i ← r_i + Δ,   k_i = (r_i − y)/(hγ)
+    r_i = y + hγ F(t_i, r_i),   y = r + h Σ_{j<i} a_ij k_j:
+    (I − hγJ) Δ = y + hγ F(r_i) − r_i,   r_i ← r_i + Δ,   k_i = (r_i − y)/(hγ)
 
-J is that of the start of some earlier step, and M = I − hγJ is factored once for all stages, as they share γ (hence singly diagonally
-implicit). Both are kept over steps while Newton converges fast (its contraction θ stays small) and hγ is the same: 2n³/3 flops a factorisation,
-2n² a solution (Hairer & Wanner 1996, IV.8). k_i is taken from r_i and not from F(r_i), which would multiply what is left of the error by a stiff J.
+J is that of the start of some earlier step, and M = I − hγJ is factored once for all stages, as they share γ (hence
+singly diagonally implicit). Both are kept over steps while Newton converges fast (its contraction θ stays small) and hγ
+is the same: 2n³/3 flops a factorisation, 2n² a solution (Hairer & Wanner 1996, IV.8). k_i is taken from r_i and not
+from F(r_i), which would multiply what is left of the error by a stiff J.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _i, _d = types.int64, types.float64
 PREPARE = _i(_i, _d, _i, _i, _d)
 STAGE = _i(_i, _d, _d, _i, _i, _i, _i)
 
-# state: the hγ that M was factored for (0: none), whether J belongs to the step's own start, Newton's contraction, the factor η of its error
+# state: the hγ that M was factored for (0: none), whether J belongs to the step's own start, Newton's contraction, the
+# factor η of its error
 HG, FRESH, THETA, ETA, STATE_SIZE = range(5)
 # cost: evaluations of J, factorisations, Newton iterations
 JACOBIANS, FACTORS, ITERATIONS, COST_SIZE = range(4)
@@ -131,7 +134,8 @@ def stage(run, t, hg, y_, ri_, ki_, x_):
         if before > 0.0:
             state[THETA] = max(state[THETA], theta)
             state[ETA] = theta / (1.0 - theta) if theta < 1.0 else np.inf
-        # the error that is left is at most η‖Δ‖; before θ is known, η is the last one's, made worse (Hairer & Wanner 1996, IV.8)
+        # the error that is left is at most η‖Δ‖; before θ is known, η is the last one's, made worse (Hairer & Wanner
+        # 1996, IV.8)
         eta = state[ETA] if before > 0.0 else max(state[ETA], 1e-16) ** 0.8
         at_rest = theta >= 1.0 and state[FRESH] == 1.0 and size <= (REST_FIXED if fixed else REST)
         if size == 0.0 or at_rest or (eta * size <= KAPPA and (before > 0.0 or size <= KAPPA)):

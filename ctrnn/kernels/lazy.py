@@ -1,7 +1,7 @@
 """C functions that are compiled when somebody needs them: a run pays for what it uses, and no more.
 
-An address that Python hands out is made when it is asked for (``lazy``). A field table is full from the beginning, and what stands in it is compiled by the
-first call from a compiled loop (``LazyTable``).
+An address that Python hands out is made when it is asked for (``lazy``). A field table is full from the beginning, and
+what stands in it is compiled by the first call from a compiled loop (``LazyTable``).
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ class Lazy:
 
     @cached_property
     def compiled(self) -> Any:
+        """The function, compiled now if it was not."""
         with compiling(self.function):
             return cfunc(self.signature, **self.options)(self.function)
 
     @property
     def address(self) -> int:
+        """Its address, compiled now if it was not."""
         return int(self.compiled.address)
 
 
@@ -40,9 +42,12 @@ def lazy(signature: Any, **options: Any) -> Callable[[Callable[..., None]], Lazy
 
 
 class LazyTable:
-    """A field table whose functions, but for F, are compiled when compiled code first calls them; None leaves a slot empty.
+    """A field table whose functions, but for F, are compiled when compiled code first calls them.
 
-    Until then an entry leads to a callback that puts the function in its place and passes the call on. What goes wrong there waits for ``raise_pending``.
+    None leaves a slot empty.
+
+    Until then an entry leads to a callback that puts the function in its place and passes the call on. What goes wrong
+    there waits for ``raise_pending``.
     """
 
     def __init__(self, functions: Sequence[Lazy | None]) -> None:

@@ -1,8 +1,9 @@
 """Dense LU with partial pivoting, for the Newton systems of implicit stages: P A = L U in place.
 
-Small matrices (n ≤ SMALL) by the textbook loops, 2n³/3 flops, where the call of a library would cost more than the work; larger ones by
-LAPACK (dgetrf, dgetrs) at addresses that SciPy gives. ``A`` is kept row-major; LAPACK sees its transpose, so there the meanings of
-"solve" and "solve transposed" swap. Several right-hand sides lie as columns, B (n, q) row-major.
+Small matrices (n ≤ SMALL) by the textbook loops, 2n³/3 flops, where the call of a library would cost more than the
+work; larger ones by LAPACK (dgetrf, dgetrs) at addresses that SciPy gives. ``A`` is kept row-major; LAPACK sees its
+transpose, so there the meanings of "solve" and "solve transposed" swap. Several right-hand sides lie as columns, B (n,
+q) row-major.
 """
 
 import numpy as np

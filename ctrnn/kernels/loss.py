@@ -4,8 +4,9 @@
     cross-entropy   ℓ = −Σ y log o           ∂ℓ/∂u = (Σ y) o − y
     read-out        o = g(u), u = V r + c    ∂ℓ/∂r = ∂ℓ/∂u V,  ∂ℓ/∂V = ∂ℓ/∂u rᵀ,  ∂ℓ/∂c = ∂ℓ/∂u
 
-Called as loss(ctx, r, s, out, 0) with s = [y (p), a]. Without a read-out o are the states that ``SELECTION`` lists. The formulas are those of
-ctrnn.objective, which works on whole arrays of times; here there is one, thousands of times a second.
+Called as loss(ctx, r, s, out, 0) with s = [y (p), a]. Without a read-out o are the states that ``SELECTION`` lists. The
+formulas are those of ctrnn.objective, which works on whole arrays of times; here there is one, thousands of times a
+second.
 """
 
 import math
@@ -21,6 +22,7 @@ SIGNATURE = types.void(*[types.int64] * 5)
 
 @lazy(SIGNATURE)
 def named(ctx_, r_, s_, out_, unused):
+    """The rate of a named loss with its derivatives, as a C function."""
     ctx = integers(ctx_, CTX_SIZE)
     n, p = ctx[N], ctx[OUTPUTS]
     r, s = doubles(r_, n), doubles(s_, p + 1)

@@ -4,17 +4,19 @@ A unit i has state components z_ai (a < A) and pre-activations u_pi (p < B),
 
     u = Ŵ s,   s = [h(z); x; 1],   dz_ai/dt = G_a(z_i, u_i, θ_i),   Ŵ = [W U b] of shape (B n, n + nx + 1).
 
-A cell is elementwise, and enters through the addresses of compiled loops over the units (source h; rate G; partials ∂G/∂z, ∂G/∂u, h′ and again h;
-drive ∂G/∂u and by_theta ∂G/∂θ for the parameter part), so these functions are compiled once. With c_pai = ∂G_a/∂u_pi:
+A cell is elementwise, and enters through the addresses of compiled loops over the units (source h; rate G; partials
+∂G/∂z, ∂G/∂u, h′ and again h; drive ∂G/∂u and by_theta ∂G/∂θ for the parameter part), so these functions are compiled
+once. With c_pai = ∂G_a/∂u_pi:
 
     VJP         R_bi = h′_bi (Ŵᵀ Kc)_i + Σ_a ∂G_a/∂z_bi K_ai,   Kc_pi = Σ_a c_pai K_ai       2 B n² flops for one row;
                 R = Jᵀ K for q rows, with J made once: 2 A² n² q
     ACCUMULATE  row i of Ŵ:  G_i += Kc_iᵀ s  over all stages, one GEMM a unit       2 B n S q (n + nx + 1) flops
     JACOBIAN    J_ai,bj = Σ_p c_pai Ŵ_pij h′_bj + δ_ij ∂G_a/∂z_bi;   LEAK is its second term
 
-Layout: r is (A, n) and u (B, n), units last; kernel parameters w are Ŵ row by row, then θ (Θ, n). Group g = p n + i is a
-row of Ŵ; its columns are the entries of that row, then (in the groups p = 0) the Θ parameters of unit i. Where few weights exist, a row holds
-those alone (ctrnn.kernels.products): ``width`` entries of n + nx + 1, in w, in the flops above, and in the columns of P = dr/dw.
+Layout: r is (A, n) and u (B, n), units last; kernel parameters w are Ŵ row by row, then θ (Θ, n). Group g = p n + i is
+a row of Ŵ; its columns are the entries of that row, then (in the groups p = 0) the Θ parameters of unit i. Where few
+weights exist, a row holds those alone (ctrnn.kernels.products): ``width`` entries of n + nx + 1, in w, in the flops
+above, and in the columns of P = dr/dw.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_liste
 
 # ctx entries of a network
 (
-    UNITS, STATES, PREACTS, THETAS, INPUTS, WIDTH, INDEX, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U, DRIVE_NEEDS_U, TABLE,
+    UNITS, STATES, PREACTS, THETAS, INPUTS, WIDTH, INDEX, SOURCE, RATE, PARTIALS, DRIVE, BY_THETA, NEEDS_U,
+    DRIVE_NEEDS_U, TABLE,
 ) = range(EXTRA, EXTRA + 15)  # fmt: skip
 CTX_SIZE = EXTRA + 15
 
@@ -64,7 +67,7 @@ def scratch_size(n: int, A: int, B: int, inputs: int) -> int:
 
 @njit(**INLINE)
 def _sources(ctx, r_, x_, s):
-    """s = [h(z); x; 1]"""
+    """s = [h(z); x; 1]."""
     n, nx = ctx[UNITS], ctx[INPUTS]
     x = doubles(x_, nx)
     call_elementwise(ctx[SOURCE], n, r_, at(s), 0, 0)
@@ -106,6 +109,7 @@ def _partials(ctx, r_, w_, x_):
 
 @lazy(SIGNATURES[F], **LEAN)
 def field(ctx_, t, r_, w_, x_, out_):
+    """The slot F of a field's table (ctrnn.kernels.abi): out = F(t, r, w, x)."""
     ctx = integers(ctx_, CTX_SIZE)
     n, B, nx = ctx[UNITS], ctx[PREACTS], ctx[INPUTS]
     sources = n + nx + 1
@@ -190,7 +194,7 @@ def _vjp_listed(ctx, r_, w_, x_, K, R):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _scaled(g, K, out):
-    """out[i, :] += g[i] K[i, :]"""
+    """out[i, :] += g[i] K[i, :]."""
     n, q = K.shape
     for i in range(n):
         c, row, to = g[i], K[i], out[i]
@@ -232,6 +236,7 @@ def vjp_listed(ctx_, t, r_, w_, x_, q, K_, R_):
 
 @lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
+    """The slot ACCUMULATE of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n, A, B, nth, width = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS], ctx[WIDTH]
     sources, columns = n + ctx[INPUTS] + 1, ctx[COLUMNS]
@@ -292,6 +297,7 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
 
 @lazy(SIGNATURES[LEAK])
 def leak(ctx_, t, r_, w_, x_, J_):
+    """The slot LEAK of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n, A = ctx[UNITS], ctx[STATES]
     Gz, _, _ = _partials(ctx, r_, w_, x_)

@@ -10,8 +10,9 @@ and with κ_p = Σ_a K_a ∂G_a/∂u_p, where δ of a partial derivative is take
     SECOND    R_b = Σ_a K_a δ(∂G_a/∂z_b) + δh′_b (Ŵᵀκ) + h′_b (Ŵᵀδκ + δŴᵀκ)        δκ_p = Σ_a K_a δ(∂G_a/∂u_p)
               row p of Ŵ: δG += δκ_p sᵀ + κ_p δsᵀ        θ_c: δG += Σ_a K_a δ(∂G_a/∂θ_c)
 
-Everything elementwise is compiled for the cell (ctrnn.fields.cells): three loops over the units, which see z, u, θ as the rows of one
-array q (A + B + Θ, n), and δz, δu, δθ as those of δq. Flops: 4 B n (n + nx + 1) for JVP, 10 of those for SECOND.
+Everything elementwise is compiled for the cell (ctrnn.fields.cells): three loops over the units, which see z, u, θ as
+the rows of one array q (A + B + Θ, n), and δz, δu, δθ as those of δq. Flops: 4 B n (n + nx + 1) for JVP, 10 of those
+for SECOND.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def _prepared(ctx, r_, w_, x_, dr_, dw_):
 
 @lazy(SIGNATURES[JVP], error_model="python")
 def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
+    """The slot JVP of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     _, _, q, dq, _ = _prepared(ctx, r_, w_, x_, dr_, dw_)
     call_elementwise(ctx[RATE_TANGENT], ctx[UNITS], at(q), at(dq), out_, 0)
@@ -90,6 +92,7 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
 
 @lazy(SIGNATURES[SECOND], error_model="python")
 def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
+    """The slot SECOND of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     n, A, B, nth = ctx[UNITS], ctx[STATES], ctx[PREACTS], ctx[THETAS]
     s, ds, q, dq, start = _prepared(ctx, r_, w_, x_, dr_, dw_)

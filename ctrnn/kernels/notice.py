@@ -1,7 +1,7 @@
 """A cold compile says what it does: a line on standard error, where that is a terminal, for as long as it takes.
 
-Kernels are compiled once on a machine, some seconds in all. Nothing is said in a pipe or a file, nor when the machine code is read from disk, nor of
-the small functions of a new equation.
+Kernels are compiled once on a machine, some seconds in all. Nothing is said in a pipe or a file, nor when the machine
+code is read from disk, nor of the small functions of a new equation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _cold = False
 def compiling(function: Any, certain: bool = False) -> Iterator[None]:
     """Around the compilation of a Python function, with all that it calls.
 
-    Unless that is ``certain``, it may be read from disk instead, and is mentioned only where something else had to be compiled before.
+    Unless that is ``certain``, it may be read from disk instead, and is mentioned only where something else had to be
+    compiled before.
     """
     global _cold
     _cold = _cold or certain

@@ -8,22 +8,26 @@ from ctrnn.kernels.abi import alive, at, call_accumulate, call_f, call_vjp
 
 @njit(cache=True)
 def field(system, t, r, x, out):
+    """out (n,) = F(t, r, w, x)."""
     call_f(system.table[abi.F], at(system.ctx), t, at(r), at(system.w), at(x), at(out))
 
 
 @njit(cache=True)
 def jacobian(system, t, r, x, out):
+    """out (n, n) = J at a point."""
     call_f(system.table[abi.JACOBIAN], at(system.ctx), t, at(r), at(system.w), at(x), at(out))
 
 
 @njit(cache=True)
 def vjp(system, t, r, x, K, out):
+    """out (n, q) from K (n, q), by the slot VJP."""
     q = K.shape[1]
     call_vjp(system.table[abi.VJP], at(system.ctx), t, at(r), at(system.w), at(x), q, at(K), at(out))
 
 
 @njit(cache=True)
 def accumulate(system, t, r, x, K, G):
+    """Add K F_w at one point to G, by the slot ACCUMULATE."""
     from_t = r.copy()
     from_t[:] = t
     call_accumulate(

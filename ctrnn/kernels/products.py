@@ -1,9 +1,11 @@
-"""The products with Ŵ that a network is made of: Ŵ s, k Ŵ and Kᵀ Ŵ, with Ŵ stored whole or as lists of the weights that exist.
+"""The products with Ŵ that a network is made of.
+
+They are Ŵ s, k Ŵ and Kᵀ Ŵ, with Ŵ stored whole or as lists of the weights that exist.
 
 Whole: Ŵ (rows, sources), row by row. These loops are bound by how fast Ŵ comes from the cache: 8 bytes for 2 flops.
-Listed: row i holds ``width`` weights Ŵ[i, c] and ``index`` (rows, width) says which source each belongs to; shorter rows are filled up with
-weights 0 of source 0. 2 flops a weight, and 16 bytes: in the time of one, about ten weights stored whole can be used, so lists pay below a
-tenth or so.
+Listed: row i holds ``width`` weights Ŵ[i, c] and ``index`` (rows, width) says which source each belongs to; shorter
+rows are filled up with weights 0 of source 0. 2 flops a weight, and 16 bytes: in the time of one, about ten weights
+stored whole can be used, so lists pay below a tenth or so.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ def matvec(W, s, u):
 
 @njit(**FAST)
 def vecmat(k, W, out):
-    """out = k W of the first columns of W; W row by row, so that memory is read in order, four rows to each pass over ``out``."""
+    """out = k W of the first columns of W.
+
+    W row by row, so that memory is read in order, four rows to each pass over ``out``.
+    """
     rows, columns = W.shape[0], out.size
     for j in range(columns):
         out[j] = 0.0
@@ -62,7 +67,7 @@ def vecmat(k, W, out):
 
 @njit(**FAST)
 def matvec_listed(W, index, s, u):
-    """u = Ŵ s"""
+    """u = Ŵ s."""
     rows, width = W.shape
     for i in range(rows):
         total = 0.0

@@ -7,17 +7,19 @@ Let Λ hold q cotangents on r⁺. A step r⁺ = r + h Σ b_i k_i, k_i = F(r_i), 
 
 (reverse differentiation of the step; Hager 2000, Sanz-Serna 2016). The last of the q cotangents may carry a loss:
 a jump ∂ℓ/∂r at the end of a step, and for ∫ ℓ dt the source h b_i ∂ℓ/∂r at each stage, which is the step's own
-quadrature of the integral, so the gradient is that of the number that was computed, to round-off. An implicit stage's cotangent is solved
-for with its own J_i, at its own r_i: exact where Newton's method has converged, whatever J it used. Returns False where such a matrix is singular.
-Component j of R̄_i is K̄_i J_i as long as h a_ii Σ_k |J_kj| ≤ 1. Beyond that the product would multiply the rounding of K̄_i by h J, and what a
-stiff system conserves would be lost: there it is taken from the equation that K̄_i solves, R̄_i = (K̄_i − right-hand side)/(h a_ii).
+quadrature of the integral, so the gradient is that of the number that was computed, to round-off. An implicit stage's
+cotangent is solved for with its own J_i, at its own r_i: exact where Newton's method has converged, whatever J it used.
+Returns False where such a matrix is singular. Component j of R̄_i is K̄_i J_i as long as h a_ii Σ_k |J_kj| ≤ 1. Beyond
+that the product would multiply the rounding of K̄_i by h J, and what a stiff system conserves would be lost: there it
+is taken from the equation that K̄_i solves, R̄_i = (K̄_i − right-hand side)/(h a_ii).
 
-Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages is
-kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
+Layout: Λ, K̄, R̄ are (n, q), cotangents as columns, so that a product with Jᵀ is one matrix product; K̄ of all stages
+is kept, (C, s, n, q), and the parameter part is accumulated for the whole block at once.
 Flops a step, dense network of n units: s (2n²q) for the rows and s (2n c q) for the parameter part of each group.
 
-The state's error test does not see how well λ is integrated: where the state rests, h grows until λ's error does not matter to it. What the way back has
-at hand anyway says so: v = Σ_i weights_i R̄_i, with weights for which v vanishes to a high order in h (ctrnn.gradients.recording.sensitivity_error).
+The state's error test does not see how well λ is integrated: where the state rests, h grows until λ's error does not
+matter to it. What the way back has at hand anyway says so: v = Σ_i weights_i R̄_i, with weights for which v vanishes to
+a high order in h (ctrnn.gradients.recording.sensitivity_error).
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ SOLVE = _i(_i, _i, _d, _i, _i, _i, _d, _i, _i, _i)
 
 
 class Implicit(NamedTuple):
-    """What implicit stages need; arrays of length 0 for explicit methods. Their part of the pullback is reached by its address, as fields are."""
+    """What implicit stages need; arrays of length 0 for explicit methods.
+
+    Their part of the pullback is reached by its address, as fields are.
+    """
 
     solve: int
     right: np.ndarray  # (n q,)
@@ -91,12 +96,16 @@ pack, lapack_at, M_at, pivots_at, large_at = packing(
 
 @intrinsic
 def call_solve(typingctx, address, jacobian, ctx, t, r, w, x, hg, q, K, work):
+    """Call the solution of an implicit stage at an address."""
     return call(SOLVE)
 
 
 @lazy(SOLVE, **LEAN)
 def solve(jacobian, ctx, t, r, w, x, hg, q, K_, work):
-    """K̄ ← K̄ (I − hγJ)⁻¹ with J at (t, r, w, x); ``large`` ← the sums over k of hγ |J_kj|. Returns 0 where the matrix is singular."""
+    """K̄ ← K̄ (I − hγJ)⁻¹ with J at (t, r, w, x); ``large`` ← the sums over k of hγ |J_kj|.
+
+    Returns 0 where the matrix is singular.
+    """
     lapack, M, pivots, large = lapack_at(work), M_at(work), pivots_at(work), large_at(work)
     n = large.size
     call_f(jacobian, ctx, t, r, w, x, at(M))
@@ -159,11 +168,14 @@ def note(estimate, m, lam, R, q):
 
 @njit(**LEAN)
 def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, R, estimate):
-    """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place; False where a stage is singular.
+    """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place.
+
+    False where a stage is singular.
 
     a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
     jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
-    K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space. ``estimate`` receives what tells the error.
+    K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space. ``estimate``
+    receives what tells the error.
     """
     C, s, n = stage_r.shape
     q = rows.shape[1]
@@ -196,8 +208,8 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                     for j in range(n):
                         Ki[j * q + q - 1] += w * sources[m, i, j]
                 regular = call_solve(
-                    implicit.solve, system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]), at(system.w),
-                    at(stage_x[m, i]), hg, q, at(Ki), pack(implicit.work),
+                    implicit.solve, system.table[JACOBIAN], at(system.ctx), stage_t[m, i], at(stage_r[m, i]),
+                    at(system.w), at(stage_x[m, i]), hg, q, at(Ki), pack(implicit.work),
                 )  # fmt: skip
                 if regular == 0:
                     return False
@@ -226,9 +238,12 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
 
 @njit(**LEAN)
 def embedded_error(system, a, e, implicit, h, stage_t, stage_r, stage_x, ends, row, K, R, error):
-    """ε_m = Σ_i R̄ᵉ_i of each step, error (C, n): one step back from ``ends`` with the error weights e (s,) in the place of b.
+    """ε_m = Σ_i R̄ᵉ_i of each step, error (C, n).
 
-    λ by the embedded method differs from λ by ε. row (n, 1), K (1, s, n, 1), R (s, n): working space. False where a stage is singular.
+    One step back from ``ends`` with the error weights e (s,) in the place of b.
+
+    λ by the embedded method differs from λ by ε. row (n, 1), K (1, s, n, 1), R (s, n): working space. False where a
+    stage is singular.
     """
     C, _, n = stage_r.shape
     none, nowhere = ends[:0], stage_r[:0]
@@ -238,7 +253,8 @@ def embedded_error(system, a, e, implicit, h, stage_t, stage_r, stage_x, ends, r
             row[j, 0] = ends[m, j]
         here = slice(m, m + 1)
         if not pull_rows(
-            system, a, e, implicit, h[here], stage_t[here], stage_r[here], stage_x[here], none, nowhere, row, K, R, nothing
+            system, a, e, implicit, h[here], stage_t[here], stage_r[here], stage_x[here], none, nowhere, row, K, R,
+            nothing,
         ):  # fmt: skip
             return False
         for j in range(n):

@@ -1,11 +1,13 @@
 """Loops at rest for any field with compiled functions: Anderson's iteration to r*, and the flow to a row V* = a J⁻¹.
 
-    anderson   r ← r + g − Σ_k γ_k E_k,   g = h F(r)       γ minimises ‖g − Σ_k γ_k D_k‖,  D_k and E_k the last changes of g and of r + g
-    flow       V ← V + h (V J − a)                          the residual VJ − a is the step, so an iteration is one product
+    anderson   r ← r + g − Σ_k γ_k E_k,   g = h F(r)    γ minimises ‖g − Σ_k γ_k D_k‖,
+                                                        D_k and E_k the last changes of g and of r + g
+    flow       V ← V + h (V J − a)                      the residual VJ − a is the step: one product an iteration
 
 h is one number a state, (n,). An iteration costs one F or one V J, and 4 n MEMORY flops for Anderson's combination.
 
-Sources: D. G. Anderson, J. ACM 12 (1965); H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011); Almeida (1987); Pineda (1987).
+Sources: D. G. Anderson, J. ACM 12 (1965); H. F. Walker and P. Ni, SIAM J. Numer. Anal. 49 (2011); Almeida (1987);
+Pineda (1987).
 """
 
 import numpy as np
@@ -63,7 +65,10 @@ def _weights(N, b, m, γ):
 
 @njit(**OWN)
 def anderson(system, t, x, h, tol, most, r, F):
-    """r (n,) ← the point with the smallest ‖F‖ on the way from r, and F there; the steps taken. h halves where the iteration loses its way."""
+    """r (n,) ← the point with the smallest ‖F‖ on the way from r, and F there; the steps taken.
+
+    h halves where the iteration loses its way.
+    """
     n = r.size
     D, E, N = np.empty((MEMORY, n)), np.empty((MEMORY, n)), np.empty((MEMORY, MEMORY))
     here, there = r.copy(), np.empty(n)  # where it is, and F there
@@ -118,9 +123,12 @@ def anderson(system, t, x, h, tol, most, r, F):
 
 @njit(**OWN)
 def flow(system, t, r, x, a, h, tol, most, V, history):
-    """V (n,) from 0 towards a J⁻¹; history[k] = ‖VJ − a‖/‖a‖ after k iterations. Their number, and the residual that rounding leaves.
+    """V (n,) from 0 towards a J⁻¹; history[k] = ‖VJ − a‖/‖a‖ after k iterations.
 
-    It ends at tol, where rounding leaves no more, where the residual grows or falls by less than a fifth in four iterations, or after ``most``.
+    Their number, and the residual that rounding leaves.
+
+    It ends at tol, where rounding leaves no more, where the residual grows or falls by less than a fifth in four
+    iterations, or after ``most``.
     """
     n = a.size
     R = np.empty(n)

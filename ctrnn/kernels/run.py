@@ -1,7 +1,8 @@
 """What a run of the stepper is given, and how its rarer parts get it.
 
-The stages of implicit methods (ctrnn.kernels.implicit) and the sensitivities behind them (ctrnn.kernels.staggered) are reached by their addresses, as fields
-are: so a run with an explicit method compiles neither. What they need is passed by its address in memory: ``pack`` gives the address, ``system_at`` … ``staggered_at`` read there.
+The stages of implicit methods (ctrnn.kernels.implicit) and the sensitivities behind them (ctrnn.kernels.staggered) are
+reached by their addresses, as fields are: so a run with an explicit method compiles neither. What they need is passed
+by its address in memory: ``pack`` gives the address, ``system_at`` … ``staggered_at`` read there.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 """Second order through recorded Runge–Kutta steps: the tangent of the steps, and the tangent of their pullback.
 
-δ is the derivative along a direction (δr0, δw); step sizes are constants, as in the gradient. Forward, through a step with stages r_i:
+δ is the derivative along a direction (δr0, δw); step sizes are constants, as in the gradient. Forward, through a step
+with stages r_i:
 
     k_i = F(r_i)        δk_i = J_i δr_i + F_w,i δw        δr_i = δr + h Σ_{j≤i} a_ij δk_j        δr⁺ = δr + h Σ b_i δk_i
 
-and backward, with the cotangents K̄_i of the pullback (ctrnn.kernels.pullback) and σ_i the source of ∫ ℓ dt, h b_i ∂ℓ/∂r at the stage:
+and backward, with the cotangents K̄_i of the pullback (ctrnn.kernels.pullback) and σ_i the source of ∫ ℓ dt, h b_i
+∂ℓ/∂r at the stage:
 
     δK̄_i = h b_i δΛ + h Σ_{j≥i} a_ji δR̄_j        δR̄_i = δK̄_i J_i + K̄_i δJ_i + δσ_i
     δΛ ← δΛ + Σ_i δR̄_i                           δḠ ← δḠ + Σ_i δK̄_i F_w,i + K̄_i δF_w,i
 
-Forward over reverse: the product of the Hessian with a direction, exact for the steps taken, at a small multiple of the gradient's cost
-(Pearlmutter, Neural Comput. 6:147, 1994; Griewank & Walther, Evaluating Derivatives, 2008, ch. 5). Where a_ii ≠ 0 (diagonally implicit
-methods) the terms j = i make each stage a linear system with I − h a_ii J_i:
+Forward over reverse: the product of the Hessian with a direction, exact for the steps taken, at a small multiple of the
+gradient's cost (Pearlmutter, Neural Comput. 6:147, 1994; Griewank & Walther, Evaluating Derivatives, 2008, ch. 5).
+Where a_ii ≠ 0 (diagonally implicit methods) the terms j = i make each stage a linear system with I − h a_ii J_i:
 
     (I − h a_ii J_i) δk_i = J_i (δr + h Σ_{j<i} a_ij δk_j) + F_w,i δw
     δK̄_i (I − h a_ii J_i) = h b_i δΛ + h Σ_{j>i} a_ji δR̄_j + h a_ii (K̄_i δJ_i + δσ_i)
@@ -51,7 +53,9 @@ def _factored(system, lapack, t, r, x, w, M, pivots):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def tangent(system, lapack, jvp, ctx, a, b, h, stage_t, stage_r, stage_x, dr, dw, stages, ends):
-    """Take the direction ``dr`` (n,) from the start of the recorded steps to their end, in place; False for a singular stage.
+    """Take the direction ``dr`` (n,) from the start of the recorded steps to their end, in place.
+
+    False for a singular stage.
 
     jvp, ctx : the address of JVP and the ctx it wants; dw : δw as the kernel lays w out.
     stages (C, s, n) receives δr_i, ends (C, n) receives δr⁺ of each step.
@@ -96,7 +100,8 @@ def pullback_tangent(
 ):  # fmt: skip
     """Take δΛ, ``lam`` (n,), from the end of the recorded steps to their start, in place; False for a singular stage.
 
-    second, ctx : the address of SECOND and the ctx it wants. jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) are δ of those of
+    second, ctx : the address of SECOND and the ctx it wants. jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n)
+        are δ of those of
     the pullback. K (C, s, n) are its K̄_i, stages (C, s, n) the δr_i of ``tangent``; dK (C, s, n) is working space;
     G (groups, 1, columns) receives δ of the parameter part, added to what is there.
     """

@@ -68,6 +68,7 @@ def _piece(data, at, K, lookup):
 
 @intrinsic
 def call_signal(typingctx, address, rows, code, data, t, lookup, work, out):
+    """Call an input's program at an address."""
     return call(SIGNAL)
 
 
@@ -123,7 +124,7 @@ def signal(rows, code_, data_, t, lookup, work_, out_):
 
 
 def source(program):
-    """The code, data and address of a ctrnn.kernels.abi.System for an input's program (ctrnn.inputs.program), or None."""
+    """The code, data and address of an input's program, for a ctrnn.kernels.abi.System; empty without one."""
     if program is None or not program.size:
         return np.zeros((0, 5), dtype=np.int64), np.zeros(0), 0
     return program.code, program.data, signal.address
@@ -144,5 +145,6 @@ def evaluate_times(code, data, t, lookup, work, out):
 
 @njit(**LEAN)
 def times(address, code, data, t, lookup, work, out):
+    """x at several times, by a program at an address."""
     for k in range(t.shape[0]):
         call_signal(address, code.shape[0], at(code), at(data), t[k], lookup[k], at(work), at(out[k]))

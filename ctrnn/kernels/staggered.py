@@ -1,16 +1,20 @@
-"""Sensitivities behind the state, step by step: the derivative of a diagonally implicit Runge–Kutta step, all columns at once.
+"""Sensitivities behind the state, step by step.
 
-Z = [dr/dw | dr/dr0], (n, q). When the stages r_i of a step are known, their derivatives Z_i = dr_i/d(w, r0) obey one linear system each,
+The derivative of a diagonally implicit Runge–Kutta step, all columns at once.
+
+Z = [dr/dw | dr/dr0], (n, q). When the stages r_i of a step are known, their derivatives Z_i = dr_i/d(w, r0) obey one
+linear system each,
 
     (I − hγJ_i) Z_i = Y_i + hγ F_w,i,    Y_i = Z + h Σ_{j<i} a_ij κ_j        κ_i = (Z_i − Y_i)/(hγ) = J_i Z_i + F_w,i
-    Z⁺ = Z + h Σ_i b_i κ_i                                                error: h Σ_i e_i κ_i, in the step test like that of the state
+    Z⁺ = Z + h Σ_i b_i κ_i                      error: h Σ_i e_i κ_i, in the step test like that of the state
 
-(the staggered direct method: Caracotsios & Stewart, Comput. Chem. Eng. 9:359, 1985; Feehery, Tolsma & Barton, Appl. Numer. Math. 25:41, 1997). J_i is
-that of the stage itself, one LU for all q columns, and not the older one that Newton's method goes by: so Z⁺ is the derivative of the
-step as it was taken, whatever J took it there, and no iteration is left that could end too early. Where h|J| is large, 1 + hγ|J_ii| rounds the 1
-away on which everything slow and all that is conserved depends: so the solution is corrected once, by its residual with 1 and hγJ kept apart
-(Robertson's Σ_i dr_i/dw_j = 0 ten times closer, van der Pol's p two hundred times). The first stage is explicit, κ_1 = J Z + F_w, or the last one of
-the step before (FSAL). Flops a stage: 2n³/3 + 6n²q.
+(the staggered direct method: Caracotsios & Stewart, Comput. Chem. Eng. 9:359, 1985; Feehery, Tolsma & Barton, Appl.
+Numer. Math. 25:41, 1997). J_i is that of the stage itself, one LU for all q columns, and not the older one that
+Newton's method goes by: so Z⁺ is the derivative of the step as it was taken, whatever J took it there, and no iteration
+is left that could end too early. Where h|J| is large, 1 + hγ|J_ii| rounds the 1 away on which everything slow and all
+that is conserved depends: so the solution is corrected once, by its residual with 1 and hγJ kept apart (Robertson's Σ_i
+dr_i/dw_j = 0 ten times closer, van der Pol's p two hundred times). The first stage is explicit, κ_1 = J Z + F_w, or the
+last one of the step before (FSAL). Flops a stage: 2n³/3 + 6n²q.
 """
 
 from __future__ import annotations
@@ -119,7 +123,7 @@ def step(run, t, h, t_new, stages_, inputs_):
 
 @njit(inline="always")
 def _add_drive(w, drive, out):
-    """out[k, g c + j] += w F_w[g, k, j]"""
+    """out[k, g c + j] += w F_w[g, k, j]."""
     groups, n, columns = drive.shape
     for g in range(groups):
         for k in range(n):

@@ -1,8 +1,8 @@
 """Compiled code that is older than its sources is thrown away.
 
-Numba keeps the machine code of a function until the file of that function changes. It does not see a change in another file whose functions or
-constants were compiled into it. So a digest of all the sources of this folder lies beside the machine code, and where it differs,
-everything is compiled again.
+Numba keeps the machine code of a function until the file of that function changes. It does not see a change in another
+file whose functions or constants were compiled into it. So a digest of all the sources of this folder lies beside the
+machine code, and where it differs, everything is compiled again.
 """
 
 from __future__ import annotations

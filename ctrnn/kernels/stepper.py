@@ -2,14 +2,16 @@
 
     r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i),   r⁺ = r + h Σ_i b_i k_i
 
-Error and step size: with e = b − b̂, err = ‖h Σ e_i k_i / (atol + rtol max(|r|, |r⁺|))‖ (root mean square; the largest over
-groups of components where there are several), and the PI controller h ← h · 0.9 · err^(−0.7/q) err_before^(0.4/q), with q
-the order of the error estimate plus one (Gustafsson 1991; Hairer, Nørsett & Wanner 1993, II.4 and IV.2).
-Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1). Where a_ii ≠ 0 the stage is implicit and Newton's (ctrnn.kernels.implicit).
+Error and step size: with e = b − b̂, err = ‖h Σ e_i k_i / (atol + rtol max(|r|, |r⁺|))‖ (root mean square; the largest
+over groups of components where there are several), and the PI controller h ← h · 0.9 · err^(−0.7/q) err_before^(0.4/q),
+with q the order of the error estimate plus one (Gustafsson 1991; Hairer, Nørsett & Wanner 1993, II.4 and IV.2).
+Dense output: r(t + θh) = r + h Σ_i k_i Σ_d dense_id θ^(d+1). Where a_ii ≠ 0 the stage is implicit and Newton's
+(ctrnn.kernels.implicit).
 
-``advance`` runs until it has taken a block of steps or the last stop is reached, and can be called again: everything that it has
-to remember is in ``clock``, ``count``, ``r`` and ``k``. It steps onto each stop. An input may jump there, so every x
-inside a step is looked up strictly within the step: from the left at its later end, from the right at its earlier one.
+``advance`` runs until it has taken a block of steps or the last stop is reached, and can be called again: everything
+that it has to remember is in ``clock``, ``count``, ``r`` and ``k``. It steps onto each stop. An input may jump there,
+so every x inside a step is looked up strictly within the step: from the left at its later end, from the right at its
+earlier one.
 """
 
 from __future__ import annotations
@@ -74,7 +76,10 @@ def _arrive(system, method, control, i, t, h, t_new, r, k, y, x, work, x_is_know
 
 @njit(inline="always")
 def _stages(system, method, newton, control, run, count, t, h, t_new, r, k, y, x, work, known, stage_t):
-    """All stages of a step, and its end r⁺ in ``known`` (n,); stage_t (s,) or (0,) receives their times. Returns Newton's status."""
+    """All stages of a step, and its end r⁺ in ``known`` (n,); stage_t (s,) or (0,) receives their times.
+
+    Returns Newton's status.
+    """
     n, s = r.size, method.b.size
     first = 0
     if count[HAVE_K1] == 1:
@@ -228,14 +233,16 @@ def _finite(r):
 
 @njit(**LEAN)
 def advance(
-    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens, block
+    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r, sens,
+    block,
 ):  # fmt: skip
     """Take up to ``block`` steps, until the last stop is reached or something fails; returns a status.
 
     stops (K,) in the direction of time, the last is the end; is_break (K,) marks those at which F jumps.
-    r (n,) is the state, in and out; newton, k (S, n), y (s + 2, n), x (s + 1, x_stride), work are working space that must
-    survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for ``block`` steps,
-    or none. Sensitivities, where there are any, follow each step whose state passed the test, and are tested too.
+    r (n,) is the state, in and out; newton, k (S, n), y (s + 2, n), x (s + 1, x_stride), work are working space that
+    must survive between calls. save_t (M,) are times whose states go to save_r (M, n). The record has room for
+    ``block`` steps, or none. Sensitivities, where there are any, follow each step whose state passed the test, and are
+    tested too.
     """
     r_new = y[y.shape[0] - 1]
     run = np.int64(0)

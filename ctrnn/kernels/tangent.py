@@ -7,6 +7,7 @@ from ctrnn.kernels.lazy import lazy
 
 @lazy(SIGNATURES[F])
 def tangent(ctx_, t, y_, w_, x_, out_):
+    """The slot F of the system [r | Q]."""
     ctx = integers(ctx_, CTX_SIZE)
     table, base = integers(ctx[TABLE], JACOBIAN + 1), ctx[BASE]
     n, k = ctx[STATES], ctx[COLUMNS]

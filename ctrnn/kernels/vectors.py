@@ -1,11 +1,13 @@
-"""Sums over rows of LANES numbers, the running sum in registers, which a loop over lanes inside another loop is not compiled to by itself.
+"""Sums over rows of LANES numbers, the running sum in registers.
 
-    row_dot      out = Σ_i a_i b_i + c       a, b (count, L), c (L,)                      2 L flops and two rows read for each i
-    row_sum      out = Σ_i c_i k_i           c (count,), k (count, stride) of which L     2 L flops and one row read for each c_i ≠ 0
-    row_step     out = r + h Σ_i c_i k_i     r, h (L,)                                    2 L more
+A loop over lanes inside another loop is not compiled to that by itself.
 
-LLVM cuts a row into vectors as long as the processor's: four of 512 bits, sixteen of 128. a·b + c is one operation where there is one.
-Arguments are addresses; a row that c_i = 0 multiplies is not read, so that it may hold anything.
+    row_dot      out = Σ_i a_i b_i + c     a, b (count, L), c (L,)                    2 L flops, two rows read, an i
+    row_sum      out = Σ_i c_i k_i         c (count,), k (count, stride) of which L   2 L flops, one row, a c_i ≠ 0
+    row_step     out = r + h Σ_i c_i k_i   r, h (L,)                                  2 L more
+
+LLVM cuts a row into vectors as long as the processor's: four of 512 bits, sixteen of 128. a·b + c is one operation
+where there is one. Arguments are addresses; a row that c_i = 0 multiplies is not read, so that it may hold anything.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def _add(builder: Any, total: Any, a: Any, b: Any) -> None:
 
 
 def _combination(builder: Any, count: Any, c: Any, k: Any, stride: Any) -> Any:
-    """Σ_i c_i k_i"""
+    """Σ_i c_i k_i."""
 
     def term(i: Any, total: Any) -> None:
         factor = builder.load(_at(builder, c, i, _DOUBLE))
@@ -66,7 +68,7 @@ def _combination(builder: Any, count: Any, c: Any, k: Any, stride: Any) -> Any:
 
 @intrinsic
 def row_dot(typingctx, count, a, b, c, out):
-    """out = Σ_i a_i b_i + c"""
+    """out = Σ_i a_i b_i + c."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         count, a, b, c, out = arguments
@@ -83,7 +85,7 @@ def row_dot(typingctx, count, a, b, c, out):
 
 @intrinsic
 def row_sum(typingctx, count, c, k, stride, out):
-    """out = Σ_i c_i k_i, with k_i at i · stride doubles behind k"""
+    """out = Σ_i c_i k_i, with k_i at i · stride doubles behind k."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _store(builder, _combination(builder, *arguments[:4]), arguments[4])
@@ -94,7 +96,7 @@ def row_sum(typingctx, count, c, k, stride, out):
 
 @intrinsic
 def row_step(typingctx, count, c, k, stride, h, r, out):
-    """out = r + h Σ_i c_i k_i"""
+    """out = r + h Σ_i c_i k_i."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, (h, r, out) = _combination(builder, *arguments[:4]), arguments[4:]

@@ -1,22 +1,28 @@
-"""Trials of one network side by side, by the fixed steps of an explicit method: q trials go through each stage as the rows of one product.
+"""Trials of one network side by side, by the fixed steps of an explicit method.
 
-    Z_i = R + h Σ_j a_ij k_j,   U_i = φ(Z_i) Wᵀ + D_i,   k_i = G(Z_i, U_i, θ),   R⁺ = R + h Σ_i b_i k_i        all (q, n)
+q trials go through each stage as the rows of one product.
 
-The drive D = X Uᵀ + b is given, in rows: a stage takes p of its row and 1 − p of the row before. The transposed step (ctrnn.kernels.pullback has its source):
+    Z_i = R + h Σ_j a_ij k_j,   U_i = φ(Z_i) Wᵀ + D_i,   k_i = G(Z_i, U_i, θ),   R⁺ = R + h Σ_i b_i k_i     all (q, n)
+
+The drive D = X Uᵀ + b is given, in rows: a stage takes p of its row and 1 − p of the row before. The transposed step
+(ctrnn.kernels.pullback has its source):
 
     for i = s … 1:   K̄ = h b_i Λ + h Σ_{j>i} a_ji R̄_j,    K̄c = K̄ ∂G/∂u,    R̄_i = φ′ (K̄c W) + K̄ ∂G/∂z  [+ h b_i ∂ℓ/∂r]
                      W̄ += K̄cᵀ φ(Z_i),    D̄_row += p K̄c,    D̄_before += (1 − p) K̄c,    θ̄ += K̄ ∂G/∂θ
     Λ ← Λ + Σ_i R̄_i
 
-for cells of one state and one pre-activation, whose compiled loops (ctrnn.fields.cells) take q n units as they take n. What becomes of one trial, its states and Λ,
-does not depend on the others, to the bit (ctrnn.kernels.batch.tiles); W̄ and D̄ are sums.
+for cells of one state and one pre-activation, whose compiled loops (ctrnn.fields.cells) take q n units as they take n.
+What becomes of one trial, its states and Λ, does not depend on the others, to the bit (ctrnn.kernels.batch.tiles); W̄
+and D̄ are sums.
 
-Layout: trials are rows, filled up to ``width`` numbers (a multiple of 8) by units whose outgoing weights are 0; what belongs to a stage lies together, N = q width
-numbers. The trials that go together are ``first`` to first + q of the whole arrays (·, B, width). Kept for the way back: Z of all stages, and U where ∂G needs it,
-8 s N bytes a step each. K̄c and φ(Z) wait in a panel of some stages for one product of useful length.
+Layout: trials are rows, filled up to ``width`` numbers (a multiple of 8) by units whose outgoing weights are 0; what
+belongs to a stage lies together, N = q width numbers. The trials that go together are ``first`` to first + q of the
+whole arrays (·, B, width). Kept for the way back: Z of all stages, and U where ∂G needs it, 8 s N bytes a step each.
+K̄c and φ(Z) wait in a panel of some stages for one product of useful length.
 
-Flops of a stage and trial: 2n² forward and 4n² backward, as for one trial alone; but W is read once for four of them. φ is evaluated twice. For one trial the 16n² bytes
-of W that a stage reads, n² each way, are the limit from n = 64 on, for many the products.
+Flops of a stage and trial: 2n² forward and 4n² backward, as for one trial alone; but W is read once for four of them. φ
+is evaluated twice. For one trial the 16n² bytes of W that a stage reads, n² each way, are the limit from n = 64 on, for
+many the products.
 """
 
 from __future__ import annotations
@@ -57,8 +63,9 @@ class Steps(NamedTuple):
 
 @njit(**FUSED)
 def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
-    """R (N,) and D (rows, q or 1, width) -> states (K, B, width) at the ends that are marked, R at the last end, Z and U (C or 1, s, N).
+    """States (K, B, width) at the ends that are marked, from R (N,) and D (rows, q or 1, width).
 
+    R becomes the state at the last end, Z and U (C or 1, s, N) the stages.
     WT = Wᵀ (n, width), theta (N,). k (s, N) and H (N,) are working space.
     """
     width, N, s = WT.shape[1], R.size, scheme.b.size
@@ -87,7 +94,10 @@ def forward(scheme, steps, WT, theta, D, first, R, Z, U, k, H, states):
 
 @njit(**INLINE)
 def _through(multiply_add, stage, q, n, width, A, M, C):
-    """C (q, width) += A (q, n) M (n, width), addresses. Every other stage begins at the end of M, which is in the cache still."""
+    """C (q, width) += A (q, n) M (n, width), addresses.
+
+    Every other stage begins at the end of M, which is in the cache still.
+    """
     back = stage % 2
     A, M = A + 8 * (n - 1) * back, M + 8 * width * (n - 1) * back
     k_stride, m_stride = 1 - 2 * back, width * (1 - 2 * back)
@@ -112,10 +122,11 @@ def _drive(D, row, p, U):
 def backward(
     scheme, steps, W, theta, Z, U, jumps, sources, first, lam, W_bar, D_bar, theta_bar, R_bar, work, panel
 ):  # fmt: skip
-    """Λ (N,) at the last end -> Λ at the start, with ``jumps`` (K, B, width) at the ends that are marked and ``sources`` (C or 0, s, B, width) at the stages.
+    """Take Λ (N,) from the last end to the start, in place.
 
-    Added to W_bar (n, width) and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum over the trials. W (n, width).
-    R_bar (s, N), work (4, N) and panel (2, stages, N) are working space.
+    ``jumps`` (K, B, width) are added at the ends that are marked, ``sources`` (C or 0, s, B, width) at the stages.
+    Added to W_bar (n, width) and to theta_bar (N,); written to D_bar (rows, q, width), or (rows, 1, width) for the sum
+    over the trials. W (n, width). R_bar (s, N), work (4, N) and panel (2, stages, N) are working space.
     """
     N, s, width = lam.size, scheme.b.size, W.shape[1]
     K, Gz, Gu, hz = work[0], work[1], work[2], work[3]
@@ -201,7 +212,7 @@ def _clear(D_bar, row):
 
 @njit(inline="always")
 def _add(D_bar, row, p, Kc):
-    """D̄_row += p K̄c"""
+    """D̄_row += p K̄c."""
     width = D_bar.shape[2]
     for e in range(Kc.size // width):
         to, mine = D_bar[row, e % D_bar.shape[1]], Kc[e * width : (e + 1) * width]

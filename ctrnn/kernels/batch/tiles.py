@@ -1,15 +1,18 @@
 """Products of a few rows with a matrix, C ← C + A M, whose rows do not depend on each other's company.
 
-    C_ej ← (…((C_ej + A_e0 M_0j) + A_e1 M_1j) + …),     each sum in the order of k, a·b + c as one operation where the processor has it
+    C_ej ← (…((C_ej + A_e0 M_0j) + A_e1 M_1j) + …)
 
-so a row comes out bit for bit the same whether it is computed alone or as one of many. (BLAS promises no such thing, and is called at a cost of some 20 ns.)
+each sum in the order of k, a·b + c as one operation where the processor has it;
+so a row comes out bit for bit the same whether it is computed alone or as one of many. (BLAS promises no such thing,
+and is called at a cost of some 20 ns.)
 
-Layout: the columns of M and C are filled up to a multiple of LANES = 8, the vector of 512 bits (two or four vectors elsewhere), and begin at every row. A tile of
-R rows and V vectors of C stays in registers while k runs: R V products for V loads of M and R of A. Four rows are bound by arithmetic, one row by the cache that
-holds M, of which it reads 8 bytes for 2 flops. A's elements may lie anywhere, A_ek at e and k strides: its transpose costs the same.
+Layout: the columns of M and C are filled up to a multiple of LANES = 8, the vector of 512 bits (two or four vectors
+elsewhere), and begin at every row. A tile of R rows and V vectors of C stays in registers while k runs: R V products
+for V loads of M and R of A. Four rows are bound by arithmetic, one row by the cache that holds M, of which it reads 8
+bytes for 2 flops. A's elements may lie anywhere, A_ek at e and k strides: its transpose costs the same.
 
-Flops: 2 q K n. Measured on one core of 58 GFLOP/s (its BLAS): four rows 48 at n = 16, 56 to 58 from n = 64 on; one row 45 at n = 64, and 23, the
-bandwidth of the second-level cache, beyond.
+Flops: 2 q K n. Measured on one core of 58 GFLOP/s (its BLAS): four rows 48 at n = 16, 56 to 58 from n = 64 on; one row
+45 at n = 64, and 23, the bandwidth of the second-level cache, beyond.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, 
         _, _, K, A, row_stride, k_stride, M, m_stride, C, width = arguments
 
         def offset(base: Any, stride: Any, count: Any, numbers: int = 0) -> Any:
-            """base + 8 (stride · count + numbers)"""
+            """base + 8 (stride · count + numbers)."""
             count = count if isinstance(count, ir.Value) else ir.Constant(i64, count)
             offset = builder.add(builder.mul(stride, count), ir.Constant(i64, numbers))
             return builder.add(base, builder.mul(offset, ir.Constant(i64, 8)))
@@ -78,7 +81,11 @@ def _tile(typingctx, rows, vectors, K, A, row_stride, k_stride, M, m_stride, C, 
 
 @lazy(types.void(*[types.int64] * 10), **LEAN)
 def multiply_add(q, K, A, row_stride, k_stride, M, m_stride, C, width, vectors):
-    """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses; A_ek lies at A + 8 (e row_stride + k k_stride), row k of M at M + 8 k m_stride, and rows of C are ``width`` numbers apart."""
+    """C (q, 8 vectors) += A (q, K) M (K, 8 vectors), addresses.
+
+    A_ek lies at A + 8 (e row_stride + k k_stride), row k of M at M + 8 k m_stride.
+    Rows of C are ``width`` numbers apart.
+    """
     e = 0
     while e + 4 <= q:
         a, c, j = A + 8 * row_stride * e, C + 8 * width * e, 0

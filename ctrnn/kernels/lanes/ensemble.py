@@ -1,8 +1,11 @@
-"""The members of an ensemble, LANES at once (ctrnn.kernels.lanes.steps): their steps are common, events are treated one by one.
+"""The members of an ensemble, LANES at once (ctrnn.kernels.lanes.steps).
 
-Events are a state to save, a stop that is reached, and the end of a member, into whose lane the next one moves: all lanes are busy until the
-last few members, whatever the numbers of their steps. Then the lanes run empty, and a member with many more steps than all others takes the time
-of LANES for itself. Beside its steps a member costs two evaluations of F and the copying of its parameters into the lane.
+Their steps are common, events are treated one by one.
+
+Events are a state to save, a stop that is reached, and the end of a member, into whose lane the next one moves: all
+lanes are busy until the last few members, whatever the numbers of their steps. Then the lanes run empty, and a member
+with many more steps than all others takes the time of LANES for itself. Beside its steps a member costs two evaluations
+of F and the copying of its parameters into the lane.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from ctrnn.kernels.stepper import COUNT_SIZE, euler_step, from_euler_step
 
 
 class Task(NamedTuple):
-    """What is common to all members, as addresses and sizes, and where the arrays of ctrnn.kernels.ensemble.Members lie."""
+    """What is common to all members, as addresses and sizes; the arrays are those of ctrnn.kernels.ensemble.Members."""
 
     order: int
     start: float
@@ -95,7 +98,10 @@ def _load(l, b, task, lanes):
 
 @njit(**INNER)
 def _first_steps(rtol, atol, task, lanes, begin, end):
-    """The first step of each member, −1 where F is not finite at its start, and that F; LANES members at a time (the stepper's ``first_step``)."""
+    """The first step of each member, −1 where F is not finite at its start, and that F.
+
+    LANES members at a time (the stepper's ``first_step``).
+    """
     n, t = lanes.n, task.start
     now, member = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.member, LANES)
     r, k, y = doubles(lanes.r, (n, LANES)), doubles(lanes.k, (n, LANES)), doubles(lanes.y, (2, n, LANES))
@@ -245,7 +251,7 @@ def _keep(l, state, task, lanes):
 
 @njit(**INNER)
 def _save(dense, more, task, lanes, r_new):
-    """States at the wanted times up to T_NEW, of the lanes whose step is accepted, by the dense output with its ``more`` stages."""
+    """States at the wanted times up to T_NEW, of the lanes whose step is accepted, by dense output."""
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     k = doubles(lanes.k, (dense.shape[0], lanes.n, LANES))
     for l in range(LANES):

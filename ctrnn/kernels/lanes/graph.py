@@ -1,7 +1,9 @@
-"""F of a field made of arrays for LANES members of an ensemble at once, each with weights of its own: the same program as for one.
+"""F of a field made of arrays for LANES members of an ensemble at once, each with weights of its own.
 
-Layout: every number has the lane behind it. A compiled loop over n entries serves as a loop over n · LANES of them; weights are read once, in order,
-8 bytes for 2 flops, from the cache that holds those of LANES members.
+The same program as for one.
+
+Layout: every number has the lane behind it. A compiled loop over n entries serves as a loop over n · LANES of them;
+weights are read once, in order, 8 bytes for 2 flops, from the cache that holds those of LANES members.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ def _contract(lanes, I, K, J, fi, fl, sl, sj, ti, tj, add, f, s, to):
 
 @lazy(SIGNATURES[IN_LANES], **LEAN)
 def field(ctx_, L, t_, r_, w_, x_, out_):
+    """The slot IN_LANES of a field made of arrays."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
     scratch = ctx[SCRATCH]

@@ -1,9 +1,12 @@
 """F of a network for LANES members of an ensemble at once, each with weights of its own.
 
-    u_il = Σ_j Ŵ_ijl s_jl,   s = [h(z); x; 1],   dz_ail/dt = G_a(z_il, u_il, θ_il)      2 B n (n + nx + 1) flops a member and what G and h take
+    u_il = Σ_j Ŵ_ijl s_jl,   s = [h(z); x; 1],   dz_ail/dt = G_a(z_il, u_il, θ_il)
 
-Layout: ctrnn.kernels.network with the lane l behind every index, so that the loops of a cell over n units serve here as loops over n · LANES of
-them. Ŵ is read once, in order; 8 bytes for 2 flops, from the cache that holds the weights of LANES members.
+takes 2 B n (n + nx + 1) flops a member, and what G and h take.
+
+Layout: ctrnn.kernels.network with the lane l behind every index, so that the loops of a cell over n units serve here as
+loops over n · LANES of them. Ŵ is read once, in order; 8 bytes for 2 flops, from the cache that holds the weights of
+LANES members.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ def scratch_size(n: int, B: int, inputs: int) -> int:
 
 @lazy(SIGNATURES[IN_LANES], **LEAN, fastmath={"contract"})
 def field(ctx_, L, t_, r_, w_, x_, out_):
+    """The slot IN_LANES of a network."""
     ctx = integers(ctx_, CTX_SIZE)
     n, nx, rows, width = ctx[UNITS], ctx[INPUTS], ctx[PREACTS] * ctx[UNITS], ctx[WIDTH]
     s = doubles(ctx[SCRATCH], (n + nx + 1, LANES))

@@ -1,6 +1,9 @@
-"""The input x(t) of LANES members at a time of each one's own: the program of ctrnn.kernels.signals, each instruction for all lanes at once.
+"""The input x(t) of LANES members at a time of each one's own.
 
-The stack is work (work_size, L), the lane behind the channel, and all arithmetic that of ``evaluate``, so that each x is the same to the last bit.
+The program of ctrnn.kernels.signals, each instruction for all lanes at once.
+
+The stack is work (work_size, L), the lane behind the channel, and all arithmetic that of ``evaluate``, so that each x
+is the same to the last bit.
 """
 
 from __future__ import annotations

@@ -1,14 +1,20 @@
-"""The explicit step of ctrnn.kernels.stepper for L = LANES members of an ensemble side by side, each at a time t and with a step h of its own.
+"""The explicit step of ctrnn.kernels.stepper for L = LANES members of an ensemble side by side.
 
-    r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i, w, x),   r⁺ = r + h Σ_i b_i k_i,   err and the next h as there, forwards in time
+Each has a time t and a step h of its own.
 
-Layout: the lane is the last index of everything, r (n, L), k (S, n, L), w (m, L), x (channels, L), so that each loop over lanes is a few vector
-instructions, and what a lane decides (accept or reject, land on a stop, the next h) is a choice between numbers, not a branch. Both
-numbers are read first: a read that is only sometimes needed would be a branch again.
+    r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i, w, x),   r⁺ = r + h Σ_i b_i k_i
 
-Flops of a step a member: 2 n for each a_ij, b_i, e_i that is not 0 (168 for three units and Tsit5) and some 100 for the control, most of them in an
-exp and a log; the rest is F. L is a multiple of what loops over lanes are unrolled to on any machine: no lane is left to a remainder of
-a loop, all do the same arithmetic, and what a member gives does not depend on its lane.
+with err and the next h as there, forwards in time.
+
+Layout: the lane is the last index of everything, r (n, L), k (S, n, L), w (m, L), x (channels, L), so that each loop
+over lanes is a few vector instructions, and what a lane decides (accept or reject, land on a stop, the next h) is a
+choice between numbers, not a branch. Both numbers are read first: a read that is only sometimes needed would be a
+branch again.
+
+Flops of a step a member: 2 n for each a_ij, b_i, e_i that is not 0 (168 for three units and Tsit5) and some 100 for the
+control, most of them in an exp and a log; the rest is F. L is a multiple of what loops over lanes are unrolled to on
+any machine: no lane is left to a remainder of a loop, all do the same arithmetic, and what a member gives does not
+depend on its lane.
 """
 
 from __future__ import annotations
@@ -28,11 +34,12 @@ from ctrnn.kernels.vectors import row_step, row_sum
 
 #: no member in the lane
 NOBODY = -1
-# rows of ``now``: numbers of each lane. T, H: where it is, and the step it wishes for; STEP: the one under way, to T_NEW; STOP, SAVE: the next of
-# each; LOG_ERR: of the last step that was accepted; DISTANCE, FIVE, THREE: d, and the sums of the error norm
+# rows of ``now``: numbers of each lane. T, H: where it is, and the step it wishes for; STEP: the one under way, to
+# T_NEW; STOP, SAVE: the next of each; LOG_ERR: of the last step that was accepted; DISTANCE, FIVE, THREE: d, and the
+# sums of the error norm
 (
-    T, H, STEP, T_NEW, STOP, SAVE, SMALLEST, LANDS, ON_GRID, ERR, LOG_ERR, ACCEPTED, STAGE_T, LOOKUP, CHOICE, DISTANCE, FIVE,
-    THREE, NOW_SIZE,
+    T, H, STEP, T_NEW, STOP, SAVE, SMALLEST, LANDS, ON_GRID, ERR, LOG_ERR, ACCEPTED, STAGE_T, LOOKUP, CHOICE, DISTANCE,
+    FIVE, THREE, NOW_SIZE,
 ) = range(19)  # fmt: skip
 #: of the least err that the control remembers
 LOG_LEAST = math.log(1e-4)
@@ -43,9 +50,13 @@ FUSED = INNER | {"fastmath": {"contract"}}
 
 
 class Lanes(NamedTuple):
-    """The members under way, and working space: addresses and sizes. (Thirteen arrays would be a hundred arguments of each function.)"""
+    """The members under way, and working space: addresses and sizes.
 
-    L: int  # LANES; as the compiler does not know it, it makes short loops of vector instructions and does not write them out
+    (Thirteen arrays would be a hundred arguments of each function.)
+    """
+
+    # LANES; as the compiler does not know it, it makes short loops of vector instructions and does not write them out
+    L: int
     n: int
     m: int
     channels: int
@@ -79,8 +90,8 @@ def look_up(lanes):
         now[LOOKUP, l] = within if member[l] != NOBODY else np.nan
     t, lookup = lanes.now + ROW * STAGE_T, lanes.now + ROW * LOOKUP
     evaluate_in_lanes(
-        lanes.rows, lanes.code, lanes.data, lanes.data_size, t, lookup, lanes.work, lanes.work_size, lanes.x_one, lanes.x,
-        lanes.channels,
+        lanes.rows, lanes.code, lanes.data, lanes.data_size, t, lookup, lanes.work, lanes.work_size, lanes.x_one,
+        lanes.x, lanes.channels,
     )  # fmt: skip
 
 
@@ -100,7 +111,10 @@ def _spacing(t):
 
 @njit(**INNER)
 def propose(dt, start, min_step, max_steps, lanes):
-    """The step of each lane: STEP, T_NEW, and whether it LANDS on its stop. Returns how many cannot take theirs; ``status`` says why."""
+    """The step of each lane: STEP, T_NEW, and whether it LANDS on its stop.
+
+    Returns how many cannot take theirs; ``status`` says why.
+    """
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
     if dt > 0.0:
@@ -134,7 +148,10 @@ def propose(dt, start, min_step, max_steps, lanes):
 
 @njit(**INNER)
 def begin(lanes):
-    """k_1 of the lanes that do not have it: after a jump of the input, and after every step of a method whose last stage is not the next one's first."""
+    """k_1 of the lanes that do not have it.
+
+    After a jump of the input, and after every step of a method whose last stage is not the next one's first.
+    """
     now, count = doubles(lanes.now, (NOW_SIZE, LANES)), integers(lanes.counts, (COUNT_SIZE, LANES))
     lacking = 0
     for l in range(lanes.L):
@@ -212,7 +229,10 @@ def _log(x):
 
 @njit(**FUSED)
 def judge(estimates, fixed, power, lanes, end):
-    """ERR, and with it whether the step is ACCEPTED and what H comes next. Returns how many lanes diverged (``status``)."""
+    """ERR, and with it whether the step is ACCEPTED and what H comes next.
+
+    Returns how many lanes diverged (``status``).
+    """
     n = lanes.n
     now, r_new = doubles(lanes.now, (NOW_SIZE, LANES)), doubles(end, (n, LANES))
     member, status = integers(lanes.member, LANES), integers(lanes.status, LANES)
