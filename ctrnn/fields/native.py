@@ -118,7 +118,8 @@ def compiled(source: str, functions: Sequence[Native]) -> bytes:
         made.run()
         size += sum(len(block.instructions) for block in made.function.blocks)
     machine = _machine()
-    parsed = binding.parse_assembly(str(module))
+    context = binding.create_context()  # of its own: what LLVM keeps of a module goes with it
+    parsed = binding.parse_assembly(str(module), context)
     parsed.verify()
     if size <= OPTIMISED:
         options = binding.create_pipeline_tuning_options(speed_level=3)
