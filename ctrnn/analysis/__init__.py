@@ -9,18 +9,22 @@ from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
+from ctrnn.analysis.two_parameters import CodimensionTwoPoint, SpecialCurve, continue_special
 
 __all__ = [
     "Branch",
+    "CodimensionTwoPoint",
     "Cycle",
     "CycleBranch",
     "Equilibrium",
     "FixedPoints",
     "LyapunovSpectrum",
+    "SpecialCurve",
     "SpecialCycle",
     "SpecialPoint",
     "continue_cycles",
     "continue_equilibria",
+    "continue_special",
     "find_equilibrium",
     "fixed_points",
     "largest_exponent",

@@ -32,6 +32,8 @@ __all__ = ["continue_equilibria", "switch_branch"]
 #: more states than that: only the rightmost eigenvalues
 LARGE = 400
 RIGHTMOST = 24
+#: a first Lyapunov coefficient of less is not told from 0
+DEGENERATE = 1e-9
 #: how far a special point is bracketed, as a part of the step, before Newton's method takes over
 ROUGH, FINE = 3e-2, 1e-9
 #: a located point may lie this far from where it was seen, as a part of the step
@@ -414,7 +416,7 @@ class _Walker:
             omega = one["located"][2]
             l1 = special_points.first_lyapunov(family, r, at, omega)
             more = {"omega": omega, "lyapunov": l1, "crossing": special_points.crossing(family, r, at, omega)}
-            more["type"] = "supercritical" if l1 < 0 else "subcritical"
+            more["type"] = "degenerate" if abs(l1) < DEGENERATE else "supercritical" if l1 < 0 else "subcritical"
         elif len(one["located"]) == 3:
             d = special_points.branch_directions(family, r, mu, one["located"][2], self.curve.weights)
             if d is not None:

@@ -96,6 +96,7 @@ class Family:
         x = np.zeros(field.input_size) if x is None else np.atleast_1d(x)
         self._x = checked_array("x", x, (field.input_size,))
         self._vector = field.vector
+        self._own = [j for j, (kind, _) in enumerate(self.places) if kind == "w"]
         self.n = field.n
         self._bound: Bound = field.bind()
         self._mu: Array | None = None
@@ -124,9 +125,10 @@ class Family:
 
     def _at(self, mu: Array) -> Array:
         """Set the compiled functions to μ; the input there."""
-        if self._mu is None or (self._mu != mu).any():
+        own = np.asarray(mu, dtype=float)[self._own]
+        if self._mu is None or (self._mu != own).any():
             self._bound.system.w[:] = self.field(mu).kernel_vector()
-            self._mu = np.array(mu, dtype=float)
+            self._mu = own
         x = self.x(mu)
         return np.zeros(0) if x is None else x
 
@@ -197,19 +199,21 @@ class Family:
         K = np.ascontiguousarray(np.atleast_2d(K), dtype=float)
         dmu = np.asarray(dmu, dtype=float)
         found = self._by_parameters(r, mu, np.ascontiguousarray(dr, dtype=float), dmu, K)
-        inputs = [j for j, (kind, _) in enumerate(self.places) if kind == "x"]
-        for j in inputs:
-            # ∂/∂x of K (J δr + F_μ δμ), and K ∂[J F_μ]/∂x δx
-            found[:, self.n + j] = self._along_input(
-                lambda moved: K @ (self.J(r, moved) @ dr + self.F_mu(r, moved) @ dmu), mu, j
-            )
-            if dmu[j]:
-                own = [i for i in range(len(mu)) if i not in inputs]
+        is_moved = bool(dmu.any())
+
+        def along(moved: Array) -> Array:
+            """K (J δr + F_μ δμ)."""
+            rate = self.J(r, moved) @ dr
+            return K @ (rate + self.F_mu(r, moved) @ dmu if is_moved else rate)
+
+        for j in (j for j, (kind, _) in enumerate(self.places) if kind == "x"):
+            found[:, self.n + j] = self._along_input(along, mu, j)
+            if dmu[j]:  # K ∂[J F_μ]/∂x δx
                 turned = self._along_input(
                     lambda moved: K @ np.concatenate([self.J(r, moved), self.F_mu(r, moved)], axis=1), mu, j
                 )
                 found[:, : self.n] += dmu[j] * turned[:, : self.n]
-                for i in own:
+                for i in self._own:
                     found[:, self.n + i] += dmu[j] * turned[:, self.n + i]
         return found
 
@@ -236,12 +240,13 @@ class Family:
         eye, none = np.eye(self.n), np.zeros(len(mu))
 
         def along(d: Array) -> Array:
-            return self.rows(r, mu, d, none, eye)[:, : self.n] @ b
+            return self._by_parameters(r, mu, d, none, eye)[:, : self.n] @ b
 
         return _complex(along, a)
 
     def p_C(self, r: Array, mu: Array, p: Array, a: Array, b: Array, c: Array) -> complex:
         """p·C(a, b, c), the third derivative along three directions, real or complex, read by a row p."""
+        p = np.ascontiguousarray(p)
         none, size = np.zeros(len(mu)), max(1.0, float(np.abs(r).max(initial=0.0)))
 
         def third(p: Array, a: Array, c: Array) -> Any:
@@ -251,7 +256,7 @@ class Family:
             h = STEP * size / length
 
             def ahead(s: float) -> Array:
-                return self.rows(r + s * c, mu, a, none, p)[0, : self.n] @ b
+                return self._by_parameters(r + s * c, mu, a, none, p[None])[0, : self.n] @ b
 
             wide, narrow = central_difference(ahead, h), central_difference(ahead, h / 2)
             return (64.0 * narrow - wide) / 63.0
