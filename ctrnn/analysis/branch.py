@@ -32,7 +32,8 @@ class SpecialPoint:
         2004, chapter 5): negative is supercritical. None for others
     crossing : of a Hopf point d Re λ/dμ along the branch. None for others
     coefficient : of a fold ½⟨p, B(q, q)⟩ with ⟨q, q⟩ = ⟨p, q⟩ = 1. None for others
-    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0), of a branch point "pitchfork" or "transcritical"; "" else
+    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0), of a branch point "pitchfork" or
+        "transcritical"; "" else
     directions : of a branch point the tangents (2, n + 1) of its two branches, in (r, parameter): that of this branch
         first. None for others
     place : the number of the branch's point before it

@@ -1,5 +1,6 @@
-r"""Curves of folds and of Hopf points in two parameters, as zero sets that stay regular through the special points on
-them.
+r"""Curves of folds and of Hopf points in two parameters.
+
+They are zero sets that stay regular through the special points on them:
 
     folds   y = (r, μ):     F = 0,  g = 0 with [J b; cᵀ 0] (v, g) = (0, 1)                g_y = −w·(∂J/∂y) v
     Hopf    y = (r, μ, κ):  F = 0,  two combinations of G = 0, G (2, 2), with             κ = ω²
