@@ -23,7 +23,7 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Bound, Field, SecondKernel, checked_array
-from ctrnn.kernels import abi, points
+from ctrnn.kernels import abi, point
 
 #: weights of f(x + j h), j = 1, 2, 3, in a central difference of order six; those at −j are the same with the other
 #: sign
@@ -138,7 +138,7 @@ class Family:
         """F (n,) at r (n,), or (K, n) at points r (K, n)."""
         x, rows = self._at(mu), np.ascontiguousarray(np.atleast_2d(r))
         out = np.empty(rows.shape)
-        points.fields(self._bound.system, self.t, rows, x, out)
+        point.fields(self._bound.system, self.t, rows, x, out)
         self._bound.raise_pending()
         return out.reshape(r.shape)
 
@@ -146,7 +146,7 @@ class Family:
         """J (n, n) at r (n,), or (K, n, n) at points r (K, n)."""
         x, rows = self._at(mu), np.ascontiguousarray(np.atleast_2d(r))
         out = np.empty((len(rows), self.n, self.n))
-        points.jacobians(self._bound.system, self.t, rows, x, out)
+        point.jacobians(self._bound.system, self.t, rows, x, out)
         self._bound.raise_pending()
         return out.reshape(r.shape + (self.n,))
 
@@ -159,7 +159,7 @@ class Family:
                 second, ctx, _ = self._second()
                 column, zero = np.empty(rows.shape), np.zeros(rows.shape)
                 dw = self._direction(mu, np.eye(1, len(self.places), j)[0])
-                points.jvps(self._bound.system, second.jvp, ctx, self.t, rows, x, zero, dw, column)
+                point.jvps(self._bound.system, second.jvp, ctx, self.t, rows, x, zero, dw, column)
                 self._bound.raise_pending()
                 out[:, :, j] = column
             else:
@@ -223,7 +223,7 @@ class Family:
         kernel = self._bound.kernel
         R, G = np.zeros(K.shape), np.zeros((len(K), kernel.groups * kernel.columns))
         dw = self._direction(mu, dmu)
-        points.second(self._bound.system, its.second, ctx, self.t, np.ascontiguousarray(r), x, dr, dw, K, R, G)
+        point.second(self._bound.system, its.second, ctx, self.t, np.ascontiguousarray(r), x, dr, dw, K, R, G)
         self._bound.raise_pending()
         found = np.zeros((len(K), self.n + len(self.places)))
         found[:, : self.n] = R

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.kernels import abi, point, points, signals
+from ctrnn.kernels import abi, point, signals
 
 if TYPE_CHECKING:
     from ctrnn.fields.rows import NetworkForm, RowsKernel, Weights
@@ -347,7 +347,7 @@ class Field(ABC):
         t, bound, r, x = self._at_point(t, r, x)
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
         out = np.empty((1, self.n))
-        points.jvps(bound.system, self.second_kernel.jvp, ctx, t, r[None], x, dr[None], dw, out)
+        point.jvps(bound.system, self.second_kernel.jvp, ctx, t, r[None], x, dr[None], dw, out)
         bound.raise_pending()
         return out[0]
 
@@ -373,7 +373,7 @@ class Field(ABC):
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
         rows = np.atleast_2d(K)
         R, G = np.zeros(rows.shape), np.zeros((len(rows), bound.kernel.groups * bound.kernel.columns))
-        points.second(bound.system, self.second_kernel.second, ctx, t, r, x, dr, dw, rows, R, G)
+        point.second(bound.system, self.second_kernel.second, ctx, t, r, x, dr, dw, rows, R, G)
         bound.raise_pending()
         by_group = G.reshape(len(rows), bound.kernel.groups, bound.kernel.columns).transpose(1, 0, 2)
         return R.reshape(K.shape), bound.rows(by_group).reshape(K.shape[:-1] + (self.m,))
