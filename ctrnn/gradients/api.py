@@ -34,20 +34,43 @@ def gradient(
     min_step: float = 0.0,
     certify: bool = False,
 ) -> Gradient:
-    """The loss of a problem and its gradient; of ctrnn.Trials, the sums over the trials.
+    """The loss of a problem and its gradient; of trials, the sums over them.
 
-    method : "auto" (by n, m, T, memory and solver; ctrnn.plan shows the costs), "rtrl", "adjoint" (both exact for the steps taken,
-        any block size), "rtrl-continuous", "adjoint-backsolve", "adjoint-interpolate" (ODEs of their own, on any solver), "rflo"
-        (leak-only approximation), "autograd", "complex-step", "central-difference" (independent routes, for checks), or an object
-        such as ctrnn.RTRL(block=32), ctrnn.Adjoint(mode="backsolve"), ctrnn.RTRL(device="cuda", dtype="float32")
-    solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate
-    certify : check the number by independent routes, at some times its cost (ctrnn.gradients.check.certificate)
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective.
+    method : str or method
+        "auto" (by n, m, T, memory and solver), one of the names that ``ctrnn.plan`` lists with their costs, or an object
+        such as ``ctrnn.RTRL(block=32)``, ``ctrnn.Adjoint("checkpoint", memory=10**7)`` or
+        ``ctrnn.RTRL(device="cuda", dtype="float32")``. "adjoint" and "rtrl" are exact for the steps taken;
+        "rtrl-continuous", "adjoint-interpolate" and "adjoint-backsolve" are equations of their own, on any solver;
+        "autograd", "complex-step" and "central-difference" are independent routes, for checks; "tbptt", "rflo", "snap-1"
+        and "snap-2" are approximations.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in ``ctrnn.simulate``.
+    certify : bool
+        Check the number by independent routes, at some times its cost; the findings are ``.certificate``.
 
-    Returns a Gradient: .loss, .parameters, .vector (m,), .r0 (n,), .readout, .stats, .certificate.
+    Returns
+    -------
+    Gradient
+        ``.loss``, ``.parameters`` by name, ``.vector`` (m,), ``.r0`` (n,), ``.readout``, ``.stats``, ``.certificate``. Of
+        trials ``.r0`` is (B, n), and ``.trials`` are the B gradients.
 
-    Raises UsageError for a problem without objective, with weights that are all zero, or with a method that the solver does not
-    allow, and the errors of ctrnn.simulate. Warns (ctrnn.errors.ZeroGradientWarning) of a gradient that is exactly zero where the loss is not.
+    Raises
+    ------
+    UsageError
+        For a problem without objective, or with weights that are all zero, or with a method that the solver or the
+        problem does not allow; and the errors of ``ctrnn.simulate``.
 
+    Warns
+    -----
+    ZeroGradientWarning
+        Where the gradient is exactly zero and the loss is not.
+
+    Examples
+    --------
     >>> import math
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})

@@ -45,13 +45,39 @@ class Assessment(Protocol):
 class Gradient:
     """A loss and its derivatives.
 
-    loss        l
-    parameters  dict name -> dl/dw, shaped as the parameter
-    vector      (m,) the same, flat, in the order of field.parameter_names
-    r0          (n,) dl/dr0
-    readout     dict "V" (p, n), "c" (p,), or None without a trained read-out
-    stats       the cost of both passes
-    method      what computed it; ``reason`` says why, where method="auto" chose it
+    Attributes
+    ----------
+    loss : float
+        l.
+    vector : (m,) array
+        dl/dw, flat, in the order of ``field.parameter_names``.
+    parameters : dict of arrays
+        The same by name, each shaped as its parameter.
+    r0 : (n,) array
+        dl/dr0.
+    readout : dict of arrays or None
+        "V" (p, n) and "c" (p,) of a trained read-out; None without one.
+    stats : Stats
+        The cost of both passes.
+    method : str
+        What computed it.
+    labels : callable
+        Gives a name for each entry of the vector, made when asked for, as there may be millions.
+    certificate : Certificate or TrialsCertificate or None
+        What stands behind the number, with ``certify=True``.
+    reason : str
+        Why ``method="auto"`` took this method; empty for one that was asked for.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> g = ctrnn.gradient(
+    ...     ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=objective), "adjoint", solver="rk4", dt=0.1
+    ... )
+    >>> sorted(g.parameters), g.vector.shape, g.r0.shape, g.labels(), g.method
+    (['k'], (1,), (1,), ['k'], 'adjoint, discrete')
     """
 
     loss: float
@@ -61,11 +87,8 @@ class Gradient:
     readout: dict[str, Array] | None
     stats: Stats
     method: str
-    #: names the entries of the vector; made when asked for, as there may be millions
     labels: Callable[[], list[str]] = list
-    #: what stands behind the number, with certify=True (ctrnn.gradients.check.certificate)
     certificate: Assessment | None = None
-    #: why method="auto" took this one
     reason: str = ""
 
     def __repr__(self) -> str:

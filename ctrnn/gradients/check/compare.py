@@ -1,4 +1,4 @@
-"""All gradients of one problem in one table: do they agree, and what do they cost? And, with a certificate, how right are they?
+"""All gradients of one problem in one table: whether they agree, what they cost and, with a certificate, how right they are.
 
 Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the distance from the gradient of
 the ODE itself, estimated by another method, another solver and a hundredth of the tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
@@ -124,16 +124,37 @@ def compare_gradients(
     reference: Any = None,
     certify: bool = False,
 ) -> Comparison:
-    """Compute the gradient by each method and compare with a reference; of ctrnn.Trials, the sum over them, with dl/dr0 of each.
+    """Compute the gradient by each method, and compare with a reference.
 
-    reference : a method; None takes the complex step through the same steps, central differences where the field is not
-        analytic, and torch's autograd where there are too many parameters for either.
-    certify : also estimate each gradient's own error, as one of the ODE, and certify the first exact one, with the largest Lyapunov exponent
-        and the horizon beyond which no gradient means anything (ctrnn.gradients.check.certificate). For a problem, not for trials
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; of trials the sums over them are compared, with dl/dr0 of each.
+    methods : iterable of str or methods
+        As in ``ctrnn.gradient``; by default all that are exact and none of the dearest.
+    solver, rtol, atol, dt, max_steps
+        As in ``ctrnn.gradient``.
+    reference : str or method, optional
+        What to compare with. By default the complex step through the same steps; central differences where the field is
+        not analytic; and torch's autograd where there are too many parameters for either.
+    certify : bool
+        Also estimate each gradient's own error, as one of the differential equation, and certify the first exact one,
+        with the largest Lyapunov exponent and the horizon beyond which no gradient means anything. Not for trials.
 
-    Methods that cannot treat the problem get a row that says why. Returns a Comparison, which prints as a table. Raises NotFiniteError where no
-    reference can be computed, UsageError for a reference that cannot treat the problem, and what the solver raises.
+    Returns
+    -------
+    Comparison
+        A row for each method, which prints as a table. A method that cannot treat the problem has a row that says why.
 
+    Raises
+    ------
+    UsageError
+        For a reference that cannot treat the problem, or ``certify`` of trials or without an exact method.
+    NotFiniteError
+        Where no reference can be computed; and what the solver raises.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective(target=[0.0], at=[1.0]))

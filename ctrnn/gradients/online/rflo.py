@@ -23,7 +23,17 @@ from ctrnn.problem import Problem, Settings
 
 @dataclass(frozen=True)
 class RFLO(GradientMethod):
-    """Leak-only sensitivities, an approximation; for networks, on any solver. dl/dr0 and dr/dr0 are leak-only too."""
+    """Leak-only sensitivities, an approximation; for networks, on any solver. dl/dr0 and dr/dr0 are leak-only too.
+
+    Examples
+    --------
+    >>> import ctrnn, numpy as np
+    >>> network = ctrnn.RateNetwork(8, gain=1.2, seed=0)
+    >>> problem = ctrnn.Problem(network, [0.1] * 8, (0.0, 5.0), objective=ctrnn.Objective(target=1.0, at=[5.0]))
+    >>> exact, near = (ctrnn.gradient(problem, m).vector for m in ("adjoint", RFLO()))
+    >>> bool(0.1 < np.linalg.norm(near - exact) / np.linalg.norm(exact) < 1.0)
+    True
+    """
 
     facts = Facts(
         name="rflo",
