@@ -2,7 +2,8 @@
 
     dl/dw, dl/dr0 and, with a trained read-out, dl/dV, dl/dc     of   l = Σ_k a_k ℓ(o(t_k), y_k)  or  ∫ a(t) ℓ(o, y) dt
 
-What comes back is ctrnn.gradients.result; what a method is, ctrnn.gradients.method; all of them, ctrnn.gradients.methods.
+What comes back is ctrnn.gradients.result; what a method is, ctrnn.gradients.method; all of them,
+ctrnn.gradients.methods.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def gradient(
     Returns
     -------
     Gradient
-        ``.loss``, ``.parameters`` by name, ``.vector`` (m,), ``.r0`` (n,), ``.readout``, ``.stats``, ``.certificate``. Of
-        trials ``.r0`` is (B, n), and ``.trials`` are the B gradients.
+        ``.loss``, ``.parameters`` by name, ``.vector`` (m,), ``.r0`` (n,), ``.readout``, ``.stats``, ``.certificate``.
+        Of trials ``.r0`` is (B, n), and ``.trials`` are the B gradients.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """What a gradient costs, in flops and bytes, from sizes alone. Each method names its count (``GradientMethod.cost``).
 
-n states, m parameters in ``entries`` places of the kernels, T steps of s stages that a gradient pulls back through. A call of F takes f flops,
-one row of the pullback v = J and a = F_w products; for a network with its matrix Ŵ of ``entries`` numbers f = v = a = 2 entries, equations
-count as dense: f = 2n(n + m), v = 2n², a = 2nm. With E calls of F in the run:
+n states, m parameters in ``entries`` places of the kernels, T steps of s stages that a gradient pulls back through. A
+call of F takes f flops, one row of the pullback v = J and a = F_w products; for a network with its matrix Ŵ of
+``entries`` numbers f = v = a = 2 entries, equations count as dense: f = 2n(n + m), v = 2n², a = 2nm. With E calls of F
+in the run:
 
     adjoint, discrete       E f + T s (v + a)                              T records of (s + 1) n, cotangents of a block
     adjoint, checkpoint     (E + E′) f + T s (v + a)                       snapshots, the record of a segment; E′ by its schedule
@@ -12,10 +13,13 @@ count as dense: f = 2n(n + m), v = 2n², a = 2nm. With E calls of F in the run:
     adjoint, backsolve      E f + E (f + v + a)                            stages of [r | λ | g]
     adjoint, interpolate    E f + E (v + a)                                the same, and polynomials of r(t)
     truncated, window k     E f + L k s (v + a),  L steps with a loss      records of a block and a window
-    autograd, complex step, central differences: 1 + 2, 4 (m + n) and 6 (m + n) runs, and a graph, 256 runs or one at a time
+    autograd, complex step, central differences: 1 + 2, 4 (m + n) and 6 (m + n) runs, and a graph, 256 runs or one at a
+    time
 
-RTRL carries q = n + 1 rows, or one more than the largest part of the states has that hangs together (Kernel.largest_part). An implicit stage adds 2n³/3 + 2n² a solution to the pullback and, in the run, Newton's: its calls of F are in E. Allocated, not touched, bytes are
-counted, as tracemalloc does, and what compiled code takes for itself besides.
+RTRL carries q = n + 1 rows, or one more than the largest part of the states has that hangs together
+(Kernel.largest_part). An implicit stage adds 2n³/3 + 2n² a solution to the pullback and, in the run, Newton's: its
+calls of F are in E. Allocated, not touched, bytes are counted, as tracemalloc does, and what compiled code takes for
+itself besides.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ RUN = 25_000
 CHUNK = 256
 #: Newton iterations of an implicit stage, where no run has told yet
 ITERATIONS = 3
-#: calls of F of the adaptive run of [r | P | S], and of that of λ, for one of r alone: they choose steps of their own, and this is a guess
+#: calls of F of the adaptive run of [r | P | S], and of that of λ, for one of r alone: they choose steps of their own,
+#: and this is a guess
 FORWARD, BACK = 1.3, 1.4
 OWN_STEPS = "steps of its own: a guess"
 
@@ -47,11 +52,32 @@ OWN_STEPS = "steps of its own: a guess"
 class Size:
     """All that the cost depends on.
 
-    n, m, entries, states : of the field; numbers of the kernel's parameters; N of the run, with the loss where that is in its step test
-    stride, outputs, readout, observations : channels of x and of targets, outputs, numbers of the read-out, observation times (0: integral)
-    steps, calls : T, and E, calls of F in the run
-    s, total, couplings : stages pulled back through, with those of the dense output, non-zero a_ij and b_i
-    degree : of the dense output; fsal : whether the last stage is the next one's first; implicit : whether stages are solved for; adaptive; library : another's solver; dense : F_w is a dense matrix; rows : q of RTRL; tiled : whether BPTT goes by ctrnn.gradients.recording.rows; keeps_u : whether it keeps U
+    Attributes
+    ----------
+    n, m
+        States and parameters of the field.
+    entries
+        Numbers of the kernel's parameters.
+    states
+        N of the run: with the loss, where that is in its step test.
+    stride, outputs, readout
+        Channels of x and of targets; outputs; numbers of the read-out.
+    observations
+        Observation times; 0: an integral.
+    steps, calls
+        T, and E, the calls of F in the run.
+    s, total, couplings
+        Stages pulled back through, with those of the dense output, non-zero a_ij and b_i.
+    degree, fsal, implicit
+        Of the dense output; whether the last stage is the next one's first; whether stages are solved for.
+    adaptive, library
+        Whether steps are chosen on the way; whether the solver is another library's.
+    dense
+        Whether F_w is a dense matrix.
+    rows
+        q of RTRL.
+    tiled, keeps_u
+        Whether BPTT goes by ctrnn.gradients.recording.rows, and whether that keeps U.
     """
 
     n: int

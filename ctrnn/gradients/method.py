@@ -1,8 +1,8 @@
 """What a gradient method is, and the facts that it carries.
 
-A method is an object with a name, ``compute(problem, settings)`` and ``facts``: for what its number is exact, what it needs, what it costs. Whoever
-has to choose, compare or explain methods asks the facts; nobody asks for a class, nor how a name is spelt. The list of all methods is
-ctrnn.gradients.methods.
+A method is an object with a name, ``compute(problem, settings)`` and ``facts``: for what its number is exact, what it
+needs, what it costs. Whoever has to choose, compare or explain methods asks the facts; nobody asks for a class, nor how
+a name is spelt. The list of all methods is ctrnn.gradients.methods.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class Facts:
     implicit
         Whether our own implicit solvers are among those that it takes.
     through_events
-        Whether it goes through events: forward with dr/dw, backward with λ, or by whole solutions; None where it does not.
+        Whether it goes through events: forward with dr/dw, backward with λ, or by whole solutions; None where it does
+        not.
     device
         Whether it can compute on a device, in torch operations (``device=``, ``dtype=``).
     independent
@@ -73,7 +74,8 @@ class Facts:
     options
         The arguments that an experiment file may set, each a whole number: {name = "rtrl", block = 7}.
     cost, memory
-        How both grow, in words, for n states, m parameters and T steps of s stages; ``GradientMethod.cost`` has the numbers.
+        How both grow, in words, for n states, m parameters and T steps of s stages; ``GradientMethod.cost`` has the
+        numbers.
     """
 
     name: str

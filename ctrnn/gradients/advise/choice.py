@@ -1,6 +1,7 @@
 """method="auto": which method, by n, m, T, the memory at hand and the solver.
 
-By counts of flops and bytes (ctrnn.gradients.costs) and by nothing that is measured, so that the same problem gets the same method, but for memory:
+By counts of flops and bytes (ctrnn.gradients.costs) and by nothing that is measured, so that the same problem gets the
+same method, but for memory:
 
     steps of our own, whose record fits           discrete adjoint: E f + T s (v + a), the least of all that is exact
     ... does not fit                              checkpoints, E (f + CALL) more; or RTRL, T s (q − 1)(v + a) + (T/K) 2q² entries more, where that is less
@@ -55,10 +56,10 @@ def resolve(method: Any, problem: Problem, settings: Settings) -> tuple[Gradient
 def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
     """The best exact method, by sizes alone and in well under a millisecond.
 
-    memory : bytes at hand, of which a gradient takes at most the part SHARE. Steps of our own: the discrete adjoint, the fewest flops of all exact
-    methods; where its record would not fit, the cheaper of the two whose memory does not grow with T: checkpoints, that is a second run of
-    E (f + CALL), or RTRL, q − 1 more rows and Φ P.
-    Others' solvers: sensitivities forward while they are few, else the adjoint that does not run the state backwards.
+    memory : bytes at hand, of which a gradient takes at most the part SHARE. Steps of our own: the discrete adjoint,
+    the fewest flops of all exact methods; where its record would not fit, the cheaper of the two whose memory does not
+    grow with T: checkpoints, that is a second run of E (f + CALL), or RTRL, q − 1 more rows and Φ P. Others' solvers:
+    sensitivities forward while they are few, else the adjoint that does not run the state backwards.
     """
     n, m, room = problem.field.n, problem.field.m, int(SHARE * memory)
     if settings.library:

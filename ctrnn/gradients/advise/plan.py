@@ -1,12 +1,13 @@
 """What each gradient method would cost on a problem, before one of them is run.
 
-Flops and bytes are counted, each method's by itself (``GradientMethod.cost``, ctrnn.gradients.costs). Fixed steps are counted without a run. With
-adaptive steps T is only known after one: then the plan takes one forward run. The continuous methods choose steps of their own, which are guessed from
-that one.
+Flops and bytes are counted, each method's by itself (``GradientMethod.cost``, ctrnn.gradients.costs). Fixed steps are
+counted without a run. With adaptive steps T is only known after one: then the plan takes one forward run. The
+continuous methods choose steps of their own, which are guessed from that one.
 
-There are no seconds here: one rate for all told the time within a factor of 3 in 41 of 95 cases (11 problems of 2 to 256 states; of the compiled
-methods alone in 33 of 68), as small systems wait for Python and torch, and large ones for the memory. Compare by ``relative``, the flops in units of
-the forward run, among methods that run compiled; what goes through torch says so in its note.
+There are no seconds here: one rate for all told the time within a factor of 3 in 41 of 95 cases (11 problems of 2 to
+256 states; of the compiled methods alone in 33 of 68), as small systems wait for Python and torch, and large ones for
+the memory. Compare by ``relative``, the flops in units of the forward run, among methods that run compiled; what goes
+through torch says so in its note.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from ctrnn.threads import one_blas_thread
 
 @dataclass(frozen=True)
 class Prediction:
-    """One method: what it is exact for, flops and peak bytes; None, and why in ``note``, where it cannot treat the problem.
+    """One method: what it is exact for, flops and peak bytes; None, and why in ``note``, where it cannot treat the
+    problem.
 
     relative : the flops, in units of those of the forward run
     """

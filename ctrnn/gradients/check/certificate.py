@@ -5,9 +5,11 @@ error        ‖g − g*‖/‖g*‖, g* by another method, another solver and a
 same steps   the same comparison with torch's derivatives through the very steps taken: right to round-off where the code is right
 slope        dl/dε = g·d along d = the gradient in relative coordinates, against [64 D(ε/2) − 20 D(ε) + D(2ε)]/45, D the central difference
              of the loss: no derivative at all
-             Through events both are those of whole solutions: g* by the other one of RTRL and the adjoint, differences at the tighter tolerance
+             Through events both are those of whole solutions: g* by the other one of RTRL and the adjoint, differences
+             at the tighter tolerance
 horizon      t0 + log(1/tol)/λ, with λ the run's largest Lyapunov exponent: an error of the relative size tol, such as each step makes, has
-             grown to the size of the state by then. tol = rtol, or for fixed steps the measured relative error of the first one
+             grown to the size of the state by then. tol = rtol, or for fixed steps the measured relative error of the
+             first one
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ STEPS = (1e-3, 1e-5, 1e-7, 1e-9)
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """What stands behind a gradient; prints as a few lines. None where something could not be computed: ``notes`` say why.
+    """What stands behind a gradient; prints as a few lines. None where something could not be computed: ``notes`` say
+    why.
 
     digits, error          of the gradient, against ``route``
     loss_error             relative, of the loss

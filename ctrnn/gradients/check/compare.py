@@ -1,7 +1,9 @@
-"""All gradients of one problem in one table: whether they agree, what they cost and, with a certificate, how right they are.
+"""All gradients of one problem in one table: whether they agree, what they cost and, with a certificate, how right they
+are.
 
-Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the distance from the gradient of
-the ODE itself, estimated by another method, another solver and a hundredth of the tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
+Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the
+distance from the gradient of the ODE itself, estimated by another method, another solver and a hundredth of the
+tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class Row:
 class Comparison:
     """The table. Iterate over it, or take a row by its method's name.
 
-    certificate : with certify=True, of the first exact method; each row's ``error`` is against the same independent route
+    certificate : with certify=True, of the first exact method; each row's ``error`` is against the same independent
+    route
     """
 
     rows: tuple[Row, ...]

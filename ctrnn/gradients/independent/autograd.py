@@ -1,6 +1,7 @@
 """torch's autograd through the unrolled steps: back-propagation by somebody else's derivatives, for comparison.
 
-Exact for the steps that were taken, like the discrete adjoint; its graph takes memory for every operation of every step.
+Exact for the steps that were taken, like the discrete adjoint; its graph takes memory for every operation of every
+step.
 """
 
 from __future__ import annotations

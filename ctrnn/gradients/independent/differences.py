@@ -3,10 +3,12 @@
     complex step (Squire & Trapp 1998)     dr/dw_k = Im r(w + iε e_k)/ε,  ε = 1e-100: no subtraction, exact to round-off
     central differences of order 6         dl/dw_k ≈ [64 D(h/2) − 20 D(h) + D(2h)]/45,  D(h) = [l(w_k + h) − l(w_k − h)]/(2h)
 
-The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for w_k = 0): the truncation goes with h⁶, the
-rounding with 1/h, and a loss may well change its course within a hundredth of a parameter. Both take the recorded steps again
-(same t and h), so they see the same discrete function as the exact methods; but through events, which move, the differences are those of whole
-solutions, and see the tolerance's noise. They cost one or six solutions for each of m + n numbers: for checks, not for training. The complex step takes ∂ℓ/∂r, and both take the read-out's gradient, from the objective.
+The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for
+w_k = 0): the truncation goes with h⁶, the rounding with 1/h, and a loss may well change its course within a hundredth
+of a parameter. Both take the recorded steps again (same t and h), so they see the same discrete function as the exact
+methods; but through events, which move, the differences are those of whole solutions, and see the tolerance's noise.
+They cost one or six solutions for each of m + n numbers: for checks, not for training. The complex step takes ∂ℓ/∂r,
+and both take the read-out's gradient, from the objective.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ STEP = 1e-3
 
 @dataclass(frozen=True)
 class ComplexStep(GradientMethod):
-    """The complex step through the recorded steps, in torch. Needs a field that is analytic: no relu, abs or conditions.
+    """The complex step through the recorded steps, in torch. Needs a field that is analytic: no relu, abs or
+    conditions.
 
     Examples
     --------
@@ -117,7 +120,8 @@ class ComplexStep(GradientMethod):
 
 @dataclass(frozen=True)
 class CentralDifference(GradientMethod):
-    """Differences of order 6 through the recorded steps, in compiled code, or of whole solutions with events; for any field.
+    """Differences of order 6 through the recorded steps, in compiled code, or of whole solutions with events; for any
+    field.
 
     Examples
     --------

@@ -4,8 +4,9 @@ RFLO (random feedback local online learning; Murray 2019), here with exact outpu
 
     dP/dt = D P + F_w,     D = the part of J by which a unit acts on itself directly (−1/τ for rate units)
 
-instead of J P: each weight keeps one trace of its own, O(m) numbers in all. What it drops is the path through the recurrent
-weights; in the scalar example dr/dt = −r + w r + b + x it is dp/dt = −p + r, and it parts from dp/dt = −p + w p + r as w p grows.
+instead of J P: each weight keeps one trace of its own, O(m) numbers in all. What it drops is the path through the
+recurrent weights; in the scalar example dr/dt = −r + w r + b + x it is dp/dt = −p + r, and it parts from dp/dt = −p + w
+p + r as w p grows.
 """
 
 from __future__ import annotations
