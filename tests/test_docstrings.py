@@ -38,7 +38,6 @@ UNFINISHED: set[str] = {
     "ctrnn.Objective",
     "ctrnn.Problem",
     "ctrnn.RTRL",
-    "ctrnn.RTRLStream",
     "ctrnn.RateNetwork",
     "ctrnn.Readout",
     "ctrnn.Stats",

@@ -42,12 +42,12 @@ def gradient(
     problem : Problem or Trials
         With an objective.
     method : str or method
-        "auto" (by n, m, T, memory and solver), one of the names that ``ctrnn.plan`` lists with their costs, or an object
-        such as ``ctrnn.RTRL(block=32)``, ``ctrnn.Adjoint("checkpoint", memory=10**7)`` or
+        "auto" (by n, m, T, memory and solver), one of the names that ``ctrnn.plan`` lists with their costs, or an
+        object such as ``ctrnn.RTRL(block=32)``, ``ctrnn.Adjoint("checkpoint", memory=10**7)`` or
         ``ctrnn.RTRL(device="cuda", dtype="float32")``. "adjoint" and "rtrl" are exact for the steps taken;
         "rtrl-continuous", "adjoint-interpolate" and "adjoint-backsolve" are equations of their own, on any solver;
-        "autograd", "complex-step" and "central-difference" are independent routes, for checks; "tbptt", "rflo", "snap-1"
-        and "snap-2" are approximations.
+        "autograd", "complex-step" and "central-difference" are independent routes, for checks; "tbptt", "rflo",
+        "snap-1" and "snap-2" are approximations.
     solver, rtol, atol, dt, max_steps, min_step
         As in ``ctrnn.simulate``.
     certify : bool

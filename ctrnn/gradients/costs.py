@@ -6,8 +6,8 @@ call of F takes f flops, one row of the pullback v = J and a = F_w products; for
 in the run:
 
     adjoint, discrete       E f + T s (v + a)                              T records of (s + 1) n, cotangents of a block
-    adjoint, checkpoint     (E + E′) f + T s (v + a)                       snapshots, the record of a segment; E′ by its schedule
-    RTRL, blocks of K       E f + T s q (v + a) + (T/K) 2q² entries        [P; g], q · entries, and the cotangents of a block
+    adjoint, checkpoint     (E + E′) f + T s (v + a)                       snapshots, a segment; E′ by its schedule
+    RTRL, blocks of K       E f + T s q (v + a) + (T/K) 2q² entries        [P; g], q · entries, a block's cotangents
     RTRL, continuous        E (f + 2n² (entries + n))                      stages of [r | P | S]; P at each observation
     on implicit solvers     E f + T s (4n² (entries + n) + 2n³/3)          the same
     adjoint, backsolve      E f + E (f + v + a)                            stages of [r | λ | g]
@@ -139,6 +139,7 @@ class Size:
 
     @property
     def integral(self) -> bool:
+        """Whether the loss is an integral."""
         return self.observations == 0
 
     @property
@@ -175,11 +176,14 @@ class Size:
 
     @property
     def pull(self) -> int:
-        """Bytes of a step of a block of steps while one row is pulled back: its cotangents, and a network's drives and sources."""
+        """Bytes of a step while one row is pulled back: its cotangents, and a network's drives and sources."""
         return 8 * self.s * (self.n if self.dense else 3 * self.n + self.stride + 1)
 
     def before(self, memory: float, sized: bool = False) -> float:
-        """The memory of a run, or that before it, where an integral has its size sampled (with adaptive steps, or ``sized``); with what Python adds."""
+        """The memory of a run, or that before it, with what Python adds.
+
+        Before it an integral has its size sampled, with adaptive steps or where ``sized``.
+        """
         sampled = (
             8.0 * SAMPLES * (4 * self.n + 2 * self.outputs + 4) if self.integral and (self.adaptive or sized) else 0.0
         )
@@ -196,7 +200,11 @@ class Cost:
 
 
 def tiled(z: Size) -> Cost:
-    """Rate networks by fixed steps: Z, the drive, and U where it counts; states and jumps at the ends of steps; and the stages of an integral, with their sources."""
+    """Rate networks by fixed steps.
+
+    Z, the drive, and U where it counts; states and jumps at the ends of steps; and the stages of an integral, with
+    their sources.
+    """
     wide, T = padded(z.n), z.steps
     inputs = z.stride - (z.outputs + 1 if z.integral else 0)
     kept = (2 if z.keeps_u else 1) * wide + padded(inputs + 1) + (wide if z.integral else 0)
@@ -250,7 +258,10 @@ def forward_size(z: Size) -> int:
 
 
 def sensitivity_flops(z: Size) -> float:
-    """Flops of a call of F for P and S beside it: the product with J; of an implicit stage, which takes several calls, J, its factor and a solution."""
+    """Flops of a call of F for P and S beside it: the product with J.
+
+    An implicit stage, which takes several calls, has J, its factor and a solution.
+    """
     product = 2.0 * z.n**2 * (z.entries + z.n)
     stages = z.steps * z.s / max(z.calls, 1)
     return stages * (2.0 * product + z.solves) if z.implicit else product
@@ -292,7 +303,7 @@ def truncated(z: Size, window: int) -> Cost:
 
 
 def graph(z: Size) -> Cost:
-    """torch's autograd: every operation of every stage with its result; weights that are used receive a gradient at each."""
+    """torch's autograd: every operation of every stage with its result; weights get a gradient at each use."""
     operations = z.s * (6 if not z.dense else 4 * z.n) + 2 * z.couplings
     memory = z.steps * (operations * (8.0 * z.n + NODE) + 3.0 * z.record) + z.block * z.record + 3 * 8.0 * z.m
     note = f"in {z.steps * operations:,} torch operations"

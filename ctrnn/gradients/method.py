@@ -113,7 +113,7 @@ class GradientMethod(ABC):
 
     #: what is known of it; of a class with several modes a property
     facts: Facts
-    #: what it asks of a recording, of which it is a schedule (ctrnn.gradients.schedules.recorded); None where it is none
+    #: what it asks of a recording, if it is a schedule of one (ctrnn.gradients.schedules.recorded); None if it is not
     needs: Needs | None = None
     #: where torch computes it; None for the compiled kernels
     torch_device: Any = None
@@ -136,7 +136,7 @@ class GradientMethod(ABC):
         raise NotImplementedError
 
     def refusal(self, problem: Problem, settings: Settings) -> str:
-        """Why it cannot treat a problem with these settings; empty where it can, as far as is known before it is run."""
+        """Why it cannot treat a problem with these settings; empty where it can, as far as is known before a run."""
         if settings.library and self.facts.own_steps:
             return f"{settings.solver} does not show its steps"
         if not settings.library and not self.facts.implicit and tableaus.get(settings.solver).gamma:

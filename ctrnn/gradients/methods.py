@@ -45,7 +45,7 @@ _ALIASES = {alias: method for method in _ALL for alias in method.facts.aliases}
 
 @dataclass(frozen=True)
 class Foreign(GradientMethod):
-    """A method object that brings a name and ``compute`` but no facts: taken to be exact for the steps, as the checks then see."""
+    """A method object with a name and ``compute`` but no facts: taken to be exact for the steps, which checks see."""
 
     method: Any
     facts = Facts(
@@ -60,12 +60,15 @@ class Foreign(GradientMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return str(self.method.name)
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return Cost(math.nan, math.nan, "not known")
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The loss and its gradient."""
         found: Gradient = self.method.compute(problem, settings)
         return found
 

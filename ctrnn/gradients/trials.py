@@ -33,7 +33,8 @@ class TrialsGradient(Gradient):
     """A Gradient whose loss, vector, parameters and readout are sums over trials, and r0 is (B, n).
 
     losses : (B,) the loss of each trial
-    trials : the B gradients; of trials in lockstep, where one matrix product adds up what they contribute, each is made when asked for
+    trials : the B gradients; of trials in lockstep, where one matrix product adds up what they contribute, each is
+        made when asked for
 
     Where the trials share one r0, dl/dr0 is the sum of its rows.
     """

@@ -3,11 +3,14 @@
 By counts of flops and bytes (ctrnn.gradients.costs) and by nothing that is measured, so that the same problem gets the
 same method, but for memory:
 
-    steps of our own, whose record fits           discrete adjoint: E f + T s (v + a), the least of all that is exact
-    ... does not fit                              checkpoints, E (f + CALL) more; or RTRL, T s (q − 1)(v + a) + (T/K) 2q² entries more, where that is less
-    ... whose number is not known before          the discrete adjoint, which turns to checkpoints should its record outgrow the room
-    fields that call Python                       torch's own graph, as long as it fits
-    another library's steps                       sensitivities forward while n(m + n) ≤ FEW, else the adjoint that does not run r backwards
+    steps of our own, whose record fits     discrete adjoint: E f + T s (v + a), the least of all that is exact
+    ... does not fit                        checkpoints, E (f + CALL) more; or, where that is less, RTRL,
+                                            T s (q − 1)(v + a) + (T/K) 2q² entries more
+    ... whose number is not known before    the discrete adjoint, which turns to checkpoints should its record
+                                            outgrow the memory
+    fields that call Python                 torch's own graph, as long as it fits
+    another library's steps                 sensitivities forward while n(m + n) ≤ FEW, else the adjoint that does
+                                            not run r backwards
 """
 
 from __future__ import annotations

@@ -33,10 +33,18 @@ from ctrnn.threads import one_blas_thread
 
 @dataclass(frozen=True)
 class Prediction:
-    """One method: what it is exact for, flops and peak bytes; None, and why in ``note``, where it cannot treat the
-    problem.
+    """What one method would cost.
 
-    relative : the flops, in units of those of the forward run
+    Attributes
+    ----------
+    method, exact
+        Its name, and what it is exact for.
+    flops, memory
+        Flops, and bytes at the peak; None where it cannot treat the problem.
+    relative
+        The flops, in units of those of the forward run.
+    note
+        A remark; why, where it cannot treat the problem.
     """
 
     method: str
@@ -49,10 +57,18 @@ class Prediction:
 
 @dataclass(frozen=True, repr=False)
 class GradientPlan:
-    """The predictions, and what method="auto" would take, and why. Iterate over it, or take a row by its method's name.
+    """The predictions, and what method="auto" would take. Iterate over it, or take a row by its method's name.
 
-    steps, evaluations  of the run, and the calls of F in it;  ``counted`` says how they are known
-    memory              bytes at hand;  a method that needs more has a note
+    Attributes
+    ----------
+    rows
+        A Prediction for each method.
+    auto, reason
+        What method="auto" would take, and why.
+    solver, steps, evaluations, counted
+        Of the run; how its steps and the calls of F are known.
+    memory
+        Bytes at hand; a method that needs more has a note.
     """
 
     rows: tuple[Prediction, ...]
@@ -75,6 +91,7 @@ class GradientPlan:
 
     @property
     def summary(self) -> str:
+        """The run and the memory at hand, in a line."""
         counts = f"{self.steps:,} steps, {self.evaluations:,} evaluations of F"
         return f"{self.solver}: {counts} ({self.counted}); {in_bytes(self.memory)} at hand"
 
@@ -113,8 +130,8 @@ def plan(
     Returns
     -------
     GradientPlan
-        A row for each method, what method="auto" would take, and why; prints as a table. ``row.relative`` is the flops in units of the forward
-        run's.
+        A row for each method, what method="auto" would take, and why; prints as a table. ``row.relative`` is the flops
+        in units of the forward run's.
 
     Raises
     ------
@@ -154,7 +171,7 @@ def plan(
 
 
 def size_of(problem: Problem, settings: Settings) -> Size:
-    """The size of a problem's run: counted where the steps are fixed, else from one forward run; raises what that raises."""
+    """The size of a problem's run: counted where the steps are fixed, else from one run; raises what that raises."""
     if settings.dt is not None and not settings.library:
         return Size.of(problem, settings, fixed_steps(problem, settings.dt))
     last = np.array(problem.course.stops[-1:])

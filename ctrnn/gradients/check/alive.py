@@ -11,7 +11,7 @@ from ctrnn.problem import Problem
 
 
 def check_alive(problems: Iterable[Problem]) -> None:
-    """Raises UsageError for problems without objectives, or whose weights are all zero: their loss is 0 whatever they do."""
+    """Raises UsageError for problems without objectives, or whose weights are all zero: their loss is always 0."""
     counts = [problem.needs_objective("a gradient").counts for problem in problems]
     if not any(counts):
         raise UsageError("objective.weight", given="0 at every time", allowed="a weight that is not zero somewhere")
@@ -22,8 +22,8 @@ def warn_if_zero_gradient(found: Gradient) -> Gradient:
     parts = [found.vector, found.r0, *(found.readout or {}).values()]
     if found.loss != 0.0 and not any(part.any() for part in parts):
         warnings.warn(
-            f"the loss is {found.loss:.6g} and its gradient exactly zero, as if the objective did not depend on the states there. "
-            "Try: look at its slope at the solution",
+            f"the loss is {found.loss:.6g} and its gradient exactly zero, as if the objective did not depend on the "
+            "states there. Try: look at its slope at the solution",
             ZeroGradientWarning,
             stacklevel=3,
         )

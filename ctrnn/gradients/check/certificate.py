@@ -1,15 +1,16 @@
 """How far a gradient can be trusted: the same number by other routes, its own error, and what chaos leaves of it.
 
-error        ‖g − g*‖/‖g*‖, g* by another method, another solver and a hundredth of the tolerances; entries of w and r0 times their size,
-             so that units do not matter. digits = −log10(error)
-same steps   the same comparison with torch's derivatives through the very steps taken: right to round-off where the code is right
-slope        dl/dε = g·d along d = the gradient in relative coordinates, against [64 D(ε/2) − 20 D(ε) + D(2ε)]/45, D the central difference
-             of the loss: no derivative at all
+error        ‖g − g*‖/‖g*‖, g* by another method, another solver and a hundredth of the tolerances; entries of w and r0
+             times their size, so that units do not matter. digits = −log10(error)
+same steps   the same comparison with torch's derivatives through the very steps taken: right to round-off where the
+             code is right
+slope        dl/dε = g·d along d = the gradient in relative coordinates, against [64 D(ε/2) − 20 D(ε) + D(2ε)]/45, D the
+             central difference of the loss: no derivative at all
              Through events both are those of whole solutions: g* by the other one of RTRL and the adjoint, differences
              at the tighter tolerance
-horizon      t0 + log(1/tol)/λ, with λ the run's largest Lyapunov exponent: an error of the relative size tol, such as each step makes, has
-             grown to the size of the state by then. tol = rtol, or for fixed steps the measured relative error of the
-             first one
+horizon      t0 + log(1/tol)/λ, with λ the run's largest Lyapunov exponent: an error of the relative size tol, such as
+             each step makes, has grown to the size of the state by then. tol = rtol, or for fixed steps the measured
+             relative error of the first one
 """
 
 from __future__ import annotations
@@ -56,16 +57,28 @@ STEPS = (1e-3, 1e-5, 1e-7, 1e-9)
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """What stands behind a gradient; prints as a few lines. None where something could not be computed: ``notes`` say
-    why.
+    """What stands behind a gradient; prints as a few lines. ``notes`` say why something could not be computed.
 
-    digits, error          of the gradient, against ``route``
-    loss_error             relative, of the loss
-    route                  the independent method, solver and tolerance
-    same_steps, same_route digits of agreement through the steps taken, and with what
-    slope, difference      dl/dε along the gradient, and the central difference of the loss; ``slope_digits`` of agreement
-    exponent, exponent_error   the run's largest Lyapunov exponent, per unit of t, and its standard error
-    tolerance, horizon     tol, and the time beyond which an error of that size has grown to the size of the state (None: never)
+    Attributes
+    ----------
+    digits, error
+        Of the gradient, against ``route``; None without a second opinion.
+    loss_error
+        Relative, of the loss.
+    route
+        The independent method, solver and tolerance.
+    same_steps, same_route
+        Digits of agreement through the steps taken, and with what.
+    slope, difference, slope_digits
+        dl/dε along the gradient, the central difference of the loss, and their digits of agreement.
+    exponent, exponent_error
+        The run's largest Lyapunov exponent, per unit of t, and its standard error.
+    tolerance, horizon
+        tol, and the time beyond which an error of that size has grown to the size of the state; None: never.
+    t_span, notes
+        Of the problem; remarks.
+    reference
+        g*, the gradient by ``route``.
     """
 
     digits: float | None
@@ -83,7 +96,6 @@ class Certificate:
     horizon: float | None
     t_span: tuple[float, float]
     notes: tuple[str, ...] = ()
-    #: g*, the gradient by ``route``
     reference: Gradient | None = None
 
     @property
@@ -93,6 +105,7 @@ class Certificate:
 
     @property
     def text(self) -> str:
+        """All of it, in lines."""
         if self.digits is None:
             lines = [f"certificate: none, for want of a second opinion by {self.route}"]
         else:
@@ -109,7 +122,8 @@ class Certificate:
             )
         if self.exponent is not None:
             lines.append(
-                f"  largest Lyapunov exponent {self.exponent:+.3g} ± {self.exponent_error:.1g} per unit of t: {self._growth}"
+                f"  largest Lyapunov exponent {self.exponent:+.3g} ± {self.exponent_error:.1g} per unit of t: "
+                f"{self._growth}"
             )
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
@@ -130,7 +144,7 @@ class Certificate:
 
 
 def certify(found: Gradient, method: GradientMethod, problem: Problem, settings: Settings) -> Certificate:
-    """Check a gradient that ``method`` has found. It costs a few times as much as the gradient did; see the module's formulas."""
+    """Check a gradient that ``method`` has found, at a few times its cost; the module has the formulas."""
     notes: list[str] = []
 
     def attempt(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -253,7 +267,7 @@ def _through_the_same_steps(
 
 
 class _Along:
-    """The loss on the line (w, r0) + ε d: through the steps taken where there are any of ours, else by tight solutions."""
+    """The loss on the line (w, r0) + ε d: through the steps taken, if they are ours, else by tight solutions."""
 
     def __init__(self, problem: Problem, settings: Settings, tight: Settings, found: Gradient, d: Array) -> None:
         self.problem, self.settings, self.tight, self.d = problem, settings, tight, d
@@ -307,7 +321,7 @@ def _loss(problem: Problem, settings: Settings) -> float:
 
 
 def _exponent(problem: Problem, settings: Settings) -> tuple[float, float]:
-    """The largest Lyapunov exponent of the run, to the accuracy that a mean over it is worth, and its standard error."""
+    """The run's largest Lyapunov exponent, to the accuracy that a mean over it is worth, and its standard error."""
     looser = max(1.0, 1e-6 / max(float(np.min(settings.rtol)), 1e-300))
     rtol, atol = np.asarray(settings.rtol) * looser, np.asarray(settings.atol) * looser
     # an implicit method of ours solves for r alone, not for r and its tangent

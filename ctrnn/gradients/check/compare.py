@@ -1,5 +1,4 @@
-"""All gradients of one problem in one table: whether they agree, what they cost and, with a certificate, how right they
-are.
+"""All gradients of one problem in one table: whether they agree, what they cost and how right they are.
 
 Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the
 distance from the gradient of the ODE itself, estimated by another method, another solver and a hundredth of the
@@ -86,7 +85,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         sure = self.certificate is not None
-        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'error' if sure else '':>{9 * sure}}{'time':>11}{'memory':>11}{'F evals':>10}"
+        head = f"{'method':<24}{'loss':>18}{'digits':>9}{'error' if sure else '':>{9 * sure}}"
+        head += f"{'time':>11}{'memory':>11}{'F evals':>10}"
         lines = [head, "-" * len(head)]
         for row in self.rows:
             if row.gradient is None:
@@ -100,7 +100,7 @@ class Comparison:
                 f"{row.gradient.stats.evaluations:>10}"
             )
         lines.append(
-            f"digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0, dl/d(V, c)], entries of w and r0 times their size; "
+            "digits: −log10(‖g − g_ref‖/‖g_ref‖) of [dl/dw, dl/dr0, dl/d(V, c)], entries of w and r0 times their size; "
             f"reference: {self.reference}"
         )
         return "\n".join([*lines, *self.remarks])

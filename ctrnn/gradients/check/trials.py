@@ -24,10 +24,15 @@ from ctrnn.threads import side_by_side
 class TrialsCertificate:
     """What stands behind a sum over trials: the certificate of each, and the error of the sum.
 
-    error, digits   ‖g − g*‖/‖g*‖ and −log10 of it, of [Σ_b dl_b/dw, each dl_b/dr0_b, Σ_b dl_b/d(V, c)], entries of w and r0 times their size;
-                    g* from the trials' second opinions. None where a trial has none
-    worst           the number of the trial with the largest error
-    trials          the B certificates
+    Attributes
+    ----------
+    error, digits
+        ‖g − g*‖/‖g*‖ and −log10 of it, of [Σ_b dl_b/dw, each dl_b/dr0_b, Σ_b dl_b/d(V, c)], entries of w and r0 times
+        their size; g* from the trials' second opinions. None where a trial has none.
+    worst
+        The number of the trial with the largest error.
+    trials
+        The B certificates.
     """
 
     error: float | None
@@ -42,11 +47,13 @@ class TrialsCertificate:
 
     @property
     def text(self) -> str:
+        """All of it, in lines."""
         B = len(self.trials)
         if self.digits is None:
             head = f"certificate of {B} trials: none, for want of a second opinion on trial {self.worst}"
         else:
-            head = f"certificate of {B} trials: {self.digits:.1f} digits; estimated relative error of their sum {self.error:.1e}"
+            head = f"certificate of {B} trials: {self.digits:.1f} digits; "
+            head += f"estimated relative error of their sum {self.error:.1e}"
         return f"{head}; the worst is trial {self.worst}:\n{self.trials[self.worst].text}"
 
     def __repr__(self) -> str:

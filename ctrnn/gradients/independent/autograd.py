@@ -48,12 +48,15 @@ class Autograd(GradientMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return "torch autograd"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return costs.graph(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The loss and its gradient."""
         import torch
 
         began = time.perf_counter()

@@ -1,7 +1,8 @@
 """Gradients by perturbation: independent of every derivative of a field, and the judge of them all.
 
     complex step (Squire & Trapp 1998)     dr/dw_k = Im r(w + iε e_k)/ε,  ε = 1e-100: no subtraction, exact to round-off
-    central differences of order 6         dl/dw_k ≈ [64 D(h/2) − 20 D(h) + D(2h)]/45,  D(h) = [l(w_k + h) − l(w_k − h)]/(2h)
+    central differences of order 6         dl/dw_k ≈ [64 D(h/2) − 20 D(h) + D(2h)]/45
+                                           D(h) = [l(w_k + h) − l(w_k − h)]/(2h)
 
 The second is two Richardson extrapolations (Ridders 1982) of D, with h = 1e-3 |w_k| (or of the named array's size, for
 w_k = 0): the truncation goes with h⁶, the rounding with 1/h, and a loss may well change its course within a hundredth
@@ -38,8 +39,9 @@ STEP = 1e-3
 
 @dataclass(frozen=True)
 class ComplexStep(GradientMethod):
-    """The complex step through the recorded steps, in torch. Needs a field that is analytic: no relu, abs or
-    conditions.
+    """The complex step through the recorded steps, in torch.
+
+    The field must be analytic: no relu, abs or conditions.
 
     Examples
     --------
@@ -65,12 +67,15 @@ class ComplexStep(GradientMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return "complex step"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return complex_step(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The loss and its gradient."""
         import torch
 
         began = time.perf_counter()
@@ -120,8 +125,9 @@ class ComplexStep(GradientMethod):
 
 @dataclass(frozen=True)
 class CentralDifference(GradientMethod):
-    """Differences of order 6 through the recorded steps, in compiled code, or of whole solutions with events; for any
-    field.
+    """Differences of order 6 through the recorded steps, in compiled code, for any field.
+
+    With events they are differences of whole solutions.
 
     Examples
     --------
@@ -149,12 +155,15 @@ class CentralDifference(GradientMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return "central differences"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return central(size)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The loss and its gradient."""
         began = time.perf_counter()
         field = problem.field
         w, r0 = field.vector, problem.r0

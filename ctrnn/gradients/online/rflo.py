@@ -49,15 +49,19 @@ class RFLO(GradientMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return "RFLO (leak only)"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return costs.forward_continuous(size)
 
     def refusal(self, problem: Problem, settings: Settings) -> str:
+        """Why it cannot treat a problem; empty where it can."""
         if not problem.field.kernel.table[LEAK]:
             return "only a network has a leak of its own"
         return super().refusal(problem, settings)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The loss and its gradient."""
         return forward_gradient(problem, settings, self.name, leak_only=True)

@@ -1,13 +1,18 @@
-"""SnAp: sparse n-step approximations of RTRL (Menick et al., "Practical Real Time Recurrent Learning with a Sparse Approximation", ICLR 2021).
+"""SnAp: sparse n-step approximations of RTRL.
 
-With Φ = ∂r⁺/∂r and C = ∂r⁺/∂w of one step, RTRL carries P = dr/dw as P ← Φ P + C. SnAp-k keeps of P the entries that a parameter reaches
-within k applications of F, and drops the others after each step:
+With Φ = ∂r⁺/∂r and C = ∂r⁺/∂w of one step, RTRL carries P = dr/dw as P ← Φ P + C. SnAp-k keeps of P the entries that a
+parameter reaches within k applications of F, and drops the others after each step:
 
     P ← M_k ∘ (Φ P + C)        M_1 = [F_w ≠ 0]        M_{k+1} = [(1 + |J|) M_k ≠ 0]        g ← g + ∂ℓ/∂r P
 
-(∘ entry by entry; J, F_w by where they can be other than 0; a loss at the end of a step sees the P that is kept, one inside it, of an integral, the
-P before it and the step's own λ, c as in ctrnn.gradients.schedules.rtrl). SnAp-1 keeps what each weight does to its own unit. Euler steps with dt = τ make it the published algorithm on discrete networks. Where M_k has every entry that
-P has, SnAp-k is exact: SnAp-1 for units that know only themselves, any k for parts that are coupled within k. dl/dr0 is not approximated.
+(∘ entry by entry; J, F_w by where they can be other than 0; a loss at the end of a step sees the P that is kept, one
+inside it, of an integral, the P before it and the step's own λ, c as in ctrnn.gradients.schedules.rtrl). SnAp-1 keeps
+what each weight does to its own unit. Euler steps with dt = τ make it the published algorithm on discrete networks.
+Where M_k has every entry that P has, SnAp-k is exact: SnAp-1 for units that know only themselves, any k for parts that
+are coupled within k. dl/dr0 is not approximated.
+
+(J. Menick, E. Elsen, U. Evci, S. Osindero, K. Simonyan & A. Graves, "Practical Real Time Recurrent Learning with a
+Sparse Approximation", ICLR 2021.)
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ class SnAp(RecordedMethod):
 
     Notes
     -----
-    It is computed from the whole step's Φ and C, at the cost of textbook RTRL: to study the approximation, not to save time.
+    It is computed from the whole step's Φ and C, at the cost of textbook RTRL: to study the approximation, not to save
+    time.
 
     Examples
     --------
@@ -63,9 +69,10 @@ class SnAp(RecordedMethod):
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]
+        """What is known of it before it is run."""
         return Facts(
             name=f"snap-{self.k}",
-            summary=f"RTRL with what a weight reaches within {self.k} step{'s'[: self.k - 1]}: to compare learning online with",
+            summary=f"RTRL with what a weight reaches within {self.k} step{'s'[: self.k - 1]}: to learn online with",
             exact_for=Exact.NOTHING,
             passes=Passes.FORWARD,
             cost="O(n² m) a step, as built",
@@ -74,16 +81,20 @@ class SnAp(RecordedMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return f"SnAp-{self.k}"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return costs.forward(replace(size, rows=size.n + 1), block=1)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
+        """What it asks of a recording."""
         return Needs(rows="many", cuts=True)
 
     def schedule(self, recording: Any) -> Totals:
+        """Forward and back on a recording."""
         n, kernel, field = recording.n, recording.bound.kernel, recording.problem.field
         keep = reach(field, self.k)
         loss, (l_r,), g_o = recording.start()

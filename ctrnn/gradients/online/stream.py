@@ -1,10 +1,11 @@
-"""Real-time recurrent learning as the data come: piece after piece of input and target, the exact gradient so far at any moment.
+"""Real-time recurrent learning as the data come: after each piece of input and target the exact gradient so far.
 
 For t0 ≤ t, with the steps that were taken, [r, P = dr/dw, S = dr/dr0] and the loss with its gradients
 
     l(t),   g(t) = dl(t)/dw,   g₀(t) = dl(t)/dr0,   g_o(t) = dl(t)/d(V, c)
 
-are all there is (ctrnn.gradients.schedules.rtrl): n (m + n + 1) + 2m numbers, however long the stream (Williams & Zipser 1989).
+are all there is (ctrnn.gradients.schedules.rtrl): n (m + n + 1) + 2m numbers, however long the stream (Williams &
+Zipser 1989).
 """
 
 from __future__ import annotations
@@ -41,20 +42,50 @@ class RTRLStream:
 
     Parameters
     ----------
-    field : the field; r0 : (n,) its state at t0
-    solver, dt, rtol, atol, max_steps, min_step : as in ctrnn.simulate, for one of our own solvers; max_steps holds for each piece
-    readout, loss : as in ctrnn.Objective; the pieces bring targets, times and weights
-    block : steps in a block, as in ctrnn.RTRL; None chooses
+    field : Field
+        The field.
+    r0 : (n,) array
+        Its state at t0.
+    t0 : float
+        Where the stream's time begins.
+    solver, dt, rtol, atol, max_steps, min_step
+        As in ``ctrnn.simulate``, for one of our own solvers; max_steps holds for each piece.
+    readout, loss
+        As in ``ctrnn.Objective``; the pieces bring targets, times and weights.
+    block : int, optional
+        Steps in a block, as in ``ctrnn.RTRL``; by default chosen.
 
-    Attributes: ``t``; ``r`` (n,); ``p`` (n, m) = dr/dw; ``p0`` (n, n) = dr/dr0; ``loss``; ``field`` and ``readout`` as they are now; ``stats``.
+    Attributes
+    ----------
+    t : float
+        How far the stream has come.
+    r : (n,) array
+        The state there.
+    loss : float
+        The loss so far.
+    p, p0
+        dr/dw (n, m) and dr/dr0 (n, n).
+    field, readout
+        As they are now.
+    stats : Stats
+        The cost so far.
 
-    The gradient is that of ``ctrnn.gradient`` on one problem with the same data, to round-off: the fixed grid of steps goes on over the ends of the
-    pieces, and so do the step size and its control. An end of a piece is a point that a step lands on. Where the whole problem has
-    none there (no jump, no observation, no grid point), its steps are others, and both gradients are exact, each for its own. With
-    adaptive steps and an integral loss the tolerance of the integral is measured on each piece, as the rest is not known yet.
+    Raises
+    ------
+    UsageError
+        For arguments that do not fit.
 
-    Memory is constant in the length of the stream: n m numbers, and a block. Raises UsageError for arguments that do not fit.
+    Notes
+    -----
+    The gradient is that of ``ctrnn.gradient`` on one problem with the same data, to round-off: the fixed grid of steps
+    goes on over the ends of the pieces, and so do the step size and its control. An end of a piece is a point that a
+    step lands on. Where the whole problem has none there (no jump, no observation, no grid point), its steps are
+    others, and both gradients are exact, each for its own. With adaptive steps and an integral loss the tolerance of
+    the integral is measured on each piece, as the rest is not known yet. Memory is constant in the length of the
+    stream: n m numbers, and a block.
 
+    Examples
+    --------
     >>> import ctrnn
     >>> stream = RTRLStream(ctrnn.RateNetwork(4, inputs=1, seed=0), np.zeros(4), dt=0.1, readout="r0")
     >>> for k in range(3):
@@ -97,7 +128,8 @@ class RTRLStream:
         self._structure = Structure(field.n, field.bind())
         self._state = RTRLState.at_start(self._structure, 1, size)
         self.stats = Stats()
-        #: the stepper's memory between pieces: clock, count, and Newton's J, M, pivots and state; nothing before the first
+        #: the stepper's memory between pieces: clock, count, and Newton's J, M, pivots and state; nothing before the
+        #: first
         self._memory: list[Array] = []
 
     def __repr__(self) -> str:
@@ -108,14 +140,29 @@ class RTRLStream:
     # -- on in time
 
     def advance(self, until: float, x: Any = None, target: Any = None, at: Any = None, weight: Any = 1.0) -> float:
-        """Run from t to ``until`` with the input ``x``; returns what the piece adds to the loss.
+        """Run from t to ``until`` with the input ``x``.
 
-        x : an Input in the stream's time, a callable of t, or a number or (inputs,) numbers that hold for the piece; as in ctrnn.Problem
-        target, at, weight : as in ctrnn.Objective. Times ``at`` may be anywhere from t to ``until``, both included; an observation on the
-            border of two pieces belongs to the one that names it. Without ``target`` (and a loss that takes one) the piece has no loss
+        Parameters
+        ----------
+        until : float
+            The end of the piece, after t.
+        x : Input, callable, number or (inputs,) array, optional
+            In the stream's time, as in ``ctrnn.Problem``; numbers hold for the piece.
+        target, at, weight
+            As in ``ctrnn.Objective``. Times ``at`` may be anywhere from t to ``until``, both included; an observation
+            on the border of two pieces belongs to the one that names it. Without ``target`` (and a loss that takes one)
+            the piece has no loss.
 
-        A piece that fails leaves the stream as it was. Raises UsageError for times, shapes and values that do not fit, and what
-        ctrnn.gradient raises.
+        Returns
+        -------
+        float
+            What the piece adds to the loss.
+
+        Raises
+        ------
+        UsageError
+            For times, shapes and values that do not fit, and what ``ctrnn.gradient`` raises. A piece that fails leaves
+            the stream as it was.
         """
         end = float(checked_array("until", until, ()))
         if not end > self.t:
@@ -191,8 +238,9 @@ class RTRLStream:
     def update(self, parameters: dict[str, Any] | None = None, readout: Readout | None = None) -> None:
         """Change weights by name, or the read-out, from here on.
 
-        P stays as it is: from now on it holds what the state owes to the weights as they were, and the gradient is that of the online
-        algorithm, which takes the change of the weights for slow (Williams & Zipser 1989), no derivative of any one function.
+        P stays as it is: from now on it holds what the state owes to the weights as they were, and the gradient is that
+        of the online algorithm, which takes the change of the weights for slow (Williams & Zipser 1989), no derivative
+        of any one function.
 
         Raises UnknownNameError for a name that is no parameter, UsageError for another shape or activation.
         """
@@ -216,8 +264,8 @@ class RTRLStream:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of the stream to one ``.npz`` file; raises UsageError where the folder does not exist.
 
-        The file holds numbers and text only. Equations and rate networks are written with it; of other fields, and of a loss that is a Python
-        function, only the parameters: give ``load`` the field, and the function.
+        The file holds numbers and text only. Equations and rate networks are written with it; of other fields, and of a
+        loss that is a Python function, only the parameters: give ``load`` the field, and the function.
         """
         stream_file.write(self, path)
 
