@@ -362,6 +362,29 @@ def test_the_table_and_the_frame():
     assert list(branch.to_dataframe()) == ["b", "r", "stable", "abscissa"]
 
 
+def test_gradients_of_folds_and_hopf_points():
+    """dμ/dw by the defining systems against closed forms (1e-11) and located points of changed fields (1e-6)."""
+    A = 1.2
+    texts = {"u": "A - (B + 1)*u + u**2*v", "v": "B*u - u**2*v"}
+    (point,) = continue_equilibria(Equations(texts, {"A": A, "B": 1.0}), [A, 1 / A], "B", (0.5, 4.0)).special
+    assert point.gradient() == {"A": pytest.approx(2 * A, rel=1e-11), "B": 0.0}  # B = 1 + A²
+    fold = continue_equilibria(unit(2.5), [3.0], "b", (-5, 5)).special[0]
+    gradient = fold.gradient()
+    assert gradient["W"][0, 0] == pytest.approx(-np.tanh(fold.r[0]), rel=1e-12)
+    assert gradient["b"][0] == 0.0
+    field, h = Equations(FITZHUGH_NAGUMO, FITZHUGH_NAGUMO_AT), 1e-4
+    found = continue_equilibria(field, [-1.2, -0.6], "I", (-1.0, 1.0)).special[0].gradient()
+    for name in ("a", "b", "e"):
+        moved = []
+        for s in (1, -1):
+            changed = field.with_parameters(**{name: FITZHUGH_NAGUMO_AT[name] + s * h})
+            moved.append(continue_equilibria(changed, [-1.2, -0.6], "I", (-1.0, 1.0)).special[0].parameter)
+        assert found[name] == pytest.approx((moved[0] - moved[1]) / (2 * h), rel=1e-6)
+    branch = continue_equilibria(PITCHFORK, [0.0], "a", (-1.0, 1.0))
+    with pytest.raises(UsageError, match="fold or a Hopf"):
+        branch.special[0].gradient()
+
+
 def test_located_points_against_finite_differences_of_other_parameters():
     """dμ/dw of a fold is −(p·F_w)/(p·F_μ): the located points move as they must; to 1e-6."""
     base, h = 2.5, 1e-5

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.analysis import special_points
 from ctrnn.analysis.family import Family
-from ctrnn.errors import MissingDependencyError
+from ctrnn.errors import MissingDependencyError, UsageError
 from ctrnn.fields.base import Array, Field
 
 __all__ = ["Branch", "SpecialPoint"]
@@ -64,6 +65,24 @@ class SpecialPoint:
     type: str = ""
     directions: Array | None = None
     place: int = 0
+
+    def gradient(self) -> dict[str, Array]:
+        """How the point's parameter changes with all parameters of the field, name -> dμ/dw, exact.
+
+        It is 0 for the parameter itself.
+        Raises UsageError for a branch point, which is lost under a general change.
+        """
+        family, mu = Family(self.field, (self.name,), self.x, self.t), np.array([self.parameter])
+        if self.kind == "fold":
+            found = special_points.fold_gradient(family, self.field, self.r, mu)
+        elif self.kind == "hopf" and self.omega is not None:
+            found = special_points.hopf_gradient(family, self.field, self.r, mu, self.omega)
+        else:
+            raise UsageError("gradient", given=f"a point of kind {self.kind!r}", allowed="a fold or a Hopf point")
+        kind, place = family.places[0]
+        if kind == "w":
+            found[place] = 0.0
+        return self.field.unflatten(found)
 
     def __str__(self) -> str:
         text = f"{self.kind}{f' ({self.type})' if self.type else ''} at {self.name} = {self.parameter:.10g}"

@@ -32,7 +32,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ctrnn.analysis.family import Family
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, Field
 
 #: Newton's steps for a point
 NEWTON = 12
@@ -108,21 +108,50 @@ def hopf(family: Family, r: Array, mu: float, omega: float) -> tuple[Array, floa
         r, mu, omega = y[:n], y[n : n + 1], y[n + 1]
         J, F_mu = family.J(r, mu), family.F_mu(r, mu)
         v, w, g = bordered_null(J - 1j * omega * np.eye(n), b[:, 0], c[:, 0])
-        # w* (∂J/∂z) v, with the real and imaginary parts of v as directions
-        K = np.array([w.real, w.imag])
-        by_re, by_im = (family.rows(r, mu, part.copy(), np.zeros(1), K) for part in (v.real, v.imag))
-        g_z = -((by_re[0] - 1j * by_re[1]) + 1j * (by_im[0] - 1j * by_im[1]))
-        g_omega = 1j * (w.conj() @ v)
-        D = np.zeros((n + 2, n + 2))
-        D[:n, :n], D[:n, n] = J, F_mu[:, 0]
-        D[n, : n + 1], D[n + 1, : n + 1] = g_z.real, g_z.imag
-        D[n, n + 1], D[n + 1, n + 1] = g_omega.real, g_omega.imag
-        return np.concatenate([family.F(r, mu), [g.real, g.imag]]), D
+        return np.concatenate([family.F(r, mu), [g.real, g.imag]]), _hopf_matrix(family, r, mu, J, F_mu, v, w)
 
     found = newton(np.concatenate([r, [mu, omega]]), system)
     if found is None or not found[n + 1] > 0:
         return None
     return found[:n], float(found[n]), float(found[n + 1])
+
+
+def _hopf_matrix(family: Family, r: Array, mu: Array, J: Array, F_mu: Array, v: Array, w: Array) -> Array:
+    """The derivatives of F, Re g and Im g by (r, μ, ω)."""
+    n = r.size
+    D = np.zeros((n + 2, n + 2))
+    # w* (∂J/∂z) v, with the real and imaginary parts of v as directions
+    K = np.array([w.real, w.imag])
+    by_re, by_im = (family.rows(r, mu, part.copy(), np.zeros(1), K) for part in (v.real, v.imag))
+    g_z = -((by_re[0] - 1j * by_re[1]) + 1j * (by_im[0] - 1j * by_im[1]))
+    g_omega = 1j * (w.conj() @ v)
+    D[:n, :n], D[:n, n] = J, F_mu[:, 0]
+    D[n, : n + 1], D[n + 1, : n + 1] = g_z.real, g_z.imag
+    D[n, n + 1], D[n + 1, n + 1] = g_omega.real, g_omega.imag
+    return D
+
+
+def fold_gradient(family: Family, field: Field, r: Array, mu: Array) -> Array:
+    """dμ/dw of a fold, (m,): −(p·F_w)/(p·F_μ)."""
+    _, p = null_vectors(family.J(r, mu))
+    return -field.parameter_vjp(family.t, r, p, family.x(mu)) / float(p @ family.F_mu(r, mu)[:, 0])
+
+
+def hopf_gradient(family: Family, field: Field, r: Array, mu: Array, omega: float) -> Array:
+    """dμ/dw of a Hopf point, (m,).
+
+    −a·(F_w, Re g_w, Im g_w), a being the row of the defining system's inverse that gives μ.
+    """
+    n, x = r.size, family.x(mu)
+    J, F_mu = family.J(r, mu), family.F_mu(r, mu)
+    A = J - 1j * omega * np.eye(n)
+    b, c = border(A)
+    v, w, _ = bordered_null(A, b[:, 0], c[:, 0])
+    a = np.linalg.solve(_hopf_matrix(family, r, mu, J, F_mu, v, w).T, np.eye(1, n + 2, n)[0])
+    K = np.array([w.real, w.imag])
+    by_re, by_im = (field.second_order(family.t, r, part.copy(), K, None, x)[1] for part in (v.real, v.imag))
+    g_w = -((by_re[0] - 1j * by_re[1]) + 1j * (by_im[0] - 1j * by_im[1]))
+    return -(field.parameter_vjp(family.t, r, a[:n], x) + a[n] * g_w.real + a[n + 1] * g_w.imag)
 
 
 def branch_point(family: Family, r: Array, mu: float) -> tuple[Array, float, Array] | None:
