@@ -200,22 +200,30 @@ class Integration:
         self._work = np.zeros(1 if program is None else program.work_size)
         self.clock = np.zeros(stepper.CLOCK_SIZE)
         self.count = np.zeros(stepper.COUNT_SIZE, dtype=np.int64)
-        self.clock[stepper.T] = self.clock[stepper.START] = t0
-        self.clock[stepper.ERR_BEFORE] = 1.0
         self.save_at = np.empty(0) if save_at is None else np.ascontiguousarray(save_at, dtype=float)
         self.saved = np.empty((self.save_at.size, n))
+        self._t0 = t0
+        self._start(first_step)
+
+    def restart(self, r0: Array) -> None:
+        """Begin again, from another r0 and with what ``bound`` holds now, in the same memory."""
+        self.r[:] = r0
+        self.clock[:], self.count[:] = 0.0, 0
+        self.newton.state[:], self.newton.cost[:] = 0.0, 0
+        self._start(None)
+
+    def _start(self, first_step: float | None) -> None:
+        t0 = self._t0
+        self.clock[stepper.T] = self.clock[stepper.START] = t0
+        self.clock[stepper.ERR_BEFORE] = 1.0
         while self.count[stepper.SAVED] < self.save_at.size and self.save_at[self.count[stepper.SAVED]] == t0:
             self.saved[self.count[stepper.SAVED]] = self.r
             self.count[stepper.SAVED] += 1
         self.wall_time = 0.0
-        self._start(first_step)
-
-    def _start(self, first_step: float | None) -> None:
         if self.settings.dt is not None:
             return
         began = time.perf_counter()
         order = (self.tableau.error_order or 2) - 1
-        t0 = self.clock[stepper.START]
         limit = abs(self.stops[-1] - t0)
         k1, x = self._k[0], self._x[0]
         h = stepper.first_step(self.bound.system, self.control, order, t0, self.r, k1, self._work, x, limit)

@@ -166,6 +166,13 @@ class Recording(ABC):
         """A context in which libraries use as many threads as suit it."""
         return nullcontext()
 
+    def again(self, problems: Sequence[Problem]) -> bool:
+        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone, in the same memory.
+
+        Returns False where that cannot be: then another recording has to be made.
+        """
+        return False
+
     def __enter__(self) -> Self:
         return self
 

@@ -72,14 +72,20 @@ class LockstepRecording(Recording):
         self.losses = [Losses(problem, self.b) for problem in problems]
         self.readout_size = self.losses[0].readout_size
         self.integral = any(losses.objective.times is None for losses in self.losses)
-        self.r0_given = np.stack([problem.r0 for problem in problems])
-        self.pulled, self._t, self._r = 0, problems[0].course.start, self.r0_given
+        self.restart(problems)
         one = not self.integral and all(problem.driven_by is problems[0].driven_by for problem in problems)
         self._settings, self._caller, self._driven = settings, caller, problems[:1] if one else problems
-        self._one, self._first = Stats(), first
+        self._first = first
         self._key = (settings.solver, settings.dt, settings.max_steps, settings.min_step)
         #: steps to come, at most
         self.steps = int(np.ceil((problems[0].course.end - self._t) / settings.dt)) + problems[0].course.stops.size
+
+    def restart(self, problems: Sequence[Problem]) -> None:
+        """Begin again, with problems of other numbers."""
+        self._began = time.perf_counter()
+        self.problems, self.field = problems, problems[0].field
+        self.r0_given = np.stack([problem.r0 for problem in problems])
+        self.pulled, self._one, self._t, self._r = 0, Stats(), problems[0].course.start, self.r0_given
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
@@ -202,6 +208,8 @@ def check_same_stops(problems: Sequence[Problem], caller: str) -> None:
 
 def same_stops(one: Problem, other: Problem) -> bool:
     """Whether fixed steps take both to the same times."""
+    if one.course is other.course:
+        return True
     return one.course.start == other.course.start and np.array_equal(one.course.stops, other.course.stops)
 
 

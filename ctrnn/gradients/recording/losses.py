@@ -54,7 +54,8 @@ class Losses:
     def at(self, t: float, r: Array) -> tuple[float, Array, Array]:
         """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part; zeros where nothing is observed."""
         observed = self.problem.observed
-        first, last = (int(i) for i in (observed.searchsorted(t, "left"), observed.searchsorted(t, "right")))
+        first = int(observed.searchsorted(t))
+        last = first if first == observed.size or observed[first] > t else int(observed.searchsorted(t, "right"))
         if first == last:
             return 0.0, np.zeros(self.problem.field.n), np.zeros(self.readout_size)
         l, l_r, l_o = self.objective.at_observations(np.tile(r, (last - first, 1)), first)
@@ -89,8 +90,9 @@ class Losses:
     def _observed(self, record: Record) -> tuple[int, Array]:
         """The observations of a block: the number of the first, and their times."""
         # the first stage of every explicit and of our implicit methods is the start of the step
-        first, last = self.problem.observed.searchsorted((record.stage_t[0, 0], record.t[-1]), side="right").tolist()
-        return first, self.problem.observed[first:last]
+        observed, start = self.problem.observed, record.stage_t[0, 0]
+        first = 0 if not observed.size or observed[0] > start else int(observed.searchsorted(start, "right"))
+        return first, observed[first : observed.searchsorted(record.t[-1], "right")]
 
     # -- second order
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 
 from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, summed
 from ctrnn.gradients.recording.rows import RowsRecording
@@ -24,15 +25,43 @@ def takes_together(problems: Sequence[Problem], settings: Settings, needs: Needs
     return (len(problems) > 1 or needs.device is not None) and backend_for(problems, settings, needs) is not None
 
 
+class Prepared:
+    """Problems that a recording takes together, made ready to be run many times.
+
+    What does not depend on numbers (the backend, checks, the course, compiled addresses, working memory) is found at the first run and used
+    again; later runs give the same problems with other numbers of the field or other r0 (``Problem.replace``). One run at a time goes in the
+    memory that is kept; what runs meanwhile on another thread has its own.
+    """
+
+    def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs) -> None:
+        backend = backend_for(problems, settings, needs)
+        assert backend is not None
+        self.backend, self.settings, self.caller, self.needs = backend, settings, caller, needs
+        #: problems in a recording, for memory's sake
+        self.some = backend.at_once(problems, settings, needs)
+        self._kept: dict[int, Recording] = {}
+        self._lock = Lock()
+
+    def totals(self, problems: Sequence[Problem], schedule: Schedule) -> Totals:
+        """What a schedule finds along the problems' runs."""
+        found, B = [], len(problems)
+        with self.backend.threads(problems[0], self.settings):
+            for b in range(0, B, self.some):
+                with self._recording(problems[b : b + self.some], b, B) as recording:
+                    found.append(schedule(recording))
+                if self.some >= B:
+                    self._kept[b] = recording
+        return summed(found)
+
+    def _recording(self, problems: Sequence[Problem], b: int, B: int) -> Recording:
+        with self._lock:
+            kept = self._kept.pop(b, None)
+        if kept is not None and kept.again(problems):
+            return kept
+        first = b if self.some < B else None
+        return self.backend.record(problems, self.settings, self.caller, self.needs, first)
+
+
 def recorded(problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, schedule: Schedule) -> Totals:
     """What a schedule finds along the problems' runs, as many of them at a time as memory allows."""
-    backend = backend_for(problems, settings, needs)
-    assert backend is not None
-    some, B = backend.at_once(problems, settings, needs), len(problems)
-    found = []
-    with backend.threads(problems[0], settings):
-        for b in range(0, B, some):
-            first = b if some < B else None
-            with backend.record(problems[b : b + some], settings, caller, needs, first) as recording:
-                found.append(schedule(recording))
-    return summed(found)
+    return Prepared(problems, settings, caller, needs).totals(problems, schedule)

@@ -39,6 +39,9 @@ CARRY_BYTES = 256 * 2**20
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 5e6
 
+#: nothing is noted of the error of the cotangents
+_NO_ESTIMATE = pullback.no_estimate()
+
 
 class Steps(NamedTuple):
     """Recorded steps, and what their losses give (of ``StepperRecording.forward``: nothing yet)."""
@@ -137,9 +140,25 @@ class StepperRecording(Recording):
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
         """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a small system does."""
-        kernel = with_steps(problem, settings).field.kernel
+        kernel = problem.field.kernel
         small = not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL
         return nullcontext() if small else one_blas_thread
+
+    def again(self, problems: Sequence[Problem]) -> bool:
+        problem, before, program = problems[0], self.problem, self.bound.keep[1]
+        same = problem.course is before.course and problem.field.kernel is self.bound.kernel
+        # the size of an integral in the step test is measured anew, and functions of t keep what they raise
+        if not same or self.integration.bound is not self.bound or (program is not None and program.callbacks):
+            return False
+        self._began = time.perf_counter()
+        if problem.field is not before.field:
+            w = problem.field.kernel_vector()
+            for bound in self._bounds:
+                bound.system.w[...] = w
+        self.problem, self.losses.problem = problem, problem
+        self.integration.restart(problem.r0)
+        self._pulled = 0
+        return True
 
     # -- forward
 
@@ -247,7 +266,7 @@ class StepperRecording(Recording):
         solved = pullback.pull_rows(
             piece.bound.system, self.a, self.b, pullback.implicit_for(self.a, self.integration.newton.lapack, rows),
             record.h, record.stage_t, record.stage_r, record.stage_x, losses.jumps, losses.sources,
-            rows, piece.K, np.empty((self.s, rows.size)), pullback.no_estimate(),
+            rows, piece.K, np.empty((self.s, rows.size)), _NO_ESTIMATE,
         )  # fmt: skip
         piece.bound.raise_pending()
         if not solved:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class Adjoint(RecordedMethod):
         if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
-    @property
+    @cached_property
     def torch_device(self) -> Device | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
         return Device.of(self.device, self.dtype)
@@ -147,7 +148,7 @@ class Adjoint(RecordedMethod):
             return counted(size, self.checkpoints, self.memory)
         return costs.backward_continuous(size, interpolate=self.mode == "interpolate")
 
-    @property
+    @cached_property
     def needs(self) -> Needs | None:  # type: ignore[override]
         if self.mode == "discrete":
             return Needs(device=self.torch_device)
@@ -192,9 +193,10 @@ def all_kept(recording: Recording, limit: float = np.inf) -> Totals:
     held = 0
     for block in recording.blocks():
         taken.append(block)
-        held += block.nbytes
-        if held > limit:
-            raise RecordTooLargeError
+        if limit < np.inf:
+            held += block.nbytes
+            if held > limit:
+                raise RecordTooLargeError
     rows, G = recording.zero_rows(), recording.zero_parameters()
     while taken:
         block = taken.pop()  # and let go of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.recording.base import Recording, Totals
-from ctrnn.gradients.recording.select import recorded
+from ctrnn.gradients.recording.select import Prepared, recorded
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.problem import Problem, Settings
 
@@ -21,6 +21,11 @@ class RecordedMethod(GradientMethod):
     @abstractmethod
     def schedule(self, recording: Recording) -> Totals:
         """Forward and back through a recording that meets the needs."""
+
+    def prepare(self, problems: Sequence[Problem], settings: Settings) -> Prepared:
+        """Problems made ready to be run many times: ``prepare(…).totals(problems, method.schedule)``."""
+        assert self.needs is not None
+        return Prepared(problems, settings, self.name, self.needs)
 
     def totals(self, problems: Sequence[Problem], settings: Settings) -> Totals:
         """Of problems that one recording takes together, as many at a time as memory allows."""

@@ -16,6 +16,7 @@ test (ctrnn.kernels.augmented).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class RTRL(RecordedMethod):
         if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 
-    @property
+    @cached_property
     def torch_device(self) -> Device | None:  # type: ignore[override]
         """Where torch computes it; None for the compiled kernels."""
         return Device.of(self.device, self.dtype)
@@ -112,7 +113,7 @@ class RTRL(RecordedMethod):
         name = "RTRL" if self.block is None else f"RTRL, block {self.block}"
         return name if self.torch_device is None else f"{name}, {self.torch_device}"
 
-    @property
+    @cached_property
     def needs(self) -> Needs | None:  # type: ignore[override]
         return Needs(rows="many", device=self.torch_device) if self.mode == "discrete" else None
 
