@@ -1,7 +1,8 @@
 """Back-propagation through time: one row of cotangents backward, λ = dl/dr.
 
     discrete     the pullback of λ through the recorded steps: exact for the steps that were taken
-    checkpoint   the same numbers in bounded memory: the steps are taken again, a segment at a time (ctrnn.gradients.schedules.checkpoint)
+    checkpoint   the same numbers in bounded memory: the steps are taken again, a segment at a time
+                 (ctrnn.gradients.schedules.checkpoint)
     backsolve    dλ/dt = −λ J − a ∂ℓ/∂r, with r integrated backwards beside it: no memory, but r(t) is only right where
                  running F backwards is harmless (Chen et al. 2018)
     interpolate  the same λ, with r(t) from the dense output of the forward solution (as CVODES and SciML do)
@@ -81,20 +82,40 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Adjoint(RecordedMethod):
-    """One row backward.
+    """Back-propagation through time: one row of cotangents backward; the cheapest gradient of one loss.
 
-    mode : "discrete", "checkpoint", "interpolate" or "backsolve"
-    checkpoints : of the mode "checkpoint": snapshots held at once. Every step is taken twice while there is one for each segment, and
-        the fewer there are the more often beyond
-    memory : of the mode "checkpoint": bytes for snapshots, the record of a segment and its cotangents. The segments are as long as that
-        allows, and snapshots take what they leave. None: segments of 512 steps, and as much again for snapshots
-    device, dtype : of the mode "discrete" with explicit fixed steps: in torch operations (ctrnn.gradients.recording.torch), on "cpu" or "cuda", in
-        "float64" or "float32"; ctrnn.Trials of the same times go together. One alone takes "cpu", "float64" for the other; None, None is the
-        compiled kernels
+    Parameters
+    ----------
+    mode : {"discrete", "checkpoint", "interpolate", "backsolve"}, default "discrete"
+        "discrete": through the recorded steps, exact for them; "checkpoint": the same number in bounded memory;
+        "interpolate" and "backsolve": the adjoint equation, with r(t) from dense output or run backwards.
+    checkpoints : int, optional
+        Of the mode "checkpoint": snapshots held at once. Every step is taken twice while there is one for each segment,
+        and the fewer there are the more often beyond.
+    memory : int, optional
+        Of the mode "checkpoint": bytes for snapshots, the record of a segment and its cotangents. The segments are as
+        long as that allows, and snapshots take what they leave. By default segments of 512 steps, and as much again for
+        snapshots.
+    device : {"cpu", "cuda", ...}, optional
+        Of the mode "discrete" with explicit fixed steps: computed in torch operations there; trials of the same times
+        run together. Without device and dtype the compiled kernels compute it.
+    dtype : {"float64", "float32"}, optional
+        Of those torch operations.
 
-    Raises UnknownNameError for another mode, UsageError for numbers that are not positive or not of the mode; and, when it
-    meets the problem, for a memory that is too small, with the smallest that is enough.
+    Raises
+    ------
+    UnknownNameError
+        For another mode.
+    UsageError
+        For numbers that are not positive or not of the mode; and, when it meets the problem, for a memory that is too
+        small, with the smallest that is enough.
 
+    Notes
+    -----
+    Formulas and sources are at the top of `ctrnn.gradients.schedules.adjoint`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> field = ctrnn.RateNetwork(16, gain=1.2, seed=0)
     >>> problem = ctrnn.Problem(field, [0.1] * 16, (0.0, 50.0), objective=ctrnn.Objective(target=0.0))
@@ -135,13 +156,16 @@ class Adjoint(RecordedMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return f"adjoint, {self.mode if self.torch_device is None else self.torch_device}"
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]
+        """What is known of the mode."""
         return FACTS[self.mode]
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         if self.mode == "discrete":
             return costs.discrete(size)
         if self.mode == "checkpoint":
@@ -150,16 +174,19 @@ class Adjoint(RecordedMethod):
 
     @cached_property
     def needs(self) -> Needs | None:  # type: ignore[override]
+        """What the mode needs of a recording; None where it takes none."""
         if self.mode == "discrete":
             return Needs(device=self.torch_device)
         return Needs(snapshots=True, cuts=True) if self.mode == "checkpoint" else None
 
     def schedule(self, recording: Recording) -> Totals:
+        """Forward and back through a recording that meets the needs."""
         if self.mode == "checkpoint":
             return checkpointed(recording, self.checkpoints, self.memory)
         return all_kept(recording)
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The gradient of one problem; raises NotFiniteError, and what the recording raises."""
         if self.needs is None:
             return backward_gradient(problem, settings, self.name, interpolate=self.mode == "interpolate")
         return super().compute(problem, settings)
@@ -167,11 +194,15 @@ class Adjoint(RecordedMethod):
 
 @dataclass(frozen=True)
 class BoundedAdjoint(Adjoint):
-    """The discrete adjoint where T is not known before the run: begun again with checkpoints should its record outgrow ``limit`` bytes."""
+    """The discrete adjoint where T is not known before the run.
+
+    Begun again with checkpoints should its record outgrow ``limit`` bytes.
+    """
 
     limit: int = 0
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The gradient of one problem; raises NotFiniteError, and what the recording raises."""
         try:
             return super().compute(problem, settings)
         except RecordTooLargeError:
@@ -179,6 +210,7 @@ class BoundedAdjoint(Adjoint):
         return Adjoint("checkpoint").compute(problem, settings)
 
     def schedule(self, recording: Recording) -> Totals:
+        """Forward and back through a recording that meets the needs."""
         return all_kept(recording, self.limit)
 
 
@@ -187,7 +219,10 @@ class RecordTooLargeError(Exception):
 
 
 def all_kept(recording: Recording, limit: float = np.inf) -> Totals:
-    """One row back through every step, all of them kept; raises RecordTooLargeError where they take more than ``limit`` bytes."""
+    """One row back through every step, all of them kept.
+
+    Raises RecordTooLargeError where they take more than ``limit`` bytes.
+    """
     loss, l_r0, readout = recording.start()
     taken: list[Block] = []
     held = 0

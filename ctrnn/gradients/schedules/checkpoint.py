@@ -1,14 +1,20 @@
-"""The discrete adjoint in bounded memory: remember where the run was now and then, run each segment again when its turn comes.
+"""The discrete adjoint in bounded memory.
 
-    forward     the run, which leaves snapshots (t, h, r, the step control's memory) at the starts of some segments of L steps
-    backward    for each segment, from the last: from the nearest snapshot before it, run again and record, λ ← pullback of λ
+Remember where the run was now and then, run each segment again when its turn comes.
 
-The steps taken again are those taken before, bit for bit (ctrnn.solvers.snapshot), so this is the discrete adjoint, in other memory. As long as
-there is a snapshot for every segment, every step is taken twice; beyond, where T/L exceeds the snapshots, some more often: binomially many
-(ctrnn.gradients.schedules.revolve). With C snapshots of a bytes and segments of b bytes a step, memory is C a + L b, and the C L steps that can be
-taken back at the cost of one more forward run are most when both have half of it. Where T is known (fixed steps) and has room with a snapshot
-for every segment, the segments are the longest for which L b + (T/L) a fits: the last one is not run again, and the memory given is used by
-a short run as by a long one. The record is pulled back in chunks, so that the stages' cotangents need room for a chunk only.
+    forward     the run, which leaves snapshots (t, h, r, the step control's memory) at the starts of some segments of
+                L steps
+    backward    for each segment, from the last: from the nearest snapshot before it, run again and record,
+                λ ← pullback of λ
+
+The steps taken again are those taken before, bit for bit (ctrnn.solvers.snapshot), so this is the discrete adjoint, in
+other memory. As long as there is a snapshot for every segment, every step is taken twice; beyond, where T/L exceeds the
+snapshots, some more often: binomially many (ctrnn.gradients.schedules.revolve). With C snapshots of a bytes and
+segments of b bytes a step, memory is C a + L b, and the C L steps that can be taken back at the cost of one more
+forward run are most when both have half of it. Where T is known (fixed steps) and has room with a snapshot for every
+segment, the segments are the longest for which L b + (T/L) a fits: the last one is not run again, and the memory given
+is used by a short run as by a long one. The record is pulled back in chunks, so that the stages' cotangents need room
+for a chunk only.
 """
 
 from __future__ import annotations
@@ -51,7 +57,10 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """Bytes of a run: of a snapshot, of a recorded step, of a step while it is pulled back, of what there is once, and before it starts."""
+    """Bytes of a run.
+
+    Of a snapshot, of a recorded step, of a step while it is pulled back, of what there is once, and before it starts.
+    """
 
     snapshot: int
     record: int
@@ -61,6 +70,7 @@ class Costs:
 
     @classmethod
     def of(cls, z: Size) -> Costs:
+        """The bytes of a problem of that size."""
         n, N, s, p, stride = z.n, z.states, z.s, z.outputs, z.stride
         pull = s * n + (0 if n == N else (1 + s) * n)  # K̄, and the record without l
         # sources, ℓ and its derivatives in r and in the output, the signals
@@ -107,7 +117,10 @@ class Costs:
         return Plan(int(segment), int(chunk), int(snapshots), int(total))
 
     def _longest(self, room: int, steps: int | None) -> int:
-        """L, the larger root of L b + (T/L + 1) a = room; half of the room for the segment where there is none or T is not known."""
+        """L, the larger root of L b + (T/L + 1) a = room.
+
+        Half of the room for the segment where there is none or T is not known.
+        """
         left = room - self.snapshot
         square = 0 if steps is None or left < 0 else left**2 - 4 * self.record * self.snapshot * steps
         if steps is None or square <= 0:
@@ -131,7 +144,7 @@ class Reversal:
         self.span = end - self.t0
 
     def go(self) -> Stats:
-        """Forward and backward; returns the statistics of the forward run, its evaluations those of all that was run."""
+        """Forward and backward; the statistics are those of the forward run, its evaluations of all that was run."""
         with track(2.0 * self.span, "adjoint, checkpoint") as update:
             end, block = self._forward(update)
             ahead = self.recording.stats

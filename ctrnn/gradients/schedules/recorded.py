@@ -13,7 +13,9 @@ from ctrnn.problem import Problem, Settings
 
 
 class RecordedMethod(GradientMethod):
-    """A gradient method that is a schedule over recorded steps: exact for the steps taken, or an approximation through them.
+    """A gradient method that is a schedule over recorded steps.
+
+    Exact for the steps taken, or an approximation through them.
 
     ``needs`` says what it asks of a recording; None for those of its modes that are no schedule.
     """

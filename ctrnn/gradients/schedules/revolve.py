@@ -1,16 +1,19 @@
 """Where to leave snapshots when a run has to be seen backwards and there is room for few of them.
 
-With s snapshots, one of them at the start, and no part of the run repeated more than r times, the longest run that can be reversed has
+With s snapshots, one of them at the start, and no part of the run repeated more than r times, the longest run that can
+be reversed has
 
     β(s, r) = (s + r)! / (s! r!)
 
-parts. A run of l parts, β(s, r−1) < l ≤ β(s, r), is reversed at the least cost by going m parts ahead, leaving a snapshot there, reversing
-the l − m parts behind it with s − 1 snapshots, and then the first m with all s again, for every m with
+parts. A run of l parts, β(s, r−1) < l ≤ β(s, r), is reversed at the least cost by going m parts ahead, leaving a
+snapshot there, reversing the l − m parts behind it with s − 1 snapshots, and then the first m with all s again, for
+every m with
 
     β(s, r−2) ≤ m ≤ β(s, r−1)    and    β(s−1, r−1) ≤ l − m ≤ β(s−1, r)
 
-(A. Griewank & A. Walther, Algorithm 799: Revolve, ACM Trans. Math. Softw. 26, 2000.) Where l is not known before the run has ended, snapshots
-are left at an even distance, and as often as there is no room every other one is dropped and the distance doubled.
+(A. Griewank & A. Walther, Algorithm 799: Revolve, ACM Trans. Math. Softw. 26, 2000.) Where l is not known before the
+run has ended, snapshots are left at an even distance, and as often as there is no room every other one is dropped and
+the distance doubled.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Real-time recurrent learning: P = dr/dw forward in time, with the gradient at hand at every moment.
 
-Discrete, exact for the steps that were taken. A block of K steps gives, by the pullback of n identity rows, its transition
-matrix Φ = dr⁺/dr and its parameter part C = ∂r⁺/∂w, and by one more row the losses λ, c seen inside it:
+Discrete, exact for the steps that were taken. A block of K steps gives, by the pullback of n identity rows, its
+transition matrix Φ = dr⁺/dr and its parameter part C = ∂r⁺/∂w, and by one more row the losses λ, c seen inside it:
 
     g ← g + λ P + c          P ← Φ P + C
 
-K = 1 is the textbook algorithm (Williams & Zipser 1989), K = all steps is BPTT; the number that comes out is the same. The
-cost is not: with n units and m ≈ n² weights, Φ P takes 2n⁴ flops, once a block instead of at every stage, and all else
-2n³ a stage (Schmidhuber 1992; Williams & Zipser 1995). Memory is constant in the number of steps.
+K = 1 is the textbook algorithm (Williams & Zipser 1989), K = all steps is BPTT; the number that comes out is the same.
+The cost is not: with n units and m ≈ n² weights, Φ P takes 2n⁴ flops, once a block instead of at every stage, and all
+else 2n³ a stage (Schmidhuber 1992; Williams & Zipser 1995). Memory is constant in the number of steps.
 
-Continuous, on any solver: the sensitivity equation dP/dt = J P + F_w is integrated beside dr/dt = F, its error in the step
-test (ctrnn.kernels.augmented).
+Continuous, on any solver: the sensitivity equation dP/dt = J P + F_w is integrated beside dr/dt = F, its error in the
+step test (ctrnn.kernels.augmented).
 """
 
 from __future__ import annotations
@@ -64,18 +64,34 @@ FACTS = {
 class RTRL(RecordedMethod):
     """Real-time recurrent learning: dr/dw carried forward, memory constant in the number of steps.
 
-    For long runs, for a gradient that is wanted while the run goes on, and for few parameters. For one loss at the end of a run that
-    fits into memory, ctrnn.Adjoint costs less. The discrete mode is exact for the steps taken, whatever the block; the continuous
-    one is a solution of the sensitivity equation to the tolerance, on any solver, SciPy's stiff ones among them.
+    Parameters
+    ----------
+    block : int, optional
+        Steps in a block, of the discrete mode; chosen from n and m by default.
+    mode : {"discrete", "continuous"}, default "discrete"
+        Through the solver's own steps, exact for them whatever the block; or a solution of the sensitivity equation to
+        the tolerance, on any solver, SciPy's stiff ones among them.
+    error_control : {"all", "state"}, default "all"
+        Of the continuous mode: whether the sensitivities' error counts in the step test.
+    device : {"cpu", "cuda", ...}, optional
+        Of the discrete mode with explicit fixed steps: computed in torch operations there. Without device and dtype the
+        compiled kernels compute it.
+    dtype : {"float64", "float32"}, optional
+        Of those torch operations.
 
-    block : steps in a block, of the discrete mode; None chooses from n and m
-    mode : "discrete" (through the solver's own steps) or "continuous" (an ODE of its own)
-    error_control : of the continuous mode: "all" (the sensitivities' error counts in the step test) or "state"
-    device, dtype : of the discrete mode with explicit fixed steps: in torch operations (ctrnn.gradients.recording.torch), on "cpu" or "cuda", in
-        "float64" or "float32". One alone takes "cpu", "float64" for the other; None, None is the compiled kernels
+    Raises
+    ------
+    UsageError, UnknownNameError
+        For other values; and, when it meets the problem, for a device that is not there.
 
-    Raises UsageError for other values; and, when it meets the problem, for a device that is not there.
+    Notes
+    -----
+    For long runs, for a gradient that is wanted while the run goes on, and for few parameters. For one loss at the end
+    of a run that fits into memory, `ctrnn.Adjoint` costs less. Formulas and sources (Williams and Zipser 1989, 1995;
+    Schmidhuber 1992) are at the top of `ctrnn.gradients.schedules.rtrl`.
 
+    Examples
+    --------
     >>> import ctrnn
     >>> at = ctrnn.Objective(target=1.0, at=[5.0])
     >>> problem = ctrnn.Problem(ctrnn.RateNetwork(16, gain=1.2, seed=0), [0.1] * 16, (0.0, 5.0), objective=at)
@@ -108,6 +124,7 @@ class RTRL(RecordedMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         if self.mode == "continuous":
             return "RTRL, continuous"
         name = "RTRL" if self.block is None else f"RTRL, block {self.block}"
@@ -115,9 +132,11 @@ class RTRL(RecordedMethod):
 
     @cached_property
     def needs(self) -> Needs | None:  # type: ignore[override]
+        """What the mode needs of a recording; None where it takes none."""
         return Needs(rows="many", device=self.torch_device) if self.mode == "discrete" else None
 
     def schedule(self, recording: Recording) -> Totals:
+        """Forward and back through a recording that meets the needs."""
         carry = recording.carry(self.block)
         state = RTRLState.at_start(carry, recording.B, recording.readout_size)
         state.observe(recording.start())
@@ -127,14 +146,17 @@ class RTRL(RecordedMethod):
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]
+        """What is known of the mode."""
         return FACTS[self.mode]
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         if self.mode == "continuous":
             return costs.forward_continuous(size)
         return costs.forward(size, self.block or default_block(size.n, size.entries, size.s, size.rows - 1))
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
+        """The gradient of one problem; raises NotFiniteError, and what the recording raises."""
         if self.needs is None:
             return forward_gradient(problem, settings, self.name, self.error_control)
         return super().compute(problem, settings)

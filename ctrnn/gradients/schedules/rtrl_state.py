@@ -1,13 +1,16 @@
-"""What RTRL carries forward: P = dr/dw, S = dr/dr0, the loss so far and its gradient, through one block of steps after another.
+"""What RTRL carries forward.
 
-A block of K steps gives, by the pullback of identity rows, its transition matrix Φ = dr⁺/dr and its parameter part C = ∂r⁺/∂w, and by one
-more row the losses λ, c seen inside it:
+P = dr/dw, S = dr/dr0, the loss so far and its gradient, through one block of steps after another.
+
+A block of K steps gives, by the pullback of identity rows, its transition matrix Φ = dr⁺/dr and its parameter part C =
+∂r⁺/∂w, and by one more row the losses λ, c seen inside it:
 
     [P]    [Φ 0] [P]   [C]
     [g]  ← [λ 1] [g] + [c]        and S, dl/dr0 the same without C
 
-A loss at the present state is the same with Φ = 1 and λ = ∂ℓ/∂r. P is changed in place, and the parameter part is added to it where it stands: P is the
-largest thing there is, and there is one of it. Its form is that of the recording (ctrnn.gradients.recording.base.Carry).
+A loss at the present state is the same with Φ = 1 and λ = ∂ℓ/∂r. P is changed in place, and the parameter part is added
+to it where it stands: P is the largest thing there is, and there is one of it. Its form is that of the recording
+(ctrnn.gradients.recording.base.Carry).
 """
 
 from __future__ import annotations

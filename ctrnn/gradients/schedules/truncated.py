@@ -1,12 +1,14 @@
 """Truncated back-propagation through time: each loss looks back over k steps and no farther.
 
-With Φ_j = ∂r_j/∂r_{j−1} and C_j = ∂r_j/∂w of step j, and ∂_i the derivative of the loss seen in step i (a ∂ℓ/∂r at its end; for ∫ aℓ dt what the
-step's own quadrature takes at its stages), the gradient and its truncation to the window k are
+With Φ_j = ∂r_j/∂r_{j−1} and C_j = ∂r_j/∂w of step j, and ∂_i the derivative of the loss seen in step i (a ∂ℓ/∂r at its
+end; for ∫ aℓ dt what the step's own quadrature takes at its stages), the gradient and its truncation to the window k
+are
 
     dl/dw = Σ_i Σ_{j ≤ i} ∂_i Φ_i ⋯ Φ_{j+1} C_j         and         Σ_i Σ_{i−k < j ≤ i} ∂_i Φ_i ⋯ Φ_{j+1} C_j
 
-(Williams & Peng 1990; Williams & Zipser 1995: BPTT(k), a pass backward from every step that has a loss.) What is left out is all influence
-that takes longer than k steps to show. It is no small error where the dynamics remember: for weights whose use lies far back, it is everything.
+(Williams & Peng 1990; Williams & Zipser 1995: BPTT(k), a pass backward from every step that has a loss.) What is left
+out is all influence that takes longer than k steps to show. It is no small error where the dynamics remember: for
+weights whose use lies far back, it is everything.
 """
 
 from __future__ import annotations
@@ -30,15 +32,30 @@ from ctrnn.solvers.runge_kutta import BLOCK
 class TruncatedBPTT(RecordedMethod):
     """The discrete adjoint, cut off after ``window`` steps: an approximation, for any solver of our own.
 
-    The cotangent of a loss that is seen in step i is carried back through the steps i, i − 1, …, i − window + 1: for an observation those that
-    end at it and before, for an integral the step whose stages carry it and those before. dl/dr0 has the losses of the first ``window`` steps,
-    and that at t0, alone. The loss, and the gradient of a read-out, are not approximations. A window of all steps is ``Adjoint()``.
+    Parameters
+    ----------
+    window : int, default 32
+        Steps that each loss looks back. All steps are `Adjoint()`.
 
-    With adaptive steps a window is no fixed time: choose dt where it should be one. Costs ``window`` steps backward for each step with a loss,
-    T·window where all have one (the full gradient costs T), and memory for ``window`` steps and a block.
+    Raises
+    ------
+    UsageError
+        For a window that is not a number of steps.
 
-    Raises UsageError for a window that is not a number of steps.
+    Notes
+    -----
+    The cotangent of a loss that is seen in step i is carried back through the steps i, i − 1, …, i − window + 1: for an
+    observation those that end at it and before, for an integral the step whose stages carry it and those before. dl/dr0
+    has the losses of the first ``window`` steps, and that at t0, alone. The loss, and the gradient of a read-out, are
+    not approximations.
 
+    With adaptive steps a window is no fixed time: choose dt where it should be one. It costs ``window`` steps backward
+    for each step with a loss, T·window where all have one (the full gradient costs T), and memory for ``window`` steps
+    and a block. The formula and sources (Williams and Peng 1990) are at the top of
+    `ctrnn.gradients.schedules.truncated`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective(target=0.0, at=1.0))
@@ -66,16 +83,20 @@ class TruncatedBPTT(RecordedMethod):
 
     @property
     def name(self) -> str:
+        """What a result says that it was computed by."""
         return f"truncated BPTT, window {self.window}"
 
     def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted."""
         return costs.truncated(size, self.window)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
+        """Blocks that can be cut."""
         return Needs(cuts=True)
 
     def schedule(self, recording: Recording) -> Totals:
+        """Forward and back through a recording that meets the needs."""
         loss, l_r0, readout = recording.start()
         G = recording.zero_parameters()
         before: list[CutBlock] = []  # the last steps before a block, window − 1 of them, and how many lie before those

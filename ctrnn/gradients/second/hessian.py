@@ -1,14 +1,15 @@
 """Second derivatives of the loss, d²l/dw², exact for the steps that were taken.
 
-The derivative along a direction (δw, δr0) of the discrete adjoint: tangents δr_i of the recorded stages forward, then the tangent of the
-pullback backward (ctrnn.kernels.second has the formulas; ctrnn.curvature those of the loss). Forward over reverse: H v costs a few
-gradients and the memory of one, and H itself is m such products on one record.
+The derivative along a direction (δw, δr0) of the discrete adjoint: tangents δr_i of the recorded stages forward, then
+the tangent of the pullback backward (ctrnn.kernels.second has the formulas; ctrnn.curvature those of the loss). Forward
+over reverse: H v costs a few gradients and the memory of one, and H itself is m such products on one record.
 
 Gauss–Newton: from p = dr/dw of the same steps,
 
     Σ_k a_k (∂o/∂r p_k)ᵀ ℓ_oo (∂o/∂r p_k)        or        ∫ a (∂o/∂r p)ᵀ ℓ_oo (∂o/∂r p) dt by the steps' own quadrature
 
-which is H but for ∂ℓ/∂r d²r/dw²: positive semi-definite where ℓ_oo is, equal to H where the residuals vanish (Schraudolph 2002).
+which is H but for ∂ℓ/∂r d²r/dw²: positive semi-definite where ℓ_oo is, equal to H where the residuals vanish
+(Schraudolph 2002).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 class HessianOperator:
-    """v -> H v in all that the loss depends on: w (m,), then r0 (n,), then a trained read-out's V and c.
+    """The products v ↦ H v in all that the loss depends on: w (m,), then r0 (n,), then a trained read-out's V and c.
 
     One run forward and one backward, whose record serves every product.
     """
@@ -50,9 +51,11 @@ class HessianOperator:
 
     @property
     def size(self) -> int:
+        """The number of entries of v."""
         return self.tangents.size
 
     def __call__(self, v: Array) -> Array:
+        """The product H v."""
         with self.tangents.threads():
             return self._product(v)
 
@@ -96,7 +99,7 @@ class HessianOperator:
 
 
 def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str) -> HessianOperator | HessianOfTrials:
-    """v -> H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
+    """The products v ↦ H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
     if isinstance(problem, Trials):
         return HessianOfTrials(
             problem, lambda one: HessianOperator(one, resolve_auto_solver(one, settings), caller), caller
@@ -151,19 +154,37 @@ def hessian_vector_product(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> Array:
-    """H v, with H = d²l/dw² (m, m), without H: forward over reverse through the steps of the solver.
+    """The product H v, with H = d²l/dw² (m, m), without H: forward over reverse through the steps of the solver.
 
-    problem : with an objective; of ctrnn.Trials, H of the sum over trials, side by side
-    v : (m,), in the order of field.parameter_names; with ``r0`` (m + n,), the initial state behind the parameters; of trials that each have
-        their own (m + B n,), trial after trial
-    r0 : whether r0 counts among the parameters
-    solver, rtol, atol, dt, max_steps, min_step : as in ctrnn.simulate; a solver of our own
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; of trials, H of their sum, side by side.
+    v : array_like
+        (m,), in the order of ``field.parameter_names``; with ``r0`` (m + n,), the initial state behind the parameters;
+        of trials that each have their own (m + B n,), trial after trial.
+    r0 : bool, default False
+        Whether r0 counts among the parameters.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in `ctrnn.simulate`; a solver of our own.
 
-    Returns (m,) or (m + n,). A trained read-out is held fixed. For many products at one point make a
-    ctrnn.gradients.second.hessian.HessianOperator, which solves once.
+    Returns
+    -------
+    ndarray, shaped as v
+        H v. A trained read-out is held fixed.
 
-    Raises UsageError for a wrong v or another library's solver, and the errors of ctrnn.gradient.
+    Raises
+    ------
+    UsageError
+        For a wrong v or another library's solver; and the errors of `ctrnn.gradient`.
 
+    Notes
+    -----
+    Exact for the steps taken. For many products at one point make a `ctrnn.gradients.second.hessian.HessianOperator`,
+    which solves once. The formulas are in `ctrnn.kernels.second`.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
@@ -191,15 +212,35 @@ def hessian(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> Array:
-    """H = d²l/dw² (m, m), columns and rows in the order of field.parameter_names; with ``r0`` (m + n, m + n), r0 behind them.
+    """The second derivative H = d²l/dw² (m, m) of the loss, exact for the steps taken.
 
-    Of ctrnn.Trials, the sum over them; with ``r0`` (m + B n, m + B n), trial after trial, or (m + n, m + n) where they share one r0.
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; of trials, the sum over them.
+    r0 : bool, default False
+        Whether r0 counts among the parameters, behind them: (m + n, m + n); of trials (m + B n, m + B n), trial after
+        trial, or (m + n, m + n) where they share one r0.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in `ctrnn.simulate`; a solver of our own.
 
-    One product forward over reverse for each column, on one record of the steps; symmetric to round-off, and then made so. A trained
-    read-out is held fixed.
+    Returns
+    -------
+    ndarray (m, m)
+        Columns and rows in the order of ``field.parameter_names``.
 
-    Raises what hessian_vector_product raises.
+    Raises
+    ------
+    UsageError
+        As of `ctrnn.hessian_vector_product`.
 
+    Notes
+    -----
+    One product forward over reverse for each column, on one record of the steps; symmetric to round-off, and then made
+    so. A trained read-out is held fixed.
+
+    Examples
+    --------
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
@@ -223,14 +264,35 @@ def gauss_newton(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
 ) -> Array:
-    """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw; with ``r0`` (m + n, m + n). Of ctrnn.Trials,
-    the sum, as of hessian.
+    """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw.
 
-    For the squared error it is JᵀJ of the weighted residuals, for the cross-entropy of a softmax the Fisher matrix, with ℓ_oo in terms of
-    the logits. An expression or a callable enters with its own ℓ_oo, which need not be positive.
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; of trials, the sum over them.
+    r0 : bool, default False
+        Whether r0 counts among the parameters, as in `ctrnn.hessian`.
+    solver, rtol, atol, dt, max_steps, min_step
+        As in `ctrnn.simulate`; a solver of our own.
 
-    Raises what hessian_vector_product raises.
+    Returns
+    -------
+    ndarray (m, m)
+        As of `ctrnn.hessian`.
 
+    Raises
+    ------
+    UsageError
+        As of `ctrnn.hessian_vector_product`.
+
+    Notes
+    -----
+    For the squared error it is JᵀJ of the weighted residuals, for the cross-entropy of a softmax the Fisher matrix,
+    with ℓ_oo in terms of the logits. An expression or a callable enters with its own ℓ_oo, which need not be positive.
+    Source: N. N. Schraudolph, Neural Computation 14 (2002).
+
+    Examples
+    --------
     >>> import ctrnn
     >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
     >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])

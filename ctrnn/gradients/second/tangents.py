@@ -50,6 +50,7 @@ class Tangents:
         return self.field.m + self.n + self.losses.readout_size
 
     def threads(self) -> AbstractContextManager[Any]:
+        """How many threads the libraries may use in the passes."""
         return self.recording.threads(self.recording.problem, self.recording.integration.settings)
 
     def direction(self, v: Array) -> Direction:
@@ -76,7 +77,8 @@ class Tangents:
     ) -> None:
         """δΛ, ``lam`` (n,), from the end of a block to its start, in place; G receives δ of the parameter part.
 
-        jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n): δ of those of the pullback; K (C, s, n) its cotangents, stages those of ``tangent``.
+        jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n): δ of those of the pullback; K (C, s, n) its
+        cotangents, stages those of ``tangent``.
         """
         record, run = block.record, self.recording
         self._regular(

@@ -28,6 +28,7 @@ class HessianOfTrials:
         self.operators = side_by_side(trials.problems, operator, caller)
 
     def __call__(self, v: Array) -> Array:
+        """The product H v of the sum."""
         jobs = list(zip(self.operators, self.places, strict=True))
         result = np.zeros(self.size)
         for part, here in zip(side_by_side(jobs, lambda job: job[0](v[job[1]]), "trials"), self.places, strict=True):
@@ -38,7 +39,10 @@ class HessianOfTrials:
 def matrix_of_trials(
     trials: Trials, columns: Array | None, caller: str, matrix: Callable[[Problem, Array], Array]
 ) -> Array:
-    """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c); all without."""
+    """Σ_b of each trial's ``matrix(problem, its columns)``, for the entries ``columns`` of (w, r0 of all, V and c).
+
+    All of them where ``columns`` is None.
+    """
     places = trials.vector_indices(trials.readout_size(caller))
     size = int(places[-1].max(initial=-1)) + 1
     columns = np.arange(size) if columns is None else columns
