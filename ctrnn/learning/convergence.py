@@ -1,12 +1,12 @@
 """Whether a fit has converged: three tests at its end, of which each can say no.
 
-    step       δ = −M⁺ g of the (Gauss–)Newton model, M = JᵀJ, among the entries that no bound holds
+    step       δ = −J⁺ z, the Gauss–Newton step, among the entries that no bound holds
     promise    −½ g·δ ≤ tolerance · l                   no decrease worth the name is foretold
     length     |δ_i| ≤ √tolerance · |theta_i|           and none of the quantities would move
     polish     another method, started from the end, finds no decrease beyond the tolerance either
 
 A test relative to the gradient at the start says nothing: after a steep start everything is flat. Where the residuals
-cannot be had (another loss, thousands of weights) the polish alone decides. M⁺ leaves out directions that the data do
+cannot be had (another loss, thousands of weights) the polish alone decides. J⁺ leaves out directions that the data do
 not see, relative to the best seen one. A quantity that the data saw at the start and see no more is no convergence: the
 fit ran into a flat far away.
 """
@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 
 #: what may be left to gain, relative to the loss
 TOLERANCE = 1e-8
-#: directions with less than this part of the largest eigenvalue, of M scaled to a diagonal of 1, are not seen
-RANK = 1e-13
+#: directions with less than this part of the largest singular value, of J scaled to columns of norm 1, are not seen
+RANK = 1e-12
 #: multiples of the solver's tolerances below which a residual is zero
 ACCURACY = 10.0
 
@@ -49,9 +49,9 @@ def verdict(loss: Loss, seen_at_start: Array | None, tolerance: float = TOLERANC
     _, weight = loss.robust(z)
     g = J.T @ (weight * z)
     slack = tolerance * 0.5 * float(z @ z) + solver_error(loss)
-    M = J.T @ (weight[:, None] * J)
+    J = np.sqrt(weight)[:, None] * J
     inside = c.free & ~loss.pushed(theta, g)
-    seen = np.sqrt(np.maximum(np.diag(M), 0.0)) > 0.0
+    seen = np.linalg.norm(J, axis=0) > 0.0
     if loss.least > slack and not (seen & c.free).any():
         return Verdict(False, "the loss does not depend on any of the fitted quantities here", slack)
     if seen_at_start is not None and (lost := np.flatnonzero(inside & seen_at_start & ~seen)).size:
@@ -60,8 +60,12 @@ def verdict(loss: Loss, seen_at_start: Array | None, tolerance: float = TOLERANC
     if not inside.any():
         return Verdict(True, "every quantity is at its bound, and pushed there", slack)
     delta = np.zeros_like(theta)
-    delta[inside] = newton_step(M[np.ix_(inside, inside)], g[inside])
+    delta[inside], spread = gauss_newton_step(J[:, inside], np.sqrt(weight) * z)
     promise = -0.5 * float(g @ delta)
+    variance = 1.0 if loss.statement.knows_scale else float(z @ z) / max(len(z) - len(delta), 1)
+    # an entry near 0 has no size of its own: then a step beside its standard error tells
+    error = np.zeros_like(theta)
+    error[inside] = np.sqrt(variance) * spread
     # the size now: one at the start, if far away, would call any step small
     size = np.where(c.log, 1.0, np.maximum(np.abs(theta), 1e-3 * c.sizes))
     far = np.abs(delta) / size
@@ -69,18 +73,19 @@ def verdict(loss: Loss, seen_at_start: Array | None, tolerance: float = TOLERANC
     if promise > slack:
         share = promise / max(loss.least, np.finfo(float).tiny)
         return Verdict(False, f"a Gauss-Newton step promises {min(share, 1.0):.2g} of the loss", slack)
-    if promise > solver_error(loss) and far[worst] > np.sqrt(tolerance) and not _within_error(loss, delta, M, worst):
+    moves = far[worst] > np.sqrt(tolerance) and abs(delta[worst]) > 1e-3 * error[worst]
+    if promise > solver_error(loss) and moves:
         return Verdict(False, f"a Gauss-Newton step still moves {c.labels[worst]} by {far[worst]:.2g} of itself", slack)
     return Verdict(True, f"a Gauss-Newton step promises less than {tolerance:g} of the loss and moves nothing", slack)
 
 
-def newton_step(M: Array, g: Array) -> Array:
-    """−M⁺ g, of M scaled to a diagonal of 1."""
-    d = np.sqrt(np.diag(M))
-    values, vectors = np.linalg.eigh(M / np.outer(d, d))
-    keep = values > RANK * values[-1]
-    along = vectors[:, keep]
-    return -(along @ ((along.T @ (g / d)) / values[keep])) / d
+def gauss_newton_step(J: Array, z: Array) -> tuple[Array, Array]:
+    """−J⁺ z and the roots of the diagonal of (JᵀJ)⁺, from the singular values of J scaled to columns of norm 1."""
+    d = np.linalg.norm(J, axis=0)
+    U, s, Vt = np.linalg.svd(J / d, full_matrices=False)
+    keep = s > RANK * s[0]
+    U, s, Vt = U[:, keep], s[keep], Vt[keep]
+    return -(Vt.T @ ((U.T @ z) / s)) / d, np.sqrt(np.sum((Vt / s[:, None]) ** 2, axis=0)) / d
 
 
 def solver_error(loss: Loss) -> float:
@@ -98,14 +103,3 @@ def solver_error(loss: Loss) -> float:
     if loss.statement.noise.name != "normal":
         unit = unit * np.abs(loss.residuals.noise.residual(np.maximum(y, 1e-300), y)[1])
     return 0.5 * float(np.sum((unit * error) ** 2))
-
-
-def _within_error(loss: Loss, delta: Array, M: Array, i: int) -> bool:
-    """Whether a step is a thousandth of the standard error of the entry: an entry near 0 has no size of its own."""
-    z, _ = loss.vector(loss.theta)
-    variance = 1.0 if loss.statement.knows_scale else float(z @ z) / max(len(z) - len(delta), 1)
-    seen = np.flatnonzero(np.diag(M) > 0)
-    d = np.sqrt(np.diag(M)[seen])
-    covariance = np.linalg.pinv(M[np.ix_(seen, seen)] / np.outer(d, d), rcond=RANK, hermitian=True) / np.outer(d, d)
-    k = int(np.searchsorted(seen, i))
-    return bool(abs(delta[i]) <= 1e-3 * np.sqrt(variance * max(covariance[k, k], 0.0)))

@@ -141,7 +141,9 @@ def _polished(name: str, loss: Loss, judge: Loss | None, slack: float) -> _Bette
         other.begin()
     except CtrnnError as error:
         return _Better(loss.theta, f"another method cannot begin at the end of this one: {error}")
-    slack = slack or TOLERANCE * abs(other.least)
+    # two routes to one loss tell how far it can be believed
+    apart = abs(other.least - loss.least) if abs(other.least - loss.least) <= 1e-3 * abs(loss.least) else 0.0
+    slack = max(slack or TOLERANCE * abs(other.least), apart)
     enough = other.least - slack
 
     def tell(l: float) -> None:

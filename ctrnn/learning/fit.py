@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import CtrnnError, UsageError
 from ctrnn.learning.loss import Loss, Statement, quantities
-from ctrnn.learning.minimise import AUTO, chosen_optimizer, minimise
+from ctrnn.learning.minimise import AUTO, Minimum, chosen_optimizer, minimise
+from ctrnn.learning.multistart import from_many
 from ctrnn.learning.noise import noise_named
 from ctrnn.learning.priors import Normal, priors_of
-from ctrnn.learning.result import Fit
+from ctrnn.learning.residuals import has_residuals
+from ctrnn.learning.result import Fit, Valley
+from ctrnn.learning.shooting import shoot
 from ctrnn.problem import Trials, checked_problem
 from ctrnn.progress import track
 
@@ -44,6 +47,10 @@ def fit(
     robust: str = "linear",
     robust_scale: float = 1.0,
     optimizer: str = AUTO,
+    multistart: int | None = None,
+    spread: float = 0.3,
+    seed: int = 0,
+    shooting: Any = None,
     method: Any = "auto",
     solver: str = "tsit5",
     rtol: float = 1e-8,
@@ -90,11 +97,19 @@ def fit(
         L-BFGS-B. Or least-squares (also called gauss-newton), L-BFGS-B, BFGS, CG, SLSQP, TNC or trust-constr, which are
         SciPy's; newton-cg, on exact products with the Hessian; or a class of torch.optim in lower case: adam, adamw,
         sgd, rmsprop, ...
+    multistart : int, optional
+        How many starts: the given one, and others by a Sobol sequence, between the ``bounds`` where both are given,
+        else within a relative ``spread`` about the start; on all cores. ``valleys`` tells where they ended.
+    spread, seed : of these starts
+    shooting : None, True, a number of pieces, or the times between them
+        Multiple shooting first (ctrnn.learning.shooting): the solution in pieces that start at the data and are joined
+        on the way. For oscillations over several cycles and for chaos, where one long solution makes many valleys. True
+        is a piece for each interval between observations, at most 100.
     method : the method of the gradient, see :func:`ctrnn.gradient`; least squares take sensitivities
     solver, rtol, atol, dt : of every solution, see :func:`ctrnn.simulate`
     max_iterations : of the optimiser
     learning_rate : of a torch optimiser
-    callback : called with (iteration, loss) after each iteration
+    callback : called with (iteration, loss) after each iteration; of several starts, with (start, its least loss)
 
     Returns
     -------
@@ -145,6 +160,8 @@ def fit(
             "dt": dt},
         )  # fmt: skip
         statement = _regularised(statement, problem, regularisation)
+    if shooting is not None and shooting is not False and not has_residuals(problem):
+        raise UsageError("shooting", given=shooting, allowed="None, but for a squared error at observation times")
     name = chosen_optimizer(optimizer, problem, statement)
     past: list[float] = [] if before is None else list(before.history[:-1])
 
@@ -155,9 +172,26 @@ def fit(
             if callback is not None:
                 callback(k + len(past), l)
 
-        found = minimise(
-            problem, statement, name, int(max_iterations), learning_rate, tell, None if before is None else before.sigma
-        )
+        sigma = None if before is None else before.sigma
+
+        def descend(start: Any) -> Minimum:
+            near, first = start, None
+            if shooting is not None and shooting is not False:
+                near, first = shoot(start, statement, shooting, sigma), Loss(statement.coordinates(start), statement)
+            its = None if multistart is not None else tell
+            found = minimise(near, statement, name, int(max_iterations), learning_rate, its, sigma)
+            if first is not None:
+                first.sigma = found.loss.sigma
+                found.begun_at(first)
+            return found
+
+        valleys: tuple[Valley, ...] = ()
+        failed = 0
+        if multistart is None:
+            found = descend(problem)
+            initial = found.loss.initial
+        else:
+            found, valleys, failed, initial = from_many(problem, statement, multistart, spread, seed, descend, callback)
     loss, ending, message = found.loss, found.ending, found.ending.message
     least = _as_gradient_tells(loss)
     if loss.rejected:
@@ -166,7 +200,7 @@ def fit(
         problem=found.problem,
         start=problem if before is None else before.start,
         loss=least,
-        initial_loss=loss.initial if before is None else before.initial_loss,
+        initial_loss=initial if before is None else before.initial_loss,
         history=np.array([*past, *found.history]),
         converged=ending.converged,
         reason=ending.reason,
@@ -176,6 +210,8 @@ def fit(
         optimizer=name,
         statement=statement,
         sigma=np.asarray(loss.sigma) if statement.estimates_sigma else None,
+        valleys=valleys,
+        failed=failed,
     )
 
 

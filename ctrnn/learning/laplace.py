@@ -15,7 +15,7 @@ loss has the sandwich A⁻¹ (Σ ψ_i² J_iᵀJ_i) A⁻¹, A = Σ ψ′_i J_iᵀ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as data
 from typing import Any
@@ -28,12 +28,15 @@ from ctrnn.gradients.api import gradient
 from ctrnn.gradients.second.hessian import gauss_newton_matrix, hessian_matrix
 from ctrnn.learning.loss import ROBUST, Loss, Statement, quantities
 from ctrnn.learning.priors import Prior
+from ctrnn.learning.residuals import has_residuals
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
 
 #: A condition (of the matrix scaled to a diagonal of 1) beyond which its inverse means nothing.
 _SINGULAR = 1e14
+#: and one beyond which the square of a matrix has lost too many digits
+_SQUARED = 1e10
 
 
 #: quantities up to which a Hessian is taken by differences
@@ -226,6 +229,8 @@ def posterior(problem: Any, statement: Statement, sigma: Any) -> Laplace:
         labels += [f"sigma[{name}]" for name in parts.names]
         values, slope = np.concatenate([values, sigma]), np.concatenate([slope, np.zeros(len(sigma))])
     inverse, condition = _inverse(M)
+    if condition > _SQUARED and parts.J is not None and not statement.estimates_sigma:
+        inverse, condition = _inverse_of_squares(np.concatenate([parts.J() / scale, J_prior]))
     if inverse is None or condition > _SINGULAR:
         weakest = labels[_weakest(M)]
         raise SingularJacobianError(
@@ -266,6 +271,7 @@ class _Parts:
     border: Array | None = None
     corner: Any = data(default_factory=lambda: np.empty(0))
     names: tuple[str, ...] = ()
+    J: Callable[[], Array] | None = None
 
 
 def _plain(problem: Any, statement: Statement, columns: Array) -> _Parts:
@@ -279,8 +285,14 @@ def _plain(problem: Any, statement: Statement, columns: Array) -> _Parts:
         z, J = loss.vector(coordinates.start)
         J = J[:, coordinates.free]
         return _Parts(float(found.loss), slope, J.T @ J, None)
+
+    def jacobian() -> Array:
+        loss = Loss(coordinates, replace(statement, prior={}), by_residuals=True)
+        return loss.vector(coordinates.start)[1][:, coordinates.free]
+
     M = gauss_newton_matrix(problem, solver, columns)
-    return _Parts(float(found.loss), slope, M, hessian_matrix(problem, solver, columns, "laplace"))
+    H = hessian_matrix(problem, solver, columns, "laplace")
+    return _Parts(float(found.loss), slope, M, H, J=jacobian if has_residuals(problem) else None)
 
 
 def _by_residuals(problem: Any, statement: Statement, sigma: Any, held: Array) -> _Parts:
@@ -384,6 +396,18 @@ def _inverse(M: Array) -> tuple[Array | None, float]:
     if eigenvalues[0] <= 0:
         return None, condition
     return linalg.cho_solve(linalg.cho_factor(scaled), np.eye(len(d))) / np.outer(d, d), condition
+
+
+def _inverse_of_squares(J: Array) -> tuple[Array | None, float]:
+    """(JᵀJ)⁻¹ from the singular values of J, of which twice as many digits are left, and the condition of J."""
+    d = np.linalg.norm(J, axis=0)
+    if not np.all(d > 0):
+        return None, np.inf
+    _, s, Vt = np.linalg.svd(J / d, full_matrices=False)
+    if len(s) < len(d) or s[-1] <= 0:
+        return None, np.inf
+    inner = Vt / s[:, None]
+    return inner.T @ inner / np.outer(d, d), float(s[0] / s[-1])
 
 
 def _weakest(M: Array) -> int:

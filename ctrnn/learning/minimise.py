@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import ConvergenceError, UsageError
+from ctrnn.errors import ConvergenceError, CtrnnError, UsageError
 from ctrnn.learning.convergence import solver_error
 from ctrnn.learning.descent import MOST_COLUMNS, Ending, descend
 from ctrnn.learning.loss import Loss, Statement
@@ -43,6 +43,15 @@ class Minimum:
     def problem(self) -> Any:
         """The problem at its best point."""
         return self.loss.coordinates.problem(self.loss.theta)
+
+    def begun_at(self, first: Loss) -> None:
+        """Tell the history from the start of ``first``, from which another method has led here."""
+        try:
+            l, _ = first.evaluate(first.theta)
+        except CtrnnError:
+            l = np.inf
+        self.loss.initial = l
+        self.history.insert(0, l)
 
 
 def chosen_optimizer(optimizer: str, problem: Any, statement: Statement) -> str:

@@ -82,7 +82,7 @@ class Residuals:
             else [np.arange(size)]
         )
         #: of each trial, what of its own (w, r0, V and c) is fitted, and as which entry of theta
-        self._fitted = [(np.flatnonzero(column[here] >= 0), column[here][column[here] >= 0]) for here in local]
+        self.fitted = [(np.flatnonzero(column[here] >= 0), column[here][column[here] >= 0]) for here in local]
         self._m, self._n = problem.field.m, n
 
     def outputs(self, theta: Array, jacobian: bool = True) -> Outputs:
@@ -92,12 +92,14 @@ class Residuals:
         times = [np.unique(one.observed) for one in trials]
         asked: Any = times if isinstance(problem, Trials) else times[0]
         runs: Any = (
-            sensitivities(problem, asked, **self.solver) if jacobian else simulate(problem, asked, **self.solver)
+            sensitivities(problem, asked, **self.solver)
+            if jacobian
+            else simulate(problem, save_at=asked, **self.solver)
         )
         runs = runs if isinstance(problem, Trials) else [runs]
         k = len(theta)
         parts = []
-        for one, run, t, data, fitted in zip(trials, runs, times, self.data, self._fitted, strict=True):
+        for one, run, t, data, fitted in zip(trials, runs, times, self.data, self.fitted, strict=True):
             rows = np.searchsorted(t, one.observed)
             o, u_r, readout = linearised(one.objective, run.r[rows])
             J = np.zeros((len(data.y), k if jacobian else 0))
