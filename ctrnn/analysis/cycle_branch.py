@@ -389,6 +389,8 @@ class _Walk:
         turns = [(a, b) for a, b in taken if a.tangent.mu * b.tangent.mu < 0]
         if not turns:
             return None
+        # in a canard μ is flat to its rounding: there the multiplier that passes 1 tells the place
+        turns = [(a, b) for a, b in turns if a.facts["one"] * b.facts["one"] < 0] or turns
         forwards = np.sign(taken[0][0].tangent.mu)
         a, b = max(turns, key=lambda step: forwards * float(step[0].orbit.mu[0]))
         return self._located("fold", a, b)

@@ -9,6 +9,7 @@
 """
 
 from ctrnn.plotting.agreement import gradient_agreement
+from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter_diagram
 from ctrnn.plotting.fitting import fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
@@ -17,6 +18,8 @@ from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
 
 __all__ = [
+    "bifurcation_diagram",
+    "cycle",
     "euler_step",
     "exact_versus_leak_only",
     "fit",
@@ -33,4 +36,5 @@ __all__ = [
     "sensitivities",
     "spectrum",
     "trajectory",
+    "two_parameter_diagram",
 ]

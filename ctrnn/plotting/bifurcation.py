@@ -1,0 +1,284 @@
+"""Bifurcation diagrams in one and two parameters, and a limit cycle with its phase response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, frame, legend_above, styled
+
+#: of each kind of special point its marker and colour
+MARKERS = {
+    "fold": ("o", ORANGE),
+    "hopf": ("s", GREEN),
+    "branch": ("D", COLOURS[3]),
+    "flip": ("^", COLOURS[4]),
+    "torus": ("v", COLOURS[5]),
+    "cusp": ("*", ORANGE),
+    "bogdanov-takens": ("P", BLACK),
+    "bautin": ("X", GREEN),
+    "zero-hopf": ("h", COLOURS[3]),
+    "double-hopf": ("8", COLOURS[5]),
+}
+
+
+@styled
+def bifurcation_diagram(
+    branches: Any,
+    state: str | int = 0,
+    *,
+    cycles: Any = (),
+    ax: Axes | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """One state of equilibria and cycles against the parameter: stable solid, unstable dashed, special points marked.
+
+    Parameters
+    ----------
+    branches : Branch or sequence of Branch
+        Equilibria, from ctrnn.analysis.continue_equilibria and switch_branch.
+    state : str or int, default 0
+        The state to show, by name or number.
+    cycles : CycleBranch or sequence of CycleBranch, optional
+        Their least and largest values of the state, from ctrnn.analysis.continue_cycles.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+    labels : mapping, optional
+        What stands for a state's or the parameter's name at its axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    UsageError
+        Without a branch, or where the branches have different parameters.
+    UnknownNameError
+        For a state that is not there.
+
+    Examples
+    --------
+    >>> from ctrnn import Equations
+    >>> from ctrnn.analysis import continue_equilibria
+    >>> branch = continue_equilibria(Equations({"r": "b + r - r**3"}, {"b": 0.0}), [1.0], "b", (-1.0, 1.0))
+    >>> bifurcation_diagram(branch).axes[0].get_xlabel()
+    'b'
+    """
+    every, around = _several(branches), _several(cycles)
+    if not every and not around:
+        raise UsageError("branches", given="none", allowed="one branch or more")
+    first = (every or around)[0]
+    for branch in (*every, *around):
+        if branch.name != first.name or branch.states != first.states:
+            raise UsageError("branches", given=f"branches in {first.name} and {branch.name}", allowed="one parameter")
+    k = _state(first.states, state)
+    figure, axes = _canvas(ax, 3.6)
+    known: set[str] = set()
+    for branch in every:
+        _line(axes, branch.parameter, branch.r[:, k], branch.stable, BLUE, "equilibria", known)
+    for branch in around:
+        for edge in (branch.lowest, branch.highest):
+            _line(axes, branch.parameter, edge[:, k], branch.stable, ORANGE, "cycles, least and largest", known)
+    for branch in every:
+        for point in branch.special:
+            _mark(axes, point.kind, point.parameter, point.r[k], point.kind, known)
+    for branch in around:
+        for point in branch.special:
+            path = point.cycle(np.linspace(0.0, point.period, 400))[:, k]
+            for value in (path.min(), path.max()):
+                _mark(axes, point.kind, point.parameter, value, f"{point.kind} of cycles", known)
+    words = labels or {}
+    name = first.states[k]
+    axes.set(xlabel=words.get(first.name, first.name), ylabel=words.get(name, name))
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
+
+
+@styled
+def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mapping[str, str] | None = None) -> Figure:
+    """Curves of folds and Hopf points in the plane of two parameters, their points of codimension two marked.
+
+    Parameters
+    ----------
+    curves : SpecialCurve or sequence of SpecialCurve
+        From ctrnn.analysis.continue_special, all in the same two parameters.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+    labels : mapping, optional
+        What stands for a parameter's name at its axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    UsageError
+        Without a curve, or where the curves have different parameters.
+
+    Notes
+    -----
+    Of a Hopf curve the part with a negative first Lyapunov coefficient (supercritical) is solid, the other dashed.
+
+    Examples
+    --------
+    >>> from ctrnn import Equations
+    >>> from ctrnn.analysis import continue_equilibria, continue_special
+    >>> field = Equations({"r": "b + a*r - r**3"}, {"b": 0.0, "a": 1.0})
+    >>> fold = continue_equilibria(field, [1.0], "b", (-1.0, 1.0)).special[0]
+    >>> curve = continue_special(field, fold, ("b", "a"), ((-1.0, 1.0), (-1.0, 1.0)))
+    >>> two_parameter_diagram(curve).axes[0].get_ylabel()
+    'a'
+    """
+    every = _several(curves)
+    if not every:
+        raise UsageError("curves", given="none", allowed="one curve or more")
+    names = tuple(every[0].parameters)
+    figure, axes = _canvas(ax, 4.0)
+    known: set[str] = set()
+    for curve in every:
+        if tuple(curve.parameters) != names:
+            raise UsageError("curves", given=f"{tuple(curve.parameters)} and {names}", allowed="the same parameters")
+        a, b = curve.parameters.values()
+        is_hopf = curve.kind == "hopf"
+        solid = curve.lyapunov < 0 if is_hopf else np.ones(len(curve), dtype=bool)
+        words = ("hopf, supercritical", "hopf, subcritical") if is_hopf else ("fold", "fold")
+        _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, words, known)
+    for curve in every:
+        for point in curve.special:
+            at = point.parameters
+            _mark(axes, point.kind, at[names[0]], at[names[1]], point.kind, known)
+    words_ = labels or {}
+    axes.set(xlabel=words_.get(names[0], names[0]), ylabel=words_.get(names[1], names[1]))
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
+
+
+@styled
+def cycle(
+    cycle: Any,
+    states: Sequence[str | int] = (0, 1),
+    *,
+    labels: Mapping[str, str] | None = None,
+    time_label: str = "t",
+) -> Figure:
+    """A limit cycle: two states against each other, all of them over a turn, and the phase response.
+
+    Parameters
+    ----------
+    cycle : Cycle
+        From ctrnn.analysis.limit_cycle.
+    states : sequence of str or int, default (0, 1)
+        Two states for the plane, which are those over time, too, with what follows them.
+    labels : mapping, optional
+        What stands for a state's name at its axis.
+    time_label : str, default "t"
+        Label of the time axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    UnknownNameError
+        For a state that is not there.
+
+    Examples
+    --------
+    >>> from ctrnn import Equations, Problem
+    >>> from ctrnn.analysis import limit_cycle
+    >>> field = Equations({"u": "v", "v": "(1 - u**2)*v - u"}, {})
+    >>> len(cycle(limit_cycle(Problem(field, [2.0, 0.0], (0.0, 40.0)))).axes)
+    3
+    """
+    names = tuple(cycle.field.state_names)
+    shown = [_state(names, one) for one in states]
+    if len(shown) < 2:
+        raise UsageError("states", given=states, allowed="two states or more")
+    words = labels or {}
+    t = np.linspace(0.0, cycle.period, 601)
+    r = cycle(t)
+    figure = frame(height=3.4)[0]
+    figure.clear()
+    axes = figure.subplot_mosaic("ab;ac", width_ratios=(5, 6))
+    axes["c"].sharex(axes["b"])
+    axes["b"].tick_params(labelbottom=False)
+    i, j = shown[:2]
+    style = "-" if cycle.stable else "--"
+    axes["a"].plot(r[:, i], r[:, j], style, color=BLUE)
+    axes["a"].set(xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]))
+    for n, k in enumerate(shown[: len(COLOURS)]):
+        axes["b"].plot(t, r[:, k], color=COLOURS[n], label=words.get(names[k], names[k]))
+        axes["c"].plot(cycle.t, cycle.phase_response[:, k], color=COLOURS[n])
+    axes["b"].set_ylabel("state")
+    axes["c"].set(ylabel="phase response", xlabel=time_label)
+    axes["c"].axhline(0.0, color="#999999", lw=0.6)
+    legend_above(figure, axes["b"])
+    return figure
+
+
+def _several(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _state(names: Sequence[str], state: str | int) -> int:
+    if isinstance(state, int | np.integer) and -len(names) <= state < len(names):
+        return int(state) % len(names)
+    if state in names:
+        return list(names).index(str(state))
+    raise UnknownNameError("state", state, names[:12])
+
+
+def _canvas(ax: Axes | None, height: float) -> tuple[Figure, Axes]:
+    if ax is None:
+        figure, (axes,) = frame(height=height, width=5.4)
+        return figure, axes
+    whole = ax.get_figure(root=True)
+    if whole is None:
+        raise UsageError("ax", given=ax, allowed="axes of a figure")
+    return whole, ax
+
+
+def _line(
+    axes: Axes,
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    solid: NDArray[np.bool_],
+    colour: str,
+    words: str | tuple[str, str],
+    known: set[str],
+) -> None:
+    """A curve whose parts are solid or dashed.
+
+    Each part reaches the first point of the next, so that no gap is left.
+    """
+    named = words if isinstance(words, tuple) else (f"{words}, stable", f"{words}, unstable")
+    edges = np.flatnonzero(np.diff(solid.astype(int))) + 1
+    for part in np.split(np.arange(x.size), edges):
+        reach = np.append(part, min(part[-1] + 1, x.size - 1))
+        is_solid = bool(solid[part[0]])
+        label = named[0] if is_solid else named[1]
+        style: dict[str, Any] = {
+            "color": colour,
+            "ls": "-" if is_solid else (0, (4, 3)),
+            "lw": 1.6 if is_solid else 1.2,
+        }
+        axes.plot(x[reach], y[reach], label="_" if label in known else label, zorder=2, **style)
+        known.add(label)
+
+
+def _mark(axes: Axes, kind: str, x: float, y: float, label: str, known: set[str]) -> None:
+    marker, colour = MARKERS.get(kind, ("o", BLACK))
+    style: dict[str, Any] = {"mfc": colour, "mec": BLACK, "mew": 0.6, "ms": 6, "ls": "none", "zorder": 4}
+    axes.plot([x], [y], marker, label="_" if label in known else label, **style)
+    known.add(label)
