@@ -9,8 +9,8 @@ With the output o = g(u), u = V r + c (ctrnn.objective), and δ along (δr, δV,
     softmax         δo = o ∘ (δu − o · δu)
                     δ(∂ℓ/∂u) = o ∘ (δl − o · δl) + [δo ∘ (l − o · l) − o (δo · l)],   l = ∂ℓ/∂o
 
-The Gauss–Newton part leaves the bracket out, the curvature of g: what remains is gᵀ′ ℓ_oo g′ (Schraudolph, Neural Comput. 14:1723, 2002).
-An expression's ℓ_oo δo is derived by SymPy, a callable's by torch.func.
+The Gauss–Newton part leaves the bracket out, the curvature of g: what remains is gᵀ′ ℓ_oo g′ (Schraudolph, Neural
+Comput. 14:1723, 2002). An expression's ℓ_oo δo is derived by SymPy, a callable's by torch.func.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ Array = NDArray[np.float64]
 class Curvature:
     """The second derivative of a bound objective at given states, times its weights.
 
-    r (T, n) states, y (T, q) targets, a (T,) weights, h (T,) a quadrature's weights; each (T, p) the weights of single values, of squared errors.
+    r (T, n) states, y (T, q) targets, a (T,) weights, h (T,) a quadrature's weights; each (T, p) the weights of single
+    values, of squared errors.
     """
 
     def __init__(
@@ -61,7 +62,10 @@ class Curvature:
                 self.l_u = self.readout.pullback(self.o, self.l_o)
 
     def output_tangent(self, dr: Array, readout: Array | None = None) -> Array:
-        """δu (T', p), δo without a read-out, for δr (T', n) at the times that count and a change (readout_size,) of V and c."""
+        """The change δu (T', p) of the outputs, δo without a read-out, at the times that count.
+
+        It is for δr (T', n) and a change (readout_size,) of V and c.
+        """
         if self.readout is None:
             selection = self.objective.selection
             return dr if selection is None else dr[:, selection]
@@ -119,7 +123,10 @@ class Curvature:
         return out, l_o
 
     def gauss_newton(self, dr: Array, readout: Array) -> Array:
-        """Σ_t h_t a_t (δu)ᵀ M δu (k, k) for k directions, δr (k, T, n) and changes of V and c (k, readout_size); M = g′ᵀ ℓ_oo g′."""
+        """The sum Σ_t h_t a_t (δu)ᵀ M δu (k, k) for k directions, M = g′ᵀ ℓ_oo g′.
+
+        The directions are δr (k, T, n) and changes of V and c (k, readout_size).
+        """
         tangents = [self.output_tangent(d[self.counts], v) for d, v in zip(dr, readout, strict=True)]
         du = np.stack(tangents, axis=-1)  # (T', p, k)
         M = np.empty((len(self.r), self.p, self.p))

@@ -3,7 +3,8 @@
     squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
     softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
 
-An expression in the states is differentiated as a formula, a callable by torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
+An expression in the states is differentiated as a formula, a callable by torch. (C. M. Bishop, Pattern Recognition and
+Machine Learning, 2006, 4.3.4.)
 """
 
 from __future__ import annotations
@@ -33,12 +34,24 @@ ACTIVATIONS = ("linear", "softmax")
 class Readout:
     """A trained read-out o = g(V r + c) of p outputs.
 
-    V           (p, n)
-    c           (p,), or a number for all
-    activation  g: "linear" or "softmax"
+    Parameters
+    ----------
+    V : array_like (p, n)
+        The weights.
+    c : float or array_like (p,), default 0
+        The bias.
+    activation : {"linear", "softmax"}, default "linear"
+        g.
 
-    Raises UsageError for wrong shapes and numbers that are not finite.
+    Raises
+    ------
+    UsageError
+        For wrong shapes and numbers that are not finite.
+    UnknownNameError
+        For another activation.
 
+    Examples
+    --------
     >>> Readout([[1.0, -1.0]], c=0.5)([3.0, 1.0])
     array([2.5])
     """
@@ -85,11 +98,13 @@ class Readout:
 
 
 def squared_error(o: Array, y: Array) -> tuple[Array, Array]:
+    """The loss ½‖o − y‖² (T,) and its derivative o − y (T, p)."""
     e = o - y
     return 0.5 * np.add.reduce(e * e, axis=1), e
 
 
 def log_softmax(u: Array) -> Array:
+    """log(e^u / Σ_i e^u_i) along the last axis, without overflow."""
     u = u - np.max(u, axis=-1, keepdims=True)
     return u - np.log(np.sum(np.exp(u), axis=-1, keepdims=True))
 
@@ -131,6 +146,7 @@ class TorchLoss:
         self.loss, self.has_target, self.vectorised = loss, has_target, True
 
     def __call__(self, o: Array, y: Array) -> tuple[Array, Array]:
+        """The losses (T,) and their derivatives (T, p) at outputs o (T, p) and targets y."""
         import torch
 
         if not len(o):
@@ -146,6 +162,7 @@ class TorchLoss:
         return np.array([l for l, _ in pairs]), np.stack([l_o for _, l_o in pairs])
 
     def one(self, o: Any, *y: Any) -> tuple[float, Array]:
+        """The loss at one time, and its derivative by the output."""
         import torch
 
         with torch.enable_grad():

@@ -40,9 +40,11 @@ class Curve(Protocol):
 
     weights: Array
 
-    def residual(self, y: Array) -> Array: ...
+    def residual(self, y: Array) -> Array:
+        """G (N,) at y (N + 1,)."""
 
-    def derivative(self, y: Array) -> Array: ...
+    def derivative(self, y: Array) -> Array:
+        """∂G/∂y (N, N + 1)."""
 
 
 @dataclass

@@ -1,5 +1,6 @@
-r"""Periodic solutions by collocation at Gauss points: r(t + T) = r(t), for t = T s, on a mesh 0 = s_0 < … < s_N = 1,
-h_i = s_{i+1} − s_i.
+r"""Periodic solutions by collocation at Gauss points.
+
+r(t + T) = r(t), for t = T s, on a mesh 0 = s_0 < … < s_N = 1, h_i = s_{i+1} − s_i:
 
     stages       Y_ij = R_i + T h_i Σ_l a_jl F(Y_il, μ)          i = 0 … N − 1, j = 1 … m
     continuity   R_{i+1} = R_i + T h_i Σ_j b_j F(Y_ij, μ)        R_N = R_0
@@ -42,9 +43,9 @@ BATCH = 8_000_000
 
 @lru_cache(maxsize=1)
 def gauss() -> tuple[Array, Array, Array, Array, Array]:
-    """Nodes c (m,), weights b (m,), matrix a (m, m); the antiderivatives of the Lagrange polynomials, and their top
-    coefficients.
+    """Nodes c (m,), weights b (m,) and matrix a (m, m) of the Gauss points, and their Lagrange polynomials.
 
+    Of these the antiderivatives, and their top coefficients:
     ∫_0^θ ℓ_j = Σ_k A[j, k] θ^(k+1): A (m, m). d^(m−1)ℓ_j/dθ^(m−1) = D[j].
     """
     c = 0.5 * (1.0 + np.polynomial.legendre.leggauss(M)[0])
@@ -69,6 +70,7 @@ class Orbit:
 
     @property
     def h(self) -> Array:
+        """The lengths (N,) of the intervals."""
         return np.diff(self.s)
 
     @property

@@ -1,5 +1,6 @@
-r"""Covariant Lyapunov vectors: the directions that the linearised flow carries into each other, each growing at its
-own exponent.
+r"""Covariant Lyapunov vectors.
+
+They are the directions that the linearised flow carries into each other, each growing at its own exponent.
 
     forward     Φ_j Q_{j−1} = Q_j R_j                        the frames that give the exponents
     backward    C_{j−1} = R_j⁻¹ C_j, columns of length 1     from any upper triangular C at the end

@@ -82,6 +82,13 @@ class Equilibrium:
         The field.
     slow : bool
         Whether F does not vanish there but has a minimum of its length; ``kind`` then is "slow".
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> found = find_equilibrium(ctrnn.Equations({"r": "-r + 2*tanh(r)"}), [1.0])
+    >>> found.stable, found.kind, found.index
+    (True, 'stable node', 0)
     """
 
     r: np.ndarray

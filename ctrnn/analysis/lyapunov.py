@@ -64,6 +64,7 @@ class LyapunovSpectrum:
 
     @property
     def largest(self) -> float:
+        """The largest exponent."""
         return float(self.exponents[0])
 
     @property
@@ -200,8 +201,32 @@ def largest_exponent(
     max_steps: int = 10_000_000,
     seed: int = 0,
 ) -> LyapunovSpectrum:
-    """The largest Lyapunov exponent, by one tangent vector: ``.largest`` and ``.standard_errors[0]``.
+    """The largest Lyapunov exponent, by one tangent vector.
 
-    See lyapunov_spectrum.
+    Parameters
+    ----------
+    problem : Problem
+        Its run over t_span; the objective is not used.
+    transient : float, default 0
+        Time at the start that does not count.
+    solver, rtol, atol, dt, max_steps, seed
+        As in `ctrnn.analysis.lyapunov_spectrum`.
+
+    Returns
+    -------
+    LyapunovSpectrum
+        ``.largest`` and ``.standard_errors[0]``.
+
+    Raises
+    ------
+    UsageError
+        As of `ctrnn.analysis.lyapunov_spectrum`.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-2*r"}), r0=[1.0], t_span=(0.0, 10.0))
+    >>> round(largest_exponent(decay).largest, 6)
+    -2.0
     """
     return lyapunov_spectrum(problem, 1, transient, solver, rtol, atol, dt, max_steps, seed)

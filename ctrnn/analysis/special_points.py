@@ -1,5 +1,6 @@
-r"""Special equilibria of one parameter: their defining systems, solved by Newton with exact second derivatives, and
-their normal forms.
+r"""Special equilibria of one parameter, and their normal forms.
+
+Their defining systems are solved by Newton with exact second derivatives.
 
 Fold (limit point), one equation more for (r, μ): F = 0, g = 0 with
 
@@ -184,11 +185,10 @@ def curvature(family: Family, r: Array, mu: Array, p: Array) -> Array:
 
 
 def branch_directions(family: Family, r: Array, mu: float, p: Array, weights: Array) -> Array | None:
-    """The tangents d (2, n + 1) of the two branches through a branch point, of length 1 in the weighted norm; None
-    where they are not real.
+    """The tangents d (2, n + 1) of the two branches through a branch point, of length 1 in the weighted norm.
 
-    In a basis (y1, y2) of the null space of [J F_μ], d = α y1 + β y2 with a11 α² + 2 a12 αβ + a22 β² = 0, a_ij = ⟨p,
-    ∂²F(y_i, y_j)⟩.
+    None where they are not real. In a basis (y1, y2) of the null space of [J F_μ], d = α y1 + β y2 with a11 α² + 2 a12
+    αβ + a22 β² = 0, a_ij = ⟨p, ∂²F(y_i, y_j)⟩.
     """
     mu_ = np.array([mu])
     whole = np.hstack([family.J(r, mu_), family.F_mu(r, mu_)])

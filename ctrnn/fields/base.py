@@ -105,7 +105,29 @@ class Bound:
 
 
 class Field(ABC):
-    """dr/dt = F(t, r, w, x), with n states, m parameters and ``input_size`` inputs."""
+    """A vector field dr/dt = F(t, r, w, x), with n states, m parameters and ``input_size`` inputs; the base of all fields.
+
+    ``field(t, r, x)`` is F; ``jacobian``, ``parameter_jacobian``, ``vjp`` and ``jvp`` are its derivatives, exact. A field
+    does not change: ``with_parameters`` makes another one.
+
+    Attributes
+    ----------
+    state_names, input_names, parameter_names : tuple of str
+        Names of states, inputs and parameters.
+    n, m, input_size : int
+        How many numbers states, parameters and inputs have.
+    parameters : dict of str to ndarray
+        The parameters, read-only.
+    vector : ndarray (m,)
+        All of them, in the order of ``labels``.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> field = ctrnn.Equations({"r": "-r + w*tanh(r)"}, {"w": 2.0})
+    >>> isinstance(field, Field), field.n, field.m, field.with_parameters(w=3.0).vector
+    (True, 1, 1, array([3.]))
+    """
 
     state_names: tuple[str, ...]
     input_names: tuple[str, ...]

@@ -31,20 +31,40 @@ class RateNetwork(Field):
 
     Parameters
     ----------
-    n : number of units
-    inputs : number of input channels
-    tau : time constant, in the unit of t; a number, or one a unit (n,)
-    activation : φ, one of tanh, relu, softplus, sigmoid, linear, erf (scaled to slope 1 at 0)
-    gain : W has independent entries of standard deviation gain/√n (for a mask: gain/√(mean number of inputs a unit))
-    seed : of the random W and U; U has standard deviation 1/√inputs; b = 0
-    form : "state" (−r + W φ(r) + U x + b) or "rate" (−r + φ(W r + U x + b))
-    mask : (n, n) booleans; weights outside are 0, stay 0, and have gradient 0
-    dale : (n,) of +1 and −1: column j of W, what unit j sends, has that sign (Dale's principle)
-    train_tau : makes tau a parameter, with a gradient
+    n : int
+        Number of units.
+    inputs : int, default 0
+        Number of input channels. Leaving the input out means x = 0.
+    tau : float or array_like (n,), default 1
+        Time constant, in the unit of t; a number, or one a unit.
+    activation : str, default "tanh"
+        φ: tanh, relu, softplus, sigmoid, linear, erf (scaled to slope 1 at 0).
+    gain : float, default 1
+        W has independent entries of standard deviation gain/√n (for a mask: gain/√(mean number of inputs a unit)).
+    seed : int, optional
+        Of the random W and U; U has standard deviation 1/√inputs; b = 0.
+    form : {"state", "rate"}, default "state"
+        τ dr/dt = −r + W φ(r) + U x + b, or −r + φ(W r + U x + b).
+    mask : array_like (n, n) of bool, optional
+        Weights outside are 0, stay 0, and have gradient 0.
+    dale : array_like (n,) of +1 and −1, optional
+        Column j of W, what unit j sends, has that sign (Dale's principle).
+    train_tau : bool, default False
+        Makes tau a parameter, with a gradient.
 
-    Parameters are ``W`` (n, n), ``U`` (n, inputs), ``b`` (n,) and, when trained, ``tau``. Leaving the input out means x = 0.
-    Raises UsageError for sizes, values or shapes that are not allowed, UnknownNameError for an unknown activation.
+    Raises
+    ------
+    UsageError
+        For sizes, values or shapes that are not allowed.
+    UnknownNameError
+        For an unknown activation or form.
 
+    Notes
+    -----
+    The parameters are ``W`` (n, n), ``U`` (n, inputs), ``b`` (n,) and, when trained, ``tau``.
+
+    Examples
+    --------
     >>> field = RateNetwork(64, inputs=3, gain=1.2, seed=0)
     >>> {name: value.shape for name, value in field.parameters.items()}
     {'W': (64, 64), 'U': (64, 3), 'b': (64,)}

@@ -20,19 +20,29 @@ from ctrnn.kernels.abi import view
 
 
 class TorchField(Field):
-    """A field written in torch.
+    """A field written in torch; slower than equations, since each evaluation crosses into Python.
 
     Parameters
     ----------
-    function : a callable (t, r, w, x) -> dr/dt of shape (n,), with w a dict of tensors and x (inputs,); or an
-        ``nn.Module`` called as module(t, r), or module(t, r, x) when there are inputs, whose parameters are w
-    n : number of states
-    parameters : dict name -> array (for a callable; a module brings its own)
-    inputs : number of input channels
-    state_names : n names
+    function : callable or torch.nn.Module
+        (t, r, w, x) ↦ dr/dt of shape (n,), with w a dict of tensors and x (inputs,); or a module called as module(t, r), or
+        module(t, r, x) when there are inputs, whose parameters are w.
+    n : int
+        Number of states.
+    parameters : mapping of str to array_like, optional
+        For a callable; a module brings its own.
+    inputs : int, default 0
+        Number of input channels.
+    state_names : iterable of str, optional
+        n names.
 
-    Raises UsageError for a function that does not return a float64 tensor of shape (n,).
+    Raises
+    ------
+    UsageError
+        For a function that does not return a float64 tensor of shape (n,).
 
+    Examples
+    --------
     >>> import torch
     >>> field = TorchField(
     ...     lambda t, r, w, x: -r + torch.tanh(w["A"] @ r), n=2, parameters={"A": [[0.0, 1.0], [-1.0, 0.0]]}

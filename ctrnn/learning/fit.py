@@ -90,7 +90,7 @@ def fit(
     sigma : None, "estimate", a number, (p,) or (K, p)
         The standard deviation of the observations. None: one for all, of which only the standard errors need to know,
         from the residuals. "estimate": one for each observable, a fitted quantity.
-    robust : "linear", "soft_l1", "huber", "cauchy" or "arctan"
+    robust, robust_scale : "linear", "soft_l1", "huber", "cauchy" or "arctan"; a number
         ρ(z²) in the place of z², beyond ``robust_scale`` (in the unit of the residual), so that outliers count less.
     optimizer : str
         "auto": least-squares where the objective is a squared error at times and at most 200 numbers are fitted, else

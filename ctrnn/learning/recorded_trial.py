@@ -34,12 +34,13 @@ class Trial(NamedTuple):
 
     @property
     def y(self) -> Array:
-        """(T, n)"""
+        """The states (T, n) at the times."""
         r = np.concatenate([self.recording.problem.r0[None], *(block.record.r for block in self.blocks)])
         return r[self.rows + 1]
 
     @property
     def is_explicit(self) -> bool:
+        """Whether the stages of its steps are explicit."""
         return not np.triu(self.recording.a).any()
 
     def pull(self, cotangent: Array) -> tuple[Array, Array]:
@@ -98,7 +99,7 @@ class Trial(NamedTuple):
 
 
 def record_trial(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Trial:
-    """Run from y0 (n,) at times[0] onto each of the times, in either direction, and onto ``extra``'s "jump_t" and "step_t"."""
+    """A run from y0 (n,) at times[0] onto each of the times, in either direction, and onto "jump_t" and "step_t"."""
     problem, observed = _on_its_way(field, x, y0, times, extra)
     with _threads(field):
         recording = StepperRecording(problem, settings, "odeint")

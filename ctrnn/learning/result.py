@@ -49,18 +49,46 @@ class Fit(Fitted):
 
     Attributes
     ----------
-    problem : the problem, or the trials, at the best point seen
-    start : the problem as it was given
-    loss : l there, with priors and the logarithms of estimated sigma where these were asked for
-    initial_loss : l at the start
-    history : (iterations + 1,) l at the start and after each iteration
-    converged : whether no further descent is to be had: a Gauss–Newton step promises none and moves nothing, and
-    another method finds none reason : why it is, or is not, in a sentence message : why the optimiser stopped, in its
-    own words, and how many trial points had no solution evaluations : gradients, or Jacobians of the residuals,
-    computed rejected : trial points at which the solution failed optimizer : its name statement : what was asked: which
-    quantities, transforms, bounds, priors, noise, solver sigma : (p,) standard deviations that were estimated along, or
-    None valleys : of a fit from several starts, where they ended, best first failed : of these, the starts without a
-    solution
+    problem : Problem or Trials
+        The problem at the best point seen.
+    start : Problem or Trials
+        The problem as it was given.
+    loss : float
+        l there, with priors and the logarithms of an estimated sigma where these were asked for.
+    initial_loss : float
+        l at the start.
+    history : ndarray (iterations + 1,)
+        l at the start and after each iteration.
+    converged : bool
+        Whether no further descent is to be had: a Gauss–Newton step promises none and moves nothing, and another method
+        finds none.
+    reason : str
+        Why it is, or is not, in a sentence.
+    message : str
+        Why the optimiser stopped, in its own words, and how many trial points had no solution.
+    evaluations : int
+        Gradients, or Jacobians of the residuals, computed.
+    rejected : int
+        Trial points at which the solution failed.
+    optimizer : str
+        Its name.
+    statement : Statement
+        What was asked: which quantities, transforms, bounds, priors, noise, solver.
+    sigma : ndarray (p,) or None
+        Standard deviations that were estimated along.
+    valleys : tuple of Valley
+        Of a fit from several starts, where they ended, best first.
+    failed : int
+        Of these, the starts without a solution.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 1.0})
+    >>> data = ctrnn.Objective(target=np.exp([[-0.5], [-1.0]]), at=[1.0, 2.0])
+    >>> found = ctrnn.fit(ctrnn.Problem(field, r0=[1.0], t_span=(0.0, 2.0), objective=data))
+    >>> found.converged, round(float(found.parameters["k"]), 6)
+    (True, 0.5)
     """
 
     problem: Any

@@ -1,9 +1,11 @@
 """The states of a batch after each input interval, as a function that torch can differentiate.
 
-    (x (T, B, nx), r0 (B, n), W (n, n), U (n, nx), b (n,), τ (n,))  ->  r (T, B, n),        dr/dt = G(r, W φ(r) + U x(t) + b, τ)
+    (x (T, B, nx), r0 (B, n), W (n, n), U (n, nx), b (n,), τ (n,))  ->  r (T, B, n)
+    dr/dt = G(r, W φ(r) + U x(t) + b, τ)
 
-by a fixed step of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows (ctrnn.fields.rows), the same that recordings in
-lockstep stand on; here the cotangents come from torch. Second derivatives: the same steps by torch (``replayed``).
+by a fixed step of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows
+(ctrnn.fields.rows), the same that recordings in lockstep stand on; here the cotangents come from torch. Second
+derivatives: the same steps by torch (``replayed``).
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from ctrnn.solvers.runge_kutta import weights as method_weights
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What is not a tensor: the cell, and how its steps are taken. ``linear``: the input runs linearly from interval to interval, or is held."""
+    """What is not a tensor: the cell, and how its steps are taken.
+
+    ``linear``: the input runs linearly from interval to interval; otherwise it is held.
+    """
 
     cell: Cell
     solver: str
@@ -41,12 +46,15 @@ class Recurrence:
 
     @property
     def tableau(self) -> tuple[Array, Array, Array]:
-        """a (s, s), b (s,), c (s,) of the stages that enter r⁺."""
+        """The coefficients a (s, s), b (s,), c (s,) of the stages that enter r⁺."""
         a, b = method_weights(self.solver)
         return a, b, np.array(tableaus.get(self.solver).c[: len(b)])
 
     def intervals(self, T: int) -> Steps:
-        """The steps of T inputs for the kernels: each stage takes the row of its interval, and where the input runs linearly the row before too."""
+        """The steps of T inputs for the kernels.
+
+        Each stage takes the row of its interval, and where the input runs linearly the row before too.
+        """
         s = len(self.tableau[1])
         C = T * self.steps
         interval, j = np.divmod(np.arange(C), self.steps)
@@ -55,17 +63,24 @@ class Recurrence:
         return Steps(np.full(C, self.dt), np.repeat(interval[:, None], s, axis=1), p, False, mark)
 
     def rows(self, W: Array, U: Array, b: Array, tau: Array, *, trained: bool) -> Rows:
+        """The kernel of many rows with these weights; ``trained``: whether τ is."""
         weights = Weights(W, np.concatenate([U, b[:, None]], axis=1), tau)
         return NetworkRows(self.cell, trained).bind(weights, method_weights(self.solver))
 
     def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """Float64 tensors x, r0, W, U, b, τ on the CPU in, states (T, B, n) out; raises DivergenceError where they are not finite."""
+        """States (T, B, n) from float64 tensors x, r0, W, U, b, τ on the CPU.
+
+        Raises DivergenceError where they are not finite.
+        """
         if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
             return _States.apply(self, *tensors)
         return torch.from_numpy(self.forward(tuple(map(_array, tensors)), None)[0])
 
     def forward(self, numbers: tuple[Array, ...], trained: bool | None) -> tuple[Array, list[Part]]:
-        """The states from (x, r0, W, U, b, τ), and what is kept of the trials; ``trained``: whether τ is, None where nothing need be kept."""
+        """The states from (x, r0, W, U, b, τ), and what is kept of the trials.
+
+        ``trained``: whether τ is, None where nothing need be kept.
+        """
         x, r0, *weights = numbers
         T, (B, n) = len(x), r0.shape
         rows = self.rows(*weights, trained=bool(trained))

@@ -57,6 +57,14 @@ class Ensemble:
         Names of the states.
     stats : ctrnn.Stats
         What all members cost together.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, {"k": 1.0}), r0=[1.0], t_span=(0.0, 1.0))
+    >>> found = ensemble(decay, {"k": [1.0, 2.0]}, save_at=[0.5, 1.0])
+    >>> len(found), found.r.shape, found[1]["r"].shape
+    (2, (2, 2, 1), (2,))
     """
 
     t: Array
