@@ -75,6 +75,38 @@ class LanesKernel:
     keep: tuple[Any, ...] = ()
 
 
+class RowSlots(ABC):
+    """A field's functions of many rows at once (F_ROWS, VJP_ROWS, ACCUMULATE_ROWS of ctrnn.kernels.abi), made when first asked for.
+
+    f, vjp, accumulate : their addresses
+    """
+
+    f: int
+    vjp: int
+    accumulate: int
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers from one row of states to the next, of r, out, K and R; what fills a row up may hold anything finite."""
+
+    @abstractmethod
+    def tape(self, B: int, S: int) -> int:
+        """Numbers of the tape of S stages of B rows."""
+
+    @abstractmethod
+    def gradients(self, B: int) -> int:
+        """Numbers of what comes back of the parameters."""
+
+    @abstractmethod
+    def numbers(self, entries: Array, B: int) -> Any:
+        """The field's numbers for B rows (w), and the ctx and its room; ``entries``: Field.rows_entries."""
+
+    @abstractmethod
+    def vector(self, G: Array, B: int) -> Array:
+        """The flat gradient (m,) of what came back."""
+
+
 @dataclass
 class Bound:
     """A field at given parameters and inputs, ready for the compiled loops; owns the memory behind the addresses."""
@@ -282,6 +314,16 @@ class Field(ABC):
         """(m,) of derivatives by those, θ (n,) where it is trained."""
         raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
+    @cached_property
+    def row_slots(self) -> RowSlots | None:
+        """The compiled functions of many rows at once; None where a field has none."""
+        return None
+
+    @property
+    def rows_entries(self) -> Array:
+        """The numbers that ``row_slots`` makes its own ones from."""
+        return self.vector
+
     def kernel_direction(self, vector: Array) -> Array:
         """A change (m,) of the flat vector as a change of ``kernel_vector``."""
         return np.array(vector, dtype=float)
@@ -443,6 +485,7 @@ class Field(ABC):
             "kernel",
             "second_kernel",
             "lanes_kernel",
+            "row_slots",
             "_blank",
             "_point_bound",
             "_second_ctx",

@@ -18,7 +18,7 @@ from ctrnn.fields import codegen
 from ctrnn.fields.algebra import Node, names_in, symbol
 from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.arrays.system import ArraySystem
-from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, as_mapping, checked_names
+from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, as_mapping, checked_names
 from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
@@ -247,6 +247,14 @@ class Equations(Field):
             return self._arrays.lanes_kernel
         made = self._scalars.lanes_module
         return LanesKernel(made.field.address, keep=(made,))
+
+    @cached_property
+    def row_slots(self) -> RowSlots | None:
+        return self._arrays.row_slots if self._has_arrays else None
+
+    @property
+    def rows_entries(self) -> Array:
+        return self._arrays.entries(self.vector) if self._has_arrays else super().rows_entries
 
     @cached_property
     def kernel(self) -> Kernel:

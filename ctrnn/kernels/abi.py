@@ -26,6 +26,14 @@ of all (ctrnn.kernels.lanes.steps):
 
     IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane    t (L,), r and out (n, L)
 
+B rows, trials in lockstep, are taken at once by three more (ctrnn.kernels.batch.graph_rows), with a tape of what the way back needs of S stages:
+
+    F_ROWS           (ctx, B, S, m, t, r, w, x, out, tape)          out = F(t, r, w, x) of each row, stage m        r, out (B, ·)
+    VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)        R = K J of each row, and x̄ = K F_x where wanted (address not 0)
+    ACCUMULATE_ROWS  (ctx, B, S, tape, G)                           G += Σ K F_w over all stages and rows
+
+Their w, G and tape are the kernel's own (ctrnn.fields.arrays.rows says what they hold), and there a row does not depend on its company, to the bit.
+
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
 strided matrix products and never a Kronecker product, and P = dr/dw has the shape (g, n, c). ACCUMULATE may overwrite
@@ -50,7 +58,7 @@ from numba.np import arrayobj
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5
-JVP, SECOND, IN_LANES = 5, 6, 7  # not in the table
+JVP, SECOND, IN_LANES, F_ROWS, VJP_ROWS, ACCUMULATE_ROWS = range(5, 11)  # not in the table
 
 # ctx entries. X_STRIDE is the length of a row of x: the input may carry more channels than the field reads
 # (targets and weights travel behind the field's own inputs).
@@ -79,6 +87,9 @@ SIGNATURES = {
     JVP: types.void(_i, _d, _i, _i, _i, _i, _i, _i),
     SECOND: types.void(_i, _d, _i, _i, _i, _i, _i, _i, _i, _i),
     IN_LANES: types.void(_i, _i, _i, _i, _i, _i, _i),
+    F_ROWS: types.void(_i, _i, _i, _i, _d, _i, _i, _i, _i, _i),
+    VJP_ROWS: types.void(*[_i] * 10),
+    ACCUMULATE_ROWS: types.void(*[_i] * 5),
 }
 _CTYPES: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
 
@@ -171,6 +182,21 @@ def call_second(typingctx, address, ctx, t, r, w, x, dr, dw, K, R, G):
 def call_in_lanes(typingctx, address, ctx, L, t, r, w, x, out):
     """Call the slot IN_LANES at an address."""
     return call(SIGNATURES[IN_LANES])
+
+
+@intrinsic
+def call_f_rows(typingctx, address, ctx, B, S, m, t, r, w, x, out, tape):
+    return call(SIGNATURES[F_ROWS])
+
+
+@intrinsic
+def call_vjp_rows(typingctx, address, ctx, B, S, m, w, K, R, x_bar, tape, G):
+    return call(SIGNATURES[VJP_ROWS])
+
+
+@intrinsic
+def call_accumulate_rows(typingctx, address, ctx, B, S, tape, G):
+    return call(SIGNATURES[ACCUMULATE_ROWS])
 
 
 @intrinsic

@@ -12,6 +12,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.arrays.code import ArrayCode
 from ctrnn.fields.arrays.graph import Graph
 from ctrnn.fields.arrays.reader import ArrayReader, shown
+from ctrnn.fields.arrays.rows import GraphRows, RowsCode
 from ctrnn.fields.arrays.torch_graph import TorchGraph
 from ctrnn.fields.arrays.values import Builder, Shape, Value
 from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
@@ -36,6 +37,7 @@ class ArraySystem:
         self.parameters, self.constants, self.masks = dict(parameters), dict(constants), dict(masks)
         self.n = _total(states)
         self.m = _total(parameters)
+        self.inputs = _total(inputs)
         builder = Builder()
         named = {}
         for kind, shapes in (("state", states), ("input", inputs)):
@@ -99,12 +101,20 @@ class ArraySystem:
         return self.code.lanes_kernel()
 
     @cached_property
+    def row_slots(self) -> GraphRows:
+        return GraphRows(RowsCode(self.graph, self._trained, self.n, self.inputs), self.m)
+
+    @cached_property
     def _fixed(self) -> Array:
         return np.concatenate([*(c.ravel() for c in self.constants.values()), [0.0]])
 
     def packed(self, vector: Array, constants: bool = True) -> Array:
         """The kernel's w of a flat vector (m,); a direction has no constants."""
-        return self.code.packed(np.concatenate([vector, self._fixed if constants else 0.0 * self._fixed]))
+        return self.code.packed(self.entries(vector, constants))
+
+    def entries(self, vector: Array, constants: bool = True) -> Array:
+        """The numbers of all parameters, all constants, and one 0."""
+        return np.concatenate([vector, self._fixed if constants else 0.0 * self._fixed])
 
     def direction(self, vector: Array) -> Array:
         """The kernel's δw of a change of the flat vector; outside of masks nothing changes."""
