@@ -26,13 +26,14 @@ of all (ctrnn.kernels.lanes.steps):
 
     IN_LANES    (ctx, L, t, r, w, x, out)                 out = F(t, r, w, x) in each lane    t (L,), r and out (n, L)
 
-B rows, trials in lockstep, are taken at once by three more (ctrnn.kernels.batch.graph_rows), with a tape of what the way back needs of S stages:
+B rows, trials in lockstep, are taken at once by three more, with a tape of what the way back needs of S stages
+(ctrnn.kernels.batch.graph_rows):
 
-    F_ROWS           (ctx, B, S, m, t, r, w, x, out, tape)          out = F(t, r, w, x) of each row, stage m        r, out (B, ·)
-    VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)        R = K J of each row, and x̄ = K F_x where wanted (address not 0)
-    ACCUMULATE_ROWS  (ctx, B, S, tape, G)                           G += Σ K F_w over all stages and rows
+    F_ROWS           (ctx, B, S, m, t, r, w, x, out, tape)      out = F(t, r, w, x) of each row, at stage m; (B, ·)
+    VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)    R = K J of each row; x̄ = K F_x where its address is not 0
+    ACCUMULATE_ROWS  (ctx, B, S, tape, G)                       G += Σ K F_w over all stages and rows
 
-Their w, G and tape are the kernel's own (ctrnn.fields.arrays.rows says what they hold), and there a row does not depend on its company, to the bit.
+Their ctx, w, G and tape are the field's own (ctrnn.fields.arrays.rows). A row does not depend on its company, to the bit.
 
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g
@@ -186,16 +187,19 @@ def call_in_lanes(typingctx, address, ctx, L, t, r, w, x, out):
 
 @intrinsic
 def call_f_rows(typingctx, address, ctx, B, S, m, t, r, w, x, out, tape):
+    """F_ROWS at an address."""
     return call(SIGNATURES[F_ROWS])
 
 
 @intrinsic
 def call_vjp_rows(typingctx, address, ctx, B, S, m, w, K, R, x_bar, tape, G):
+    """VJP_ROWS at an address."""
     return call(SIGNATURES[VJP_ROWS])
 
 
 @intrinsic
 def call_accumulate_rows(typingctx, address, ctx, B, S, tape, G):
+    """ACCUMULATE_ROWS at an address."""
     return call(SIGNATURES[ACCUMULATE_ROWS])
 
 

@@ -1,17 +1,21 @@
-"""Fields made of arrays, for B rows (trials) at once: F, its pullback and the parameter part by the same graph, with products as tiles.
+"""Fields made of arrays, for B rows (trials) at once: F, its pullback and the parameter part by the same graph.
 
-A value of a row is filled up to a multiple of 8 numbers, its ``stride``; B rows of it lie together, so that a compiled loop over n entries serves as one over
-B · stride of them, and a product with weights is C (B, ·) += A (B, k) M (k, ·) (ctrnn.kernels.batch.tiles). Nothing a row gives depends on its company, to the bit.
+A value of a row is filled up to a multiple of 8 numbers, its ``stride``; B rows of it lie together, so that a compiled
+loop over n entries serves as one over B · stride of them, and a product with weights is C (B, ·) += A (B, k) M (k, ·)
+by tiles (ctrnn.kernels.batch.tiles). Nothing that a row gives depends on its company, to the bit.
 
-What the way back needs is kept on the *tape* of S stages: partial derivatives that depend on the state, what enters products, and, written on the way back, the
-cotangents u̅ of affine nodes. One array's rows of all stages lie one after the other, so that Ā = Σ_stages Σ_rows u̅ sᵀ is one product of S B rows:
+What the way back needs is kept on the *tape* of S stages: partial derivatives that depend on the state, what enters
+products, and, written on the way back, the cotangents u̅ of affine nodes. One array's rows of all stages lie one after
+the other, so that Ā = Σ_stages Σ_rows u̅ sᵀ is one product of S B rows:
 
     F_ROWS           out (B, ·) = F of r (B, ·) at t; fills stage m of the tape
-    VJP_ROWS         R (B, ·) = K J row by row, x̄ (B, ·) = K F_x where its address is not 0; leaves u̅ in the tape
+    VJP_ROWS         R (B, ·) = K J row by row, x̄ (B, ·) = K F_x where its address is not 0; leaves u̅ on the tape
     ACCUMULATE_ROWS  G += Σ K F_w over all stages and rows of the tape
 
-Registers hold addresses; an operand is (base, offset, stride), at base + 8 B (offset S + m stride) on the tape and base + 8 B offset elsewhere. Given rows (r, out, K, R, x)
-lie row by row, as far apart as the plan says. ``w`` is what ``prepared`` has made of the weights: matrices filled up, both ways round, then weights of loops as B rows.
+Registers hold addresses. An operand is (base, offset, stride): on the tape at base + 8 B (offset S + m stride),
+elsewhere at base + 8 B offset. Given rows (r, out, K, R, x) are as far apart as the plan says. ``w`` is made of the
+weights beforehand: matrices filled up, both ways round, then the weights of loops as B rows, then partial derivatives
+that depend on weights alone (``prepare``).
 """
 
 from __future__ import annotations
@@ -40,8 +44,8 @@ REGISTERS = 10
 
 LOOP, PRODUCT, SET, ZERO, MOVE, SCALE, COPY, GATHER, SUM, SPREAD, TURN, CONTRACT, TIME = range(13)
 
-# the plan: numbers a row of scratch; of matrices in w and in G; operands of the longest loop; distance of given rows, of inputs; the address of
-# multiply_add; the table of stacks; programs (address, length)
+# the plan: numbers a row of scratch; of matrices in w and in G; operands of the longest loop; distance of given rows, of
+# inputs; the address of multiply_add; the table of stacks; programs (address, length)
 ROW_SCRATCH, MATRICES, GRADIENTS, POINTERS, WIDTH, INPUTS, TILES, STACKS, PROGRAMS = range(9)
 FORWARD, BACK, BACK_TO_INPUTS, PREPARE = range(4)
 PLAN_SIZE = PROGRAMS + 2 * 4
@@ -49,7 +53,8 @@ PLAN_SIZE = PROGRAMS + 2 * 4
 # ctx: the plan, and room: REGISTERS + POINTERS + B ROW_SCRATCH doubles
 PLAN, ROOM = range(2)
 
-#: a row of STACKS: rows, offset and stride of u̅ on the tape, offset and stride and size of the source, offset in G; a bias has size 0
+#: a row of STACKS: rows, offset and stride of u̅ on the tape, offset, stride and size of the source, offset in G;
+#: a bias has size 0
 STACK = 7
 
 
@@ -77,6 +82,7 @@ def contract_rows(B, I, L, J, fi, fl, sl, sj, ti, tj, add, f, f_stride, s, s_str
 
 @njit(**FAST)
 def gather_row(size, has_d, d, k):
+    """Σ_i d_i k_i"""
     total = 0.0
     for i in range(size):
         total += (d[i] if has_d else 1.0) * k[i]
@@ -175,11 +181,13 @@ def _run(ctx_, program, B, S, m, t, r, w, x, out, K_, R_, x_bar, tape, G):
 
 @lazy(SIGNATURES[F_ROWS], **LEAN)
 def field(ctx_, B, S, m, t, r, w, x, out, tape):
+    """F_ROWS"""
     _run(ctx_, FORWARD, B, S, m, t, r, w, x, out, 0, 0, 0, tape, 0)
 
 
 @lazy(SIGNATURES[VJP_ROWS], **LEAN)
 def vjp(ctx_, B, S, m, w, K_, R_, x_bar, tape, G):
+    """VJP_ROWS"""
     program = BACK if x_bar == 0 else BACK_TO_INPUTS
     _run(ctx_, program, B, S, m, 0.0, 0, w, 0, 0, K_, R_, x_bar, tape, G)
 
@@ -198,6 +206,7 @@ def call_prepare(address, ctx, B, w):
 
 @lazy(SIGNATURES[ACCUMULATE_ROWS], **LEAN)
 def accumulate(ctx_, B, S, tape, G):
+    """ACCUMULATE_ROWS"""
     plan = integers(integers(ctx_, 2)[PLAN], PLAN_SIZE)
     count = integers(plan[STACKS], 1)[0]
     stacks = integers(plan[STACKS] + 8, (count, STACK))

@@ -1,10 +1,10 @@
-"""B rows of any field that has F_ROWS and its like (ctrnn.kernels.abi) through fixed steps of an explicit method, and back.
+"""B rows of any field that has F_ROWS (ctrnn.kernels.abi) through fixed steps of an explicit method, and back.
 
     z_i = r + h Σ_j a_ij k_j,   k_i = F(z_i),   r⁺ = r + h Σ_i b_i k_i
     for i = s … 1:   K̄ = h b_i Λ + h Σ_{j>i} a_ji R̄_j,   R̄_i = K̄ J_i [+ h b_i ∂ℓ/∂r];      Λ ← Λ + Σ_i R̄_i
 
-(ctrnn.kernels.pullback has the source.) Rows are ``width`` numbers apart; N = B width. The tape keeps what F_ROWS wants of all S = C s stages; the parameter part is one
-call at the end. A row's numbers do not depend on the others.
+(ctrnn.kernels.pullback has the source.) Rows are ``width`` numbers apart; N = B width. The tape keeps what F_ROWS wants
+of all S = C s stages; the parameter part is one call at the end. A row's numbers do not depend on the others.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ def forward(f, ctx, w, a, b, h, t, x, r, z, k, tape, states):
 
 @njit(**FUSED)
 def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, x_bar, G):
-    """Λ (N,) at the last end -> Λ at the start, in place; jumps (C or 0, N) at the ends, sources (C or 0, s, N) at the stages.
+    """Λ (N,) at the last end -> Λ at the start, in place; jumps (C or 0, N) at the ends, sources (C or 0, s, N).
 
-    G receives the parameter part, x_bar (C, s, B, ·) or (0, s, B, ·) the cotangents of the inputs; K (N,) and R (s, N) are working space.
+    G receives the parameter part, x_bar (C, s, B, ·) or (0, s, B, ·) the cotangents of the inputs.
+    K (N,) and R (s, N) are working space.
     """
     C, s = h.size, b.size
     N, B = lam.size, x_bar.shape[2]
