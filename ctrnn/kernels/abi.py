@@ -30,10 +30,10 @@ B rows, trials in lockstep, are taken at once by three more, with a tape of what
 (ctrnn.kernels.batch.graph_rows):
 
     F_ROWS           (ctx, B, S, m, t, r, w, x, out, tape)      out = F(t, r, w, x) of each row, at stage m; (B, ·)
-    VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)    R = K J of each row; x̄ = K F_x where its address is not 0
+    VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)    R = K J of each row; x̄ = K F_x if its address is not 0
     ACCUMULATE_ROWS  (ctx, B, S, tape, G)                       G += Σ K F_w over all stages and rows
 
-Their ctx, w, G and tape are the field's own (ctrnn.fields.arrays.rows). A row does not depend on its company, to the bit.
+Their ctx, w, G and tape are the field's own. A row does not depend on its company, to the bit.
 
 q cotangents travel together as the columns of an (n, q) matrix. Parameters are seen as g groups of c columns: one
 group for a small system, one group a unit (its row of [W U b]) for a network. The parameter part of a block then is g

@@ -44,8 +44,8 @@ REGISTERS = 10
 
 LOOP, PRODUCT, SET, ZERO, MOVE, SCALE, COPY, GATHER, SUM, SPREAD, TURN, CONTRACT, TIME = range(13)
 
-# the plan: numbers a row of scratch; of matrices in w and in G; operands of the longest loop; distance of given rows, of
-# inputs; the address of multiply_add; the table of stacks; programs (address, length)
+# the plan: numbers a row of scratch; of matrices in w and in G; operands of the longest loop; distance of given rows,
+# of inputs; the address of multiply_add; the table of stacks; programs (address, length)
 ROW_SCRATCH, MATRICES, GRADIENTS, POINTERS, WIDTH, INPUTS, TILES, STACKS, PROGRAMS = range(9)
 FORWARD, BACK, BACK_TO_INPUTS, PREPARE = range(4)
 PLAN_SIZE = PROGRAMS + 2 * 4
@@ -82,7 +82,7 @@ def contract_rows(B, I, L, J, fi, fl, sl, sj, ti, tj, add, f, f_stride, s, s_str
 
 @njit(**FAST)
 def gather_row(size, has_d, d, k):
-    """Σ_i d_i k_i"""
+    """Σ_i d_i k_i."""
     total = 0.0
     for i in range(size):
         total += (d[i] if has_d else 1.0) * k[i]
@@ -181,13 +181,13 @@ def _run(ctx_, program, B, S, m, t, r, w, x, out, K_, R_, x_bar, tape, G):
 
 @lazy(SIGNATURES[F_ROWS], **LEAN)
 def field(ctx_, B, S, m, t, r, w, x, out, tape):
-    """F_ROWS"""
+    """F_ROWS."""
     _run(ctx_, FORWARD, B, S, m, t, r, w, x, out, 0, 0, 0, tape, 0)
 
 
 @lazy(SIGNATURES[VJP_ROWS], **LEAN)
 def vjp(ctx_, B, S, m, w, K_, R_, x_bar, tape, G):
-    """VJP_ROWS"""
+    """VJP_ROWS."""
     program = BACK if x_bar == 0 else BACK_TO_INPUTS
     _run(ctx_, program, B, S, m, 0.0, 0, w, 0, 0, K_, R_, x_bar, tape, G)
 
@@ -206,7 +206,7 @@ def call_prepare(address, ctx, B, w):
 
 @lazy(SIGNATURES[ACCUMULATE_ROWS], **LEAN)
 def accumulate(ctx_, B, S, tape, G):
-    """ACCUMULATE_ROWS"""
+    """ACCUMULATE_ROWS."""
     plan = integers(integers(ctx_, 2)[PLAN], PLAN_SIZE)
     count = integers(plan[STACKS], 1)[0]
     stacks = integers(plan[STACKS] + 8, (count, STACK))
