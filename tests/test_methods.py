@@ -276,3 +276,21 @@ def test_snap_of_equations_reads_their_names():
 def test_snap_needs_a_number_of_steps(k):
     with pytest.raises(UsageError, match="k: got"):
         SnAp(k)
+
+
+def test_snap_of_a_network_as_a_text_is_that_of_the_network():
+    """To 1e-12; its sparsity is looked at, that of RateNetwork known."""
+    problem = network_problem(mask=RING)
+    field, p = problem.field, problem.field.parameters
+    text = ctrnn.Equations(
+        {"r": "(-r + W @ tanh(r) + U @ x + b)/tau"},
+        parameters={"W": p["W"], "U": p["U"], "b": p["b"]},
+        states={"r": 5},
+        inputs={"x": 1},
+        constants={"tau": field.tau},
+        masks={"W": RING},
+    )
+    for ours, known in zip(text.sparsity(), field.sparsity(), strict=True):
+        np.testing.assert_array_equal(ours, known)
+    written = Problem(text, problem.r0, problem.t_span, x=problem.x, objective=problem.objective.objective)
+    assert off(gradient(written, "snap-1", **FIXED), gradient(problem, "snap-1", **FIXED)) < 1e-12

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scenarios import driven, jumping_inputs, lotka_volterra, state_network
 
+import ctrnn
 from ctrnn import Equations, Problem, sensitivities
 from ctrnn.errors import UnknownNameError, UsageError
 
@@ -93,3 +94,23 @@ def test_what_does_not_fit():
     ):
         with pytest.raises(UsageError, match=name):
             sensitivities(problem, AT, **options)
+
+
+def test_some_parameters_of_array_equations_with_a_definition():
+    """The columns that were asked for, the others as inputs: those of all parameters, to the tolerance."""
+    rng = np.random.default_rng(0)
+    field = ctrnn.Equations(
+        {"r": "(-r + W @ s + U @ x)/tau", "z": "-z + v[1]*sum(r)"},
+        parameters={"W": rng.normal(size=(3, 3)), "U": rng.normal(size=(3, 2)), "v": [0.3, 0.4], "tau": 0.7},
+        states={"r": 3},
+        inputs={"x": 2},
+        definitions={"s": "tanh(r)"},
+    )
+    problem = ctrnn.Problem(
+        field, rng.normal(size=4), (0.0, 2.0), x=ctrnn.inputs.stack(ctrnn.inputs.Sine(0.3), ctrnn.inputs.Sine(0.2))
+    )
+    how = {"save_at": [0.5, 2.0], "rtol": 1e-10, "atol": 1e-12}
+    every, some = ctrnn.sensitivities(problem, **how), ctrnn.sensitivities(problem, wrt=["v", "U"], **how)
+    columns = [field.labels.index(label) for label in some.labels]
+    assert len(columns) == 8
+    np.testing.assert_allclose(some.p, every.p[:, :, columns], rtol=1e-7, atol=1e-9)

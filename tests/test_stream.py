@@ -427,3 +427,25 @@ def test_a_solution_that_ends_leaves_the_stream_as_it_was():
     assert (stream.t, stream.loss, stream.p.tobytes()) == before
     stream.advance(until=0.95)
     assert stream.r[0] == pytest.approx(20.0, rel=1e-6)
+
+
+def test_a_stream_of_array_equations_is_loaded_as_it_was(tmp_path):
+    """With states and inputs that are arrays, a definition, a constant and a mask."""
+    rng = np.random.default_rng(0)
+    field = ctrnn.Equations(
+        {"r": "(-r + W @ s + U @ x)/tau"},
+        parameters={"W": np.diag(rng.normal(size=3)), "U": rng.normal(size=(3, 2))},
+        states={"r": 3},
+        inputs={"x": 2},
+        definitions={"s": "tanh(r)"},
+        constants={"tau": 0.7},
+        masks={"W": np.eye(3)},
+    )
+    stream = ctrnn.RTRLStream(field, rng.normal(size=3), dt=0.1)
+    stream.advance(1.0, x=[0.3, -0.2], target=0.1, at=[1.0])
+    stream.save(tmp_path / "stream.npz")
+    twin = ctrnn.RTRLStream.load(tmp_path / "stream.npz")
+    assert repr(twin.field) == repr(field) and np.array_equal(twin.field.masks["W"], field.masks["W"])
+    for one in (stream, twin):
+        one.advance(2.0, x=[0.1, 0.5], target=0.2, at=[2.0])
+    assert twin.gradient().vector.tobytes() == stream.gradient().vector.tobytes()

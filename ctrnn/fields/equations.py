@@ -23,6 +23,9 @@ from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
 
+#: random points at which the sparsity of a system with arrays is looked at
+PROBES = 4
+
 
 class Equations(Field):
     """A system of ordinary differential equations in named states, parameters and inputs: numbers, vectors and matrices.
@@ -199,7 +202,9 @@ class Equations(Field):
         return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
 
     def sparsity(self) -> tuple[Array, Array]:
-        """By the names that each equation mentions."""
+        """By the names that each equation mentions; of arrays, by what J and F_w are at some random points."""
+        if self._has_arrays:
+            return self._probed()
         mentioned = [names_in([f]) for f in self._formulas()]
         J, F_w = (
             np.array([[name in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
@@ -207,14 +212,35 @@ class Equations(Field):
         )
         return J, F_w
 
+    def _probed(self) -> tuple[Array, Array]:
+        """Where J and F_w are not 0 at one of some random points, with random parameters inside the masks."""
+        rng = np.random.default_rng(0)
+        J, F_w = np.zeros((self.n, self.n), dtype=bool), np.zeros((self.n, self.m), dtype=bool)
+        for _ in range(PROBES):
+            drawn = {k: rng.normal(size=v.shape) * self.masks.get(k, True) for k, v in self.parameters.items()}
+            twin, r, x = self.with_parameters(**drawn), rng.normal(size=self.n), rng.normal(size=self.input_size)
+            J |= twin.jacobian(rng.normal(), r, x) != 0.0
+            F_w |= twin.parameter_jacobian(rng.normal(), r, x) != 0.0
+        return J, F_w
+
     def parameters_as_inputs(self, names: Iterable[str]) -> Equations:
-        kept = {k: float(v) for k, v in self.parameters.items() if k not in set(names)}
-        return Equations(self.equations, kept, inputs=(*self.input_names, *names))
+        """The same equations, in which these parameters, arrays row by row, are inputs behind the others."""
+        names = tuple(names)
+        kept = {k: v for k, v in self.parameters.items() if k not in names}
+        inputs = self.inputs | {k: self.parameters[k].shape for k in names}
+        masks = {k: v for k, v in self.masks.items() if k in kept}
+        return Equations(self.equations, kept, inputs, self.states, self.definitions, self.constants, masks)
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        """All that the constructor takes but the parameters; None of a subclass, which may be anything."""
         if type(self) is not Equations:
             return None
-        return {"kind": "Equations", "equations": self.equations, "inputs": self.input_names}, {}
+        text = {"equations": self.equations, "definitions": self.definitions}
+        shapes = {"states": self.states, "inputs": self.inputs}
+        arrays = {f"constant {k}": v for k, v in self.constants.items()} | {
+            f"mask {k}": v for k, v in self.masks.items()
+        }
+        return {"kind": "Equations", **text, **shapes}, arrays
 
     @cached_property
     def _scalars(self) -> ScalarSystem:

@@ -20,7 +20,7 @@ from ctrnn.trajectory import Stats
 if TYPE_CHECKING:
     from ctrnn.gradients.online.stream import RTRLStream
 
-FORMAT = "ctrnn RTRLStream 2"
+FORMAT = "ctrnn RTRLStream 3"
 #: in the file -> in the state
 _CARRIED = {"G": "G", "S": "S", "g_o": "readout"}
 _MEMORY = tuple(f"memory {i}" for i in range(6))

@@ -188,7 +188,7 @@ def _chosen(problem: Problem, wrt: Iterable[str] | None) -> tuple[Problem, Array
     if smaller is None:
         return problem, _entries(field, names)
     if others:  # constant inputs have no column
-        x = Constant([float(field.parameters[k]) for k in others])
+        x = Constant(np.concatenate([field.parameters[k].ravel() for k in others]))
         problem = problem.replace(field=smaller, x=stack(problem.x, x))
     return problem, np.ones(problem.field.m, dtype=bool)
 
