@@ -85,7 +85,7 @@ def test_every_step_is_pulled_back_once_in_order_and_is_the_plain_one(how, check
     seen = []
     weighed = StepperRecording.weighed
     monkeypatch.setattr(checkpoint, "SEGMENT", 7)
-    monkeypatch.setattr(StepperRecording, "weighed", lambda run, steps: seen.append(weighed(run, steps)) or seen[-1])
+    monkeypatch.setattr(StepperRecording, "weighed", lambda run, record: seen.append(weighed(run, record)) or seen[-1])
     gradient(problem, Adjoint("checkpoint", checkpoints=checkpoints), **how)
     records = [[part.copy() for part in record] for record, _ in reversed(seen)]
     found = [np.concatenate(parts) for parts in zip(*records, strict=True)]

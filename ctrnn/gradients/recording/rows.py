@@ -83,9 +83,9 @@ class RowsRecording(LockstepRecording):
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
-        if needs.rows != "one" or needs.device is not None or not super().supports(problems, settings, needs):
+        if needs.rows != "one" or needs.device is not None or problems[0].field.rows_kernel is None:
             return False
-        return problems[0].field.rows_kernel is not None
+        return super().supports(problems, settings, needs)
 
     @classmethod
     def record(

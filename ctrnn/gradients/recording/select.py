@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 
 from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, summed
 from ctrnn.gradients.recording.rows import RowsRecording
@@ -40,7 +39,6 @@ class Prepared:
         #: problems in a recording, for memory's sake
         self.some = backend.at_once(problems, settings, needs)
         self._kept: dict[int, Recording] = {}
-        self._lock = Lock()
 
     def totals(self, problems: Sequence[Problem], schedule: Schedule) -> Totals:
         """What a schedule finds along the problems' runs."""
@@ -54,8 +52,7 @@ class Prepared:
         return summed(found)
 
     def _recording(self, problems: Sequence[Problem], b: int, B: int) -> Recording:
-        with self._lock:
-            kept = self._kept.pop(b, None)
+        kept = self._kept.pop(b, None)  # whoever takes it has it alone
         if kept is not None and kept.again(problems):
             return kept
         first = b if self.some < B else None

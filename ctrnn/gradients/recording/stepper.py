@@ -108,7 +108,8 @@ class StepperRecording(Recording):
     def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
         self._began = time.perf_counter()
         tableau = tableau_of(settings, caller)
-        problem = with_steps(problem, settings)
+        if tableau.exponential:
+            problem = with_steps(problem, settings)
         self.s = tableau.stages
         self.a, self.b = weights(settings.solver)
         self.problem = problem
@@ -168,24 +169,27 @@ class StepperRecording(Recording):
 
     def blocks(self, capacity: int | None = None) -> Iterator[Steps]:
         """Each block of up to ``capacity`` steps; raises what the solver raises, and NotFiniteError for a loss that is not finite."""
-        for steps in self.forward(BLOCK if capacity is None else capacity):
-            yield self.weighed(steps)
+        for record in self.integration.blocks(BLOCK if capacity is None else capacity):
+            yield self.weighed(self._of_states(record))
 
     def forward(self, capacity: int = BLOCK) -> Iterator[Steps]:
         """Steps alone, whose losses are not looked at."""
+        nothing = BlockLosses.of_jumps(np.empty((0, self.n)), self.s)
         for record in self.integration.blocks(capacity):
-            if record.r.shape[1] > self.n:  # [r | l]
-                record = record._replace(
-                    r=np.ascontiguousarray(record.r[:, : self.n]),
-                    stage_r=np.ascontiguousarray(record.stage_r[:, :, : self.n]),
-                )
-            yield Steps(record, BlockLosses.of_jumps(np.empty((0, self.n)), self.s))
+            yield Steps(self._of_states(record), nothing)
 
-    def weighed(self, steps: Steps) -> Steps:
-        """The same steps with their losses; raises NotFiniteError."""
-        losses = self.losses.block(steps.record)
+    def _of_states(self, record: Record) -> Record:
+        """The record of r, of a run of [r | l]."""
+        if record.r.shape[1] == self.n:
+            return record
+        r, stage_r = (np.ascontiguousarray(part[..., : self.n]) for part in (record.r, record.stage_r))
+        return record._replace(r=r, stage_r=stage_r)
+
+    def weighed(self, record: Record) -> Steps:
+        """Recorded steps with their losses; raises NotFiniteError."""
+        losses = self.losses.block(record)
         check_finite(losses.loss, losses.jumps, losses.sources)
-        return Steps(steps.record, losses)
+        return Steps(record, losses)
 
     # -- back
 
@@ -220,25 +224,29 @@ class StepperRecording(Recording):
     def pull_rows(self, block: Steps, rows: Array) -> list[Pulled]:
         """The rows alone, and what ``add_parameter_part`` needs of them; many rows are divided among threads."""
         n, q = rows.shape
+        self._pulled += block.steps * self.s
         flops = 2.0 * block.steps * self.s * n * n * q
         threads = max(1, min(workers(), q // 2)) if self.bound.kernel.divisible and flops > WORTH_THREADS else 1
+        if threads == 1:
+            whole = self._working(0, 0, q, block.steps)
+            self._pull_rows(whole, block, rows)
+            return [whole]
         edges = [q * i // threads for i in range(threads + 1)]
         pulled = [self._working(i, a, b, block.steps) for i, (a, b) in enumerate(pairwise(edges))]
-        if threads == 1:
-            self._pull_rows(pulled[0], block, rows)
-        else:  # only the last column is that of the loss
-            blocks = [block.without_loss()] * (threads - 1) + [block]
-            share([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
-        self._pulled += block.steps * self.s
+        blocks = [block.without_loss()] * (threads - 1) + [block]  # only the last column is that of the loss
+        share([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
         return pulled
 
     def add_parameter_part(self, block: Steps, pulled: list[Pulled], G: Array) -> None:
         """Add the parameter part of the rows that were pulled to G (groups, q, columns)."""
+        if len(pulled) == 1:
+            pulled[0].bound.system.ctx[abi.G_STRIDE] = 0  # all of G's rows
+            self._accumulate(pulled[0], block.record, G.ctypes.data)
+            return
         stride, width = G.shape[1] * G.shape[2], G.shape[2]
         calls = []
         for piece in pulled:
-            if len(pulled) > 1:
-                piece.bound.system.ctx[abi.G_STRIDE] = stride
+            piece.bound.system.ctx[abi.G_STRIDE] = stride
             calls.append((self._accumulate, piece, block.record, G.ctypes.data + 8 * piece.first * width))
         share(calls)
 

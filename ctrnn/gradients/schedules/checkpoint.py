@@ -204,7 +204,7 @@ class Reversal:
     def _pull(self, block: Any) -> None:
         """The row and its parameter part through a segment, chunk by chunk from its end."""
         for last in range(block.steps, 0, -self.plan.chunk):
-            chunk = self.recording.weighed(block.cut(max(0, last - self.plan.chunk), last))
+            chunk = self.recording.weighed(block.cut(max(0, last - self.plan.chunk), last).record)
             self.recording.pull(chunk, self.rows, self.G)
             l, l_o = chunk.seen
             self.loss, self.readout = self.loss + l, self.readout + l_o
