@@ -70,7 +70,7 @@ def test_trials_go_together_where_one_recording_takes_them():
 
 
 def test_a_kernel_of_rows_is_declared_not_guessed():
-    """A field that declares none goes by the stepper, and gives the same to 1e-12; a class of its own is no hindrance."""
+    """A field that declares none goes by the stepper, and gives the same to 1e-12; a class of its own is fine."""
 
     class Undeclared(RateNetwork):
         rows_kernel = None

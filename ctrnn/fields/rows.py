@@ -1,12 +1,14 @@
 """F of many rows at once, and its pullback: q trials go through the same fixed steps of an explicit method together.
 
-A ``RowsKernel`` is what a field declares (``Field.rows_kernel``) so that its trials can run in lockstep. Here is the one of dense rate networks, over the
-compiled loops of ctrnn.kernels.batch.network_batch (which has the formulas), and the drive around them:
+A ``RowsKernel`` is what a field declares (``Field.rows_kernel``) so that its trials can run in lockstep. Here is the
+one of dense rate networks, over the compiled loops of ctrnn.kernels.batch.network_batch (which has the formulas), and
+the drive around them:
 
     D = X̂ [U b]ᵀ, X̂ = [X 1]         [Ū b̄] += D̄ᵀ X̂,    X̄ = D̄ U
 
-Trials are divided into parts of a few, and the parts among threads; sums over parts are taken in their order, whoever was quicker. No BLAS takes part, so that
-a trial's states and λ are the same in any company, and nothing is to be said to its threads.
+Trials are divided into parts of a few, and the parts among threads; sums over parts are taken in their order, whoever
+was quicker. No BLAS takes part, so that a trial's states and λ are the same in any company, and nothing is to be said
+to its threads.
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ Array = np.ndarray
 WORTH_THREADS = 3e6
 #: flops of a unit apart from products, most of them in φ
 UNIT_FLOPS = 60
-#: the trials that go together: as many as a tile has rows, more where they are small; and no more parts than that, as each has a W̄ of its own
+#: the trials that go together: as many as a tile has rows, more where they are small; and no more parts than that, as
+#: each has a W̄ of its own
 PART_TRIALS, PART_NUMBERS, MOST_PARTS = 4, 128, 32
 #: rows of the products that make W̄
 PANEL_ROWS = 128
 
 
 class NetworkForm(NamedTuple):
-    """What a field declares that is dz/dt = G(z, u, θ), u = W h(z) + U x + b, of one state, one pre-activation and one θ a unit."""
+    """What a field declares that is dz/dt = G(z, u, θ), u = W h(z) + U x + b, of one state, one pre-activation and one
+    θ a unit."""
 
     cell: Cell
     trains_theta: bool
@@ -70,7 +74,8 @@ class Part:
 
 @dataclass
 class Cotangents:
-    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), θ̄ (B, width); and X̄ of the last steps, if it was asked for."""
+    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), θ̄ (B, width); and X̄ of the last steps, if it was asked
+    for."""
 
     W: Array
     drive: Array
@@ -79,7 +84,8 @@ class Cotangents:
 
 
 class RowsKernel(ABC):
-    """How a field takes many rows of states at once. Rows are filled up to ``width`` numbers; an explicit method is its a (s, s) and b (s,)."""
+    """How a field takes many rows of states at once. Rows are filled up to ``width`` numbers; an explicit method is its
+    a (s, s) and b (s,)."""
 
     @abstractmethod
     def width(self, n: int) -> int:
@@ -106,9 +112,11 @@ class Rows(ABC):
     def forward(
         self, steps: Steps, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] | None = None
     ) -> list[Part]:
-        """Take r (B, width) through the steps, in place; ``states`` (count, B, width) receives those that the steps mark.
+        """Take r (B, width) through the steps, in place; ``states`` (count, B, width) receives those that the steps
+        mark.
 
-        X (rows, B or 1, ·) as of ``extended``. Returns the parts, which keep what ``backward`` needs if they are to; ``take`` gives the arrays for that.
+        X (rows, B or 1, ·) as of ``extended``. Returns the parts, which keep what ``backward`` needs if they are to;
+        ``take`` gives the arrays for that.
         """
 
     @abstractmethod

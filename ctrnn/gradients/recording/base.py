@@ -1,10 +1,12 @@
 """One interface for a forward run that can be pulled back; schedules stand on it, backends lie behind it.
 
     forward     r_0 → r_1 → …         in blocks of steps, each recorded, with the losses that are seen in it
-    back        Λ ← Λ Φ + jumps       q cotangents through a block, with the parameter part Ḡ ← Ḡ + Σ K̄ F_w   (ctrnn.kernels.pullback)
+    back        Λ ← Λ Φ + jumps       q cotangents through a block, with the parameter part Ḡ ← Ḡ + Σ K̄ F_w
+                (ctrnn.kernels.pullback)
 
-A schedule says when to go forward and back (ctrnn.gradients.schedules); it does not know which backend it has. A backend says what it can do
-(``supports``), and holds rows, blocks and parameter parts in forms of its own, which a schedule hands on and never looks into:
+A schedule says when to go forward and back (ctrnn.gradients.schedules); it does not know which backend it has. A
+backend says what it can do (``supports``), and holds rows, blocks and parameter parts in forms of its own, which a
+schedule hands on and never looks into:
 
     stepper     one problem; any field, adaptive, implicit and exponential methods, snapshots, many rows
     lockstep    B trials by the same explicit fixed steps, one row each, in compiled code
@@ -30,7 +32,8 @@ from ctrnn.trajectory import Stats
 class Needs(NamedTuple):
     """What a schedule asks of a backend.
 
-    rows       "one": a cotangent of the loss; "many": those of RTRL beside it, and their parameter part apart from the way back
+    rows       "one": a cotangent of the loss; "many": those of RTRL beside it, and their parameter part apart from the
+               way back
     snapshots  go back to an earlier state, and on from there
     cuts       single steps of a block, with and without their losses
     device     a torch device and dtype (ctrnn.gradients.recording.torch.device.Device); None for compiled code
@@ -43,7 +46,8 @@ class Needs(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A loss with its derivatives: (B,), ∂/∂r (B, n) at one time, and the sum over trials of those by the read-out (readout_size,)."""
+    """A loss with its derivatives: (B,), ∂/∂r (B, n) at one time, and the sum over trials of those by the read-out
+    (readout_size,)."""
 
     loss: Array
     l_r: Array
@@ -51,7 +55,8 @@ class Seen(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What a schedule finds of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the cost."""
+    """What a schedule finds of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the
+    cost."""
 
     loss: Array
     vector: Array
@@ -80,7 +85,8 @@ class CutBlock(Block, Protocol):
     """A block of a recording that meets ``Needs.cuts``: its steps may be taken apart."""
 
     def cut(self, first: int, last: int, *, copy: bool = False) -> Self:
-        """The steps from ``first`` to ``last``, with what their losses give: a view, or a copy that lets go of the rest."""
+        """The steps from ``first`` to ``last``, with what their losses give: a view, or a copy that lets go of the
+        rest."""
 
     def without_loss(self) -> Self:
         """The same steps, of which no loss is seen."""
@@ -90,9 +96,11 @@ class CutBlock(Block, Protocol):
 
 
 class Carry(ABC):
-    """What RTRL carries through blocks (ctrnn.gradients.schedules.rtrl): its rows, and the products T [P; g] and T [S; g₀].
+    """What RTRL carries through blocks (ctrnn.gradients.schedules.rtrl): its rows, and the products T [P; g] and T [S;
+    g₀].
 
-    P = dr/dw and S = dr/dr0 have a row for each state, and g = dl/dw, g₀ = dl/dr0 are the last of the q rows. Their forms are the backend's.
+    P = dr/dw and S = dr/dr0 have a row for each state, and g = dl/dw, g₀ = dl/dr0 are the last of the q rows. Their
+    forms are the backend's.
     """
 
     #: steps in a block, where the products cost a tenth of the rest
@@ -159,7 +167,8 @@ class Recording(ABC):
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> Recording:
-        """A run of these problems, not begun yet; ``first``: the number of the first of them, where they are some of more."""
+        """A run of these problems, not begun yet; ``first``: the number of the first of them, where they are some of
+        more."""
 
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
@@ -167,7 +176,8 @@ class Recording(ABC):
         return nullcontext()
 
     def again(self, problems: Sequence[Problem]) -> bool:
-        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone, in the same memory.
+        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone, in the
+        same memory.
 
         Returns False where that cannot be: then another recording has to be made.
         """

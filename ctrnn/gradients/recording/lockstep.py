@@ -2,9 +2,10 @@
 
     l(w, r0_1 … r0_B) = Σ_b l_b(w, r0_b),        dl/dw in one product over all trials
 
-The times are those of the compiled stepper, to the bit: it runs beside them with a state at rest and the inputs of each trial, and says where it steps, and x
-at every stage; what is short is remembered with the problem, and with those that differ from it in the field or in r0 alone. Losses and their derivatives are
-those of ctrnn.gradients.recording.losses, in float64, of the states a block of steps at a time.
+The times are those of the compiled stepper, to the bit: it runs beside them with a state at rest and the inputs of each
+    trial, and says where it steps, and x at every stage; what is short is remembered with the problem, and with those
+    that differ from it in the field or in r0 alone. Losses and their derivatives are those of
+    ctrnn.gradients.recording.losses, in float64, of the states a block of steps at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ REMEMBERED_BYTES = 2**20
 
 
 class LockstepLosses(NamedTuple):
-    """A block's part of the losses (B,), the read-out's gradient summed over the trials, jumps (C, B, n) and sources (C, s, B, n); None where there are none."""
+    """A block's part of the losses (B,), the read-out's gradient summed over the trials, jumps (C, B, n) and sources
+    (C, s, B, n); None where there are none."""
 
     loss: Array
     readout: Array
@@ -44,9 +46,11 @@ class LockstepLosses(NamedTuple):
 
 
 class LockstepRecording(Recording):
-    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is the backend's.
+    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is
+    the backend's.
 
-    ``pulled`` counts the stages that are pulled back; first: the number of the first trial, where they are some of more.
+    ``pulled`` counts the stages that are pulled back; first: the number of the first trial, where they are some of
+    more.
 
     Raises UsageError for adaptive steps, implicit or exponential solvers, events, and trials whose steps differ.
     """
@@ -105,7 +109,8 @@ class LockstepRecording(Recording):
         return Seen(loss, l_r, readout)
 
     def records(self, capacity: int) -> Iterator[Sequence[Record]]:
-        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same input drives them all; raises SolverError."""
+        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same
+        input drives them all; raises SolverError."""
         key = self._key
         # asked once: another thread with another dt may take it away
         known = [one for problem in self._driven if (one := problem.timelines.get(key)) is not None]
@@ -149,7 +154,8 @@ class LockstepRecording(Recording):
         return np.stack([record.stage_x[:C, :, :nx] for record in records], axis=2)
 
     def seen_in(self, records: Sequence[Record], r: Array, stage_r: Array) -> LockstepLosses:
-        """The losses of a block, of r (B, C, n) at the ends of the steps, and stage_r (B, C, s, n) where a loss is an integral.
+        """The losses of a block, of r (B, C, n) at the ends of the steps, and stage_r (B, C, s, n) where a loss is an
+        integral.
 
         Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
         """

@@ -1,7 +1,7 @@
 """What a block of recorded steps contributes to the loss, and what the pullback needs of it.
 
-At observation times: ℓ_k and the jump a_k ∂ℓ/∂r(t_k) of the cotangent at the end of the step that lands there. For ∫ a ℓ dt:
-the step's own quadrature h Σ_i b_i aℓ(r_i), and the source a ∂ℓ/∂r(r_i) at each stage.
+At observation times: ℓ_k and the jump a_k ∂ℓ/∂r(t_k) of the cotangent at the end of the step that lands there. For ∫ a
+    ℓ dt: the step's own quadrature h Σ_i b_i aℓ(r_i), and the source a ∂ℓ/∂r(r_i) at each stage.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Losses:
         self.readout_size = self.objective.readout_size
 
     def at(self, t: float, r: Array) -> tuple[float, Array, Array]:
-        """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part; zeros where nothing is observed."""
+        """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part; zeros where nothing is
+        observed."""
         observed = self.problem.observed
         first = int(observed.searchsorted(t))
         last = first if first == observed.size or observed[first] > t else int(observed.searchsorted(t, "right"))
@@ -97,7 +98,8 @@ class Losses:
     # -- second order
 
     def curvature(self, record: Record) -> tuple[Curvature, Array | None]:
-        """The second derivative of a block's losses, at its stages; or at its observations, and the steps that these follow."""
+        """The second derivative of a block's losses, at its stages; or at its observations, and the steps that these
+        follow."""
         if self.objective.times is None:
             nx, n = self.problem.field.input_size, record.r.shape[1]
             signals = record.stage_x[:, :, nx:].reshape(record.stage_t.size, -1)

@@ -3,8 +3,8 @@
 An independent route to every gradient: F comes from the same formula, but its derivatives from torch's autograd or from
 complex numbers, and not from the compiled pullback.
 
-An implicit stage r_i = y + hγ F(t, r_i, w) is not solved again. It keeps its recorded value, and depends on y and w as the implicit function
-theorem says, by one Newton step from that value:
+An implicit stage r_i = y + hγ F(t, r_i, w) is not solved again. It keeps its recorded value, and depends on y and w as
+the implicit function theorem says, by one Newton step from that value:
 
     dr_i = M⁻¹ (dy + hγ F_w dw),   M = I − hγ J(r_i),   k_i = (r_i − y)/(hγ)
 """
@@ -28,7 +28,8 @@ class RecordedSteps:
     """A forward run and what its losses ask of the states.
 
     loss, l_r0 (n,), readout : the loss, its part at t0, the read-out's gradient
-    jumps (C, n), sources (C, s, n) : ∂l/∂r⁺ of each step and ∂l/∂r_i of each stage (quadrature weights included), or empty
+    jumps (C, n), sources (C, s, n) : ∂l/∂r⁺ of each step and ∂l/∂r_i of each stage (quadrature weights included), or
+        empty
     """
 
     record: Record

@@ -2,8 +2,9 @@
 
     λ_b ← λ_b Φ_b + jumps,        dl/dw ← dl/dw + Σ_b Σ_i K̄_b,i F_w   in one product of all trials
 
-The same numbers as the recording of one problem at a time gives, to round-off, in a third to a half of the time, also for one trial: φ and its slope once for
-both ways, no call a stage into a field that does not know its neighbours, and weights that are read once for several trials.
+The same numbers as the recording of one problem at a time gives, to round-off, in a third to a half of the time, also
+for one trial: φ and its slope once for both ways, no call a stage into a field that does not know its neighbours, and
+weights that are read once for several trials.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ BLOCK_NUMBERS = 2**20
 
 @dataclass
 class RowsBlock:
-    """Steps of all trials, what is kept of their stages, jumps (count, B, width) at the ends that the steps mark, and sources (C or 0, s, B, width)."""
+    """Steps of all trials, what is kept of their stages, jumps (count, B, width) at the ends that the steps mark, and
+    sources (C or 0, s, B, width)."""
 
     plan: Steps
     parts: list[Part]
@@ -124,7 +126,8 @@ class RowsRecording(LockstepRecording):
             yield RowsBlock(plan, parts, jumps, sources, losses.loss, losses.readout)
 
     def _plan(self, records: Sequence[Record]) -> tuple[Steps, Array]:
-        """Steps whose stages have a row of the drive each, and whose ends are all asked for; and the inputs X̂ of those rows."""
+        """Steps whose stages have a row of the drive each, and whose ends are all asked for; and the inputs X̂ of those
+        rows."""
         h, s, x = records[0].h, self.s, self.inputs(records)
         C = h.size
         plan = Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), True, np.arange(C))

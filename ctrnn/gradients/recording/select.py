@@ -20,16 +20,18 @@ def backend_for(problems: Sequence[Problem], settings: Settings, needs: Needs) -
 
 
 def takes_together(problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
-    """Whether one recording takes several trials in lockstep; one alone is not worth it, but on a device all go there."""
+    """Whether one recording takes several trials in lockstep; one alone is not worth it, but on a device all go
+    there."""
     return (len(problems) > 1 or needs.device is not None) and backend_for(problems, settings, needs) is not None
 
 
 class Prepared:
     """Problems that a recording takes together, made ready to be run many times.
 
-    What does not depend on numbers (the backend, checks, the course, compiled addresses, working memory) is found at the first run and used
-    again; later runs give the same problems with other numbers of the field or other r0 (``Problem.replace``). One run at a time goes in the
-    memory that is kept; what runs meanwhile on another thread has its own.
+    What does not depend on numbers (the backend, checks, the course, compiled addresses, working memory) is found at
+    the first run and used again; later runs give the same problems with other numbers of the field or other r0
+    (``Problem.replace``). One run at a time goes in the memory that is kept; what runs meanwhile on another thread has
+    its own.
     """
 
     def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs) -> None:

@@ -1,7 +1,9 @@
-"""The recording of one problem by our own stepper: any field, adaptive and fixed steps, explicit, implicit and exponential methods.
+"""The recording of one problem by our own stepper: any field, adaptive and fixed steps, explicit, implicit and
+exponential methods.
 
-The loss ∫ aℓ dt is integrated by the steps' own quadrature. With adaptive steps its error must count, or a weight that changes faster than
-the state would be missed without a word: then the run is that of [r | l], with l in the step test, and r is what is recorded.
+The loss ∫ aℓ dt is integrated by the steps' own quadrature. With adaptive steps its error must count, or a weight that
+changes faster than the state would be missed without a word: then the run is that of [r | l], with l in the step test,
+and r is what is recorded.
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ class Steps(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """Columns ``first`` to ``last`` of rows that were taken back through a block: the cotangents K (C, s, n, ·) of its stages."""
+    """Columns ``first`` to ``last`` of rows that were taken back through a block: the cotangents K (C, s, n, ·) of its
+    stages."""
 
     first: int
     last: int
@@ -140,7 +143,8 @@ class StepperRecording(Recording):
 
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
-        """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a small system does."""
+        """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a
+        small system does."""
         kernel = problem.field.kernel
         small = not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL
         return nullcontext() if small else one_blas_thread
@@ -168,7 +172,8 @@ class StepperRecording(Recording):
         return Seen(np.array([l]), l_r[None], l_o)
 
     def blocks(self, capacity: int | None = None) -> Iterator[Steps]:
-        """Each block of up to ``capacity`` steps; raises what the solver raises, and NotFiniteError for a loss that is not finite."""
+        """Each block of up to ``capacity`` steps; raises what the solver raises, and NotFiniteError for a loss that is
+        not finite."""
         for record in self.integration.blocks(BLOCK if capacity is None else capacity):
             yield self.weighed(self._of_states(record))
 
@@ -307,7 +312,8 @@ class StepperRecording(Recording):
 
     @property
     def steps_ahead(self) -> int | None:
-        """The steps of a run with fixed steps, from its start: its grid, and the stops beside it; None for adaptive steps."""
+        """The steps of a run with fixed steps, from its start: its grid, and the stops beside it; None for adaptive
+        steps."""
         dt = self.integration.settings.dt
         if dt is None:
             return None
@@ -321,10 +327,12 @@ class StepperRecording(Recording):
 
 
 def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
-    """Steps in a block of RTRL, so that Φ P costs a tenth of the rest, within CARRY_BYTES of cotangents, or as many as P takes.
+    """Steps in a block of RTRL, so that Φ P costs a tenth of the rest, within CARRY_BYTES of cotangents, or as many as
+    P takes.
 
-    n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages. With q = size + 1 rows, a
-    block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for Φ P.
+    n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages.
+    With q = size + 1 rows, a block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for
+    Φ P.
     """
     size = n if size is None else size
     q = size + 1

@@ -1,9 +1,11 @@
-"""What RTRL carries in compiled code: only those entries of P = dr/dw and S = dr/dr0 that are not 0 by the field's structure.
+"""What RTRL carries in compiled code: only those entries of P = dr/dw and S = dr/dr0 that are not 0 by the field's
+structure.
 
-Where the states fall into parts that know nothing of each other (a network whose weights are diagonal, or in blocks), dr_i/dw_g is 0 unless
-state i and parameter g are in one part. Then one cotangent serves all parts at once: it is 1 at the first state of every part, the next at the
-second, and what comes back lies side by side (Curtis, Powell & Reid, J. Inst. Maths Applics 13:117, 1974). The rows that are carried are as many
-as the largest part has states, n when all hang together, and one for a diagonal network: O(columns) a unit.
+Where the states fall into parts that know nothing of each other (a network whose weights are diagonal, or in blocks),
+dr_i/dw_g is 0 unless state i and parameter g are in one part. Then one cotangent serves all parts at once: it is 1 at
+the first state of every part, the next at the second, and what comes back lies side by side (Curtis, Powell & Reid, J.
+Inst. Maths Applics 13:117, 1974). The rows that are carried are as many as the largest part has states, n when all hang
+together, and one for a diagonal network: O(columns) a unit.
 
 Layout: G (groups, q, columns), the rows of P that are not 0, and g as the last of the q rows; S (n, q) likewise.
 """
@@ -25,7 +27,8 @@ WORTH_THREADS = 5e6
 class Structure(Carry):
     """Which states and parameters are in one part, and the number of each state within its part.
 
-    of_state (n,), number (n,): part and number; of_group (groups,); size: states of the largest part; count: number of parts
+    of_state (n,), number (n,): part and number; of_group (groups,); size: states of the largest part; count: number of
+        parts
     """
 
     def __init__(self, n: int, bound: Bound) -> None:

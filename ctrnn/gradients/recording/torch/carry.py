@@ -1,11 +1,13 @@
-"""Exact RTRL on a device: what is carried (ctrnn.gradients.schedules.rtrl_state) for B trials side by side, and how long blocks are.
+"""Exact RTRL on a device: what is carried (ctrnn.gradients.schedules.rtrl_state) for B trials side by side, and how
+long blocks are.
 
 A block of K steps gives, by the pullback of q = n + 1 rows, T = [Φ 0; λ 1] and the parameter part, and
 
     [P; g] ← T [P; g]  in place, a few units at a time,    then  [P; g] += Σ_S K̄ F_w  where it stands
 
-T is known when the rows are back at the start of the block, and until then the cotangents K̄ of all its stages would have to be kept: s K n q numbers, and K
-should be near n. Where they do not fit, the rows go back twice: once for T, keeping nothing, and once more, now that P is transformed, a piece of the block at a time.
+T is known when the rows are back at the start of the block, and until then the cotangents K̄ of all its stages would
+have to be kept: s K n q numbers, and K should be near n. Where they do not fit, the rows go back twice: once for T,
+keeping nothing, and once more, now that P is transformed, a piece of the block at a time.
 
     flops a step     one sweep    s q (2n² + 2nN) + 2 q² n N / K       K as long as K̄ fits
                      two sweeps   s q (4n² + 2nN) + 2 q² n N / K       any K
@@ -35,7 +37,8 @@ from ctrnn.gradients.recording.base import Carry
 from ctrnn.gradients.recording.torch.device import Device, to_numpy
 from ctrnn.gradients.recording.torch.fields import General, Network, units_at_once
 
-#: bytes that the cotangents of a piece may take: SMALL in any case, as many as P up to LARGE, and the share 1/PIECE of P
+#: bytes that the cotangents of a piece may take: SMALL in any case, as many as P up to LARGE, and the share 1/PIECE of
+#: P
 SMALL, LARGE, PIECE = 2**28, 2**30, 12
 
 
@@ -48,7 +51,8 @@ class Plan:
 
 
 def plan_for(n: int, N: float, s: int, steps: int, item: int, B: int = 1, block: int | None = None) -> Plan:
-    """The block and pieces that cost least, for ``steps`` in all; a block that is asked for is taken. A row of P has n N numbers."""
+    """The block and pieces that cost least, for ``steps`` in all; a block that is asked for is taken. A row of P has n
+    N numbers."""
     q = n + 1
     P = B * item * n * q * N
     fits = max(1, int(max(SMALL, min(P, LARGE), P / PIECE) // (B * item * s * n * q)))
@@ -74,7 +78,8 @@ def peak_bytes(n: int, nx: int, s: int, plan: Plan, item: int, B: int = 1, train
 
 
 class TorchCarry(Carry):
-    """[P; g] of B trials, as their field keeps them, and [S; g₀] (B, q, n). Raises UsageError where a network does not fit on the device."""
+    """[P; g] of B trials, as their field keeps them, and [S; g₀] (B, q, n). Raises UsageError where a network does not
+    fit on the device."""
 
     def __init__(self, system: Network | General, device: Device, s: int, B: int, plan: Plan) -> None:
         self.system, self.device, self.B, self.n, self.block = system, device, B, system.n, plan.block

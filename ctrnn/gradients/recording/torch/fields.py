@@ -1,17 +1,21 @@
 """Fields in torch: F, and what the pullback asks of its derivatives, for B trials and q cotangents at once.
 
-A rate network with u = Ŵ s, Ŵ = [W U b], s = [h(z); x; 1], dz/dt = G(z, u, τ), and c = ∂G/∂u, d = ∂G/∂z, e = ∂G/∂τ, all elementwise:
+A rate network with u = Ŵ s, Ŵ = [W U b], s = [h(z); x; 1], dz/dt = G(z, u, τ), and c = ∂G/∂u, d = ∂G/∂z, e = ∂G/∂τ, all
+elementwise:
 
     q cotangents    R = Jᵀ K,  J = diag(c) W diag(h′) + diag(d), made once a stage           2 n² q flops
     one cotangent   R = h′ ∘ (Wᵀ (c ∘ K)) + d ∘ K, one product for all trials               2 n² B
-    P, row i of Ŵ   P_i += Σ_S (c_i K_i)ᵀ s over all stages: one product [q × S] [S × N] a unit, a batch of them in torch.bmm     2 n N q S
+    P, row i of Ŵ   P_i += Σ_S (c_i K_i)ᵀ s over all stages: one product [q × S] [S × N] a unit, a batch of them in
+                    torch.bmm     2 n N q S
     one cotangent   [n × S B] [S B × N], one product for all stages and trials              2 n N S B
     τ               p_i += Σ_S e_i K_i
 
-Layout: K and R are (B, n, q), cotangents as columns; of all stages K is (C, s, B, n, q), so that what unit i multiplies, [q × S], is a view. P is (B, n, q, N),
-and p (B, n, q): n × (n + 1) × N numbers a trial, the largest thing there is. Nothing of its size is made beside it: units are taken a few at a time.
+Layout: K and R are (B, n, q), cotangents as columns; of all stages K is (C, s, B, n, q), so that what unit i
+    multiplies, [q × S], is a view. P is (B, n, q, N), and p (B, n, q): n × (n + 1) × N numbers a trial, the largest
+    thing there is. Nothing of its size is made beside it: units are taken a few at a time.
 
-Any other field with a torch function goes by torch.func: q cotangents by vmap of its vjp, the parameter part a stage at a time, P (B, q, m).
+Any other field with a torch function goes by torch.func: q cotangents by vmap of its vjp, the parameter part a stage at
+    a time, P (B, q, m).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i, w, x),   r⁺ = r + h Σ_i b_i k_i
 
-for r (B, n) at once; times, inputs and losses are those of ctrnn.gradients.recording.lockstep. The states of all stages are kept; what else the pullback needs
-is made again from them, a block of steps at a time.
+for r (B, n) at once; times, inputs and losses are those of ctrnn.gradients.recording.lockstep. The states of all stages
+are kept; what else the pullback needs is made again from them, a block of steps at a time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TOGETHER_BYTES = 2**30
 class TorchBlock:
     """C recorded steps of B trials, on the device but for t and h.
 
-    t (C, s), h (C,); z (C, s, B, n) the states and x (C, s, B, inputs) the inputs of the stages; jumps (C, B, n) of the cotangent at the end of a step, and
-    sources (C, s, B, n) at its stages, or None
+    t (C, s), h (C,); z (C, s, B, n) the states and x (C, s, B, inputs) the inputs of the stages; jumps (C, B, n) of the
+    cotangent at the end of a step, and sources (C, s, B, n) at its stages, or None
     """
 
     t: Array
@@ -68,8 +68,8 @@ class TorchBlock:
 
 
 class Pulled(NamedTuple):
-    """What the parameter part of rows needs: the field along the block, and the cotangents K̄ (C, s, B, n, q) of its stages; or, where these do not fit,
-    the rows (B, n, q) as they were at its end, which then go back once more."""
+    """What the parameter part of rows needs: the field along the block, and the cotangents K̄ (C, s, B, n, q) of its
+    stages; or, where these do not fit, the rows (B, n, q) as they were at its end, which then go back once more."""
 
     linear: Any
     K: Any
@@ -195,7 +195,8 @@ class TorchRecording(LockstepRecording):
         return pulled
 
     def add_parameter_part(self, block: TorchBlock, pulled: Pulled, G: list[Any]) -> None:
-        """P where it stands receives the parameter part: of the cotangents that were kept, or a piece of the block at a time, in a second sweep."""
+        """P where it stands receives the parameter part: of the cotangents that were kept, or a piece of the block at a
+        time, in a second sweep."""
         import torch
 
         assert self._plan is not None
@@ -222,7 +223,8 @@ class TorchRecording(LockstepRecording):
         return self._K[:numbers].view(shape)
 
     def _pull_back(self, block: TorchBlock, linear: Any, rows: Any, keep: Any = None) -> None:
-        """Take ``rows`` (B, n, q) back through a block, in place; ``keep`` (C, s, B, n, q) receives the cotangents K̄ of the stages.
+        """Take ``rows`` (B, n, q) back through a block, in place; ``keep`` (C, s, B, n, q) receives the cotangents K̄
+        of the stages.
 
             for i = s … 1:   K̄_i = h b_i Λ + h Σ_{j>i} a_ji R̄_j        R̄_i = K̄_i J_i            Λ ← Λ + Σ_i R̄_i
 

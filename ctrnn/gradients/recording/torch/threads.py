@@ -1,7 +1,7 @@
 """Threads of our own around torch's operations on the CPU, and one thread of torch's inside them (ctrnn.threads).
 
-Measured on two busy cores: exact RTRL of 256 units four times (float64) and eleven times (float32) slower with torch's two threads than
-with one. On a CUDA device nothing is divided.
+Measured on two busy cores: exact RTRL of 256 units four times (float64) and eleven times (float32) slower with torch's
+    two threads than with one. On a CUDA device nothing is divided.
 """
 
 from __future__ import annotations
