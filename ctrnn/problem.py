@@ -212,7 +212,7 @@ class Problem:
                 allowed="a problem without events, here",
                 hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and a solver such as 'tsit5'",
             )
-        return self.field.bind(self._program or self.signals.program(), self.signals.size)
+        return self.field._bind(self._program or self.signals.program(), self.signals.size)
 
     def needs_objective(self, caller: str) -> BoundObjective:
         """The objective; raises UsageError, which names the caller, where there is none."""

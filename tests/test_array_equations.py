@@ -67,7 +67,7 @@ def test_q_rows_directly_and_by_J_are_the_same(name):
     K = np.random.default_rng(2).normal(size=(3, system.field.n))
     J = system.field.jacobian(t, r, x)
     ways = []
-    plan = system.field.kernel.keep[0]._plan
+    plan = system.field._kernel.keep[0]._plan
     from ctrnn.kernels import graph
 
     kept = plan[graph.BY_J]
@@ -98,7 +98,7 @@ def test_torch_function_of_rows_and_of_single_precision(name):
 def test_leak_is_what_a_unit_does_to_itself():
     system = rate(6)
     leak = np.zeros((6, 6))
-    bound = system.field.bind()
+    bound = system.field._bind()
     from ctrnn.kernels import abi, point
 
     table = bound.system.table.copy()

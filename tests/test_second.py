@@ -530,7 +530,7 @@ def test_a_call_that_is_not_possible(function):
 
 def test_a_field_without_second_derivatives_says_so():
     class Bare(RateNetwork):
-        second_kernel = ctrnn.Field.second_kernel
+        _second_kernel = ctrnn.Field._second_kernel
 
     bare = Bare(2, seed=0)
     problem = Problem(bare, r0=[0.1, 0.2], t_span=(0.0, 1.0), objective=Objective(target=[[0.0, 0.0]], at=1.0))

@@ -40,7 +40,7 @@ def whole(monkeypatch, mask: np.ndarray, **options) -> RateNetwork:
 @pytest.mark.parametrize("options", [{}, {"form": "rate", "train_tau": True}])
 def test_lists_and_a_whole_matrix_give_the_same_functions_to_1e13(monkeypatch, mask, options):
     lists, other = made(MASKS[mask], **options), whole(monkeypatch, MASKS[mask], **options)
-    assert lists._lists is not None and lists.kernel.columns < other.kernel.columns
+    assert lists._lists is not None and lists._kernel.columns < other._kernel.columns
     r, x, K = RNG.normal(size=N), [0.3, -1.0], RNG.normal(size=(3, N))
     for value in ("__call__", "jacobian"):
         assert_allclose(getattr(lists, value)(0.0, r, x), getattr(other, value)(0.0, r, x), rtol=1e-13, atol=1e-14)
@@ -97,5 +97,5 @@ def test_curvature_through_lists_to_1e11(monkeypatch):
 def test_what_a_network_keeps_follows_the_number_of_its_weights():
     """P = dr/dw has the columns of the weights that exist: not n² n of them, n × (longest row + inputs + 1 + tau)."""
     field = made(MASKS["blocks"])
-    assert field.kernel.columns == 5 + 2 + 1 + 1
-    assert field.kernel_vector().size == N * (5 + 2 + 1) + N
+    assert field._kernel.columns == 5 + 2 + 1 + 1
+    assert field._kernel_vector().size == N * (5 + 2 + 1) + N

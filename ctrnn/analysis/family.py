@@ -98,7 +98,7 @@ class Family:
         self._vector = field.vector
         self._own = [j for j, (kind, _) in enumerate(self.places) if kind == "w"]
         self.n = field.n
-        self._bound: Bound = field.bind()
+        self._bound: Bound = field._bind()
         self._mu: Array | None = None
         self._made: tuple[SecondKernel, Array, Array] | None = None
 
@@ -127,7 +127,7 @@ class Family:
         """Set the compiled functions to μ; the input there."""
         own = np.asarray(mu, dtype=float)[self._own]
         if self._mu is None or (self._mu != own).any():
-            self._bound.system.w[:] = self.field(mu).kernel_vector()
+            self._bound.system.w[:] = self.field(mu)._kernel_vector()
             self._mu = own
         x = self.x(mu)
         return np.zeros(0) if x is None else x
@@ -176,7 +176,7 @@ class Family:
     def _second(self) -> tuple[SecondKernel, Array, Array]:
         """The compiled functions of second order with the ctx that they want, and what it points to."""
         if self._made is None:
-            its = self.base.second_kernel
+            its = self.base._second_kernel
             scratch = np.zeros(max(its.scratch, 1))
             ctx = np.concatenate([self._bound.system.ctx, np.array(its.extra, dtype=np.int64)])
             ctx[abi.SCRATCH] = scratch.ctypes.data
@@ -189,7 +189,7 @@ class Family:
         for (kind, i), d in zip(self.places, dmu, strict=True):
             if kind == "w":
                 dw[i] = d
-        return self.field(mu).kernel_direction(dw)
+        return self.field(mu)._kernel_direction(dw)
 
     def rows(self, r: Array, mu: Array, dr: Array, dmu: Array, K: Array) -> Array:
         """K δ[J F_μ] along (δr, δμ) for rows K (q, n): (q, n + k).

@@ -176,7 +176,7 @@ def lyapunov_spectrum(
         hint = "'scipy:LSODA' or 'scipy:Radau' for a stiff field"
         raise UsageError("solver", given=solver, allowed="an explicit solver, for Lyapunov exponents", hint=hint)
     problem = problem.replace(objective=None)
-    with one_blas_thread if problem.field.kernel.blas else nullcontext():
+    with one_blas_thread if problem.field._kernel.blas else nullcontext():
         frame = Frame(problem, int(k), settings, seed, covariant, f"Lyapunov exponents, {settings.solver}")
         t, growth = frame.run(transient)
     exponents, errors = mean_rates(t, growth)

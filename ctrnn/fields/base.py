@@ -166,9 +166,9 @@ class Field(ABC):
     #: whether leaving x out means x = 0 (networks) or is a mistake
     input_is_optional = False
     #: whether the compiled loops call Python for F, some 100 µs a time: then what torch does in one go costs less
-    calls_python = False
+    _calls_python = False
     #: whether its last input is the size of the solver's step, which the stepper fills in (ctrnn.fields.exponential)
-    reads_step_size = False
+    _reads_step_size = False
 
     # -- sizes and names -------------------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Field(ABC):
         changed.parameters = values
         return changed
 
-    def parameters_as_inputs(self, names: Iterable[str]) -> Field | None:
+    def _parameters_as_inputs(self, names: Iterable[str]) -> Field | None:
         """The same F with these parameters as inputs behind its own; None where a field has no such form."""
         return None
 
@@ -268,15 +268,15 @@ class Field(ABC):
 
     @cached_property
     @abstractmethod
-    def kernel(self) -> Kernel:
+    def _kernel(self) -> Kernel:
         """The compiled functions (compiled, or read from disk, at first use)."""
 
     @abstractmethod
-    def kernel_vector(self) -> Array:
+    def _kernel_vector(self) -> Array:
         """The parameters (and constants) as the compiled functions want them."""
 
     @cached_property
-    def second_kernel(self) -> SecondKernel:
+    def _second_kernel(self) -> SecondKernel:
         """The compiled functions of second order; raises UsageError where a field has none."""
         raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
 
@@ -290,27 +290,27 @@ class Field(ABC):
         return None
 
     @cached_property
-    def lanes_kernel(self) -> LanesKernel | None:
+    def _lanes_kernel(self) -> LanesKernel | None:
         """The compiled function of many members at once; None where a field has none."""
         return None
 
     # -- forms that some ways to compute ask for: a field declares those that it has
 
     @cached_property
-    def network_form(self) -> NetworkForm | None:
+    def _network_form(self) -> NetworkForm | None:
         """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None where it is not of that form."""
         return None
 
     @cached_property
-    def rows_kernel(self) -> RowsKernel | None:
+    def _rows_kernel(self) -> RowsKernel | None:
         """The compiled functions of many trials in lockstep, made when first asked for; None where a field has none."""
         return None
 
-    def network_weights(self) -> Weights:
-        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``network_form`` or a ``rows_kernel``."""
+    def _network_weights(self) -> Weights:
+        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``_network_form`` or a ``_rows_kernel``."""
         raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
-    def network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
+    def _network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
         """(m,) of derivatives by those, θ (n,) where it is trained."""
         raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
@@ -324,37 +324,37 @@ class Field(ABC):
         """The numbers that ``row_slots`` makes its own ones from."""
         return self.vector
 
-    def kernel_direction(self, vector: Array) -> Array:
-        """A change (m,) of the flat vector as a change of ``kernel_vector``."""
+    def _kernel_direction(self, vector: Array) -> Array:
+        """A change (m,) of the flat vector as a change of ``_kernel_vector``."""
         return np.array(vector, dtype=float)
 
     @abstractmethod
     def torch_function(self) -> Callable[..., Any]:
         """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
 
-    def raisers(self) -> tuple[Callable[[], None], ...]:
+    def _raisers(self) -> tuple[Callable[[], None], ...]:
         return ()
 
-    def bind(self, program: Any = None, channels: int | None = None) -> Bound:
+    def _bind(self, program: Any = None, channels: int | None = None) -> Bound:
         """Bind to an input's program with that many channels (the field reads the first ``input_size``)."""
-        kernel, (blank, w, m) = self.kernel, self._blank
+        kernel, (blank, w, m) = self._kernel, self._blank
         stride = self.input_size if channels is None else channels
         scratch = np.zeros(max(kernel.scratch, 1))
         ctx = blank.copy()
         ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
         system = abi.System(kernel.table, ctx, w.copy(), *signals.source(program))
-        raisers = self.raisers() + (() if program is None else (program.raise_pending,))
+        raisers = self._raisers() + (() if program is None else (program.raise_pending,))
         return Bound(system, self.n, stride, kernel, m, (scratch, program, kernel.keep), raisers)
 
     @cached_property
     def _blank(self) -> tuple[Array, Array, int]:
-        """What does not change from one ``bind`` to the next: ctx without input and scratch, the kernel's vector, and m."""
-        kernel = self.kernel
+        """What does not change from one ``_bind`` to the next: ctx without input and scratch, the kernel's vector, and m."""
+        kernel = self._kernel
         ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
         ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
         ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas else 0
         ctx[abi.EXTRA :] = kernel.extra
-        return ctx, self.kernel_vector(), self.m
+        return ctx, self._kernel_vector(), self.m
 
     # -- values at a point, for analysis and tests -------------------------------------------------------------------
 
@@ -411,7 +411,7 @@ class Field(ABC):
         t, bound, r, x = self._at_point(t, r, x)
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
         out = np.empty((1, self.n))
-        point.jvps(bound.system, self.second_kernel.jvp, ctx, t, r[None], x, dr[None], dw, out)
+        point.jvps(bound.system, self._second_kernel.jvp, ctx, t, r[None], x, dr[None], dw, out)
         bound.raise_pending()
         return out[0]
 
@@ -437,7 +437,7 @@ class Field(ABC):
         ctx, dr, dw, _ = self._second_at(bound, dr, dw)
         rows = np.atleast_2d(K)
         R, G = np.zeros(rows.shape), np.zeros((len(rows), bound.kernel.groups * bound.kernel.columns))
-        point.second(bound.system, self.second_kernel.second, ctx, t, r, x, dr, dw, rows, R, G)
+        point.second(bound.system, self._second_kernel.second, ctx, t, r, x, dr, dw, rows, R, G)
         bound.raise_pending()
         by_group = G.reshape(len(rows), bound.kernel.groups, bound.kernel.columns).transpose(1, 0, 2)
         return R.reshape(K.shape), bound.rows(by_group).reshape(K.shape[:-1] + (self.m,))
@@ -447,11 +447,11 @@ class Field(ABC):
         ctx, scratch = self._second_ctx
         dr = checked_array("dr", dr, (self.n,))
         dw = np.zeros(self.m) if dw is None else checked_array("dw", dw, (self.m,))
-        return ctx, dr, self.kernel_direction(dw), scratch
+        return ctx, dr, self._kernel_direction(dw), scratch
 
     @cached_property
     def _second_ctx(self) -> tuple[Array, Array]:
-        its, bound = self.second_kernel, self._point_bound
+        its, bound = self._second_kernel, self._point_bound
         scratch = np.zeros(max(its.scratch, 1))
         ctx = np.concatenate([bound.system.ctx, np.array(its.extra, dtype=np.int64)])
         ctx[abi.SCRATCH] = scratch.ctypes.data
@@ -475,16 +475,16 @@ class Field(ABC):
 
     @cached_property
     def _point_bound(self) -> Bound:
-        return self.bind()
+        return self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
         compiled = (
             "_scalars",
             "_arrays",
-            "kernel",
-            "second_kernel",
-            "lanes_kernel",
+            "_kernel",
+            "_second_kernel",
+            "_lanes_kernel",
             "row_slots",
             "_blank",
             "_point_bound",

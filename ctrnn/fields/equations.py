@@ -223,7 +223,7 @@ class Equations(Field):
             F_w |= twin.parameter_jacobian(rng.normal(), r, x) != 0.0
         return J, F_w
 
-    def parameters_as_inputs(self, names: Iterable[str]) -> Equations:
+    def _parameters_as_inputs(self, names: Iterable[str]) -> Equations:
         """The same equations, in which these parameters, arrays row by row, are inputs behind the others."""
         names = tuple(names)
         kept = {k: v for k, v in self.parameters.items() if k not in names}
@@ -261,14 +261,14 @@ class Equations(Field):
     # -- both kinds ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def second_kernel(self) -> SecondKernel:
+    def _second_kernel(self) -> SecondKernel:
         if self._has_arrays:
             return self._arrays.second_kernel
         made = self._scalars.second_module
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
-    def lanes_kernel(self) -> LanesKernel:
+    def _lanes_kernel(self) -> LanesKernel:
         if self._has_arrays:
             return self._arrays.lanes_kernel
         made = self._scalars.lanes_module
@@ -283,7 +283,7 @@ class Equations(Field):
         return self._arrays.entries(self.vector) if self._has_arrays else super().rows_entries
 
     @cached_property
-    def kernel(self) -> Kernel:
+    def _kernel(self) -> Kernel:
         if self._has_arrays:
             return self._arrays.kernel
         made = self._module
@@ -291,16 +291,16 @@ class Equations(Field):
         table = np.array([f.address for f in functions] + [0], dtype=np.int64)
         return Kernel(table, groups=1, columns=self.m, index=np.arange(self.m), keep=(made,))
 
-    def raisers(self) -> tuple[Callable[[], None], ...]:
+    def _raisers(self) -> tuple[Callable[[], None], ...]:
         return (self._arrays.code.table.pending.raise_pending,) if self._has_arrays else ()
 
-    def kernel_vector(self) -> Array:
+    def _kernel_vector(self) -> Array:
         if self._has_arrays:
             return self._arrays.packed(self.vector)
         return np.concatenate([self.vector, [float(v) for v in self.constants.values()]])
 
-    def kernel_direction(self, vector: Array) -> Array:
-        return self._arrays.direction(vector) if self._has_arrays else super().kernel_direction(vector)
+    def _kernel_direction(self, vector: Array) -> Array:
+        return self._arrays.direction(vector) if self._has_arrays else super()._kernel_direction(vector)
 
     def torch_function(self) -> Callable[..., Any]:
         if self._has_arrays:

@@ -47,7 +47,7 @@ class Exponential(Field):
     array([-0.63212056])
     """
 
-    reads_step_size = True
+    _reads_step_size = True
 
     def __init__(self, field: Field) -> None:
         self.field = field
@@ -79,7 +79,7 @@ class Exponential(Field):
         rates = [derivative(g, own) for g, own in zip(G, cell.states, strict=True)]
         has_u, has_z = (not names_in(rates).isdisjoint(names) for names in (cell.preactivations, cell.states))
         own = copy.copy(self.field)
-        for compiled in ("kernel", "second_kernel"):
+        for compiled in ("_kernel", "_second_kernel"):
             own.__dict__.pop(compiled, None)
         texts = tuple(text(rate) for rate in rates)
         own.__dict__["cell"] = Cell(
@@ -92,10 +92,10 @@ class Exponential(Field):
         self.own = own
         if not has_u:  # no weights either: only what stands behind them
             units = self.n // len(cell.states)
-            self._begin = self.field.kernel_vector().size - units * len(cell.thetas)
+            self._begin = self.field._kernel_vector().size - units * len(cell.thetas)
             if not has_z:
                 self._dead = (VJP, JACOBIAN)
-                columns = self.field.kernel.index.reshape(self.field.kernel.groups, -1)
+                columns = self.field._kernel.index.reshape(self.field._kernel.groups, -1)
                 if (columns[:, columns.shape[1] - len(cell.thetas) :] < 0).all():  # nor is any θ trained
                     self._dead += (ACCUMULATE,)
 
@@ -121,22 +121,22 @@ class Exponential(Field):
     def bounds(self) -> tuple[Array, Array]:
         return self.field.bounds
 
-    def kernel_vector(self) -> Array:
-        return self.field.kernel_vector()
+    def _kernel_vector(self) -> Array:
+        return self.field._kernel_vector()
 
-    def kernel_direction(self, vector: Array) -> Array:
-        return self.field.kernel_direction(vector)
+    def _kernel_direction(self, vector: Array) -> Array:
+        return self.field._kernel_direction(vector)
 
-    def raisers(self) -> tuple[Callable[[], None], ...]:
-        return self.field.raisers()
+    def _raisers(self) -> tuple[Callable[[], None], ...]:
+        return self.field._raisers()
 
     # -- and the functions are made of two
 
     @cached_property
-    def kernel(self) -> Kernel:
-        base = self.field.kernel
-        extra = (0,) * (exponential.CTX_SIZE - exponential.EXTRA)  # filled in by bind
-        keep = (base, self.own.kernel, exponential)
+    def _kernel(self) -> Kernel:
+        base = self.field._kernel
+        extra = (0,) * (exponential.CTX_SIZE - exponential.EXTRA)  # filled in by _bind
+        keep = (base, self.own._kernel, exponential)
         return replace(
             base,
             table=exponential.table(),
@@ -147,9 +147,9 @@ class Exponential(Field):
             divisible=False,  # the ctx of F and of D know nothing of G_STRIDE
         )
 
-    def bind(self, program: Any = None, channels: int | None = None) -> Bound:
-        bound = super().bind(program, channels)
-        f, d = self.field.bind(program, bound.x_stride), self.own.bind(program, bound.x_stride)
+    def _bind(self, program: Any = None, channels: int | None = None) -> Bound:
+        bound = super()._bind(program, channels)
+        f, d = self.field._bind(program, bound.x_stride), self.own._bind(program, bound.x_stride)
         for kept in d.kernel.keep:
             if isinstance(kept, LazyTable):
                 kept.compile()
@@ -162,13 +162,13 @@ class Exponential(Field):
         return replace(bound, keep=(*bound.keep, f, d, table))
 
     @cached_property
-    def second_kernel(self) -> SecondKernel:
+    def _second_kernel(self) -> SecondKernel:
         jvp, second = exponential.second_addresses()
         entries: list[int] = []
         keep: list[Any] = [exponential]
         for field in (self.field, self.own):
-            its, scratch = field.second_kernel, np.zeros(max(field.second_kernel.scratch, 1))
-            ctx = np.concatenate([field.bind().system.ctx, np.array(its.extra, dtype=np.int64)])
+            its, scratch = field._second_kernel, np.zeros(max(field._second_kernel.scratch, 1))
+            ctx = np.concatenate([field._bind().system.ctx, np.array(its.extra, dtype=np.int64)])
             ctx[abi.SCRATCH] = scratch.ctypes.data
             entries += [its.jvp, its.second, ctx.ctypes.data]
             keep += [its, scratch, ctx]

@@ -205,7 +205,7 @@ class RateNetwork(Field):
         return np.concatenate([v.ravel() for v in low.values()]), np.concatenate([v.ravel() for v in high.values()])
 
     @cached_property
-    def kernel(self) -> Kernel:
+    def _kernel(self) -> Kernel:
         cell, n, nx = self.cell, self.n, self.input_size
         A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
         made = cell.module
@@ -287,8 +287,8 @@ class RateNetwork(Field):
         text |= {"form": self.form, "train_tau": self.train_tau}
         return text, {name: value for name, value in kept.items() if value is not None}
 
-    def raisers(self) -> tuple[Callable[[], None], ...]:
-        return (self.kernel.keep[1].pending.raise_pending,)
+    def _raisers(self) -> tuple[Callable[[], None], ...]:
+        return (self._kernel.keep[1].pending.raise_pending,)
 
     def _parts(self) -> tuple[Array, Array] | None:
         """The part of each unit, where the mask leaves several sets of units without a connection between them."""
@@ -336,31 +336,31 @@ class RateNetwork(Field):
             extended = np.where(self._exists, np.take_along_axis(extended, self._lists, axis=1), 0.0)
         return np.concatenate([extended.ravel(), np.broadcast_to(tau, (self.n,))])
 
-    def kernel_vector(self) -> Array:
+    def _kernel_vector(self) -> Array:
         p = self.parameters
         return self._packed(p["W"], p["U"], p["b"], self.tau)
 
     @cached_property
-    def network_form(self) -> NetworkForm:
+    def _network_form(self) -> NetworkForm:
         return NetworkForm(self.cell, self.train_tau)
 
     @cached_property
-    def rows_kernel(self) -> RowsKernel | None:
+    def _rows_kernel(self) -> RowsKernel | None:
         return NetworkRows(self.cell, self.train_tau) if self.is_dense else None
 
-    def network_weights(self) -> Weights:
+    def _network_weights(self) -> Weights:
         p = self.parameters
         drive = np.concatenate([p["U"], p["b"][:, None]], axis=1)
         return Weights(p["W"], drive, np.broadcast_to(self.tau, (self.n,)))
 
-    def network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
+    def _network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
         parts = {"W": W if self.mask is None else W * self.mask, "U": drive[:, :-1], "b": drive[:, -1]}
         if self.train_tau:
             parts["tau"] = theta if self.tau.ndim else theta.sum()
         return np.concatenate([np.ravel(parts[name]) for name in self.parameter_names])
 
     @cached_property
-    def second_kernel(self) -> SecondKernel:
+    def _second_kernel(self) -> SecondKernel:
         cell, n, nx = self.cell, self.n, self.input_size
         A, B, C = len(cell.states), len(cell.preactivations), len(cell.thetas)
         made = cell.second_module
@@ -371,11 +371,11 @@ class RateNetwork(Field):
         )
 
     @cached_property
-    def lanes_kernel(self) -> LanesKernel:
+    def _lanes_kernel(self) -> LanesKernel:
         scratch = network_lanes.scratch_size(self.n, len(self.cell.preactivations), self.input_size)
         return LanesKernel(abi.address_of(network_lanes.field), scratch, keep=(network_lanes,))
 
-    def kernel_direction(self, vector: Array) -> Array:
+    def _kernel_direction(self, vector: Array) -> Array:
         d = self.unflatten(vector)
         W = d["W"] if self.mask is None else d["W"] * self.mask
         return self._packed(W, d["U"], d["b"], d.get("tau", np.zeros(())))

@@ -1,6 +1,6 @@
 """F of many rows at once, and its pullback: q trials go through the same fixed steps of an explicit method together.
 
-A ``RowsKernel`` is what a field declares (``Field.rows_kernel``) so that its trials can run in lockstep. Here is the
+A ``RowsKernel`` is what a field declares (``Field._rows_kernel``) so that its trials can run in lockstep. Here is the
 one of dense rate networks, over the compiled loops of ctrnn.kernels.batch.network_batch (which has the formulas), and
 the drive around them:
 

@@ -52,7 +52,7 @@ class TorchField(Field):
            [-1., -1.]])
     """
 
-    calls_python = True
+    _calls_python = True
 
     def __init__(
         self,
@@ -133,10 +133,10 @@ class TorchField(Field):
 
         return field
 
-    def kernel_vector(self) -> Array:
+    def _kernel_vector(self) -> Array:
         return self.vector
 
-    def raisers(self) -> tuple[Callable[[], None], ...]:
+    def _raisers(self) -> tuple[Callable[[], None], ...]:
         return (self._pending.raise_pending,)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class TorchField(Field):
         return rate
 
     @cached_property
-    def kernel(self) -> Kernel:
+    def _kernel(self) -> Kernel:
         import torch
 
         n, m, nx = self.n, self.m, self.input_size
@@ -201,7 +201,7 @@ class TorchField(Field):
         return Kernel(table, groups=1, columns=m, index=np.arange(m), keep=tuple(functions))
 
     @cached_property
-    def second_kernel(self) -> SecondKernel:
+    def _second_kernel(self) -> SecondKernel:
         import torch
 
         n, m, nx = self.n, self.m, self.input_size

@@ -107,7 +107,7 @@ class Size:
     def of(cls, problem: Problem, settings: Settings, steps: int, calls: int | None = None) -> Size:
         """The size of a problem whose run takes ``steps`` steps; raises UsageError without an objective."""
         objective, field = problem.needs_objective("a plan"), problem.field
-        kernel, library, adaptive = field.kernel, bool(settings.library), settings.dt is None
+        kernel, library, adaptive = field._kernel, bool(settings.library), settings.dt is None
         integral = objective.times is None
         tableau = tableaus.get("tsit5" if library else settings.solver)
         implicit = tableau.gamma != 0.0
@@ -134,7 +134,7 @@ class Size:
             dense=not kernel.blas,
             rows=kernel.largest_part(field.n) + 1,
             tiled=RowsRecording.supports([problem], settings, Needs()),
-            keeps_u=field.rows_kernel is not None and field.rows_kernel.keeps_u,
+            keeps_u=field._rows_kernel is not None and field._rows_kernel.keeps_u,
         )
 
     @property

@@ -48,5 +48,5 @@ def _through_events(method: GradientMethod, problem: Problem, settings: Settings
 
 def _is_small(field: Field) -> bool:
     """Whether the kernels of a field go without products by BLAS."""
-    kernel = field.kernel
+    kernel = field._kernel
     return not kernel.blas and field.n**2 * kernel.columns <= SMALL

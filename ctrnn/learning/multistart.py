@@ -72,7 +72,7 @@ def from_many(
         raise UsageError("spread", given=spread, allowed="a positive number")
     coordinates = statement.coordinates(problem)
     points = starts(coordinates, int(count), spread, seed)
-    _ = problem.field.kernel  # compiled once, before many threads ask for it
+    _ = problem.field._kernel  # compiled once, before many threads ask for it
 
     def one(item: tuple[int, Array]) -> Minimum | CtrnnError:
         number, theta = item

@@ -210,7 +210,7 @@ class _Solver(NamedTuple):
         return torch.from_numpy(np.stack(rows))
 
     def pull(self, trial: Trial, cotangent: Array) -> tuple[Array, Array]:
-        if self.field.calls_python and trial.is_explicit:
+        if self.field._calls_python and trial.is_explicit:
             return trial.pull_by_torch(self.function, cotangent)
         return trial.pull(cotangent)
 

@@ -135,4 +135,4 @@ def _on_its_way(field: Field, x: Any, y0: Array, times: Array, extra: dict[str, 
 
 def _threads(field: Field) -> AbstractContextManager[Any]:
     """As in ctrnn.gradients.api.compute: setting BLAS's threads takes longer than a small system does."""
-    return one_blas_thread if field.kernel.blas else nullcontext()
+    return one_blas_thread if field._kernel.blas else nullcontext()

@@ -96,7 +96,7 @@ class Coordinates:
         self.columns = np.concatenate([*ranges, np.arange(m + n, whole)]).astype(int)
         counts = np.zeros(whole, dtype=bool)
         counts[m:] = True
-        counts[field.kernel.index[field.kernel.index >= 0]] = True
+        counts[field._kernel.index[field._kernel.index >= 0]] = True
         self.free = counts[self.columns]
         if not parts:
             hint = "name a parameter, or r0=True"

@@ -22,7 +22,7 @@ from ctrnn.errors import SolverError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.kernels import abi, signals, stepper
 from ctrnn.kernels import ensemble as kernel
-from ctrnn.kernels.lanes import ensemble as lanes_kernel
+from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.exponential import with_steps
@@ -276,7 +276,7 @@ def _kernel_vectors(field: Field, vectors: Array) -> Array:
     They are entries of the vector, some of them several times, and constants: the kernel's image of the direction
     1, 2, 3, … says which is which.
     """
-    entry, constant = field.kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field.kernel_vector()
+    entry, constant = field._kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field._kernel_vector()
     if not field.m:
         return np.tile(constant, (len(vectors), 1))
     made = np.take(vectors, np.maximum(entry - 1, 0), axis=1)
@@ -302,9 +302,9 @@ def fit_in_lanes(field: Field, tableau: Tableau) -> bool:
 
     That takes an explicit method, a field with a function for it, and parameters that stay in the cache.
     """
-    if tableau.gamma or 8 * abi.LANES * field.kernel_vector().size > LANES_BYTES:
+    if tableau.gamma or 8 * abi.LANES * field._kernel_vector().size > LANES_BYTES:
         return False
-    return field.lanes_kernel is not None
+    return field._lanes_kernel is not None
 
 
 class OneByOne:
@@ -328,7 +328,7 @@ class SideBySide(OneByOne):
 
     def __init__(self, run: Integration, field: Field, members: Any) -> None:
         super().__init__(run, members)
-        made, system = field.lanes_kernel, run.bound.system
+        made, system = field._lanes_kernel, run.bound.system
         assert made is not None
         L, n, m, s, channels = abi.LANES, run.bound.n, system.w.size, run.tableau.s, run.bound.x_stride
         self._keep: list[Array] = []
@@ -360,7 +360,7 @@ class SideBySide(OneByOne):
             field=made.address,
             ctx=self._at(ctx),
         )
-        self.task = lanes_kernel.Task(
+        self.task = _lanes_kernel.Task(
             order=self.order,
             start=float(run.clock[stepper.START]),
             stops=self._at(run.stops),
@@ -378,7 +378,7 @@ class SideBySide(OneByOne):
 
     def solve(self, first: int, last: int) -> None:
         """Members ``first`` to ``last``."""
-        lanes_kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
+        _lanes_kernel.solve_in_lanes(self.run.method, self.run.control, self.task, self.lanes, first, last)
 
 
 def aligned(*shape: int) -> Array:

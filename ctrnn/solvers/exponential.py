@@ -19,7 +19,7 @@ def with_steps(problem: Problem, settings: Settings) -> Problem:
 
     Raises UsageError without a step size, and for a field whose leak is not known as a formula.
     """
-    if settings.library or problem.field.reads_step_size or not tableaus.get(settings.solver).exponential:
+    if settings.library or problem.field._reads_step_size or not tableaus.get(settings.solver).exponential:
         return problem
     if settings.dt is None:
         allowed = "a step size: exponential-euler has no error estimate"

@@ -28,8 +28,8 @@ def seconds(make):
     made = make()
     return made, time.process_time() - began
 field, first = seconds(lambda: ctrnn.Equations(equations, parameters))
-_, second = seconds(lambda: field.second_kernel)
-_, lanes = seconds(lambda: field.lanes_kernel)
+_, second = seconds(lambda: field._second_kernel)
+_, lanes = seconds(lambda: field._lanes_kernel)
 import gc
 for name in [n for n in sys.modules if n.startswith("ctrnn_generated_")]:
     del sys.modules[name]

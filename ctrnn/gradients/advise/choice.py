@@ -71,18 +71,18 @@ def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
         return (
             Choice("rtrl-continuous", f"{what} few") if count <= FEW else Choice("adjoint-interpolate", f"{what} many")
         )
-    calls_python = problem.field.calls_python
+    _calls_python = problem.field._calls_python
     own_graph = Choice("autograd", "a torch field: torch's own graph costs less than a call into it for each stage")
     if settings.dt is None:
-        if calls_python:
+        if _calls_python:
             return own_graph
         why = f"fewest flops; T is not known before the run, so checkpoints should the record outgrow {in_bytes(room)}"
         return Choice("adjoint", why, room)
     z = Size.of(problem, settings, fixed_steps(problem, settings.dt))
     adjoint, other = (METHODS[name].cost(z) for name in ("adjoint", "rtrl"))
-    plain = METHODS["autograd"].cost(z) if calls_python else adjoint
+    plain = METHODS["autograd"].cost(z) if _calls_python else adjoint
     if plain.memory <= room:
-        return own_graph if calls_python else Choice("adjoint", f"fewest flops, and {in_bytes(plain.memory)} fit")
+        return own_graph if _calls_python else Choice("adjoint", f"fewest flops, and {in_bytes(plain.memory)} fit")
     again = z.calls * (z.f + CALL)
     rows = other.flops - adjoint.flops
     too_much = f"{z.steps:,} steps would take {in_bytes(plain.memory)}, more than {in_bytes(room)}"

@@ -219,7 +219,7 @@ def _second_opinion(
     found: Gradient, method: GradientMethod, problem: Problem, settings: Settings
 ) -> tuple[GradientMethod, Settings]:
     """Another family of methods, another solver, and a hundredth of the tolerances."""
-    n, kernel = problem.field.n, problem.field.kernel
+    n, kernel = problem.field.n, problem.field._kernel
     flops = 2.0 * n * n * (kernel.groups * kernel.columns + n) * 12 * max(found.stats.steps, 100)
     stiff = _is_stiff(settings)
     solver = settings.solver.lower()
@@ -328,7 +328,7 @@ def _exponent(problem: Problem, settings: Settings) -> tuple[float, float]:
     explicit = settings.library or _explicit(settings)
     solver, dt = (settings.solver, settings.dt) if explicit else ("scipy:LSODA", None)
     problem = problem.replace(objective=None)
-    with one_blas_thread if problem.field.kernel.blas else nullcontext():
+    with one_blas_thread if problem.field._kernel.blas else nullcontext():
         (rate,), (error,) = mean_rates(*Frame(problem, 1, Settings(solver, rtol, atol, dt, 10**7), label="chaos").run())
     return float(rate), float(error)
 

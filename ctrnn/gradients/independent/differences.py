@@ -201,7 +201,7 @@ class CentralDifference(GradientMethod):
         """The loss after the same steps from other numbers: each recorded time is a stop, and dt is longer than any."""
         bound = problem.bind()
         times = steps.record.t
-        system = bound.system._replace(w=moved_field(problem.field, w).kernel_vector())
+        system = bound.system._replace(w=moved_field(problem.field, w)._kernel_vector())
         bound = replace(bound, system=system)
         fixed = replace(settings, dt=2.0 * (problem.t_span[1] - problem.t_span[0]))
         course = Course(problem.t_span[0], times, np.ones(times.size, dtype=bool))

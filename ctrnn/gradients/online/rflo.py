@@ -58,7 +58,7 @@ class RFLO(GradientMethod):
 
     def refusal(self, problem: Problem, settings: Settings) -> str:
         """Why it cannot treat a problem; empty where it can."""
-        if not problem.field.kernel.table[LEAK]:
+        if not problem.field._kernel.table[LEAK]:
             return "only a network has a leak of its own"
         return super().refusal(problem, settings)
 

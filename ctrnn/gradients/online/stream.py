@@ -125,7 +125,7 @@ class RTRLStream:
         probe = Objective(loss, 0.0 if self._takes_target else None, at=[self.t], readout=readout)
         self.readout: Any = probe.readout
         size = probe.bind(field).readout_size
-        self._structure = Structure(field.n, field.bind())
+        self._structure = Structure(field.n, field._bind())
         self._state = RTRLState.at_start(self._structure, 1, size)
         self.stats = Stats()
         #: the stepper's memory between pieces: clock, count, and Newton's J, M, pivots and state; nothing before the
@@ -215,7 +215,7 @@ class RTRLStream:
     @property
     def p(self) -> Array:
         """dr/dw (n, m), columns in the order of field.labels."""
-        return self.field.bind().rows(self._structure.sensitivities(self._state.G))
+        return self.field._bind().rows(self._structure.sensitivities(self._state.G))
 
     @property
     def p0(self) -> Array:

@@ -237,5 +237,5 @@ def _at_rest() -> Equations:
 def _clock(problem: Problem, program: Program, settings: Settings, caller: str) -> Integration:
     """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
     settings = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
-    bound = _at_rest().bind(program, problem.signals.size)
+    bound = _at_rest()._bind(program, problem.signals.size)
     return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)

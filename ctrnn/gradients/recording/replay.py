@@ -119,7 +119,7 @@ def newton_matrices(steps: RecordedSteps, function: Any, parameters: dict[str, A
 def within_mask(field: Field, vector: Array) -> Array:
     """A gradient (m,) with 0 for the weights outside a mask: they have a place in the vector but are no parameters."""
     held = np.zeros(field.m, dtype=bool)
-    held[field.kernel.index[field.kernel.index >= 0]] = True
+    held[field._kernel.index[field._kernel.index >= 0]] = True
     return np.where(held, vector, 0.0)
 
 

@@ -62,9 +62,9 @@ class RowsRecording(LockstepRecording):
 
     def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
         super().__init__(problems, settings, caller, first)
-        kernel = self.field.rows_kernel
+        kernel = self.field._rows_kernel
         assert kernel is not None
-        self.rows = kernel.bind(self.field.network_weights(), (self.a, self.b))
+        self.rows = kernel.bind(self.field._network_weights(), (self.a, self.b))
         self._memory = ScratchArena()
 
     def __enter__(self) -> RowsRecording:
@@ -75,17 +75,17 @@ class RowsRecording(LockstepRecording):
         self._memory.__exit__(*error)
 
     def again(self, problems: Sequence[Problem]) -> bool:
-        kernel = problems[0].field.rows_kernel
+        kernel = problems[0].field._rows_kernel
         before = self.problems
         if kernel is None or any(p.course is not q.course for p, q in zip(problems, before, strict=True)):
             return False
         self.restart(problems)
-        self.rows = kernel.bind(self.field.network_weights(), (self.a, self.b))
+        self.rows = kernel.bind(self.field._network_weights(), (self.a, self.b))
         return True
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
-        if needs.rows != "one" or needs.device is not None or problems[0].field.rows_kernel is None:
+        if needs.rows != "one" or needs.device is not None or problems[0].field._rows_kernel is None:
             return False
         return super().supports(problems, settings, needs)
 
@@ -98,7 +98,7 @@ class RowsRecording(LockstepRecording):
     @classmethod
     def at_once(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> int:
         one = problems[0]
-        kernel = one.field.rows_kernel
+        kernel = one.field._rows_kernel
         assert kernel is not None
         steps = (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0)
         numbers = steps * tableaus.get(settings.solver).stages * kernel.width(one.field.n)
@@ -150,7 +150,7 @@ class RowsRecording(LockstepRecording):
 
     def vector(self, G: Cotangents) -> Array:
         n, drive = self.n, G.drive[:, : self.field.input_size + 1]
-        return self.field.network_gradient(G.W[:, :n], drive, G.theta[:, :n].sum(axis=0))
+        return self.field._network_gradient(G.W[:, :n], drive, G.theta[:, :n].sum(axis=0))
 
 
 def _marked(plan: Steps, jumps: Array | None, width: int, take: ScratchArena) -> tuple[Steps, Array]:

@@ -145,19 +145,19 @@ class StepperRecording(Recording):
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
         """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a
         small system does."""
-        kernel = problem.field.kernel
+        kernel = problem.field._kernel
         small = not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL
         return nullcontext() if small else one_blas_thread
 
     def again(self, problems: Sequence[Problem]) -> bool:
         problem, before, program = problems[0], self.problem, self.bound.keep[1]
-        same = problem.course is before.course and problem.field.kernel is self.bound.kernel
+        same = problem.course is before.course and problem.field._kernel is self.bound.kernel
         # the size of an integral in the step test is measured anew, and functions of t keep what they raise
         if not same or self.integration.bound is not self.bound or (program is not None and program.callbacks):
             return False
         self._began = time.perf_counter()
         if problem.field is not before.field:
-            w = problem.field.kernel_vector()
+            w = problem.field._kernel_vector()
             for bound in self._bounds:
                 bound.system.w[...] = w
         self.problem, self.losses.problem = problem, problem

@@ -98,7 +98,7 @@ class _AtRest:
     def second(self, dr: Array, dw: Array, K: Array) -> tuple[Array, Array]:
         tangents, n = self.tangents, len(K)
         lam, G = np.zeros(n), tangents.recording.zero_parameters()
-        none, direction = np.empty((0, n)), tangents.field.kernel_direction(dw)
+        none, direction = np.empty((0, n)), tangents.field._kernel_direction(dw)
         tangents.pull_back(
             self.step, none, np.empty((0, 1, n)), K.reshape(1, 1, n), dr.reshape(1, 1, n).copy(), direction, lam, G
         )

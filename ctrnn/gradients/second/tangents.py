@@ -38,7 +38,7 @@ class Tangents:
         self.recording = recording = StepperRecording(problem, settings, caller)
         self.bound, self.losses, self.n = recording.bound, recording.losses, recording.n
         self.field = recording.problem.field
-        self.kernel = self.field.second_kernel
+        self.kernel = self.field._second_kernel
         self.scratch = np.zeros(max(self.kernel.scratch, 1))
         self.ctx = np.concatenate([self.bound.system.ctx, np.array(self.kernel.extra, dtype=np.int64)])
         self.ctx[abi.SCRATCH] = self.scratch.ctypes.data
@@ -56,7 +56,7 @@ class Tangents:
     def direction(self, v: Array) -> Direction:
         """A direction (m + n + readout_size,) in its parts."""
         w, r0, readout = np.split(v, [self.field.m, self.field.m + self.n])
-        return Direction(self.field.kernel_direction(w), r0.copy(), readout)
+        return Direction(self.field._kernel_direction(w), r0.copy(), readout)
 
     def curvature(self, block: Steps) -> tuple[Curvature, Array | None]:
         """That of a block's losses: at its stages, or at its observations and the steps that these follow."""

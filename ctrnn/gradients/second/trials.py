@@ -60,6 +60,6 @@ def matrix_of_trials(
 
 def _ready(trials: Trials) -> None:
     """Derive and compile once what all threads use."""
-    _ = trials.field.kernel, trials.field.second_kernel
+    _ = trials.field._kernel, trials.field._second_kernel
     for problem in trials:
         prepare(problem.needs_objective("second derivatives"))

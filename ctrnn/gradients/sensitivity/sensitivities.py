@@ -145,7 +145,7 @@ def sensitivities(
             sensitivity_atol,
         )
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
-        _ = problem.field.kernel  # compiled once, before many threads ask for it
+        _ = problem.field._kernel  # compiled once, before many threads ask for it
         return side_by_side(jobs, lambda job: sensitivities(*job, *options), "sensitivities")
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
     checked_problem(problem)
@@ -184,7 +184,7 @@ def _chosen(problem: Problem, wrt: Iterable[str] | None) -> tuple[Problem, Array
     if not names:
         raise UsageError("wrt", given=names, allowed="at least one parameter, or None for all")
     others = [k for k in field.parameter_names if k not in names]
-    smaller = field.parameters_as_inputs(others) if all(name in field.parameters for name in names) else None
+    smaller = field._parameters_as_inputs(others) if all(name in field.parameters for name in names) else None
     if smaller is None:
         return problem, _entries(field, names)
     if others:  # constant inputs have no column

@@ -83,7 +83,7 @@ class TorchCarry(Carry):
 
     def __init__(self, system: Network | General, device: Device, s: int, B: int, plan: Plan) -> None:
         self.system, self.device, self.B, self.n, self.block = system, device, B, system.n, plan.block
-        needed, form = 0, system.field.network_form
+        needed, form = 0, system.field._network_form
         if form is not None:
             needed = peak_bytes(self.n, system.field.input_size, s, plan, device.item, B, form.trains_theta)
         if needed > device.free:

@@ -38,12 +38,12 @@ CHUNK_BYTES, CHUNK = 16 * 2**20, 64
 
 
 def system_of(field: Field, device: Device) -> Network | General:
-    return General(field, device) if field.network_form is None else Network(field, field.network_form, device)
+    return General(field, device) if field._network_form is None else Network(field, field._network_form, device)
 
 
 def entries(field: Field) -> int:
     """Numbers in a row of P, but for those of θ."""
-    return field.m if field.network_form is None else field.n * (field.n + field.input_size + 1)
+    return field.m if field._network_form is None else field.n * (field.n + field.input_size + 1)
 
 
 def units_at_once(n: int, unit: int) -> int:
@@ -55,7 +55,7 @@ class Network:
     """A network over there."""
 
     def __init__(self, field: Field, form: NetworkForm, device: Device) -> None:
-        made, weights = form.cell.module, field.network_weights()
+        made, weights = form.cell.module, field._network_weights()
         self.field, self.device, self.source, self.rate = field, device, made.torch_source, made.torch_rate
         self.W, self.tau = device.tensor(weights.W), device.tensor(weights.theta)
         self.U, self.bias = device.tensor(weights.drive[:, :-1]), device.tensor(weights.drive[:, -1])
@@ -115,7 +115,7 @@ class Network:
         """dl/dw (m,) in the order of the field's parameters, 0 outside the mask."""
         extended, n = to_numpy(g[0]), self.n
         theta = to_numpy(g[1])[:, 0] if self.trains_theta else np.zeros(n)
-        return self.field.network_gradient(extended[:, :n], extended[:, n:], theta)
+        return self.field._network_gradient(extended[:, :n], extended[:, n:], theta)
 
 
 class NetworkLinear:
