@@ -43,7 +43,7 @@ def _through_events(method: GradientMethod, problem: Problem, settings: Settings
     with one_blas_thread:
         if passes is Passes.SOLUTIONS:
             return method.compute(problem, settings)
-        return event_gradient(problem, settings, method.name, passes, getattr(method, "block", None))
+        return event_gradient(problem, settings, method.name, passes, method.block)
 
 
 def _is_small(field: Field) -> bool:

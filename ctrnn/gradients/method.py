@@ -115,6 +115,8 @@ class GradientMethod(ABC):
     facts: Facts
     #: what it asks of a recording, if it is a schedule of one (ctrnn.gradients.schedules.recorded); None if it is not
     needs: Needs | None = None
+    #: steps in a block, of methods that go forward in blocks; None: chosen
+    block: int | None = None
     #: where torch computes it; None for the compiled kernels
     torch_device: Any = None
 
