@@ -107,8 +107,10 @@ def test_fitzhugh_nagumo_from_hopf_to_hopf():
     folds = sorted(point.parameter for point in branch.of_kind("fold"))
     assert len(folds) == 2
     assert sum(folds) == pytest.approx(1.75, abs=1e-7)
+    periods = [point.period for point in branch.of_kind("fold")]
+    assert periods[0] == pytest.approx(periods[1], rel=1e-3)
     edges = sorted((point.cycle.r[:, 0].min(), point.cycle.r[:, 0].max()) for point in branch.of_kind("fold"))
-    assert edges[0][0] == pytest.approx(-edges[1][1], abs=0.1)
+    assert edges[0][0] == pytest.approx(-edges[1][1], abs=0.02)
     between = (branch.parameter > folds[0] + 0.01) & (branch.parameter < folds[1] - 0.01)
     assert branch.stable[between & (branch.highest[:, 0] > 1.5)].all()
 

@@ -38,7 +38,7 @@ __all__ = ["CycleBranch", "SpecialCycle", "continue_cycles"]
 
 #: points between two looks at the mesh
 REMESH = 4
-#: a cycle of this part of the largest extent that shrinks is about to become a Hopf point
+#: a cycle that shrinks is about to become a Hopf point where its extent is this part of the largest, or of the states
 VANISHED = 0.02
 #: changes of sign of less count as rounding
 FLAT = 1e-6
@@ -250,7 +250,9 @@ class _Walk:
 
     def both(self, start: CyclePoint) -> CycleBranch:
         self.curve.tests(start)
+        unit = self.curve.unit
         ahead, found, why = self.one_way(start)
+        self.curve.unit = unit  # in which the start's tangent has the length 1
         back: list[CyclePoint] = [start]
         before: list[tuple[int, tuple[str, CyclePoint]]] = []
         if why == "closed":
@@ -340,7 +342,8 @@ class _Walk:
     def _is_vanishing(self, a: CyclePoint, largest: Array) -> bool:
         """Whether a Hopf point is near: the extent is small, and shrinks."""
         around = a.orbit.R - a.orbit.R.mean(axis=0)
-        return bool((around * a.tangent.R).sum() < 0 and (a.orbit.size <= VANISHED * largest).all())
+        least = VANISHED * np.maximum(largest, max(1.0, float(np.abs(a.orbit.R.mean(axis=0)).max())))
+        return bool((around * a.tangent.R).sum() < 0 and (a.orbit.size <= least).all())
 
     def _landed(self, a: CyclePoint, b: CyclePoint) -> CyclePoint | str | None:
         """The cycle at the end of the span where b is beyond it; "missed" where there is none nearby."""
@@ -386,11 +389,15 @@ class _Walk:
 
     def _fold(self, taken: list[tuple[CyclePoint, CyclePoint]]) -> CyclePoint | None:
         """The fold on the steps taken since dμ/ds was last clearly of the other sign: where μ was at its extreme."""
-        turns = [(a, b) for a, b in taken if a.tangent.mu * b.tangent.mu < 0]
+        turns = [step for step in taken if step[0].tangent.mu * step[1].tangent.mu < 0]
         if not turns:
             return None
         # in a canard μ is flat to its rounding: there the multiplier that passes 1 tells the place
-        turns = [(a, b) for a, b in turns if a.facts["one"] * b.facts["one"] < 0] or turns
+        passes = [step for step in taken if step[0].facts["one"] * step[1].facts["one"] < 0]
+        if passes and not any(step is turn for step in passes for turn in turns):
+            found = self._located("branch", *passes[-1])
+            if found is not None:
+                return found
         forwards = np.sign(taken[0][0].tangent.mu)
         a, b = max(turns, key=lambda step: forwards * float(step[0].orbit.mu[0]))
         return self._located("fold", a, b)

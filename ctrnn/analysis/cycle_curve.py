@@ -26,6 +26,8 @@ ENTRIES = 1_000_000
 FINE = 1e-9
 #: multipliers so large that the trivial one is this far from 1 tell nothing of special points
 LOST = 1e-3
+#: and where the trivial multiplier is as near to 1 as this
+TRIVIAL = 1e-6
 #: the largest mesh
 LARGEST = 400
 
@@ -167,7 +169,8 @@ class CycleCurve:
         moved = self._on_mesh(a, N)
         if moved is None:
             return a
-        if abs(moved.orbit.T - a.orbit.T) > FINE * a.orbit.T and 2 * N <= LARGEST:
+        drifts = abs(moved.orbit.T - a.orbit.T) > FINE * a.orbit.T
+        if (drifts or np.abs(a.facts["multipliers"] - 1.0).min() > TRIVIAL) and 2 * N <= LARGEST:
             finer = self._on_mesh(moved, 2 * N)
             moved = moved if finer is None else finer
         moved.facts = dict(a.facts)

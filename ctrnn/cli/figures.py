@@ -139,6 +139,19 @@ def _spectrum(job: Job) -> Drawn:
     yield "spectrum", ctrnn.plotting.spectrum(job.results["equilibrium"].eigenvalues, time_unit=unit)
 
 
+def _bifurcation(job: Job) -> Drawn:
+    results, spec = job.results, job.experiment.require("continue")
+    labels = _labels(job)
+    figure = ctrnn.plotting.bifurcation_diagram(
+        results["branch"], spec.state or 0, cycles=results["branches_of_cycles"], labels=labels
+    )
+    yield "bifurcation", figure
+
+
+def _cycle(job: Job) -> Drawn:
+    yield "cycle", ctrnn.plotting.cycle(job.results["cycle"], labels=_labels(job), time_label=_time(job))
+
+
 def _points(job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
     """What the outputs are compared with: times (K,), values (K, p) and the names of the outputs.
 
@@ -199,4 +212,6 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "fit": _fit,
     "fit-history": _fit_history,
     "spectrum": _spectrum,
+    "bifurcation": _bifurcation,
+    "cycle": _cycle,
 }

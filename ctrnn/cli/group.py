@@ -17,9 +17,14 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "compare": "Gradient methods side by side: agreement, time, memory.",
     "fit": "Parameters that make the objective least.",
     "equilibrium": "A rest point, its eigenvalues and stability.",
+    "continue": "Equilibria against a parameter, with their bifurcations.",
+    "cycle": "A limit cycle: period, multipliers, phase response.",
+    "lyapunov": "Lyapunov exponents along the run.",
     "examples": "List, print or copy the shipped experiments.",
     "new": "Write a commented template of an experiment file.",
 }
+#: of a command whose name no module can have
+MODULES = {"continue": "continuation"}
 
 
 class LazyGroup(click.Group):
@@ -31,7 +36,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command of that name, whose module is imported now."""
-        return import_module(f"ctrnn.cli.{name}").command if name in COMMANDS else None
+        return import_module(f"ctrnn.cli.{MODULES.get(name, name)}").command if name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from `COMMANDS`, without an import."""

@@ -38,7 +38,8 @@ class Job:
     """One call of a command: the experiment, what was computed so far, and where it goes.
 
     ``steps`` are those that the command takes. ``results`` holds the library's objects by step (``run``, ``gradient``,
-    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``), ``summary`` the numbers of
+    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``, ``branch``, ``cycle``, ``lyapunov``),
+    ``summary`` the numbers of
     ``summary.json``.
     """
 

@@ -114,13 +114,26 @@ guess = { v = -1.2, u = -0.6 }   # where the search starts: by state, a list, or
 # x = [0.5]                      # the input that is held; x(t) if left out
 # t = 0.0                        # the time; t0 if left out
 
+[continue]                       # equilibria against a parameter, from the one at the guess, both ways
+parameter = "a"                  # or "W[0,1]" of a network, or an input's name
+span = [0.0, 1.0]                # holds the parameter's own value
+state = "v"                      # on the figure; the first, if left out
+cycles = true                    # follow the limit cycles that are born at Hopf points
+
+# [cycle]                        # the limit cycle that the run comes near; the input must be constant
+# period = 40.0                  # a first guess; the time of the run's last return, if left out
+# [lyapunov]                     # Lyapunov exponents along the run
+# k = 2                          # the largest; all, if left out
+# transient = 10.0               # time that does not count
+
 [figures]                        # axis labels; by state, input or output
 time = "t (ms)"
 time_unit = "ms"                 # for rates, in 1/ms
 labels = { v = "potential v", i = "current i" }
 # loss = "loss (mV²)"
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, phase-portrait,
-                                 # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum
+                                 # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
+                                 # bifurcation, cycle
 
 # A network in place of equations:
 #   [field]

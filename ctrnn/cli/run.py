@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ctrnn.cli.compare import compare
+from ctrnn.cli.continuation import continuation
+from ctrnn.cli.cycle import cycle
 from ctrnn.cli.equilibrium import equilibrium
 from ctrnn.cli.fit import fit
 from ctrnn.cli.gradient import gradient
 from ctrnn.cli.job import Job, experiment_command
+from ctrnn.cli.lyapunov import lyapunov
 from ctrnn.cli.simulate import simulate
 
-STEPS = {step.__name__: step for step in (simulate, gradient, compare, fit, equilibrium)}
+STEPS = {step.__name__: step for step in (simulate, gradient, compare, fit, equilibrium, cycle, lyapunov)}
+STEPS["continue"] = continuation
 
 
 def run(job: Job) -> None:
-    """Simulate, then what the file has a table for: gradient, compare, fit, equilibrium."""
+    """Simulate, then what the file has a table for: gradient, compare, fit, equilibrium, continue, cycle, lyapunov."""
     spec = job.experiment.spec
     if spec.title:
         job.console.print(spec.title, markup=False)
@@ -44,6 +48,14 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
     if "equilibrium" in results:
         eq = results["equilibrium"]
         yield "equilibrium", eq.kind if "stable" in eq.kind else f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"
+
+    if "branch" in results:
+        points = results["branch"].special
+        yield "continue", ", ".join(f"{p.kind} at {p.parameter:.6g}" for p in points) or "no special points"
+    if "cycle" in results:
+        yield "cycle", f"period {results['cycle'].period:.9g}, {'stable' if results['cycle'].stable else 'unstable'}"
+    if "lyapunov" in results:
+        yield "lyapunov", ", ".join(f"{value:+.4g}" for value in results["lyapunov"].exponents[:6])
 
 
 command = experiment_command("run")(run)

@@ -15,7 +15,7 @@ PANELS = 6  # curves, or panels, that one figure can show
 
 def steps_of(spec: ExperimentSpec) -> list[str]:
     """What ``ctrnn run`` does with a file."""
-    optional = ("gradient", "compare", "fit", "equilibrium")
+    optional = ("gradient", "compare", "fit", "equilibrium", "continue", "cycle", "lyapunov")
     return ["simulate", *(step for step in optional if getattr(spec, step) is not None)]
 
 
@@ -76,4 +76,6 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "fit": _fit,
     "fit-history": _step("fit"),
     "spectrum": _step("equilibrium"),
+    "bifurcation": _step("continue"),
+    "cycle": _step("cycle"),
 }

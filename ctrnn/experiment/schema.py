@@ -171,7 +171,7 @@ class ObjectiveSpec(Section):
     ) = None
 
 
-# --- [solver], [gradient], [compare], [fit], [equilibrium], [figures]
+# --- [solver], [gradient], [compare], [fit], [equilibrium], [continue], [cycle], [lyapunov], [figures]
 
 
 class SolverSpec(Section):
@@ -265,6 +265,29 @@ class EquilibriumSpec(Section):
     t: Number | None = None
 
 
+class ContinueSpec(Section):
+    """The branch of equilibria in one parameter through the one at [equilibrium]'s guess, and the cycles born on it."""
+
+    parameter: str
+    span: Annotated[list[Number], Field(min_length=2, max_length=2)]
+    state: str | None = None
+    cycles: bool = False
+    max_points: Count = 2000
+
+
+class CycleSpec(Section):
+    """The limit cycle that the run comes near by the end of its time span."""
+
+    period: Positive | None = None
+
+
+class LyapunovSpec(Section):
+    """The Lyapunov exponents along the run: the k largest, or all."""
+
+    k: Count | None = None
+    transient: NotNegative = 0.0
+
+
 FigureName = Literal[
     "trajectory",
     "phase-portrait",
@@ -274,6 +297,8 @@ FigureName = Literal[
     "fit",
     "fit-history",
     "spectrum",
+    "bifurcation",
+    "cycle",
 ]
 
 
@@ -291,8 +316,8 @@ class FiguresSpec(Section):
     labels: dict[str, str] = {}
 
 
-class ExperimentSpec(Section):
-    """The whole file."""
+class _ExperimentSpec(Section):
+    """The whole file, but for the table whose name is a word of Python's."""
 
     title: str = ""
     shows: str = ""
@@ -313,7 +338,17 @@ class ExperimentSpec(Section):
     compare: CompareSpec | None = None
     fit: FitSpec | None = None
     equilibrium: EquilibriumSpec | None = None
+    cycle: CycleSpec | None = None
+    lyapunov: LyapunovSpec | None = None
     figures: FiguresSpec = FiguresSpec()
+
+
+if TYPE_CHECKING:
+    ExperimentSpec = _ExperimentSpec
+else:
+    ExperimentSpec = create_model(
+        "ExperimentSpec", __base__=_ExperimentSpec, **{"continue": (ContinueSpec | None, None)}
+    )
 
 
 def known_keys(section: str | int) -> frozenset[str]:

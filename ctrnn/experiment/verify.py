@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import ctrnn
+from ctrnn.analysis.family import Family
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
 from ctrnn.experiment.drawable import lacking, steps_of
@@ -24,7 +25,7 @@ TRIED = 1e-3  # of the time span
 
 
 def verify(e: Experiment, steps: Collection[str]) -> None:
-    """Check the experiment for these steps: simulate, gradient, compare, fit, equilibrium.
+    """Check the experiment for these steps: simulate, gradient, compare, fit, equilibrium, continue, cycle, lyapunov.
 
     Raises LocatedError at the key that is wrong, or at the ``--set`` without which the file is right.
     """
@@ -52,6 +53,10 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
         _fit(e)
     if "equilibrium" in steps:
         _ = e.guess, e.held
+    if "continue" in steps:
+        _continue(e)
+    if "lyapunov" in steps and e.spec.lyapunov and (e.spec.lyapunov.k or 1) > e.field.n:
+        raise e.fault(("lyapunov", "k"), allowed=f"a number of exponents, at most {e.field.n}")
     _figures(e)
 
 
@@ -74,6 +79,19 @@ def _fit(e: Experiment) -> None:
             "fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")
         ):
             _try(ctrnn.learning.fit, short, method=method, **options | {"max_iterations": 1})
+
+
+def _continue(e: Experiment) -> None:
+    """The parameter's name, a span that holds its value, and the state that is drawn."""
+    spec = e.require("continue")
+    with e.at("continue"):
+        (start,) = Family(e.field, (spec.parameter,), e.held["x"]).start
+    low, high = spec.span
+    if not (low < high and low <= start <= high):
+        allowed = f"[low, high] that holds {start:g}, the value of {spec.parameter} here"
+        raise e.fault(("continue", "span"), allowed=allowed)
+    if spec.state is not None and spec.state not in e.field.state_names:
+        raise e.fault(("continue", "state"), allowed=", ".join(e.field.state_names[:12]))
 
 
 def _figures(e: Experiment) -> None:
