@@ -10,6 +10,7 @@ import click
 from ctrnn.errors import UsageError
 from ctrnn.files import atomic_path, writing
 from ctrnn.gradients.methods import METHODS, names_where
+from ctrnn.solvers import tableaus
 
 _TEXT = """\
 # An experiment: dr/dt = F(t, r, w, x). Every table but [field] and [problem] may be left out.
@@ -79,8 +80,7 @@ weight = 1.0                     # a number, one for each time, or a signal
 readout = ["v"]                  # the observed states; or { size = 2, seed = 1 } for o = V r + c
 
 [solver]
-name = "tsit5"                   # euler, exponential-euler, midpoint, heun, rk4, bs3, dopri5, dop853; stiff:
-                                 # kencarp4, kvaerno5, auto; "scipy:LSODA", "torchdiffeq:dopri5", …
+name = "tsit5"                   # <solvers>
 rtol = 1e-8
 atol = 1e-10
 # dt = 0.01                      # fixed steps
@@ -171,7 +171,14 @@ def _methods() -> str:
     return _comment(f"auto, {exact}; the approximations {approximations}; in tables with options: {', '.join(tables)}")
 
 
-TEMPLATE = _TEXT.replace("<methods>", _methods())
+def _solvers() -> str:
+    """The solvers by name, those for stiff systems apart."""
+    stiff = [name for name in tableaus.names() if tableaus.get(name).gamma]
+    others = ", ".join(name for name in tableaus.names() if name not in stiff)
+    return _comment(f'{others}; stiff: {", ".join(stiff)}; auto; "scipy:LSODA", "torchdiffeq:dopri5", …')
+
+
+TEMPLATE = _TEXT.replace("<methods>", _methods()).replace("<solvers>", _solvers())
 
 
 @click.command("new")
