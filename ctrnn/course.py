@@ -26,20 +26,20 @@ class Course(NamedTuple):
         return float(self.stops[-1])
 
     @property
-    def way(self) -> float:
+    def direction(self) -> float:
         """1 forwards in time, −1 backwards."""
         return 1.0 if self.end > self.start else -1.0
 
     def onto(self, times: Array) -> Course:
         """The same course with more stops, at ``times`` between its start and its end."""
-        way = int(self.way)
-        inside = times[(way * times > way * self.start) & (way * times < way * self.end)]
+        sign = int(self.direction)
+        inside = times[(sign * times > sign * self.start) & (sign * times < sign * self.end)]
         if not inside.size:
             return self
         every = np.unique(np.concatenate([self.stops, inside]))
         is_break = np.zeros(every.size, dtype=bool)
         is_break[every.searchsorted(self.stops[self.is_break])] = True
-        return Course(self.start, every[::way], is_break[::way])
+        return Course(self.start, every[::sign], is_break[::sign])
 
     def back(self, start: float, end: float) -> Course:
         """The part from ``start`` down to ``end`` < start."""

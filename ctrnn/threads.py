@@ -143,7 +143,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def share(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+def run_parallel(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The results of (function, *arguments), all but the first on other threads; the functions release Python's lock.
 
     They may write to addresses that only the caller's arrays keep alive, so that neither an error nor Ctrl-C leaves
@@ -172,7 +172,7 @@ def _ended(others: Sequence[Future[Any]]) -> None:
         raise interrupted
 
 
-def side_by_side(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
+def map_parallel(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
     """``run`` for every item on all workers; the results, in the order of the items.
 
     The first error is raised, and then no further item is begun.

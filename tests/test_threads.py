@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ctrnn
-from ctrnn.threads import OneThread, one_blas_thread, share, workers
+from ctrnn.threads import OneThread, one_blas_thread, run_parallel, workers
 
 PROBLEM = ctrnn.Problem(
     ctrnn.RateNetwork(80, inputs=1, gain=1.2, seed=0),
@@ -42,9 +42,9 @@ def test_one_thread_gives_the_same_bits():
 
 
 def test_results_come_in_the_order_of_the_calls_and_errors_come_out():
-    assert share([(lambda k: (time.sleep(0.01 * (3 - k)), k)[1], k) for k in range(3)]) == [0, 1, 2]
+    assert run_parallel([(lambda k: (time.sleep(0.01 * (3 - k)), k)[1], k) for k in range(3)]) == [0, 1, 2]
     with pytest.raises(ZeroDivisionError):
-        share([(int, 1), (lambda: 1 // 0,)])
+        run_parallel([(int, 1), (lambda: 1 // 0,)])
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
@@ -59,7 +59,7 @@ def test_ctrl_c_waits_for_those_who_may_still_write():
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
-            share([(int, 1), (slow,)])
+            run_parallel([(int, 1), (slow,)])
         assert ended.is_set()
     finally:
         signal.signal(signal.SIGALRM, before)

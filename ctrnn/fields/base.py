@@ -42,8 +42,11 @@ class Kernel:
     step_channel: int = -1  # the channel of x for the step size, of a field that knows it (ctrnn.fields.exponential)
 
     @cached_property
-    def places(self) -> tuple[Array, Array, Array, Array]:
-        """Entries that have a parameter to themselves and where it lies in the vector; entries that share one, and where."""
+    def parameter_index(self) -> tuple[Array, Array, Array, Array]:
+        """Entries with a parameter of their own, its position in the flat vector; entries of common parameters, theirs.
+
+        Parameters as the kernels keep them, flat: entries[0] of a gradient is added to position[1], [2] to [3].
+        """
         entries = np.flatnonzero(self.index >= 0)
         count = np.bincount(self.index[entries], minlength=1)
         is_alone = count[self.index[entries]] == 1
@@ -128,7 +131,7 @@ class Bound:
         """Parameter rows as the kernels keep them, G (groups, q, columns), as a matrix (q, m)."""
         q = G.shape[1]
         entries = G.transpose(1, 0, 2).reshape(q, -1)
-        alone, at_alone, shared, at_shared = self.kernel.places
+        alone, at_alone, shared, at_shared = self.kernel.parameter_index
         flat = np.zeros((q, self.m))
         flat[:, at_alone] = entries[:, alone]
         if shared.size:

@@ -96,7 +96,7 @@ class Formula:
         return Slopes(float(value), float(parts["t"][0]), parts["r"], parts["w"], parts["x"])
 
 
-def scalar_places(field: Field) -> Array:
+def scalar_parameters(field: Field) -> Array:
     """Where the parameters that are single numbers lie in the flat vector (p,)."""
     places, start = [], 0
     for value in field.parameters.values():

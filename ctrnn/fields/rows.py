@@ -26,7 +26,7 @@ from ctrnn.kernels.batch import network_batch
 from ctrnn.kernels.batch.network_batch import Scheme, Steps
 from ctrnn.kernels.batch.tiles import multiply_add, padded, product, transposed_product
 from ctrnn.scratch import scratch_arena
-from ctrnn.threads import share, workers
+from ctrnn.threads import run_parallel, workers
 
 Array = np.ndarray
 
@@ -308,4 +308,4 @@ def _in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) 
         for item in waiting:
             run(item)
 
-    share([(work,)] * (min(workers(), len(items)) if flops > WORTH_THREADS else 1))
+    run_parallel([(work,)] * (min(workers(), len(items)) if flops > WORTH_THREADS else 1))

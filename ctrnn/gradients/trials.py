@@ -24,7 +24,7 @@ from ctrnn.gradients.recording.select import takes_together
 from ctrnn.gradients.result import Gradient, check_finite
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.auto import resolve_auto_solver
-from ctrnn.threads import side_by_side
+from ctrnn.threads import map_parallel
 from ctrnn.trajectory import Stats
 
 
@@ -71,7 +71,7 @@ def each_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGrad
         its = resolve_auto_solver(problem, settings)
         return compute(resolve(method, problem, its)[0], problem, its)
 
-    each = side_by_side(trials.problems, one, "trials")
+    each = map_parallel(trials.problems, one, "trials")
     readouts = [np.concatenate([part.ravel() for part in g.readout.values()]) for g in each if g.readout]
     found = Totals(
         np.array([g.loss for g in each]),

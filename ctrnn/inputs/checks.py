@@ -29,11 +29,11 @@ def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Ar
     if array.ndim not in ndim:
         raise UsageError(argument, given=array, allowed=allowed)
     if not np.isfinite(array).all():
-        place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-        names = ", ".join(f"{n} {k}" for n, k in zip(("row", "column"), place, strict=False))
+        index = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        names = ", ".join(f"{n} {k}" for n, k in zip(("row", "column"), index, strict=False))
         raise UsageError(
             f"{argument} ({names})" if names else argument,
-            given=float(array[place]),
+            given=float(array[index]),
             allowed="finite numbers",
         )
     array.setflags(write=False)

@@ -58,10 +58,10 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
     for argument, name in [("time", time), *(("columns", name) for name in names)]:
         if name not in header:
             raise UnknownNameError(argument, name, header)
-    places = [header.index(name) for name in (time, *names)]
+    positions = [header.index(name) for name in (time, *names)]
     for line, cells in rows:
-        _check_length(path, line, cells, header, max(places))
-    numbers = [[_number(path, line, header[k], cells[k]) for k in places] for line, cells in rows]
+        _check_length(path, line, cells, header, max(positions))
+    numbers = [[_number(path, line, header[k], cells[k]) for k in positions] for line, cells in rows]
     if not numbers:
         raise UsageError("path", given=str(path), allowed="a CSV file with data below its line of names")
     for (line, _), before, after in zip(rows[1:], numbers[:-1], numbers[1:], strict=True):

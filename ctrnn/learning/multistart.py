@@ -18,7 +18,7 @@ from ctrnn.learning.loss import Statement
 from ctrnn.learning.minimise import Minimum
 from ctrnn.learning.result import Valley
 from ctrnn.learning.transforms import Coordinates
-from ctrnn.threads import side_by_side
+from ctrnn.threads import map_parallel
 
 Array = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def from_many(
             tell(number + 1, found.loss.least)
         return found
 
-    every = side_by_side(list(enumerate(points)), one, "starts")
+    every = map_parallel(list(enumerate(points)), one, "starts")
     ends = [found for found in every if isinstance(found, Minimum)]
     if not ends:
         raise every[0]  # type: ignore[misc]

@@ -104,7 +104,7 @@ def record_trial(field: Field, x: Any, y0: Array, times: Array, settings: Settin
     with _threads(field):
         recording = StepperRecording(problem, settings, "odeint")
         blocks = list(recording.forward())
-    reached, way = np.concatenate([block.record.t for block in blocks]), problem.course.way
+    reached, way = np.concatenate([block.record.t for block in blocks]), problem.course.direction
     rows = np.searchsorted(way * reached, way * observed)
     rows[0] = -1
     return Trial(recording, blocks, rows)

@@ -29,7 +29,7 @@ from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.tableaus import Tableau
-from ctrnn.threads import one_blas_thread, side_by_side, workers
+from ctrnn.threads import map_parallel, one_blas_thread, workers
 from ctrnn.trajectory import Stats, Trajectory
 
 #: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: Ctrl-C
@@ -196,7 +196,7 @@ def ensemble(
     each = (time.perf_counter() - began_alone) / first
     turns = max(1, -(-(B - first) // int(threads * min(CHUNK, max(first, PATIENCE / each)))))
     chunk = max(first, -(-(B - first) // (threads * turns)))  # all threads end together
-    side_by_side(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
+    map_parallel(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
     failures = {int(b): _failure(made(), int(b), members) for b in np.flatnonzero(members.status != stepper.DONE)}
     if failures and not allow_failures:
         raise next(iter(failures.values()))

@@ -129,12 +129,12 @@ def solve_by_pieces(
     """
     began = time.perf_counter()
     rate, r = Rate(bound, name, max_steps), np.array(r0, dtype=float)
-    t0, way = course.start, course.way
+    t0, sign = course.start, course.direction
     times: list[Array] = [np.array([t0])] if save_at is None else [save_at[save_at == t0]]
     states: list[Array] = [np.tile(r, (times[0].size, 1))]
     for a, b in course.pieces():
         rate.start(a, b, r)
-        wanted = None if save_at is None else save_at[(way * save_at > way * a) & (way * save_at <= way * b)]
+        wanted = None if save_at is None else save_at[(sign * save_at > sign * a) & (sign * save_at <= sign * b)]
         t, found, end = piece(rate, a, b, r, wanted)
         good = np.isfinite(np.append(found, end[None], axis=0)).all(axis=1)
         if not good.all():

@@ -186,7 +186,7 @@ class Integration:
             atol,
             boundaries,
             float(settings.dt or 0.0),
-            course.way,
+            course.direction,
             float(settings.min_step),
             int(settings.max_steps),
             channel,

@@ -16,7 +16,7 @@ from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import solve
-from ctrnn.threads import side_by_side
+from ctrnn.threads import map_parallel
 from ctrnn.trajectory import Trajectory
 
 
@@ -88,7 +88,7 @@ def simulate(
     if isinstance(problem, Trials):
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
         options = (solver, rtol, atol, dt)
-        return side_by_side(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
+        return map_parallel(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
     settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
     if isinstance(problem, Problem) and problem.events:
         saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)

@@ -60,8 +60,8 @@ def solve_with_torchdiffeq(
     rtol, atol = settings.tolerances(bound.n)
 
     def piece(rate: Rate, a: float, b: float, r: Array, wanted: Array | None) -> tuple[Array, Array, Array]:
-        way = 1 if b > a else -1
-        times = np.unique(np.concatenate([[a, b], [] if wanted is None else wanted]))[::way]
+        sign = 1 if b > a else -1
+        times = np.unique(np.concatenate([[a, b], [] if wanted is None else wanted]))[::sign]
         function = _TensorRate(rate, method in ADAPTIVE)
         options: dict[str, Any]
         if method in FIXED:
@@ -87,7 +87,7 @@ def solve_with_torchdiffeq(
             states = np.array([function.step_starts[t] for t in starts] + [found[-1]])
             return np.array([*starts, b]), states, found[-1]
         # np.unique sorted the times: find the wanted ones again
-        index = np.searchsorted(way * times, way * wanted)
+        index = np.searchsorted(sign * times, sign * wanted)
         return wanted, found[index], found[-1]
 
     return solve_by_pieces(bound, r0, course, save_at, f"torchdiffeq:{method}", settings.max_steps, piece)

@@ -17,7 +17,7 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.trials import TrialsGradient, each_gradient
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.auto import resolve_auto_solver
-from ctrnn.threads import side_by_side
+from ctrnn.threads import map_parallel
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +71,7 @@ def certified_trials(trials: Trials, method: Any, settings: Settings) -> TrialsG
         return replace(found, certificate=certify(found, its_method, problem, its))
 
     jobs = list(zip(trials.problems, g.trials, strict=True))
-    g = replace(g, each=partial(tuple, side_by_side(jobs, one, "certificates")))
+    g = replace(g, each=partial(tuple, map_parallel(jobs, one, "certificates")))
     return replace(g, certificate=_certificate(trials, g))
 
 

@@ -31,7 +31,7 @@ from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of, weights
 from ctrnn.solvers.snapshot import restore, snapshot
-from ctrnn.threads import one_blas_thread, share, workers
+from ctrnn.threads import one_blas_thread, run_parallel, workers
 from ctrnn.trajectory import Stats
 
 #: bytes of cotangents that are pulled back before their parameter part is taken, so that it finds them in the cache
@@ -239,7 +239,7 @@ class StepperRecording(Recording):
         edges = [q * i // threads for i in range(threads + 1)]
         pulled = [self._working(i, a, b, block.steps) for i, (a, b) in enumerate(pairwise(edges))]
         blocks = [block.without_loss()] * (threads - 1) + [block]  # only the last column is that of the loss
-        share([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
+        run_parallel([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
         return pulled
 
     def add_parameter_part(self, block: Steps, pulled: list[Pulled], G: Array) -> None:
@@ -253,7 +253,7 @@ class StepperRecording(Recording):
         for piece in pulled:
             piece.bound.system.ctx[abi.G_STRIDE] = stride
             calls.append((self._accumulate, piece, block.record, G.ctypes.data + 8 * piece.first * width))
-        share(calls)
+        run_parallel(calls)
 
     def _accumulate(self, piece: Pulled, record: Record, G: int) -> None:
         pullback.parameter_part(piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, G)

@@ -18,7 +18,7 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.recording.base import Carry
 from ctrnn.kernels.abi import dgemm_address
 from ctrnn.kernels.carry import transform
-from ctrnn.threads import share, workers
+from ctrnn.threads import run_parallel, workers
 
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 5e6
@@ -78,7 +78,9 @@ class Structure(Carry):
             return G
         threads = workers() if 2.0 * q * q * columns * groups > WORTH_THREADS else 1
         edges, dgemm = np.linspace(0, groups, threads + 1).astype(int), dgemm_address()
-        share([(transform, dgemm, T, self.of_group, G, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        run_parallel(
+            [(transform, dgemm, T, self.of_group, G, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        )
         return G
 
     def r0(self, S: Array) -> Array:

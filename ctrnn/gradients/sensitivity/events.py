@@ -29,7 +29,7 @@ import numpy as np
 
 from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
-from ctrnn.fields.formula import Slopes, scalar_places
+from ctrnn.fields.formula import Slopes, scalar_parameters
 from ctrnn.gradients.method import Passes
 from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.gradients.result import Gradient, result
@@ -93,7 +93,7 @@ class _Way:
                 last.after,
                 "earlier times, an integral, or ctrnn.EventObjective, whose loss is taken at the event",
             )
-        self.places = scalar_places(problem.field)
+        self.scalars = scalar_parameters(problem.field)
         self.taken = self._taken()
         self.n, self.m = problem.field.n, problem.field.m
 
@@ -134,10 +134,10 @@ class _Way:
                 loss, g_o = loss + steps.losses.loss, g_o + steps.losses.readout
             passage, stats = self._passage(k, seen), stats + run.stats
             loss, g, g0 = loss + passage.loss, g + passage.l_r @ P, g0 + passage.l_r @ Z
-            g[self.places] += passage.l_w
+            g[self.scalars] += passage.l_w
             if passage.S is not None:
                 P, Z = passage.S @ P, passage.S @ Z
-                P[:, self.places] += passage.W
+                P[:, self.scalars] += passage.W
         return result(self.problem, self.name, loss, g, g0, g_o, self._timed(stats))
 
     def recorded(self) -> tuple[list[tuple[StepperRecording, Array, list[Steps], Passage]], float, Array]:
@@ -164,7 +164,7 @@ class _Way:
         kernel = runs[0][0].bound.kernel
         G = np.zeros((kernel.groups, 1, kernel.columns))
         for run, l_r, taken, passage in reversed(runs):
-            g[self.places] += lam[:, 0] @ passage.W + passage.l_w
+            g[self.scalars] += lam[:, 0] @ passage.W + passage.l_w
             if passage.S is not None:
                 lam = np.ascontiguousarray(passage.S.T @ lam)
             lam[:, 0] += passage.l_r
@@ -185,7 +185,7 @@ class _Way:
     def _passage(self, k: int, seen: list[int]) -> Passage:
         """The end of piece k; ``seen`` counts the occurrences of each event."""
         piece = self.pieces[k]
-        n, p, t, r = self.n, len(self.places), piece.end, piece.before
+        n, p, t, r = self.n, len(self.scalars), piece.end, piece.before
         S, W, loss, l_r, l_w = None, np.zeros((n, p)), 0.0, np.zeros(n), np.zeros(p)
         if not piece.fired:
             return Passage(S, W, loss, l_r, l_w)
@@ -246,7 +246,7 @@ class _Way:
     ) -> tuple[Array, Array]:
         """S (n, n) and W (n, p)."""
         t, r = piece.end, piece.before
-        S, W = np.eye(self.n), np.zeros((self.n, len(self.places)))
+        S, W = np.eye(self.n), np.zeros((self.n, len(self.scalars)))
         moved = F.copy()  # R_r F⁻ + R_t + R_x ẋ
         for place, formula in event.R.items():
             R: Slopes = formula.slopes(t, r, x)

@@ -17,7 +17,7 @@ from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.solution import checked_times
-from ctrnn.threads import one_blas_thread, side_by_side
+from ctrnn.threads import map_parallel, one_blas_thread
 from ctrnn.trajectory import Stats
 
 
@@ -146,7 +146,7 @@ def sensitivities(
         )
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
         _ = problem.field._kernel  # compiled once, before many threads ask for it
-        return side_by_side(jobs, lambda job: sensitivities(*job, *options), "sensitivities")
+        return map_parallel(jobs, lambda job: sensitivities(*job, *options), "sensitivities")
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
     checked_problem(problem)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from ctrnn.threads import one_torch_thread, share, workers
+from ctrnn.threads import one_torch_thread, run_parallel, workers
 
 #: flops of one operation below which a second thread costs more than it saves
 WORTH_THREADS = 2e6
@@ -22,7 +22,7 @@ def divided(work: Callable[[int, int], None], size: int, flops: float, device: s
         work(0, size)
         return
     edges = [size * k // threads for k in range(threads + 1)]
-    share([(_alone, work, first, last) for first, last in pairwise(edges)])
+    run_parallel([(_alone, work, first, last) for first, last in pairwise(edges)])
 
 
 def _alone(work: Callable[[int, int], None], first: int, last: int) -> None:
