@@ -43,9 +43,10 @@ class Kernel:
 
     @cached_property
     def parameter_index(self) -> tuple[Array, Array, Array, Array]:
-        """Entries with a parameter of their own, its position in the flat vector; entries of common parameters, theirs.
+        """Where the entries of a kernel's gradient belong in the flat vector.
 
-        Parameters as the kernels keep them, flat: entries[0] of a gradient is added to position[1], [2] to [3].
+        Four arrays: entries whose parameter is theirs alone, and its position; entries that have one in common with
+        others, and its position.
         """
         entries = np.flatnonzero(self.index >= 0)
         count = np.bincount(self.index[entries], minlength=1)
