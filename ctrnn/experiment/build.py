@@ -26,6 +26,8 @@ from ctrnn.experiment.examples import examples_folder
 from ctrnn.experiment.load import Source, check, find
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.relocate import blamed, relocated
+from ctrnn.names import arrays
+from ctrnn.states import state_of
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Experiment:
         if isinstance(r0, list):
             return np.array(r0)
         if isinstance(r0, dict):
+            if any(name in arrays(names) for name in r0):  # states that are arrays, by their names
+                given = {name: self.rectangular(value, ("problem", "r0", name)) for name, value in r0.items()}
+                with self.at("problem"):
+                    return state_of(self.field, given)
             return self.by_state(r0, ("problem", "r0"))
         table = self.table(("problem", "r0"))
         missing = [name for name in names if name not in table.names]
@@ -247,7 +253,7 @@ class Experiment:
             raise self.fault((section,), allowed=f"a table [{section}], {why}")
         return spec
 
-    def by_state(self, values: dict[str, float], path: KeyPath) -> NDArray[np.float64]:
+    def by_state(self, values: dict[str, Any], path: KeyPath) -> NDArray[np.float64]:
         """A table by state name as a vector (n,)."""
         names = self.field.state_names
         for key in values:

@@ -9,8 +9,8 @@ import numpy as np
 
 import ctrnn
 from ctrnn.errors import nearest
-from ctrnn.experiment.locate import KeyPath
-from ctrnn.experiment.schema import EquationsField, RateNetworkField
+from ctrnn.experiment.locate import KeyPath, LocatedError
+from ctrnn.experiment.schema import ArrayFile, EquationsField, FilledArray, RandomArray, RateNetworkField
 
 if TYPE_CHECKING:
     from ctrnn.experiment.build import Experiment
@@ -24,9 +24,20 @@ def field(e: Experiment) -> Any:
 
 def _equations(e: Experiment, spec: EquationsField) -> Any:
     keys: dict[str, KeyPath] = {f"d{r}": ("field", "equations", r) for r in spec.equations}
+    keys |= {name: ("field", "definitions", name) for name in spec.definitions}
+    parameters, constants, masks = (
+        {name: _array(e, given, name, ("field", table, name)) for name, given in named.items()}
+        for table, named in (
+            ("parameters", spec.parameters), ("constants", spec.constants), ("masks", spec.masks),
+        )
+    )  # fmt: skip
+    for name, mask in masks.items():  # what is drawn at random is drawn inside the mask
+        drawn = isinstance(spec.parameters.get(name), RandomArray | FilledArray)
+        if drawn and np.shape(mask) == np.shape(parameters[name]):
+            parameters[name] = parameters[name] * (np.asarray(mask) != 0)
     with e.at("field", **keys):  # the library calls the equation of r "dr/dt"
-        made = ctrnn.Equations(spec.equations, spec.parameters, inputs=spec.inputs)
-    texts = [*spec.equations.values(), *(event.condition for event in e.spec.events)]
+        made = ctrnn.Equations(spec.equations, parameters, spec.inputs, spec.states, spec.definitions, constants, masks)
+    texts = [*spec.equations.values(), *spec.definitions.values(), *(event.condition for event in e.spec.events)]
     texts += [text for event in e.spec.events for text in (event.reset or {}).values()]
     used = {name for text in texts for name in re.findall(r"[^\W\d]\w*", text)}
     for name in spec.parameters:
@@ -37,6 +48,45 @@ def _equations(e: Experiment, spec: EquationsField) -> Any:
             allowed = f"a parameter of the equations: {', '.join(others) or 'none'}"
             raise e.fault(("field", "parameters", name), given=name, allowed=allowed, hint=hint)
     return made
+
+
+def _array(e: Experiment, given: Any, name: str, path: KeyPath) -> Any:
+    """A number or an array of an experiment file."""
+    if isinstance(given, RandomArray):
+        rng, size = np.random.default_rng(given.seed), given.shape
+        if given.random == "bernoulli":
+            return (rng.random(size) < given.scale).astype(float)
+        return (
+            rng.normal(0.0, given.scale, size)
+            if given.random == "normal"
+            else rng.uniform(-given.scale, given.scale, size)
+        )
+    if isinstance(given, FilledArray):
+        return np.full(given.shape, given.fill)
+    if isinstance(given, ArrayFile):
+        return _from_file(e, given, name, path)
+    return e.rectangular(given, path)
+
+
+def _from_file(e: Experiment, given: ArrayFile, name: str, path: KeyPath) -> Any:
+    file = e.file(given.file)
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as held:
+                key = given.key or name
+                if key not in held:
+                    known = ", ".join(held)
+                    raise e.fault(
+                        (*path, "file"), given=key, allowed=f"an array of {file.name}: {known}", hint="key = ..."
+                    )
+                return held[key]
+        if file.suffix == ".csv":
+            return np.loadtxt(file, delimiter=",")
+    except LocatedError:
+        raise
+    except (OSError, ValueError) as error:
+        raise e.fault((*path, "file"), given=given.file, allowed="a file of numbers", hint=str(error)) from error
+    raise e.fault((*path, "file"), given=given.file, allowed="a file that ends in .npz or .csv")
 
 
 def _network(e: Experiment, spec: RateNetworkField) -> Any:

@@ -181,6 +181,9 @@ _SHAPES = {
     "matrix": "a list of lists of numbers",
     "table": "a table",
     "seed": "{seed = 1, sd = 1.0}",
+    "file": '{file = "weights.npz"}',
+    "random": '{random = "normal", shape = [8, 8], scale = 0.5, seed = 0}',
+    "fill": "{fill = 0.0, shape = 8}",
     "signals": "a list of signals",
 }
 _WORDS = {

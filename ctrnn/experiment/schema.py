@@ -25,20 +25,75 @@ from ctrnn.gradients.methods import METHODS
 
 # --- [field]
 
-
-class EquationsField(Section):
-    """dr/dt given as text, one expression per state."""
-
-    kind: Literal["equations"]
-    equations: Annotated[dict[Name, str], Field(min_length=1)]
-    parameters: dict[Name, Number] = {}
-    inputs: list[Name] = []
-
-
 Values = Annotated[
     Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")],
     ByShape,
 ]
+Shape = Annotated[
+    Annotated[Count, Tag("<number>")] | Annotated[list[Count], Field(min_length=1, max_length=2), Tag("<list>")],
+    ByShape,
+]
+
+
+class ArrayFile(Section):
+    """Numbers from a file: an array of an .npz (``key``, by default the array's own name), or a .csv of numbers."""
+
+    file: str
+    key: str | None = None
+
+
+class RandomArray(Section):
+    """Independent random numbers, from a seed.
+
+    normal: N(0, scale²); uniform: from −scale to scale; bernoulli: 1 with probability ``scale``, else 0 (for masks).
+    """
+
+    random: Literal["normal", "uniform", "bernoulli"]
+    shape: Shape
+    seed: Annotated[int, Field(ge=0)]
+    scale: NotNegative = 1.0
+
+
+class FilledArray(Section):
+    """One number in every entry."""
+
+    fill: Number
+    shape: Shape
+
+
+def source(value: Any) -> str:
+    """Where numbers come from: written out, a file, drawn, or one number everywhere."""
+    if not isinstance(value, dict):
+        made = next((f"<{key}>" for key in ("file", "random", "fill") if hasattr(value, key)), "")
+        return made or shape(value)
+    return next((f"<{key}>" for key in ("file", "random") if key in value), "<fill>")
+
+
+ArrayValues = Annotated[
+    Annotated[Number, Tag("<number>")]
+    | Annotated[Numbers, Tag("<list>")]
+    | Annotated[Matrix, Tag("<matrix>")]
+    | Annotated[ArrayFile, Tag("<file>")]
+    | Annotated[RandomArray, Tag("<random>")]
+    | Annotated[FilledArray, Tag("<fill>")],
+    Discriminator(source),
+]
+
+
+class EquationsField(Section):
+    """dr/dt given as text, one expression per state; numbers, vectors and matrices."""
+
+    kind: Literal["equations"]
+    equations: Annotated[dict[Name, str], Field(min_length=1)]
+    parameters: dict[Name, ArrayValues] = {}
+    inputs: Annotated[
+        Annotated[list[Name], Tag("<list>")] | Annotated[dict[Name, Shape], Tag("<table>")],
+        ByShape,
+    ] = []
+    states: dict[Name, Shape] = {}
+    definitions: dict[Name, str] = {}
+    constants: dict[Name, ArrayValues] = {}
+    masks: dict[Name, ArrayValues] = {}
 
 
 class RateNetworkField(Section):
@@ -93,7 +148,7 @@ class ProblemSpec(Section):
         Annotated[Literal["data"], Tag("<text>")]
         | Annotated[Number, Tag("<number>")]
         | Annotated[Numbers, Tag("<list>")]
-        | Annotated[dict[str, Number], Field(min_length=1), Tag("<table>")]
+        | Annotated[dict[str, Values], Field(min_length=1), Tag("<table>")]
         | Annotated[RandomState, Tag("<seed>")],
         Discriminator(lambda v: "<seed>" if isinstance(v, dict) and set(v) <= {"seed", "sd"} else shape(v)),
     ] = 0.0
