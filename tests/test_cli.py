@@ -271,7 +271,7 @@ def test_run_does_what_the_file_asks_for(ctrnn):
     assert "fitted" in out
     assert "converged: " in out and "factr" not in out and "factr" not in fitted["message"]
     rows = Path("here/fit.csv").read_text(encoding="utf-8").splitlines()
-    assert rows[0] == "parameter,start,fitted" and rows[1].startswith("k,2.0,0.69314")
+    assert rows[0] == "parameter,start,fitted,std_error" and rows[1].startswith("k,2.0,0.69314")
     curve = np.loadtxt("here/fitted-trajectory.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(curve[:, 1], 3 * 0.5 ** curve[:, 0], rtol=1e-6)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ctrnn
+from ctrnn.errors import CtrnnError
 from ctrnn.experiment.drawable import PANELS, lacking
 from ctrnn.trajectory import Trajectory
 
@@ -125,7 +126,18 @@ def _fit(job: Job) -> Drawn:
 
     before, after = outputs(job.experiment.problem), outputs(_best(job))
     words: dict[str, Any] = {"time_label": _time(job), "labels": _labels(job), "data_label": _word(job)}
-    yield "fit", ctrnn.plotting.fit(t, y, before, after, names, **words)
+    yield "fit", ctrnn.plotting.fit(t, y, before, after, names, bands=_bands(job, after.t), **words)
+
+
+def _bands(job: Job, t: Any) -> Any:
+    """The uncertainty of the fitted curve, where the fit has standard errors."""
+    one = next(iter(job.results["fits"].values()))
+    if one.errors_or_why[0] is None:
+        return None
+    try:
+        return one.bands(t)
+    except CtrnnError:
+        return None
 
 
 def _fit_history(job: Job) -> Drawn:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 import ctrnn
-from ctrnn.cli.gradient import entries, is_few, quantities, readout_of
+from ctrnn.cli.gradient import SHOWN, entries, is_few, quantities, readout_of
 from ctrnn.cli.job import Job, experiment_command, save_npz
 from ctrnn.experiment.methods import gradient_methods
 from ctrnn.files import atomic_path
+from ctrnn.learning.result import valley_table
 from ctrnn.trajectory import Trajectory
 
 #: What SciPy's optimisers say at their end, and what it means.
@@ -23,6 +24,7 @@ PLAIN = {
     "converged (|f_n-f_(n-1)|": "converged: the loss falls no further",
     "converged (|x_n-x_(n-1)|": "converged: the parameters move no further",
     "`gtol` termination": "converged: the gradient is zero to its tolerance",
+    "`ftol` termination": "converged: the loss falls no further",
     "`xtol` termination": "converged: the steps have become as small as their tolerance",
     "reached limit": "stopped at the limit of iterations or gradients (fit.max_iterations)",
     "exceeds limit": "stopped at the limit of iterations or gradients (fit.max_iterations)",
@@ -72,9 +74,9 @@ def _save(job: Job, name: str, one: Any, number: str) -> None:
     save_npz(job.path(f"fit{number}.npz"), r0=problem.r0, history=np.asarray(one.history), **arrays)
     with atomic_path(job.path(f"fit{number}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         rows = csv.writer(f, lineterminator="\n")
-        rows.writerow(("parameter", "start", "fitted"))
-        for (label, start), (_, fitted) in zip(entries(e.problem), entries(problem), strict=True):
-            rows.writerow((label, repr(start), repr(fitted)))
+        rows.writerow(("parameter", "start", "fitted", "std_error"))
+        for label, *numbers in rows_of(e.problem, one):
+            rows.writerow((label, *("" if value is None else repr(value) for value in numbers)))
     with e.solving():
         run = ctrnn.simulate(problem, save_at=e.grid, **e.limited_solver)
     job.results["fitted"][name] = run
@@ -90,10 +92,24 @@ def _summary(job: Job, one: Any) -> dict[str, Any]:
         "loss": one.loss,
         "iterations": one.iterations,
         "converged": one.converged,
+        "reason": one.reason,
         "message": plain_words(one.message),
     }
+    errors, why = one.errors_or_why
+    if errors is not None:
+        numbers["standard_errors"] = dict(zip(errors.labels, errors.standard_errors.tolist(), strict=True))
+        numbers["correlations"] = {"names": errors.labels, "matrix": errors.correlations}
+        if not np.isnan(errors.sigma):
+            numbers["sigma"] = errors.sigma
+    elif why:
+        numbers["no_standard_errors"] = why
+    if one.sigma is not None:
+        numbers["sigma"] = one.sigma
+    if one.valleys:
+        numbers["valleys"] = [vars(valley) for valley in one.valleys]
+        numbers["starts_without_solution"] = one.failed
     spec = job.experiment.require("objective")
-    if spec.loss == "squared_error" and spec.at is not None and spec.weight == 1.0:
+    if spec.loss == "squared_error" and spec.at is not None and spec.weight == 1.0 and _is_half_squares(one):
         numbers["sum_of_squared_errors"] = 2 * one.loss
     if is_few(one.problem):
         numbers |= {"parameters": one.problem.field.parameters, "r0": one.problem.r0}
@@ -109,11 +125,27 @@ def _print(job: Job, name: str, one: Any) -> None:
     squares = job.summary["fit"][name].get("sum_of_squared_errors")
     if squares is not None:
         title += f", sum of squared errors {squares:.6f}"
-    title += f"\n{plain_words(one.message)}"
-    rows: list[tuple[str, float, float]]
+    said = plain_words(one.message).removeprefix("converged: ")
+    title += f"\n{'converged: ' + said if one.converged else 'not converged: ' + one.reason + ' (' + said + ')'}"
+    rows: list[tuple[Any, ...]]
     if is_few(after):
-        rows = [(label, a, b) for (label, a), (_, b) in zip(entries(before), entries(after), strict=True)]
-        job.table(title, ("", "start", "fitted"), rows)
+        errors, why = one.errors_or_why
+        table = [(label, "" if a is None else a, b, "" if s is None else s) for label, a, b, s in rows_of(before, one)]
+        if errors is None:
+            job.table(title, ("", "start", "fitted"), [row[:3] for row in table])
+        else:
+            job.table(title, ("", "start", "fitted", "std. error"), table)
+        if why:
+            job.console.print(f"no standard errors: {why}\n", markup=False)
+        if errors is not None and 1 < len(errors.labels) <= SHOWN:
+            width = len(errors.labels)
+            lower = [
+                (name, *(f"{c:.3f}" for c in errors.correlations[i, : i + 1]), *[""] * (width - i - 1))
+                for i, name in enumerate(errors.labels)
+            ]
+            job.table("correlations", ("", *errors.labels), lower)
+        if one.valleys:
+            job.console.print(valley_table(one.valleys, one.failed) + "\n", markup=False)
     else:
         start = quantities(before)
         rows = [
@@ -122,6 +154,29 @@ def _print(job: Job, name: str, one: Any) -> None:
             if np.size(value)
         ]
         job.table(title, ("", "norm at the start", "norm fitted"), rows)
+
+
+def _is_half_squares(one: Any) -> bool:
+    """Whether the loss is half the sum of squared errors, and nothing else."""
+    return one.statement.is_plain and not one.statement.prior
+
+
+def rows_of(before: Any, one: Any) -> list[tuple[str, float | None, float, float | None]]:
+    """Label, start, end and standard error of each number of a fit, and of the standard deviations estimated along."""
+    errors, _ = one.errors_or_why
+    s = {} if errors is None else dict(zip(errors.labels, errors.standard_errors.tolist(), strict=True))
+    names = [*one.problem.field.labels]
+    for name, value in readout_of(one.problem).items():
+        names += [f"readout.{name}[{i}]" for i in range(np.size(value))]
+    names += [f"r0[{state}]" for state in one.problem.field.state_names]
+    rows: list[tuple[str, float | None, float, float | None]] = [
+        (label, a, b, s.get(name))
+        for name, (label, a), (_, b) in zip(names, entries(before), entries(one.problem), strict=True)
+    ]
+    if one.sigma is not None and errors is not None:
+        every = zip(errors.labels, errors.values.tolist(), strict=True)
+        rows += [(label, None, value, s[label]) for label, value in every if label.startswith("sigma[")]
+    return rows
 
 
 def _apart(job: Job, fits: dict[str, Any]) -> None:

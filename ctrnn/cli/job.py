@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ctrnn import progress
@@ -62,6 +63,8 @@ class Job:
     def start(self) -> None:
         """Check all that the steps will use, then clear the folder of the results."""
         verify(self.experiment, self.steps)
+        if self.experiment.left_out:
+            self.warn(_left_out(self.experiment))
         source = self.experiment.source
         about = {"experiment": self.experiment.name, "file": source.name, "overrides": self.experiment.overrides}
         self.folder.begin({**about, "command": self.command})
@@ -76,9 +79,9 @@ class Job:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         for k, column in enumerate(columns):
             numbers = any(isinstance(row[k], int | float) for row in rows)
-            table.add_column(column, justify="right" if numbers else "left")
+            table.add_column(escape(column), justify="right" if numbers else "left")
         for row in rows:
-            table.add_row(*(f"{v:.7g}" if isinstance(v, float) else str(v) for v in row))
+            table.add_row(*(f"{v:.7g}" if isinstance(v, float) else escape(str(v)) for v in row))
         self.console.print(table)
         self.console.print()
 
@@ -104,6 +107,15 @@ class Job:
         if there:
             what = f"of the steps before: {', '.join(there)}"
             click.echo(f"not finished; in {self.folder.path} are the files {what} (and {UNFINISHED})", err=True)
+
+
+def _left_out(experiment: Experiment) -> str:
+    assert experiment.data is not None
+    used, t_span = len(experiment.data.t), experiment.t_span
+    return (
+        f"{experiment.left_out} of {used + experiment.left_out} rows of the data lie outside problem.t_span = "
+        f"[{t_span[0]:g}, {t_span[1]:g}] and are left out; {used} are used"
+    )
 
 
 def save_npz(path: Path, **arrays: Any) -> None:

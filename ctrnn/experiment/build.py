@@ -65,6 +65,8 @@ class Experiment:
     def __init__(self, experiment: str | Path, overrides: Sequence[str] = ()) -> None:
         self.path = path = find(experiment)
         self.name, self.overrides = path.stem, list(overrides)
+        #: rows of the data outside the time span, once they are read
+        self.left_out = 0
         self.source = Source(path, overrides)
         try:
             self.spec = check(self.source)
@@ -111,6 +113,7 @@ class Experiment:
         if not inside.any():
             allowed = f"a span that meets the data's, {t[0]:g} to {t[-1]:g}"
             raise self.fault(("problem", "t_span"), allowed=allowed)
+        self.left_out = int((~inside).sum())
         return Table(t[inside], y[inside], names)
 
     @property
@@ -183,8 +186,9 @@ class Experiment:
     def fit_options(self) -> dict[str, Any]:
         """Keyword arguments of a fit, but for its gradient method."""
         spec = self.require("fit")
-        names = ("parameters", "r0", "transform", "optimizer", "max_iterations", "learning_rate")
-        return {name: getattr(spec, name) for name in names} | self.solver
+        own = {name: getattr(spec, name) for name in type(spec).model_fields if name not in ("methods", "prior")}
+        prior = {name: (one.kind, one.mean, one.sd) for name, one in spec.prior.items()}
+        return own | {"prior": prior} | self.solver
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -286,8 +286,19 @@ class CompareSpec(Section):
 Transform = Literal["log", "none"]
 
 
+class PriorSpec(Section):
+    """What is known of a quantity, or of its logarithm, before the data: a mean and a standard deviation."""
+
+    kind: Literal["normal", "lognormal"] = "normal"
+    mean: Number
+    sd: Positive
+
+
 class FitSpec(Section):
-    """Least loss over the named parameters (all by default), and over r0 if asked."""
+    """Least loss over the named parameters (all by default), and over r0 if asked; as ctrnn.fit has it.
+
+    A bound that is none is inf or -inf.
+    """
 
     optimizer: str = "auto"
     parameters: list[str] | None = None
@@ -296,6 +307,33 @@ class FitSpec(Section):
         Annotated[Transform, Tag("<text>")] | Annotated[dict[str, Transform], Tag("<table>")],
         ByShape,
     ] = "none"
+    bounds: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}
+    fixed: list[str] = []
+    prior: dict[str, PriorSpec] = {}
+    regularisation: (
+        Annotated[Annotated[Positive, Tag("<number>")] | Annotated[dict[str, Positive], Tag("<table>")], ByShape] | None
+    ) = None
+    noise: Literal["normal", "lognormal", "poisson"] = "normal"
+    sigma: (
+        Annotated[
+            Annotated[Literal["estimate"], Tag("<text>")]
+            | Annotated[Positive, Tag("<number>")]
+            | Annotated[list[Positive], Tag("<list>")],
+            ByShape,
+        ]
+        | None
+    ) = None
+    robust: Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] = "linear"
+    robust_scale: Positive = 1.0
+    multistart: Count | None = None
+    spread: Positive = 0.3
+    seed: Annotated[int, Field(ge=0)] = 0
+    shooting: Annotated[
+        Annotated[bool, Tag("<true or false>")]
+        | Annotated[int, Field(ge=2), Tag("<number>")]
+        | Annotated[Numbers, Tag("<list>")],
+        ByShape,
+    ] = False
     methods: Methods | None = None
     max_iterations: Count = 200
     learning_rate: Positive = 1e-2

@@ -21,6 +21,8 @@ from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
 
+#: a fit that is only tried: one start, in one piece, with the observations as they are
+_PLAIN = {"multistart": None, "shooting": False, "noise": "normal", "sigma": None, "max_iterations": 1}
 TRIED = 1e-3  # of the time span
 
 
@@ -73,12 +75,14 @@ def _gradient(e: Experiment, method: Any, key: KeyPath) -> None:
 
 
 def _fit(e: Experiment) -> None:
-    options, short = e.fit_options, _short(e) if e.spec.objective else None
+    options: dict[str, Any] = e.fit_options
+    options["prior"] = {name: prior for name, prior in options["prior"].items() if name != "sigma"}
+    short = _short(e) if e.spec.objective else None
     for method in gradient_methods(e.spec, "fit"):
         with e.solving(
             "fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")
         ):
-            _try(ctrnn.learning.fit, short, method=method, **options | {"max_iterations": 1})
+            _try(ctrnn.learning.fit, short, method=method, **options | _PLAIN)
 
 
 def _continue(e: Experiment) -> None:

@@ -104,8 +104,10 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
         theta = own.start.copy()
         theta[entry] = np.log(v) if own.log[entry] else v
         found = minimise(own.problem(theta), held, optimizer, sigma=near_sigma)
-        rows.append((v, found.loss.least, found.loss.coordinates.w(found.loss.theta)))
-        return found.loss.least, found.problem, found.loss.sigma if statement.estimates_sigma else None
+        moved = found.problem
+        every = statement.coordinates(moved)
+        rows.append((v, found.loss.least, every.w(every.start)))
+        return found.loss.least, moved, found.loss.sigma if statement.estimates_sigma else None
 
     def side(sign: float, bound: float) -> float:
         """The end of the interval on one side."""

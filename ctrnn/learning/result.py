@@ -22,6 +22,7 @@ from ctrnn.learning.noise import noise_named
 from ctrnn.learning.priors import priors_of
 from ctrnn.learning.profile import Profile, profile
 from ctrnn.learning.transforms import trained_readout
+from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
 
@@ -156,9 +157,12 @@ class Fit(Fitted):
         return dict(zip(self.errors.labels, map(float, self.errors.standard_errors), strict=True))
 
     @cached_property
-    def _errors_or_why(self) -> tuple[Laplace | None, str]:
-        count = len(self.statement.coordinates(self.problem).columns)
-        if count > SHOWN:
+    def errors_or_why(self) -> tuple[Laplace | None, str]:
+        """The errors of few quantities, or None and the reason; no reason where nobody expects errors."""
+        first = self.problem[0] if isinstance(self.problem, Trials) else self.problem
+        if not first.objective.is_named or first.objective.times is None:
+            return None, ""
+        if len(self.statement.coordinates(self.problem).columns) > SHOWN:
             return None, ""
         try:
             return self.errors, ""
@@ -271,7 +275,7 @@ class Fit(Fitted):
             f"Fit by {self.optimizer}: loss {self.initial_loss:.6g} -> {self.loss:.6g} in "
             f"{self.iterations} iterations, {self.evaluations} gradients; {ending}",
         ]
-        errors, why = self._errors_or_why
+        errors, why = self.errors_or_why
         s = self.standard_errors if errors is not None else {}
         lines.append(f"{'':16}{'start':>14}{'fitted':>14}" + (f"{'std. error':>14}" if s else ""))
         for name, label, a, b in self._rows():

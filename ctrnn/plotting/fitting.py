@@ -26,6 +26,7 @@ def fit(
     time_label: str = "t",
     labels: Mapping[str, str] | None = None,
     data_label: str = "data",
+    bands: Any = None,
 ) -> Figure:
     """The data (K,), (K, p) with the solution before and after a fit, a panel for each state.
 
@@ -47,6 +48,8 @@ def fit(
         What stands for a state's name at its axis: ``{"prey": "hare pelts (thousands)"}``.
     data_label : str, default "data"
         What the points are.
+    bands : ctrnn.learning.Bands, optional
+        The uncertainty of the fitted curve and of new observations (``fit.bands(t)``), drawn behind it.
 
     Returns
     -------
@@ -71,6 +74,13 @@ def fit(
         raise UsageError("data_r", given=f"an array of shape {r.shape}", allowed=allowed)
     figure, axes = frame(len(names), height=2.0, sharex=True)
     for i, name in enumerate(names):
+        if bands is not None:
+            level = f"{100 * bands.level:g} %"
+            j = bands.names.index(str(name)) if str(name) in bands.names else i
+            low, high = bands.observation[:, :, j]
+            axes[i].fill_between(bands.t, low, high, color=BLUE, alpha=0.12, lw=0, label=f"observations, {level}")
+            low, high = bands.curve[:, :, j]
+            axes[i].fill_between(bands.t, low, high, color=BLUE, alpha=0.3, lw=0, label=f"curve, {level}")
         if before is not None:
             axes[i].plot(before.t, before[name], "--", color=GREY, label="before the fit")
         axes[i].plot(after.t, after[name], color=BLUE, label="fitted")
