@@ -4,13 +4,13 @@ With the output o = g(u), u = V r + c (ctrnn.objective), and δ along (δr, δV,
 
     δu = V δr + δV r + δc          δ(∂ℓ/∂r) = δ(∂ℓ/∂u) V + ∂ℓ/∂u δV          δ(∂ℓ/∂V) = δ(∂ℓ/∂u) ⊗ r + ∂ℓ/∂u ⊗ δr
 
-    squared error   δ(∂ℓ/∂o) = δo
-    cross-entropy   δ(∂ℓ/∂u) = (Σ_i y_i) δo                                  (diag(o) − o oᵀ) δu = δo
+    by name         δ(∂ℓ/∂o) = φ″ ∘ δo                                       φ of ctrnn.named_losses
     softmax         δo = o ∘ (δu − o · δu)
                     δ(∂ℓ/∂u) = o ∘ (δl − o · δl) + [δo ∘ (l − o · l) − o (δo · l)],   l = ∂ℓ/∂o
+    in log o        δ(∂ℓ/∂u) = δl − o Σ_i δl_i − δo Σ_i l_i,   l = φ′, δl = φ″ ∘ (δu − o · δu)
 
 The Gauss–Newton part leaves the bracket out, the curvature of g: what remains is gᵀ′ ℓ_oo g′ (Schraudolph, Neural
-Comput. 14:1723, 2002). An expression's ℓ_oo δo is derived by SymPy, a callable's by torch.func.
+Comput. 14:1723, 2002). Where the loss is one of log o, g belongs to it, and nothing is left out. An expression's ℓ_oo δo is derived from its formula, a callable's by torch.func.
 """
 
 from __future__ import annotations
@@ -46,15 +46,18 @@ class Curvature:
         self.T, self.n, self.p = len(r), objective.n, objective.output_size
         self.r, self.y, self.a, self.h = (v[self.counts] for v in (r, y, a, h))
         self.each = None if each is None else each[self.counts]
-        self.is_cross_entropy = objective.objective.loss == "cross_entropy"
+        named = objective.named
+        self.of_log = named is not None and named.of_log
         if self.readout is None:
             self.o = objective.output(self.r)
         else:
             u = self.readout.linear(self.r)
             self.is_softmax = self.readout.activation == "softmax"
-            self.o = np.exp(log_softmax(u)) if self.is_softmax else u
-            if self.is_cross_entropy:
-                self.l_u = self.y.sum(axis=1, keepdims=True) * self.o - self.y
+            self.log_o = log_softmax(u) if self.is_softmax else u
+            self.o = np.exp(self.log_o) if self.is_softmax else u
+            if named is not None and named.of_log:
+                self.l_o = named(self.log_o, self.y)[1]
+                self.l_u = self.l_o - np.sum(self.l_o, axis=1, keepdims=True) * self.o
             else:
                 self.l_o = objective._loss(self.o, self.y)[1]
                 if self.each is not None:
@@ -91,8 +94,13 @@ class Curvature:
             return self.o * (v - np.sum(self.o * v, axis=1, keepdims=True))
 
         do = jacobian(du)
-        if self.is_cross_entropy:
-            return self.y.sum(axis=1, keepdims=True) * do
+        if self.of_log:
+            assert self.objective.named is not None
+            second = self.objective.named.curvature(self.log_o, self.y) * (
+                du - np.sum(self.o * du, axis=1, keepdims=True)
+            )
+            sums = np.sum(second, axis=1, keepdims=True), np.sum(self.l_o, axis=1, keepdims=True)
+            return second - self.o * sums[0] - do * sums[1]
         l_u = jacobian(self._of_loss(do))
         if not gauss_newton:
             l = self.l_o
@@ -142,8 +150,8 @@ def _loss_curvature(objective: BoundObjective, o: Array, y: Array, do: Array) ->
     loss = objective.objective.loss
     if callable(loss):
         return _torch_curvature(loss, objective.objective.target is not None, o, y, do)
-    if loss == "squared_error":
-        return do
+    if objective.named is not None:
+        return objective.named.curvature(o, y) * do
     with np.errstate(all="ignore"):  # the branches of an `if` that are not taken
         columns = _expression_curvature(loss, objective.state_names)(*o.T, *do.T)
     return np.stack([np.broadcast_to(np.asarray(c, float), len(o)) for c in columns], axis=1)

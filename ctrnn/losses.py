@@ -1,10 +1,9 @@
 """The losses ℓ(o, y) of one time, evaluated for many times at once, and the trained read-out.
 
-    squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
     softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
 
-An expression in the states is differentiated as a formula, a callable by torch. (C. M. Bishop, Pattern Recognition and
-Machine Learning, 2006, 4.3.4.)
+Named losses are those of ctrnn.named_losses; an expression in the states is differentiated as a formula, a callable by
+torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.evaluate import is_zero, numpy_function
 from ctrnn.fields.expressions import CONSTANTS, read
 from ctrnn.inputs.checks import finite
+from ctrnn.named_losses import LOSSES
 
 Array = NDArray[np.float64]
 Loss = Callable[[Array, Array], tuple[Array, Array]]  # o (T, p), y (T, q) -> ℓ (T,), ∂ℓ/∂o (T, p)
 
-NAMED = ("squared_error", "cross_entropy")
+#: what is known by name
+NAMED = LOSSES
 ACTIVATIONS = ("linear", "softmax")
 
 
@@ -95,12 +96,6 @@ class Readout:
         if self.activation == "softmax":
             return o * (l_o - np.sum(l_o * o, axis=1, keepdims=True))
         return l_o
-
-
-def squared_error(o: Array, y: Array) -> tuple[Array, Array]:
-    """The loss ½‖o − y‖² (T,) and its derivative o − y (T, p)."""
-    e = o - y
-    return 0.5 * np.add.reduce(e * e, axis=1), e
 
 
 def log_softmax(u: Array) -> Array:

@@ -8,17 +8,14 @@ with a target y and a weight a. Every ℓ comes with ∂ℓ/∂o, and what reach
 
     ∂ℓ/∂r = ∂ℓ/∂u V      ∂ℓ/∂V_ij = ∂ℓ/∂u_i r_j      ∂ℓ/∂c = ∂ℓ/∂u
 
-    squared error   ℓ = ½‖o − y‖²                      ∂ℓ/∂o = o − y
-    cross-entropy   ℓ = −Σ_i y_i log o_i, softmax o    ∂ℓ/∂u = (Σ_i y_i) o − y
-    softmax         o = e^u / Σ_i e^u_i                ∂ℓ/∂u = o ∘ (∂ℓ/∂o − ∂ℓ/∂o · o)
-
+What ℓ is by name, and through which g, is said in ctrnn.named_losses.
 (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4 and 5.3.1.)
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as data
 from typing import Any, ClassVar
@@ -29,7 +26,8 @@ from numpy.typing import NDArray
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs import Input, as_input, stack
 from ctrnn.inputs.checks import finite
-from ctrnn.losses import NAMED, Loss, Readout, TorchLoss, compiled_loss, log_softmax, squared_error
+from ctrnn.losses import Loss, Readout, TorchLoss, compiled_loss, log_softmax
+from ctrnn.named_losses import LOSSES, NamedLoss
 from ctrnn.names import arrays, known
 
 Array = NDArray[np.float64]
@@ -42,8 +40,9 @@ class Objective:
     Parameters
     ----------
     loss : str or callable
-        "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; an expression in the states,
-        as "y3" or "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o) without target, in torch operations: one time, o (p,)
+        "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; "absolute_error", "huber",
+        "poisson" or "binary_cross_entropy" (ctrnn.named_losses); an expression in the states, as "y3" or
+        "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o) without target, in torch operations: one time, o (p,)
         and y (q,) to a scalar.
     target : array_like, ctrnn.inputs.Input or float, optional
         y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an array (p,) or a signal. A
@@ -84,7 +83,7 @@ class Objective:
     readout: Any = None
     missing: str = "refuse"
     #: the losses that are known by name
-    NAMED: ClassVar[tuple[str, ...]] = NAMED
+    NAMED: ClassVar[Mapping[str, NamedLoss]] = LOSSES
     #: compiled expression by state names, so that binding again (in a fit) costs nothing
     _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
     #: which values of the target are there, where some are missing
@@ -92,15 +91,15 @@ class Objective:
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, str) and not callable(self.loss):
-            allowed = f"{', '.join(NAMED)}, an expression in the states, or a callable"
+            allowed = f"{', '.join(LOSSES)}, an expression in the states, or a callable"
             raise UsageError("loss", given=self.loss, allowed=allowed)
-        if self.loss in NAMED and self.target is None:
+        if self.loss in LOSSES and self.target is None:
             raise UsageError("target", given=None, allowed=f"what {self.loss} compares with")
         if self.is_expression and self.target is not None:
             raise UsageError(
                 "target", given=self.target,
                 allowed=f"None for a loss that is an expression, as {self.loss!r} is taken for",
-                hint=f"a loss among {', '.join(NAMED)}, or write the numbers into the expression",
+                hint=f"a loss among {', '.join(LOSSES)}, or write the numbers into the expression",
             )  # fmt: skip
         if self.is_expression and self.readout is not None:
             hint = "readout=None; the expression names the states it takes"
@@ -113,33 +112,43 @@ class Objective:
         elif readout is not None and not isinstance(readout, Readout):
             readout = _names(readout)
         is_softmax = isinstance(readout, Readout) and readout.activation == "softmax"
-        if self.loss == "cross_entropy" and not is_softmax:
+        if self.named is not None and self.named.of_log and not is_softmax:
             raise UsageError(
-                "readout", given=self.readout, allowed="a softmax read-out, for cross_entropy",
+                "readout", given=self.readout, allowed=f"a softmax read-out, for {self.loss}",
                 hint='Readout(V, c, activation="softmax")',
             )  # fmt: skip
         if self.missing not in ("refuse", "skip"):
             raise UnknownNameError("missing", self.missing, ("refuse", "skip"))
         at = None if self.at is None else _times(self.at)
         target, is_there = _without_missing(self.target, self.missing)
-        if is_there is not None and (at is None or self.loss != "squared_error"):
-            raise UsageError(
-                "target", given="missing values", allowed="none, but for squared errors at observation times (at=times)"
-            )
+        if is_there is not None and (at is None or not self.has_entries):
+            allowed = "none, but for squared errors and the like at observation times (at=times)"
+            raise UsageError("target", given="missing values", allowed=allowed)
         target = None if target is None else _signal("target", target, at)
         if is_there is not None:
             is_there = is_there.reshape(target.shape)  # type: ignore[union-attr]
         values = {"at": at, "target": target, "weight": _signal("weight", self.weight, at), "readout": readout}
-        if getattr(values["weight"], "ndim", 0) == 2 and self.loss != "squared_error":
-            raise UsageError("weight", given="shape (K, p)", allowed="(K,), but for squared errors at times")
+        if getattr(values["weight"], "ndim", 0) == 2 and not self.has_entries:
+            allowed = "(K,), but for squared errors and the like at times"
+            raise UsageError("weight", given="shape (K, p)", allowed=allowed)
         object.__setattr__(self, "_is_there", is_there)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     @property
+    def named(self) -> NamedLoss | None:
+        """The loss, where it is known by name."""
+        return LOSSES.get(self.loss) if isinstance(self.loss, str) else None
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether the loss is a sum over the outputs, each of which may have a weight of its own or be missing."""
+        return self.named is not None and not self.named.of_log
+
+    @property
     def is_expression(self) -> bool:
         """Whether the loss is an expression in the states."""
-        return isinstance(self.loss, str) and self.loss not in NAMED
+        return isinstance(self.loss, str) and self.loss not in LOSSES
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_compiled": {}}
@@ -182,6 +191,8 @@ class BoundObjective:
                     self.selection.append(self.state_names.index(name))
                 else:
                     raise UnknownNameError("readout state", name, known(self.state_names))
+        #: the loss, where it is known by name
+        self.named: NamedLoss | None = objective.named
         #: p, the number of outputs
         self.output_size: int = (
             len(self.selection) if self.selection is not None
@@ -193,8 +204,8 @@ class BoundObjective:
 
     @property
     def is_named(self) -> bool:
-        """Whether the loss is one of NAMED."""
-        return isinstance(self.objective.loss, str) and self.objective.loss in NAMED
+        """Whether the loss is one of LOSSES."""
+        return self.named is not None
 
     @property
     def counts(self) -> bool:
@@ -221,22 +232,26 @@ class BoundObjective:
             weights = (
                 a(self.times)[:, 0] if isinstance(a, Input) else np.broadcast_to(a, K if np.ndim(a) < 2 else a.shape)
             )
-        if self.objective.loss in NAMED and targets.shape[1] != p:
+        named = self.named
+        if named is not None and targets.shape[1] != p:
             what = "columns" if signals is None else "channels"
             hint = ""
-            if self.objective.loss == "cross_entropy":
+            if named.of_log:
                 hint = f"one row of probabilities a time; for labels: np.eye({p})[labels]"
             raise UsageError(
                 "target", given=f"{targets.shape[1]} {what}", allowed=f"{p}, one an output",
                 hint=hint,
             )  # fmt: skip
-        if self.objective.loss == "cross_entropy":
-            if p == 1:
+        if named is not None:
+            if named.of_log and p == 1:
                 allowed = "two outputs or more: a softmax of one output is always 1"
                 raise UsageError("readout V", given=f"shape (1, {self.n})", allowed=allowed)
-            if np.any(targets < 0.0):
-                allowed = "probabilities, not negative, for cross_entropy"
-                raise UsageError("target", given=float(targets.min()), allowed=allowed)
+            low, high = named.target
+            if np.any(wrong := (targets < low) | (targets > high)):
+                what = "probabilities, not negative" if named.of_log else f"{low:g} or more"
+                what = what if high == np.inf else f"numbers from {low:g} to {high:g}"
+                allowed = f"{what}, for {self.objective.loss}"
+                raise UsageError("target", given=float(targets[wrong].flat[0]), allowed=allowed)
         there = self.objective._is_there
         if weights.ndim == 2 and weights.shape != targets.shape:
             raise UsageError(
@@ -279,8 +294,8 @@ class BoundObjective:
             bound = TorchLoss(loss, self.objective.target is not None)
             bound.check(self.output_size, self.targets.shape[1])
             return bound
-        if loss in NAMED:
-            return squared_error
+        if self.named is not None:
+            return self.named
         compiled = self.objective._compiled
         if self.state_names not in compiled:
             compiled[self.state_names] = compiled_loss(loss, self.state_names)
@@ -317,13 +332,14 @@ class BoundObjective:
         return self._weighted(r, s[:, :-1], s[:, -1], h)
 
     def _entrywise(self, r: Array, y: Array, a: Array) -> tuple[Array, Array, Array]:
-        """½ Σ_j a_kj (o_j − y_kj)², with a weight for each value."""
+        """Σ_j a_kj φ(o_j, y_kj), with a weight for each value."""
         if r.shape != (len(y), self.n):
             raise UsageError("r", given=f"shape {r.shape}", allowed=f"{(len(y), self.n)}")
         o = self.output(r)
-        e = np.where(a == 0.0, 0.0, o - y)  # what has no weight may be infinite
-        l_o = a * e
-        l = 0.5 * np.sum(e * l_o, axis=1)
+        assert self.named is not None
+        counts = a != 0.0  # what has no weight may be infinite
+        parts, slope = self.named.by_output(np.where(counts, o, 0.0), np.where(counts, y, 0.0))
+        l, l_o = np.sum(np.where(counts, a * parts, 0.0), axis=1), np.where(counts, a * slope, 0.0)
         if self.readout is not None:
             l_u = self.readout.pullback(o, l_o)
             return l, l_u @ self.readout.V, np.concatenate([(l_u.T @ r).ravel(), l_u.sum(axis=0)])
@@ -350,10 +366,10 @@ class BoundObjective:
                 l_r = np.zeros_like(r)
                 l_r[:, self.selection] = l_o
             return (l, l_r, np.empty(0)) if a is None else (a * l, a[:, None] * l_r, np.empty(0))
-        if self.objective.loss == "cross_entropy":
+        if self.named is not None and self.named.of_log:
             log_o = log_softmax(self.readout.linear(r))
-            l = -np.sum(y * log_o, axis=1)
-            l_u = np.sum(y, axis=1, keepdims=True) * np.exp(log_o) - y
+            l, slope = self.named(log_o, y)
+            l_u = slope - np.sum(slope, axis=1, keepdims=True) * np.exp(log_o)
         else:
             o = self.output(r)
             l, l_o = self._loss(o, y)

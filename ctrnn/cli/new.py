@@ -73,7 +73,7 @@ t_span = [0.0, 60.0]
 # name = "spike"                 # an [objective] with event = "spike" is taken at the events, loss = "t" of their times
 
 [objective]                      # Σ_k a_k ℓ(o(t_k), y_k); without `at` it is ∫ a(t) ℓ(o, y) dt
-loss = "squared_error"           # ½‖o − y‖²; "cross_entropy"; or an expression, "v**2"
+loss = "squared_error"           # ½‖o − y‖²; "huber", "poisson", ... (ctrnn.named_losses); or an expression, "v**2"
 target = { kind = "constant", values = 1.0 }     # or "data", numbers, a list of signals
 at = { start = 20.0, stop = 40.0, step = 2.0 }   # or "data", or a list of times
 weight = 1.0                     # a number, one for each time, or a signal

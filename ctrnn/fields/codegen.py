@@ -86,8 +86,9 @@ def _own_folder() -> Any:
 def _generator() -> str:
     """The text of what writes generated modules and of what is compiled into them: part of every hash."""
     fields = Path(__file__).parent
-    names = ("algebra", "arrays/loops", "cells", "codegen", "derivatives", "equations", "expressions", "printing")
+    names = ("algebra", "arrays/loops", "cells", "codegen", "derivatives", "expressions", "printing", "scalars")
     files = [fields / f"{name}.py" for name in names]
+    files.append(fields.parent / "gradients" / "continuous" / "integral.py")
     files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions")]
     return _hash("".join(file.read_text(encoding="utf-8") for file in files))
 

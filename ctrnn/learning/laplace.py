@@ -29,6 +29,7 @@ from ctrnn.gradients.second.hessian import gauss_newton_matrix, hessian_matrix
 from ctrnn.learning.loss import ROBUST, Loss, Statement, quantities
 from ctrnn.learning.priors import Prior
 from ctrnn.learning.residuals import has_residuals
+from ctrnn.named_losses import LOSSES
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
@@ -143,7 +144,7 @@ def laplace(
     ----------
     problem : Fit, Problem or Trials
         A fit knows what it fitted and how it solved; the other arguments are then not used. Or a problem at the minimum
-        of its loss, a squared error or a cross-entropy at observation times; or trials of such, whose observations
+        of its loss, a log-likelihood (ctrnn.named_losses) at observation times; or trials of such, whose observations
         count together.
     parameters : sequence of str, optional
         Names of the fitted ones, all by default.
@@ -197,19 +198,19 @@ def posterior(problem: Any, statement: Statement, sigma: Any) -> Laplace:
         getattr(one, "objective", None) for one in (problem if isinstance(problem, Trials) else [problem])
     ]
     for objective in objectives:
-        if objective is None or not objective.is_named or objective.times is None:
+        named = None if objective is None else objective.named
+        if named is None or not named.likelihood or objective.times is None:
             given = "no objective" if objective is None else objective.describe()
-            raise UsageError("problem", given=given, allowed="a squared error or a cross-entropy at observation times")
+            names = ", ".join(name for name, loss in LOSSES.items() if loss.likelihood)
+            raise UsageError("problem", given=given, allowed=f"a log-likelihood ({names}) at observation times")
     losses = {objective.objective.loss for objective in objectives}
     if len(losses) > 1:
-        raise UsageError(
-            "problem", given="trials with several losses", allowed="a squared error, or a cross-entropy, in all"
-        )
+        raise UsageError("problem", given="trials with several losses", allowed="one loss in all")
     coordinates = statement.coordinates(problem)
     held = coordinates.free
     columns = coordinates.columns[held]
     N, k = sum(_observed(o) for o in objectives), len(columns)
-    knows_scale = statement.knows_scale or losses == {"cross_entropy"} or statement.robust != "linear"
+    knows_scale = statement.knows_scale or objectives[0].named.likelihood == "exact" or statement.robust != "linear"
     if k >= N and not knows_scale:
         raise UsageError("problem", given=f"{N} observed values", allowed=f"more than the {k} fitted quantities")
     parts = (
@@ -377,7 +378,7 @@ def _differences(loss: Loss, theta: Array, entries: NDArray[Any]) -> Array | Non
 
 def _observed(objective: Any) -> int:
     """Observed values with a weight."""
-    if objective.objective.loss == "squared_error":
+    if objective.objective.has_entries:
         return int(np.count_nonzero(objective.entry_weights))
     return int(np.count_nonzero(objective.weights)) * int(objective.output_size)
 

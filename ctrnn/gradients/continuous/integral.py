@@ -15,15 +15,15 @@ from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.expressions import read
 from ctrnn.fields.printing import assignments
 from ctrnn.kernels import abi, augmented, lazy, signals
-from ctrnn.kernels import loss as loss_kernel
 from ctrnn.kernels.abi import address_of, view
+from ctrnn.named_losses import LOSSES, NamedLoss
 from ctrnn.problem import Problem
 
 
 class LossRate:
     """loss(ctx, r, s, out): out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)] at one state and one row s of targets and weight.
 
-    Named losses and expressions are compiled (ctrnn.kernels.loss, and below); a callable is called, some 100 µs a time.
+    Named losses and expressions are compiled (below); a callable is called, some 100 µs a time.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -46,15 +46,12 @@ class LossRate:
         V = np.zeros(0) if readout is None else np.array(readout.V)
         c = np.zeros(0) if readout is None else np.array(readout.c)
         selection = np.array(range(p) if objective.selection is None else objective.selection, dtype=np.int64)
-        memory, ctx = np.zeros(2 * p), np.zeros(loss_kernel.CTX_SIZE, dtype=np.int64)
-        ctx[loss_kernel.N], ctx[loss_kernel.OUTPUTS] = self.n, p
-        ctx[loss_kernel.SELECTION], ctx[loss_kernel.MEMORY] = selection.ctypes.data, memory.ctypes.data
-        if readout is not None:
-            ctx[loss_kernel.V], ctx[loss_kernel.C] = V.ctypes.data, c.ctypes.data
-            ctx[loss_kernel.SOFTMAX] = readout.activation == "softmax"
-        ctx[loss_kernel.CROSS_ENTROPY] = objective.objective.loss == "cross_entropy"
+        memory = np.zeros(2 * p + 4)
+        addresses = [v.ctypes.data for v in (selection, V, c, memory)]
+        ctx = np.array([self.n, p, *addresses], dtype=np.int64)
         self.context = ctx.ctypes.data
-        return loss_kernel.named, (V, c, selection, memory, ctx)
+        g = "" if readout is None else readout.activation
+        return named_rate(objective.objective.loss, g), (V, c, selection, memory, ctx)
 
     def _called(self) -> Any:
         objective, n, size = self.objective, self.n, 1 + self.n + self.readout
@@ -71,6 +68,56 @@ class LossRate:
     def raise_pending(self) -> None:
         """Raise the error that a call of the rate met, if there was one."""
         self._pending.raise_pending()
+
+
+def named_rate(loss: str, activation: str) -> Any:
+    """The compiled rate of a named loss, of states ("") or of a read-out that is "linear" or "softmax"."""
+    recipe = f"Loss {loss}, {LOSSES[loss].formula}, of {activation or 'states'}"
+    return codegen.module(recipe, lambda: _named_source(LOSSES[loss], activation, recipe)).rate
+
+
+def _named_source(loss: NamedLoss, activation: str, recipe: str) -> str:
+    """With ctx = [n, p, and the addresses of the selection, V, c and 2 p + 4 numbers]; formulas of ctrnn.named_losses."""
+    phi, slope, _ = loss.derivatives
+    lines = [
+        "ctx = integers(ctx_, 6)", "n = ctx[0]", "p = ctx[1]", "selection = integers(ctx[2], p)",
+        "V = doubles(ctx[3], (p, n))",
+        "c = doubles(ctx[4], p)", "u = doubles(ctx[5], p)", "l_v = doubles(ctx[5] + 8 * p, p)",
+        "sums = doubles(ctx[5] + 16 * p, 4)", "r = doubles(r_, n)", "s = doubles(s_, p + 1)", "a = s[p]",
+        "l = doubles(out_, 1)", "l_r = doubles(out_ + 8, n)", "l_V = doubles(out_ + 8 + 8 * n, (p, n))",
+        "l_c = doubles(out_ + 8 + 8 * n + 8 * n * p, p)", "sums[:] = 0.0", "l_r[:] = 0.0",
+    ]  # fmt: skip
+    # sums: the loss, Σ φ′ or φ′ · o, the largest u, Σ e^u
+    if not activation:
+        lines += ["for i in range(p):", "    u[i] = r[selection[i]]"]
+    else:
+        lines += ["sums[2] = -math.inf", "for i in range(p):", "    u[i] = c[i]", "    for j in range(n):"]
+        lines += ["        u[i] += V[i, j] * r[j]", "    sums[2] = max(sums[2], u[i])"]
+    softmax = activation == "softmax"
+    if softmax:
+        lines += ["for i in range(p):", "    sums[3] += math.exp(u[i] - sums[2])", "top = sums[2] + math.log(sums[3])"]
+    lines += ["for i in range(p):", "    y = s[i]", f"    log_o = u[i]{' - top' if softmax else ''}"]
+    lines += [f"    o = {'math.exp(log_o)' if softmax else 'log_o'}"]
+    lines += codegen.indented(assignments(["value", "slope"], [phi, slope], "compiled"))
+    lines += ["    sums[0] += value", "    l_v[i] = slope", f"    sums[1] += slope{'' if loss.of_log else ' * o'}"]
+    lines += ["l[0] = a * sums[0] if a != 0.0 else 0.0", "for i in range(p):"]
+    through = "l_v[i]"
+    if softmax:
+        lines += ["    o = math.exp(u[i] - top)"]
+        through = "l_v[i] - o * sums[1]" if loss.of_log else "o * (l_v[i] - sums[1])"
+    # where there is no weight, the loss may be infinite
+    lines += [f"    g = a * ({through}) if a != 0.0 else 0.0"]
+    if activation:
+        lines += [
+            "    for j in range(n):",
+            "        l_r[j] += g * V[i, j]",
+            "        l_V[i, j] = g * r[j]",
+            "    l_c[i] = g",
+        ]
+    else:
+        lines += ["    l_r[selection[i]] = g"]
+    decorator = codegen.compiled("types.void(*[types.int64] * 5)")
+    return codegen.header([recipe]) + codegen.function("def rate(ctx_, r_, s_, out_, unused)", lines, decorator)
 
 
 def expression_rate(text: str, states: tuple[str, ...]) -> Any:
