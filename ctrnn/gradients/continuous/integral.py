@@ -77,7 +77,7 @@ def named_rate(loss: str, activation: str) -> Any:
 
 
 def _named_source(loss: NamedLoss, activation: str, recipe: str) -> str:
-    """With ctx = [n, p, and the addresses of the selection, V, c and 2 p + 4 numbers]; formulas of ctrnn.named_losses."""
+    """With ctx = [n, p, and the addresses of the selection, V, c and 2 p + 4 numbers of memory]."""
     phi, slope, _ = loss.derivatives
     lines = [
         "ctx = integers(ctx_, 6)", "n = ctx[0]", "p = ctx[1]", "selection = integers(ctx[2], p)",
