@@ -10,7 +10,8 @@ With the output o = g(u), u = V r + c (ctrnn.objective), and δ along (δr, δV,
     in log o        δ(∂ℓ/∂u) = δl − o Σ_i δl_i − δo Σ_i l_i,   l = φ′, δl = φ″ ∘ (δu − o · δu)
 
 The Gauss–Newton part leaves the bracket out, the curvature of g: what remains is gᵀ′ ℓ_oo g′ (Schraudolph, Neural
-Comput. 14:1723, 2002). Where the loss is one of log o, g belongs to it, and nothing is left out. An expression's ℓ_oo δo is derived from its formula, a callable's by torch.func.
+Comput. 14:1723, 2002). Where the loss is one of log o, g belongs to it, and nothing is left out.
+An expression's ℓ_oo δo is derived from its formula, a callable's by torch.func.
 """
 
 from __future__ import annotations
