@@ -67,7 +67,7 @@ def test_rows_agree_with_single_runs(name):
         problem = Problem(field, r0[k], (0.0, STEPS * DT), x=held, objective=objective)
         alone = ctrnn.simulate(problem, solver="rk4", dt=DT, save_at=times[1:])
         close(run.states[:, k], alone.r)
-        one = ctrnn.gradient(problem, "adjoint", solver="rk4", dt=DT)
+        one = ctrnn.gradient(problem, ctrnn.Adjoint("checkpoint"), solver="rk4", dt=DT)  # by the stepper's recording
         total += one.vector
         close(run.lam[k], one.r0)
     close(run.gradient, total)

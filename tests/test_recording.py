@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from array_systems import NAMES, systems
 from scenarios import SCENARIOS
 
 import ctrnn
@@ -15,13 +16,15 @@ from ctrnn.gradients.online.snap import SnAp
 from ctrnn.gradients.recording.base import Needs
 from ctrnn.gradients.recording.rows import RowsRecording
 from ctrnn.gradients.recording.select import BACKENDS, backend_for, takes_together
+from ctrnn.gradients.recording.slots import SlotsRecording
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.gradients.recording.torch.recording import TorchRecording
 from ctrnn.gradients.schedules.adjoint import all_kept
-from ctrnn.inputs import Sine
+from ctrnn.inputs import Sampled, Sine
 from ctrnn.problem import Settings
 
+OF_NETWORKS = [backend for backend in BACKENDS if backend is not SlotsRecording]
 FIXED, ADAPTIVE = Settings("rk4", dt=0.07), Settings("tsit5", rtol=1e-7)
 TARGET = np.random.default_rng(0).normal(size=(3, 5))
 
@@ -86,6 +89,43 @@ def test_a_kernel_of_rows_is_declared_not_guessed():
     assert backend_for([network(Derived(5, inputs=1, seed=0))], FIXED, Needs()) is RowsRecording
 
 
+# --- array equations in lockstep
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_array_equations_go_in_lockstep(name):
+    """Each trial as it is alone, bit for bit; the sums, and the stepper's recording, to 1e-12."""
+    field, rng, B = systems()[name].field, np.random.default_rng(3), 9
+    r0 = 0.3 * rng.normal(size=(B, field.n))
+    x = [Sampled(np.linspace(0.0, 1.0, 11), rng.normal(size=(11, field.input_size)), "hold") for _ in range(B)]
+    trials = ctrnn.Trials(field, r0, (0.0, 1.0), x, Objective(target=0.1, at=[0.0, 0.33, 1.0]))
+    assert backend_for(trials.problems, FIXED, Needs()) is SlotsRecording
+    g = gradient(trials, "adjoint", solver="rk4", dt=0.07)
+    alone = [gradient(p, "adjoint", solver="rk4", dt=0.07) for p in trials]
+    np.testing.assert_array_equal(g.losses, [one.loss for one in alone])
+    np.testing.assert_array_equal(g.r0, [one.r0 for one in alone])
+    steppers = [gradient(p, Adjoint("checkpoint"), solver="rk4", dt=0.07) for p in trials]
+    expected = sum(one.vector for one in steppers)
+    np.testing.assert_allclose(g.vector, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_allclose(g.r0, [one.r0 for one in steppers], rtol=0, atol=1e-12 * np.abs(g.r0).max())
+    assert g.stats.steps == sum(one.stats.steps for one in steppers)
+
+
+def test_an_integral_of_array_equations_keeps_the_stepper():
+    field = systems()["gru"].field
+    problem = Problem(field, 0.1, (0.0, 1.0), x=[0.3, -0.2], objective=Objective(target=0.1))
+    assert backend_for([problem], FIXED, Needs()) is StepperRecording
+
+
+def test_array_equations_run_again():
+    field = systems()["gru"].field
+    problem = Problem(field, 0.1, (0.0, 1.0), x=[0.3, -0.2], objective=Objective(target=0.1, at=[1.0]))
+    prepared = Adjoint().prepare([problem], FIXED)
+    for scale in (1.0, 1.1, 1.0):
+        one = problem.replace(field=field.with_vector(scale * field.vector))
+        same(prepared.totals([one], Adjoint().schedule), Adjoint().totals([one], FIXED))
+
+
 # --- the same schedule on each
 
 
@@ -95,7 +135,7 @@ def test_a_kernel_of_rows_is_declared_not_guessed():
 def test_one_schedule_finds_the_same_on_every_backend(objective):
     """To 1e-12: loss, dl/dw, dl/dr0."""
     problem, found = network(objective=objective), []
-    for backend in BACKENDS:
+    for backend in OF_NETWORKS:
         needs = Needs(device=device() if backend is TorchRecording else None)
         with backend.record([problem], FIXED, "test", needs) as recording:
             found.append(all_kept(recording))
@@ -109,7 +149,7 @@ def test_one_schedule_finds_the_same_on_every_backend(objective):
 def test_blocks_of_any_length_give_the_same_on_every_backend():
     """To 1e-12, of 1, 4 and all steps."""
     problem = network()
-    for backend in BACKENDS:
+    for backend in OF_NETWORKS:
         needs, found = Needs(device=device() if backend is TorchRecording else None), []
         for capacity in (1, 4, None):
             with backend.record([problem], FIXED, "test", needs) as recording:

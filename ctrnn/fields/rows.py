@@ -195,7 +195,7 @@ class Network(Rows):
         # one large array each: the system gives large ones in large pages
         Z, U = take(kept * s * B * width), take(kept_u * s * B * width)
         parts = []
-        for first, last in pairwise(_edges(B, self.n)):
+        for first, last in pairwise(part_edges(B, self.n)):
             mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
             N = (last - first) * width
             pieces = _piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N)
@@ -223,7 +223,7 @@ class Network(Rows):
                     states,
                 )
 
-        _in_threads(run, parts, self.flops(steps, B))
+        in_threads(run, parts, self.flops(steps, B))
         return parts
 
     def backward(
@@ -253,7 +253,7 @@ class Network(Rows):
                     product(address, _rows(D_bar), self.drive, _rows(X_bar))
             found[i] = W_bar, drive_bar, X_bar
 
-        _in_threads(run, range(len(parts)), 2.0 * self.flops(steps, B))
+        in_threads(run, range(len(parts)), 2.0 * self.flops(steps, B))
         for W_bar, drive_bar, _ in found:
             bars.W += W_bar
             bars.drive += drive_bar
@@ -290,13 +290,13 @@ def _piece(whole: Array, first: int, kept: int, s: int, N: int) -> Array:
     return whole[kept * s * first : kept * s * (first + N)].reshape(kept, s, N)
 
 
-def _edges(B: int, n: int) -> list[int]:
+def part_edges(B: int, n: int) -> list[int]:
     """Where parts of a batch begin and end; by sizes alone, so that the sums are the same on any number of threads."""
     trials = max(PART_TRIALS, PART_NUMBERS // n, -(-B // MOST_PARTS))
     return [*range(0, B, trials), B]
 
 
-def _in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -> None:
+def in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -> None:
     """``run`` for every item; each thread takes the next when it is done with one."""
     items = list(items)
     if len(items) == 1:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, summed
 from ctrnn.gradients.recording.rows import RowsRecording
+from ctrnn.gradients.recording.slots import SlotsRecording
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.torch.recording import TorchRecording
 from ctrnn.problem import Problem, Settings
 
 #: the fastest first; the last takes any problem, one at a time
-BACKENDS: tuple[type[Recording], ...] = (TorchRecording, RowsRecording, StepperRecording)
+BACKENDS: tuple[type[Recording], ...] = (TorchRecording, RowsRecording, SlotsRecording, StepperRecording)
 
 
 def backend_for(problems: Sequence[Problem], settings: Settings, needs: Needs) -> type[Recording] | None:
