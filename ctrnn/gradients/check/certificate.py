@@ -25,9 +25,9 @@ import numpy as np
 
 from ctrnn.errors import CtrnnError, SolverError, UnknownNameError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.gradients.continuous.frame import Frame, mean_rates
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
+from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.independent.autograd import Autograd
 from ctrnn.gradients.independent.differences import CentralDifference, moved_field

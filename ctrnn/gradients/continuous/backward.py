@@ -15,9 +15,9 @@ import numpy as np
 
 from ctrnn.errors import ReconstructionError, ReconstructionWarning, SolverError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.continuous.forward import ForwardSystem
 from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales
+from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.result import Gradient, check_finite, result
 from ctrnn.inputs import Input, stack
 from ctrnn.kernels import abi, augmented

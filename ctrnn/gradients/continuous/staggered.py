@@ -10,18 +10,16 @@ sensitivities of that state: Z = [P S; g g₀].
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration, staggered_for
 from ctrnn.solvers.solution import Solution
-
-if TYPE_CHECKING:
-    from ctrnn.gradients.continuous.forward import ForwardSystem
 
 
 def is_staggered(settings: Settings) -> bool:

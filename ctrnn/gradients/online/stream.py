@@ -275,7 +275,8 @@ class RTRLStream:
 
         Raises UsageError for a file that is no stream, and where ``field`` or ``loss`` is needed or does not fit.
         """
-        return stream_file.read(cls, path, field, loss)
+        stream: RTRLStream = stream_file.read(cls, path, field, loss)
+        return stream
 
 
 def _memory(run: Integration) -> list[Array]:

@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from ctrnn.files import atomic_path
 from ctrnn.losses import Readout
 from ctrnn.trajectory import Stats
 
-if TYPE_CHECKING:
-    from ctrnn.gradients.online.stream import RTRLStream
-
 FORMAT = "ctrnn RTRLStream 3"
 #: in the file -> in the state
 _CARRIED = {"G": "G", "S": "S", "g_o": "readout"}
@@ -27,7 +24,7 @@ _MEMORY = tuple(f"memory {i}" for i in range(6))
 _STATS = ("solver", "steps", "rejected", "evaluations", "jacobians", "wall_time", "stiff")
 
 
-def write(stream: RTRLStream, path: str | os.PathLike[str]) -> None:
+def write(stream: Any, path: str | os.PathLike[str]) -> None:
     """Write the stream, whole or not at all."""
     settings, readout = stream.settings, stream.readout
     arrays = {f"parameter {k}": v for k, v in stream.field.parameters.items()}
@@ -59,7 +56,7 @@ def write(stream: RTRLStream, path: str | os.PathLike[str]) -> None:
         np.savez(file, text=np.array(json.dumps(text)), **arrays)  # type: ignore[arg-type]
 
 
-def read(kind: type[RTRLStream], path: str | os.PathLike[str], field: Field | None, loss: Any) -> RTRLStream:
+def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: Any) -> Any:
     """The stream as it was."""
     arrays, text = _open(Path(path))
     parameters = {k.removeprefix("parameter "): v for k, v in arrays.items() if k.startswith("parameter ")}

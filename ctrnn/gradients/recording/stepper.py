@@ -19,7 +19,7 @@ import numpy as np
 
 from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, Bound
-from ctrnn.gradients.continuous.forward import ForwardSystem
+from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
 from ctrnn.gradients.recording.structure import Structure

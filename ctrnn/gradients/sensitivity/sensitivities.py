@@ -11,7 +11,8 @@ import numpy as np
 from ctrnn.batches import one_each
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.continuous.forward import ForwardSystem
+from ctrnn.gradients.continuous.forward import solve_forward
+from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.inputs import Constant, stack
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
@@ -162,7 +163,7 @@ def sensitivities(
         given = (sensitivity_rtol, sensitivity_atol)
         raise UsageError("sensitivity_rtol, sensitivity_atol", given=given, allowed="None with error_control='state'")
     with one_blas_thread:
-        found = system.solve(settings, groups, saved, "sensitivities")
+        found = solve_forward(system, settings, groups, saved, "sensitivities")
     n = problem.field.n
     p = system.p(found.r)
     return Sensitivities(
