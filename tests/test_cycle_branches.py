@@ -115,6 +115,26 @@ def test_fitzhugh_nagumo_from_hopf_to_hopf():
     assert branch.stable[between & (branch.highest[:, 0] > 1.5)].all()
 
 
+def test_morris_and_lecar():
+    """Hopf points at I = 93.86 and 212.0, folds of cycles at 88.29 and 216.9 (Rinzel and Ermentrout 1998, class II)."""
+    numbers = {"I": 0.0, "gL": 2.0, "VL": -60.0, "gCa": 4.4, "VCa": 120.0, "gK": 8.0, "VK": -84.0, "C": 20.0}
+    numbers |= {"V1": -1.2, "V2": 18.0, "V3": 2.0, "V4": 30.0, "phi": 0.04}
+    field = Equations(
+        {
+            "V": "(I - gL*(V - VL) - gCa*0.5*(1 + tanh((V - V1)/V2))*(V - VCa) - gK*w*(V - VK))/C",
+            "w": "phi*(0.5*(1 + tanh((V - V3)/V4)) - w)*cosh((V - V3)/(2*V4))",
+        },
+        numbers,
+    )
+    branch = continue_equilibria(field, [-60.0, 0.01], "I", (0.0, 300.0))
+    assert_allclose([point.parameter for point in branch.of_kind("hopf")], [93.86, 212.0], atol=0.03)
+    assert {point.type for point in branch.special} == {"subcritical"}
+    cycles = continue_cycles(field, limit_cycle(field, branch.special[0]), "I", (0.0, 300.0))
+    folds = sorted(point.parameter for point in cycles.of_kind("fold"))
+    assert_allclose(folds, [88.29, 216.9], atol=0.01)
+    assert cycles.ends == ("hopf", "hopf")
+
+
 def test_a_homoclinic_end():
     """u' = v, v' = b1 − u + u² + uv.
 

@@ -35,6 +35,8 @@ M = 5
 NEWTON = 25
 #: Newton ends where a step is this small, relative to the cycle's size and its period
 CLOSE = 1e-11
+#: or where it is this small and shrinks no more: two multipliers near 1 make the equations ill-conditioned
+STUCK = 1e-7
 #: larger cyclic systems are kept sparse
 DENSE = 700
 #: doubles in the stages' matrices that are solved at a time
@@ -236,7 +238,7 @@ def newton(
 
     None where it does not converge.
     """
-    best = None
+    best, last = None, np.inf
     for _ in range(most):
         linear = Linear(family, orbit) if best is None else best
         best = None
@@ -270,8 +272,9 @@ def newton(
             if α < 1e-3:
                 return None
         orbit = ahead
-        if change <= CLOSE:
+        if change <= CLOSE or (change <= STUCK and change >= 0.5 * last):
             return orbit, Linear(family, orbit)
+        last = change
         if change <= 1e-6:
             best = None
     return None

@@ -36,6 +36,8 @@ from ctrnn.threads import one_blas_thread
 
 __all__ = ["CycleBranch", "SpecialCycle", "continue_cycles"]
 
+#: a residual, over the cycle's extent, with which a given cycle is taken as it is
+EXACT = 1e-9
 #: points between two looks at the mesh
 REMESH = 4
 #: a cycle that shrinks is about to become a Hopf point where its extent is this part of the largest, or of the states
@@ -218,7 +220,9 @@ def continue_cycles(
     curve = CycleCurve(family, o.unit, (low, high))
     with one_blas_thread, np.errstate(all="ignore"):
         alone = collocation.Orbit(o.s, o.R, o.Y, o.T, np.empty(0))
-        found = collocation.newton(Family(base, (), cycle.x), alone, alone)
+        still = Family(base, (), cycle.x)
+        linear = collocation.Linear(still, alone)
+        found = (alone, linear) if linear.residual() < EXACT else collocation.newton(still, alone, alone)
         if found is None:
             raise ConvergenceError(
                 f"no limit cycle near the given one at {parameter} = {mu:g}. Try: the field of the cycle"

@@ -332,19 +332,22 @@ def _means(orbit: Orbit, size: Array) -> Array:
 def transitions(family: Family, orbit: Orbit, linear: Linear, entries: int = ENTRIES) -> Array:
     """The transition matrices (K, n, n) on a mesh that resolves the fastest decay, h T ‖J‖ ≤ 1, where memory allows.
 
-    A Gauss method takes e^z for a fraction that tends to ±1, so that the mesh of the cycle itself would do only for
+    They are those of the states in units of their extent: the multipliers are the same, and the products better
+    conditioned. A Gauss method takes e^z for a fraction that tends to ±1, so that the mesh of the cycle itself would
+    do only for
     slow decay.
     """
     N, m, n = orbit.Y.shape
     J = family.J(orbit.Y.reshape(-1, n), orbit.mu).reshape(N, m, n, n)
+    J = J * orbit.unit / orbit.unit[:, None]  # states in units of their own extent
     rate = np.sqrt((J * J).sum(axis=(2, 3))).max(axis=1)
     parts = np.ceil(orbit.T * orbit.h * rate - 0.5).astype(int).clip(1)
     if parts.max() == 1 or parts.sum() * (m * n) ** 2 > entries:
-        return linear.G
+        return linear.G * orbit.unit / orbit.unit[:, None]
     s = np.concatenate([a + (b - a) * np.arange(k) / k for a, b, k in zip(orbit.s, orbit.s[1:], parts, strict=False)])
     s = np.append(s, 1.0)
     moved = collocation.on_mesh(orbit, linear.F, s)
-    return Linear(family, moved).G
+    return Linear(family, moved).G * orbit.unit / orbit.unit[:, None]
 
 
 # --- from a Hopf point -------------------------------------------------------------------------------------------

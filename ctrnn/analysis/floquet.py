@@ -22,7 +22,7 @@ SWEEPS = 200
 #: below the diagonal blocks counts as zero
 SPLIT = 1e-12
 #: the logarithm of the condition of a product that may be formed
-WITHIN = 7.0
+WITHIN = 10.0
 #: moduli nearer than this ratio share a block where they have not come apart
 ALIKE = 0.9
 
@@ -45,10 +45,8 @@ def multipliers(G: Array) -> tuple[Array, Array]:
             sign = np.where(np.diag(R) < 0, -1.0, 1.0)
             Q, R = Q * sign, R * sign[:, None]
             diagonal = np.maximum(np.diag(R), np.finfo(float).tiny)
-            # R D U = (D′ U′) with D′ = diag(R) D
-            with np.errstate(over="ignore"):
-                scaled = np.triu(R, 1) / diagonal[:, None] * np.exp(np.minimum(log_D[None, :] - log_D[:, None], 700.0))
-            U = (np.eye(n) + np.triu(scaled, 1)) @ U
+            # R D U = (D′ U′) with D′ = diag(R) D; R is zero below its diagonal
+            U = (R / diagonal[:, None] * np.exp(np.minimum(log_D[None, :] - log_D[:, None], 700.0))) @ U
             log_D = log_D + np.log(diagonal)
         W = start.T @ Q
         if sweep and _is_settled(W, log_D):
@@ -57,7 +55,7 @@ def multipliers(G: Array) -> tuple[Array, Array]:
 
 
 def _grouped(G: Array) -> Array:
-    """Neighbours multiplied for as long as their product loses no more than three digits."""
+    """Neighbours multiplied for as long as their product loses no more than some four digits."""
     with np.errstate(all="ignore"):
         spread = np.nan_to_num(np.log(np.linalg.cond(G)), nan=np.inf, posinf=np.inf)
     groups, budget = [G[0]], spread[0]
