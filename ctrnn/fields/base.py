@@ -72,7 +72,10 @@ class SecondKernel:
 
 @dataclass(frozen=True)
 class LanesKernel:
-    """F for many members of an ensemble at once (IN_LANES of ctrnn.kernels.abi), made when first asked for; its ctx is that of the Kernel."""
+    """F for many members of an ensemble at once (IN_LANES of ctrnn.kernels.abi), made when first asked for.
+
+    Its ctx is that of the Kernel.
+    """
 
     address: int
     scratch: int = 0  # doubles of scratch
@@ -80,7 +83,9 @@ class LanesKernel:
 
 
 class RowSlots(ABC):
-    """A field's functions of many rows at once (F_ROWS, VJP_ROWS, ACCUMULATE_ROWS of ctrnn.kernels.abi), made when first asked for.
+    """A field's functions of many rows at once, made when first asked for.
+
+    They are F_ROWS, VJP_ROWS and ACCUMULATE_ROWS of ctrnn.kernels.abi.
 
     f, vjp, accumulate : their addresses
     """
@@ -92,7 +97,7 @@ class RowSlots(ABC):
     @property
     @abstractmethod
     def width(self) -> int:
-        """Numbers from one row of states to the next, of r, out, K and R; what fills a row up may hold anything finite."""
+        """Numbers from one row of states to the next, of r, out, K and R; padding may hold anything finite."""
 
     @abstractmethod
     def tape(self, B: int, S: int) -> int:
@@ -141,10 +146,10 @@ class Bound:
 
 
 class Field(ABC):
-    """A vector field dr/dt = F(t, r, w, x), with n states, m parameters and ``input_size`` inputs; the base of all fields.
+    """A vector field dr/dt = F(t, r, w, x) with n states, m parameters and some inputs: the base of all fields.
 
-    ``field(t, r, x)`` is F; ``jacobian``, ``parameter_jacobian``, ``vjp`` and ``jvp`` are its derivatives, exact. A field
-    does not change: ``with_parameters`` makes another one.
+    ``field(t, r, x)`` is F; ``jacobian``, ``parameter_jacobian``, ``vjp`` and ``jvp`` are its derivatives, exact. A
+    field does not change: ``with_parameters`` makes another one.
 
     Attributes
     ----------
@@ -178,18 +183,22 @@ class Field(ABC):
 
     @property
     def n(self) -> int:
+        """The number of states."""
         return len(self.state_names)
 
     @property
     def input_size(self) -> int:
+        """The number of input channels."""
         return len(self.input_names)
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the flat vector."""
         return tuple(self.parameters)
 
     @property
     def m(self) -> int:
+        """The number of entries of all parameters."""
         return sum(p.size for p in self.parameters.values())
 
     @property
@@ -236,6 +245,7 @@ class Field(ABC):
         return named
 
     def with_vector(self, vector: Array) -> Self:
+        """A copy with all parameters from a flat vector (m,)."""
         return self.with_parameters(**self.unflatten(vector))
 
     def with_parameters(self, /, **named: Any) -> Self:
@@ -257,7 +267,10 @@ class Field(ABC):
         return None
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
-        """What makes this field again besides its parameters, as JSON and arrays (ctrnn.fields.described); None for Python code."""
+        """What makes this field again besides its parameters, as JSON and arrays; None for Python code.
+
+        ``ctrnn.fields.described.restored`` makes it.
+        """
         return None
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
@@ -285,12 +298,18 @@ class Field(ABC):
         raise UsageError("field", given=type(self).__name__, allowed="a field with second derivatives")
 
     def sparsity(self) -> tuple[Array, Array]:
-        """Where J = ∂F/∂r (n, n) and F_w = ∂F/∂w (n, m) can be other than 0, as booleans; everywhere where a field does not say."""
+        """Where J = ∂F/∂r (n, n) and F_w = ∂F/∂w (n, m) can be other than 0, as booleans.
+
+        A field that does not know says everywhere.
+        """
         return np.ones((self.n, self.n), dtype=bool), np.ones((self.n, self.m), dtype=bool)
 
     @property
     def time_constants(self) -> Array | None:
-        """(n,) the leak of each state as a time constant: J = −diag(1/τ) + what couples them; None where F has no such form."""
+        """The leak of each state as a time constant τ (n,), with J = −diag(1/τ) + what couples the states.
+
+        None where F has no such form.
+        """
         return None
 
     @cached_property
@@ -302,7 +321,7 @@ class Field(ABC):
 
     @cached_property
     def _network_form(self) -> NetworkForm | None:
-        """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None where it is not of that form."""
+        """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None for another form."""
         return None
 
     @cached_property
@@ -352,7 +371,7 @@ class Field(ABC):
 
     @cached_property
     def _blank(self) -> tuple[Array, Array, int]:
-        """What does not change from one ``_bind`` to the next: ctx without input and scratch, the kernel's vector, and m."""
+        """What each ``_bind`` begins with: ctx without input and scratch, the kernel's vector, and m."""
         kernel = self._kernel
         ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
         ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
@@ -405,8 +424,24 @@ class Field(ABC):
         return self.parameter_vjp(t, r, np.eye(self.n), x)
 
     def jvp(self, t: float, r: Any, dr: Any, dw: Any = None, x: Any = None) -> Array:
-        """J δr + F_w δw at one point, (n,), without forming either: δr (n,), δw (m,) in the order of the flat vector, or None for 0.
+        """J δr + F_w δw at one point, (n,), without forming J or F_w.
 
+        Parameters
+        ----------
+        t, r, x
+            The point: a time, a state (n,), and an input (inputs,).
+        dr : (n,) array_like
+            δr.
+        dw : (m,) array_like, optional
+            δw, in the order of the flat vector; None for 0.
+
+        Returns
+        -------
+        ndarray (n,)
+            The product.
+
+        Examples
+        --------
         >>> from ctrnn import Equations
         >>> field = Equations({"r": "-k*r**2"}, {"k": 2.0})
         >>> field.jvp(0.0, [3.0], [1.0]), field.jvp(0.0, [3.0], [0.0], [1.0])
@@ -420,17 +455,27 @@ class Field(ABC):
         return out[0]
 
     def second_order(self, t: float, r: Any, dr: Any, K: Any, dw: Any = None, x: Any = None) -> tuple[Array, Array]:
-        """K δJ and K δF_w for rows K, where δ is the derivative along (δr, δw): the exact second derivatives of F, contracted twice.
+        """K δJ and K δF_w for rows K, δ the derivative along (δr, δw): exact second derivatives of F, contracted twice.
 
         Parameters
         ----------
-        dr, dw : the direction, (n,) and (m,); dw = None is 0
-        K : rows (q, n), or one row (n,)
+        t, r, x
+            The point: a time, a state (n,), and an input (inputs,).
+        dr : (n,) array_like
+            δr.
+        K : (q, n) or (n,) array_like
+            Rows, or one row.
+        dw : (m,) array_like, optional
+            δw, in the order of the flat vector; None for 0.
 
         Returns
         -------
-        K δJ (q, n) and K δF_w (q, m), or (n,) and (m,) for one row. With K = identity the first is δJ itself, the Jacobian's derivative.
+        tuple of ndarray
+            K δJ (q, n) and K δF_w (q, m), or (n,) and (m,) for one row. With K = identity the first is δJ itself, the
+            Jacobian's derivative.
 
+        Examples
+        --------
         >>> from ctrnn import Equations
         >>> field = Equations({"r": "-k*r**2"}, {"k": 2.0})
         >>> field.second_order(0.0, [3.0], [1.0], [1.0])  # ∂²F/∂r² = −2k, ∂²F/∂r∂k = −2r
@@ -551,6 +596,7 @@ def checked_names(what: str, names: Any) -> tuple[str, ...]:
 
 
 def as_mapping(what: str, value: Any) -> Mapping[str, Any]:
+    """The value itself; raises UsageError, which names the argument, for anything that is no table."""
     if not isinstance(value, Mapping):
         raise UsageError(what, given=value, allowed="a table name -> value")
     return value
