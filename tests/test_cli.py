@@ -396,6 +396,42 @@ def test_a_listed_picture_that_this_command_does_not_draw_is_told(ctrnn):
 # --- examples and the template
 
 
+def test_rows_outside_the_time_span_are_said(ctrnn):
+    code, _, err = ctrnn("fit", "hare-lynx", "--no-figures", "--set", "problem.t_span=[1900,1905]", "--out", "here")
+    said = "15 of 21 rows of the data lie outside problem.t_span"
+    assert code == 0 and said in err
+    (warning,) = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))["warnings"]
+    assert said in warning
+    assert "outside" not in ctrnn("simulate", "hare-lynx", "--no-figures")[2]
+
+
+def test_a_fit_tells_errors_where_people_look(ctrnn):
+    code, out, _ = ctrnn("fit", "hare-lynx", "--no-figures", "--out", "here")
+    assert code == 0 and "std. error" in out and "correlations" in out and "r0[prey]" in out and "-0.963" in out
+    rows = [row.split(",") for row in Path("here/fit.csv").read_text(encoding="utf-8").splitlines()]
+    errors = {row[0]: float(row[3]) for row in rows[1:]}
+    assert errors["a"] == pytest.approx(0.03509, rel=1e-3) and errors["pred at t0"] == pytest.approx(0.5891, rel=1e-3)
+    (fitted,) = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))["fit"].values()
+    assert fitted["standard_errors"]["r0[pred]"] == pytest.approx(0.5891, rel=1e-3) and fitted["converged"]
+    assert fitted["correlations"]["matrix"][2][0] == pytest.approx(-0.963, abs=1e-3)
+
+
+def test_options_of_a_fit_from_the_file(ctrnn):
+    code, out, _ = ctrnn(
+        "fit", "hare-lynx", "--no-figures", "--out", "here", "--set", "fit.optimizer=auto", "--set", "fit.multistart=6",
+        "--set", "fit.bounds.a=[0.1, 2.0]", "--set", "fit.prior.b={mean=0.03, sd=0.01}", "--set",
+        "fit.sigma=[4.0, 4.0]",
+    )  # fmt: skip
+    assert code == 0 and "valley" in out
+    (fitted,) = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))["fit"].values()
+    assert sum(v["reached"] for v in fitted["valleys"]) + fitted["starts_without_solution"] == 6
+    assert "sum_of_squared_errors" not in fitted
+    code, _, err = ctrnn("fit", "hare-lynx", "--set", "fit.prior.q={mean=0.0, sd=1.0}")
+    assert code == 2 and "fit.prior" in err
+    code, _, err = ctrnn("fit", "hare-lynx", "--set", "fit.noise=cauchy")
+    assert code == 2 and "fit.noise" in err
+
+
 def test_hare_lynx_is_fitted_from_the_rough_start(ctrnn):
     """The least sum of squares of these 21 years, to 6 digits."""
     assert ctrnn("fit", "hare-lynx", "-q", "--no-figures")[0] == 0

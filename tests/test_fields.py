@@ -875,3 +875,36 @@ def test_a_torch_field_without_inputs_takes_a_batch():
     r = torch.arange(6.0, dtype=torch.float64).reshape(3, 2)
     out = field.torch_function()(0.0, r, {"k": torch.tensor(2.0, dtype=torch.float64)})
     assert torch.equal(out, -2.0 * r)
+
+
+def test_a_field_cannot_be_changed_in_silence():
+    """What is printed is what is computed: parameters and attributes of their names refuse, with the remedy."""
+    field = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    network = ctrnn.RateNetwork(2, seed=0)
+
+    def set_item():
+        field.parameters["k"] = 3.0
+
+    def set_attribute():
+        field.k = 3.0
+
+    def set_weights():
+        network.W = np.zeros((2, 2))
+
+    def add():
+        field.parameters["q"] = 1.0
+
+    for change in (
+        set_item, set_attribute, set_weights, add, lambda: field.parameters.update(k=1.0),
+        lambda: field.parameters.pop("k"), lambda: field.parameters.clear(),
+        lambda: field.parameters.setdefault("q", 1.0),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="with_parameters"):
+            change()
+    assert float(field.parameters["k"]) == 2.0 and field.vector == 2.0
+    own = field.parameters.copy()
+    own["k"] = 5.0  # a table of one's own
+    for twin in (pickle.loads(pickle.dumps(field)), field.with_parameters(k=2.0)):
+        assert float(twin.parameters["k"]) == 2.0
+        with pytest.raises(UsageError, match="with_parameters"):
+            twin.parameters["k"] = 3.0

@@ -145,6 +145,33 @@ class Bound:
         return flat
 
 
+def _unchangeable(name: str, value: Any, argument: str) -> UsageError:
+    return UsageError(
+        argument,
+        given=value,
+        allowed="no change of a field in place",
+        hint=f"field = field.with_parameters({name}=...), or problem.replace(field=...)",
+    )
+
+
+class Parameters(dict[str, Array]):
+    """The parameters of a field, name -> array, to be read: what changes them raises UsageError and names the remedy."""
+
+    def _refuse(self, *arguments: Any, **named: Any) -> Any:
+        name = arguments[0] if arguments and isinstance(arguments[0], str) else next(iter(self), "w")
+        given = arguments[1] if len(arguments) > 1 else None
+        raise _unchangeable(name, given, f"parameters[{name!r}]")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parameters, (dict(self),)
+
+    def copy(self) -> dict[str, Array]:
+        """A table of one's own, with the same arrays."""
+        return dict(self)
+
+
 class Field(ABC):
     """A vector field dr/dt = F(t, r, w, x) with n states, m parameters and some inputs: the base of all fields.
 
@@ -214,16 +241,23 @@ class Field(ABC):
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
+        """Name -> array. Read-only, table and arrays: a field does not change; ``with_parameters`` makes another one."""
         return self._parameters
 
     @parameters.setter
     def parameters(self, named: Mapping[str, Array]) -> None:
-        self._parameters = {}
+        arrays = {}
         for name, value in named.items():
             value = np.ascontiguousarray(value).reshape(np.shape(value))
             value.setflags(write=False)
-            self._parameters[name] = value
+            arrays[name] = value
+        self._parameters = Parameters(arrays)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # a new attribute with a parameter's name would change nothing of what is computed
+        if name in self.__dict__.get("_parameters", ()) and name not in self.__dict__ and not hasattr(type(self), name):
+            raise _unchangeable(name, value, f"field.{name}")
+        super().__setattr__(name, value)
 
     @property
     def vector(self) -> Array:

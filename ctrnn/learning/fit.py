@@ -9,6 +9,7 @@ gradient of :func:`ctrnn.gradient`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +21,14 @@ from ctrnn.learning.loss import Loss, Statement, quantities
 from ctrnn.learning.minimise import AUTO, Minimum, chosen_optimizer, minimise
 from ctrnn.learning.multistart import from_many
 from ctrnn.learning.noise import noise_named
+from ctrnn.learning.optimizers import LEAST_SQUARES
 from ctrnn.learning.priors import Normal, priors_of
 from ctrnn.learning.residuals import has_residuals
 from ctrnn.learning.result import Fit, Valley
 from ctrnn.learning.shooting import shoot
 from ctrnn.problem import Trials, checked_problem
 from ctrnn.progress import track
+from ctrnn.threads import one_blas_thread
 
 __all__ = ["Fit", "fit"]
 
@@ -165,7 +168,9 @@ def fit(
     name = chosen_optimizer(optimizer, problem, statement)
     past: list[float] = [] if before is None else list(before.history[:-1])
 
-    with track(max_iterations, "fit") as update:
+    # matrices of some hundred quantities are small: BLAS's threads would spin against each other
+    one_thread: AbstractContextManager[Any] = one_blas_thread if name in LEAST_SQUARES else nullcontext()
+    with one_thread, track(max_iterations, "fit") as update:
 
         def tell(k: int, l: float) -> None:
             update(k)

@@ -26,6 +26,7 @@ from ctrnn.learning.loss import Loss, Statement
 from ctrnn.learning.residuals import linearised
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
+from ctrnn.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
@@ -222,7 +223,8 @@ def shoot(problem: Problem | Trials, statement: Statement, pieces: Any, sigma: A
     loss = Loss(statement.coordinates(problem), statement, by_residuals=True)
     if sigma is not None:
         loss.sigma = sigma
-    return loss.coordinates.problem(Shooting(loss, pieces).solve())
+    with one_blas_thread:  # two threads spin against each other over matrices as small as these
+        return loss.coordinates.problem(Shooting(loss, pieces).solve())
 
 
 def _edges(problem: Problem, pieces: Any) -> Array:
