@@ -317,3 +317,63 @@ def test_members_in_lanes_are_those_alone(name):
     run = ctrnn.ensemble(made, r0=r0, **options)
     for k in range(3):
         close(run.r[k], simulate(made.replace(r0=r0[k]), **options).r)
+
+
+@pytest.mark.parametrize("name", ["rate, state", "lstm", "hebbian"])
+def test_exponential_euler(name):
+    """Against its formula, with D of the text by hand; its gradient against torch's."""
+    system = systems()[name]
+    field = system.field
+    t, r, x = at(system)
+    made = Problem(field, 0.3 * r, (0.0, 0.4), x=x, objective=Objective(target=0.1, at=[0.2, 0.4]))
+    run = simulate(made, solver="exponential-euler", dt=0.2, save_at=[0.2])
+    tau = field.parameters["tau"]
+    own = {
+        "rate, state": lambda: -1.0 / tau,
+        "hebbian": lambda: np.concatenate([-1.0 / tau, np.full(16, -field.parameters["eta"])]),
+        "lstm": lambda: None,
+    }[name]()
+    if own is not None:
+        z = 0.2 * own
+        close(run.r[0], 0.3 * r + 0.2 * np.expm1(z) / z * field(0.0, 0.3 * r, x))
+    first = gradient(made, "adjoint", solver="exponential-euler", dt=0.2).vector
+    close(gradient(made, ctrnn.RTRL(block=1), solver="exponential-euler", dt=0.2).vector, first)
+    close(gradient(made, "autograd", solver="exponential-euler", dt=0.2).vector, first)
+    close(gradient(made, "complex-step", solver="exponential-euler", dt=0.2).vector, first)
+
+
+def test_independent_parts_are_found_and_change_no_gradient():
+    mask = np.kron(np.eye(3), np.ones((2, 2)))
+    rng = np.random.default_rng(11)
+    text = "(-r + W @ tanh(r) + U @ x + b)/tau"
+    w = {"W": rng.normal(size=(6, 6)) * mask, "U": rng.normal(size=(6, 2)), "b": rng.normal(size=6), "tau": np.ones(6)}
+    masked = Equations({"r": text}, w, {"x": 2}, {"r": 6}, masks={"W": mask})
+    whole = Equations({"r": text}, w, {"x": 2}, {"r": 6})
+    parts = masked._kernel.parts
+    assert parts is not None and whole._kernel.parts is None
+    assert len(set(parts[0])) == 3 and len(set(parts[1])) == 3
+    np.testing.assert_array_equal(parts[0], np.repeat(parts[0][::2], 2))
+    shared = Equations({"r": text}, w | {"tau": 1.0}, {"x": 2}, {"r": 6}, masks={"W": mask})
+    assert shared._kernel.parts is None  # a parameter of all parts belongs to none
+    r0 = 0.3 * rng.normal(size=6)
+    made, other = (
+        Problem(field, r0, (0.0, 1.0), x=[0.2, -0.1], objective=Objective(target=0.1, at=[0.5, 1.0]))
+        for field in (masked, whole)
+    )
+    expected = gradient(other, "adjoint", solver="rk4", dt=0.1).vector
+    outside = np.flatnonzero(mask.ravel() == 0)
+    expected[outside] = 0.0
+    for method in ("adjoint", ctrnn.RTRL(block=1), ctrnn.RTRL(block=3), "rtrl-continuous"):
+        found = gradient(made, method, **({} if method == "rtrl-continuous" else {"solver": "rk4", "dt": 0.1})).vector
+        close(found, expected, 1e-5 if method == "rtrl-continuous" else 1e-11)
+
+
+def test_a_stream_of_array_equations_is_saved_and_loaded(tmp_path):
+    field = rate(3).field
+    stream = ctrnn.RTRLStream(field, np.zeros(3), dt=0.1)
+    stream.advance(0.5, x=[0.2, -0.1], target=0.1, at=[0.3, 0.5])
+    stream.save(tmp_path / "stream.npz")
+    again = ctrnn.RTRLStream.load(tmp_path / "stream.npz")
+    assert again.field.equations == field.equations and again.field.states == field.states
+    np.testing.assert_array_equal(again.field.vector, field.vector)
+    np.testing.assert_array_equal(again.gradient().vector, stream.gradient().vector)

@@ -122,7 +122,7 @@ def test_it_differs_from_euler():
 def test_phi_to_round_off():
     """φ₁, φ₁′ and φ₁″ from −700 to 50 and across 0, against mpmath: 1e-15 relative; the torch one with its slope by
     autograd, 1e-14."""
-    from ctrnn.fields.exponential import phi as torch_phi
+    from ctrnn.fields.torch_functions import phi as torch_phi
     from ctrnn.kernels.exponential import ddphi, dphi, phi
 
     mpmath.mp.dps = 60

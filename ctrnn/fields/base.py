@@ -300,6 +300,10 @@ class Field(ABC):
         """The same F with these parameters as inputs behind its own; None where a field has no such form."""
         return None
 
+    def _with_step_size(self) -> Field | None:
+        """φ₁(hD) F with the step size h as its last input (ctrnn.fields.exponential); None where it must be made of two fields."""
+        return None
+
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """What makes this field again besides its parameters, as JSON and arrays; None for Python code.
 

@@ -7,7 +7,9 @@ Systems of scalars are compiled as they stand (ctrnn.fields.scalars), those with
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +24,7 @@ from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, Secon
 from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
+from ctrnn.fields.torch_functions import phi
 
 #: random points at which the sparsity of a system with arrays is looked at
 PROBES = 4
@@ -162,11 +165,15 @@ class Equations(Field):
     @cached_property
     def _arrays(self) -> Any:
         """The graph of a system with arrays."""
+        return self._array_system("G" if self._reads_step_size else "F")
+
+    def _array_system(self, form: str) -> ArraySystem:
         self._check_names()
         shapes = {name: value.shape for name, value in self.parameters.items()}
         return ArraySystem(
-            self.equations, self.definitions, self.states, self.inputs, shapes, self.constants, self.masks
-        )
+            self.equations, self.definitions, self.states, self.inputs, shapes, self.constants, self.masks,
+            form,
+        )  # fmt: skip
 
     # -- systems of scalars ----------------------------------------------------------------------------------------
 
@@ -242,6 +249,16 @@ class Equations(Field):
         }
         return {"kind": "Equations", **text, **shapes}, arrays
 
+    def _with_step_size(self) -> Equations | None:
+        if not self._has_arrays:
+            return None
+        twin = copy.copy(self)
+        for made in ("_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots"):
+            twin.__dict__.pop(made, None)
+        twin.input_names = (*self.input_names, "h")
+        twin._reads_step_size = True
+        return twin
+
     @cached_property
     def _scalars(self) -> ScalarSystem:
         names = self.state_names, self.parameter_names, tuple(self.constants), self.input_names
@@ -285,7 +302,8 @@ class Equations(Field):
     @cached_property
     def _kernel(self) -> Kernel:
         if self._has_arrays:
-            return self._arrays.kernel
+            kernel: Kernel = self._arrays.kernel
+            return replace(kernel, step_channel=self.input_size - 1) if self._reads_step_size else kernel
         made = self._module
         functions = (made.field, made.vjp, made.accumulate, made.jacobian)
         table = np.array([f.address for f in functions] + [0], dtype=np.int64)
@@ -303,6 +321,9 @@ class Equations(Field):
         return self._arrays.direction(vector) if self._has_arrays else super()._kernel_direction(vector)
 
     def torch_function(self) -> Callable[..., Any]:
+        if self._reads_step_size:
+            F, D = (self._array_system(form).torch_function() for form in "FD")
+            return lambda t, r, w, x: phi(x[..., -1:] * D(t, r, w, x[..., :-1])) * F(t, r, w, x[..., :-1])
         if self._has_arrays:
             return self._arrays.torch_function()
         function, fixed = self._module.torch_field, {k: float(v) for k, v in self.constants.items()}

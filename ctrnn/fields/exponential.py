@@ -23,6 +23,7 @@ from ctrnn.fields.cells import Cell
 from ctrnn.fields.derivatives import derivative
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.printing import text
+from ctrnn.fields.torch_functions import phi
 from ctrnn.kernels import abi, exponential
 from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
 from ctrnn.kernels.lazy import LazyTable
@@ -183,15 +184,3 @@ class Exponential(Field):
             return phi(x[..., nx : nx + 1] * D(t, r, w, inputs)) * F(t, r, w, inputs)
 
         return field
-
-
-def phi(z: Any) -> Any:
-    """φ₁ on tensors, real or complex: by Σ z^k/(k + 1)! near 0, where its quotient would lose all digits."""
-    import torch
-
-    near = z.abs() < 1.0
-    small, large = torch.where(near, z, 0.0 * z), torch.where(near, torch.ones_like(z), z)
-    series = torch.ones_like(z)
-    for k in range(20, 0, -1):
-        series = 1.0 + series * small / (k + 1)
-    return torch.where(near, series, (torch.exp(large) - 1.0) / large)

@@ -110,3 +110,14 @@ def stack(values: Any, like: Any) -> Any:
     torch = _torch()
     values = torch.broadcast_tensors(like[..., 0], *[tensor(v, like) for v in values])[1:]
     return torch.stack(values, -1)
+
+
+def phi(z: Any) -> Any:
+    """φ₁ on tensors, real or complex: by Σ z^k/(k + 1)! near 0, where its quotient would lose all digits."""
+    torch = _torch()
+    near = z.abs() < 1.0
+    small, large = torch.where(near, z, 0.0 * z), torch.where(near, torch.ones_like(z), z)
+    series = torch.ones_like(z)
+    for k in range(20, 0, -1):
+        series = 1.0 + series * small / (k + 1)
+    return torch.where(near, series, (torch.exp(large) - 1.0) / large)

@@ -26,4 +26,4 @@ def with_steps(problem: Problem, settings: Settings) -> Problem:
         raise UsageError("dt", given=None, allowed=allowed, hint="dt=..., or an adaptive solver such as 'tsit5'")
     h = Constant([0.0])  # until the stepper says otherwise
     x = stack(problem.x, h) if problem.x.size else h
-    return problem.replace(field=Exponential(problem.field), x=x)
+    return problem.replace(field=problem.field._with_step_size() or Exponential(problem.field), x=x)

@@ -94,7 +94,7 @@ class ArrayCode:
                 code = self._encoded(self._made[number])
                 self._plan[at], self._plan[at + 1] = code.ctypes.data, code.size
 
-    def kernel(self, n: int, part_of_entry: Array | None = None) -> Kernel:
+    def kernel(self, part_of_entry: Array | None = None) -> Kernel:
         layout, plan = self.layout, self._plan
         self._made = self._programs()
         self.groups = layout.groups(part_of_entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,16 +11,18 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.arrays.code import ArrayCode
-from ctrnn.fields.arrays.graph import Graph
+from ctrnn.fields.arrays.graph import Graph, Stack
 from ctrnn.fields.arrays.reader import ArrayReader, shown
 from ctrnn.fields.arrays.rows import GraphRows, RowsCode
+from ctrnn.fields.arrays.step_size import own_rates, with_step_size
+from ctrnn.fields.arrays.structure import Structure
 from ctrnn.fields.arrays.torch_graph import TorchGraph
-from ctrnn.fields.arrays.values import Builder, Shape, Value
+from ctrnn.fields.arrays.values import Builder, Product, Shape, Value
 from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
 
 
 class ArraySystem:
-    """Texts, and the shapes of all names in them.
+    """Texts, and the shapes of all names in them; ``form``: "F", its "D" or "G" of exponential Euler (step_size.py).
 
     Raises ExpressionError, with the place in the text, for what is no formula in those names or whose shapes do not fit.
     """
@@ -33,11 +36,12 @@ class ArraySystem:
         parameters: Mapping[str, Shape],
         constants: Mapping[str, Array],
         masks: Mapping[str, Array],
+        form: str = "F",
     ) -> None:
         self.parameters, self.constants, self.masks = dict(parameters), dict(constants), dict(masks)
         self.n = _total(states)
         self.m = _total(parameters)
-        self.inputs = _total(inputs)
+        self.inputs = _total(inputs) + (form == "G")
         builder = Builder()
         named = {}
         for kind, shapes in (("state", states), ("input", inputs)):
@@ -65,6 +69,10 @@ class ArraySystem:
                     allowed=f"{'shape ' * bool(states[name])}{shown(states[name])}, as {name} is",
                 )
             outputs[named[name]] = value
+        if form == "G":
+            outputs = with_step_size(builder, outputs, self.inputs - 1)
+        elif form == "D":
+            outputs = own_rates(builder, outputs)
         self.graph = Graph(builder, outputs, lambda entries: self._trained(entries) >= 0)
 
     @cached_property
@@ -89,7 +97,18 @@ class ArraySystem:
 
     @cached_property
     def kernel(self) -> Kernel:
-        return self.code.kernel(self.n)
+        parts = self._parts()
+        if parts is None:
+            return self.code.kernel()
+        kernel = self.code.kernel(parts[1])
+        return replace(kernel, parts=(parts[0], np.array(self.code.groups.parts, dtype=np.int64)))
+
+    def _parts(self) -> tuple[Array, Array] | None:
+        """The parts that know nothing of each other; looked for where some weights do not exist, or where nothing is a product."""
+        exists = np.concatenate([self._number[: self.m] >= 0, self._fixed != 0.0])
+        if exists[:-1].all() and any(isinstance(node, Stack | Product) for node in self.graph.nodes):
+            return None
+        return Structure(self.graph, self.n, self.m, self._number, exists).parts()
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
