@@ -9,7 +9,8 @@ backend says what it can do (``supports``), and holds rows, blocks and parameter
 schedule hands on and never looks into:
 
     stepper     one problem; any field, adaptive, implicit and exponential methods, snapshots, many rows
-    lockstep    B trials by the same explicit fixed steps, one row each, in compiled code
+    rows, slots B trials in lockstep by the same explicit fixed steps, one row each, in compiled code: of dense rate
+                networks, and of any field that has functions of many rows
     torch       the same in torch, one row or many, on a device, in a dtype
 
 Sizes: B trials, n states, m parameters, q cotangents ("rows"), of which the last carries the loss, C steps of s stages.

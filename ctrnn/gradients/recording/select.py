@@ -64,4 +64,11 @@ class Prepared:
 
 def recorded(problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, schedule: Schedule) -> Totals:
     """What a schedule finds along the problems' runs, as many of them at a time as memory allows."""
-    return Prepared(problems, settings, caller, needs).totals(problems, schedule)
+    if len(problems) > 1:
+        return Prepared(problems, settings, caller, needs).totals(problems, schedule)
+    # one problem, once: small systems notice every call in between
+    backend = backend_for(problems, settings, needs)
+    assert backend is not None
+    backend.at_once(problems, settings, needs)
+    with backend.threads(problems[0], settings), backend.record(problems, settings, caller, needs) as recording:
+        return schedule(recording)

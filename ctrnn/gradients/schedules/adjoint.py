@@ -237,5 +237,7 @@ def all_kept(recording: Recording, limit: float = np.inf) -> Totals:
         block = taken.pop()  # and let go of
         recording.pull(block, rows, G)
         l, l_o = block.seen
-        loss, readout = loss + l, readout + l_o
+        loss = loss + l
+        if l_o.size:
+            readout = readout + l_o
     return Totals(loss, recording.vector(G), l_r0 + recording.r0(rows), readout, recording.stats)
