@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrnn import Equations, Problem
-from ctrnn.analysis import continue_cycles, continue_equilibria, limit_cycle
+from ctrnn.analysis import continue_cycles, continue_equilibria, double_period, limit_cycle
 from ctrnn.errors import UnknownNameError, UsageError
 
 VAN_DER_POL = Equations({"u": "v", "v": "mu*(1 - u**2)*v - u"}, {"mu": 1.0})
@@ -54,6 +54,30 @@ def test_a_flip():
     flip = only(branch, "flip")
     assert flip.parameter == pytest.approx(0.0, abs=1e-11)
     assert (branch.stable == (branch.parameter < 0)).all()
+
+
+def test_the_doubled_cycle():
+    """In the frame that turns half round p' = ap − p³: on the doubled cycle p² = a."""
+    rates = RADIAL | {
+        "z": "(a - c)/2*z + (a + c)/2*(u*z + v*y) - y - z*(z**2 + y**2)",
+        "y": "(a - c)/2*y + (a + c)/2*(v*z - u*y) + z - y*(z**2 + y**2)",
+    }
+    field = Equations(rates, {"a": -0.3, "c": 0.5})
+    cycle = limit_cycle(Problem(field, [0.8, 0.0, 0.1, 0.1], (0.0, 100.0)))
+    flip = continue_cycles(field, cycle, "a", (-0.5, 0.5)).special[0]
+    doubled = double_period(flip, amplitude=0.5)
+    assert doubled.stable
+    assert doubled.period == pytest.approx(2 * flip.period, rel=1e-10)
+    radius = np.hypot(doubled.r[:, 2], doubled.r[:, 3])
+    assert_allclose(radius**2, doubled.parameter, rtol=1e-8)
+    assert doubled.exponents.real[1] == pytest.approx(-2 * doubled.parameter, rel=1e-6)
+    branch = continue_cycles(field, doubled, "a", (-0.5, 0.5))
+    assert branch.period == pytest.approx(np.full(len(branch), doubled.period), rel=1e-8)
+    assert branch.parameter.max() == 0.5
+    with pytest.raises(UsageError, match="flip"):
+        double_period(cycle)
+    with pytest.raises(UsageError, match="amplitude"):
+        double_period(flip, amplitude=0.0)
 
 
 def test_a_torus():

@@ -3,6 +3,7 @@
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.cycle_branch import CycleBranch, SpecialCycle, continue_cycles
+from ctrnn.analysis.cycle_switch import double_period
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
@@ -25,6 +26,7 @@ __all__ = [
     "continue_cycles",
     "continue_equilibria",
     "continue_special",
+    "double_period",
     "find_equilibrium",
     "fixed_points",
     "largest_exponent",
