@@ -2,11 +2,13 @@
 
     number  name  pi  e  | add  mul  pow  power_log | exp log sin … | where  < <= > >=  and or
 
-Nodes are made by the functions below, which fold numbers, collect equal terms and equal factors (x + x = 2x, x x⁻¹ = 1), and do nothing else: no expansion and no
-normal form, so that a formula of N operations is a graph of at most N nodes, made in a time that grows with N. Numbers that were written as integers or
-quotients of integers stay exact. Everything is real: a power or a logarithm that is not, is NaN.
+Nodes are made by the functions below, which fold numbers, collect equal terms and equal factors (x + x = 2x, x x⁻¹ =
+1), and do nothing else: no expansion and no normal form, so that a formula of N operations is a graph of at most N
+nodes, made in a time that grows with N. Numbers that were written as integers or quotients of integers stay exact.
+Everything is real: a power or a logarithm that is not, is NaN.
 
-``relu``, ``max`` and the like are cases (``where``); |z| and sign z are functions of their own with the derivatives sign z and 0.
+``relu``, ``max`` and the like are cases (``where``); |z| and sign z are functions of their own with the derivatives
+sign z and 0.
 """
 
 from __future__ import annotations
@@ -187,7 +189,8 @@ VALUES: Mapping[str, Callable[..., float]] = {
 
 #: the elementary functions of one argument
 FUNCTIONS = (
-    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "softplus", "abs", "sign",
+    "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "softplus",
+    "abs", "sign",
 )  # fmt: skip
 RELATIONS = ("<", "<=", ">", ">=")
 

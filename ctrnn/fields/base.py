@@ -155,7 +155,10 @@ def _unchangeable(name: str, value: Any, argument: str) -> UsageError:
 
 
 class Parameters(dict[str, Array]):
-    """The parameters of a field, name -> array, to be read: what changes them raises UsageError and names the remedy."""
+    """The parameters of a field, name -> array, to be read.
+
+    What changes them raises UsageError and names the remedy.
+    """
 
     def _refuse(self, *arguments: Any, **named: Any) -> Any:
         name = arguments[0] if arguments and isinstance(arguments[0], str) else next(iter(self), "w")
@@ -241,7 +244,10 @@ class Field(ABC):
 
     @property
     def parameters(self) -> dict[str, Array]:
-        """Name -> array. Read-only, table and arrays: a field does not change; ``with_parameters`` makes another one."""
+        """Name -> array. Read-only, table and arrays: a field does not change.
+
+        ``with_parameters`` makes another one.
+        """
         return self._parameters
 
     @parameters.setter
@@ -301,7 +307,10 @@ class Field(ABC):
         return None
 
     def _with_step_size(self) -> Field | None:
-        """φ₁(hD) F with the step size h as its last input (ctrnn.fields.exponential); None where it must be made of two fields."""
+        """φ₁(hD) F with the step size h as its last input (ctrnn.fields.exponential).
+
+        None where it must be made of two fields.
+        """
         return None
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:

@@ -1,7 +1,8 @@
 """The cells of networks: a few lines of mathematics each, compiled to elementwise loops.
 
-A unit has state components z, pre-activations u = Ŵ s with the sources s = [h(z); x; 1], and obeys dz/dt = G(z, u, θ). A cell
-is h and G, as text. Its partial derivatives are derived, and everything a network does follows (ctrnn.kernels.network).
+A unit has state components z, pre-activations u = Ŵ s with the sources s = [h(z); x; 1], and obeys dz/dt = G(z, u, θ).
+A cell is h and G, as text. Its partial derivatives are derived, and everything a network does follows
+(ctrnn.kernels.network).
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def _decorator(arguments: int) -> str:
 class Cell:
     """The mathematics of one unit.
 
-    states, preactivations, thetas: names; source: h as text in the states; rates: G, one text a state, in the states, the
-    pre-activations and the thetas.
+    states, preactivations, thetas: names; source: h as text in the states; rates: G, one text a state, in the states,
+    the pre-activations and the thetas.
     """
 
     states: tuple[str, ...]

@@ -1,11 +1,13 @@
 """From source text to compiled functions that stay on disk.
 
-The generated module is a plain Python file in the user's cache folder (``CTRNN_CACHE_DIR`` to choose another one), named
-after a hash of what it was made from. Its machine code (ctrnn.fields.native) lies beside it, so a second process neither derives nor
-compiles anything; and the file can be read, which is the quickest way to see what is really computed.
+The generated module is a plain Python file in the user's cache folder (``CTRNN_CACHE_DIR`` to choose another one),
+named after a hash of what it was made from. Its machine code (ctrnn.fields.native) lies beside it, so a second process
+neither derives nor compiles anything; and the file can be read, which is the quickest way to see what is really
+computed.
 
-In memory the modules that were used last are kept, so that fields of the same text share one; others live as long as somebody uses them. On disk they take at most
-``CTRNN_CACHE_MEGABYTES`` (200); those that were not used for the longest time go first.
+In memory the modules that were used last are kept, so that fields of the same text share one; others live as long as
+somebody uses them. On disk they take at most ``CTRNN_CACHE_MEGABYTES`` (200); those that were not used for the longest
+time go first.
 """
 
 from __future__ import annotations
@@ -184,7 +186,7 @@ def _load_machine_code(path: Path, functions: Sequence[Any]) -> None:
 
 
 def _mark(path: Path) -> None:
-    """This module was used now: its file's time of access, and only that."""
+    """Note that a module was used now: its file's time of access, and only that."""
     with contextlib.suppress(OSError):
         status = path.stat()
         if time.time() - status.st_atime > FRESH:
@@ -240,7 +242,10 @@ from ctrnn.kernels.{functions} import {names}
 
 
 def header(recipe: Sequence[str], functions: str = "functions") -> str:
-    """The head of a generated module; its elementary functions are those of kernels/functions or kernels/elementwise."""
+    """The head of a generated module.
+
+    Its elementary functions are those of kernels/functions or kernels/elementwise.
+    """
     names = "power_log, sigmoid, sign, softplus" + (", exp, log, tanh" if functions == "elementwise" else "")
     return _HEADER.format(recipe="\n".join(indented(recipe)), functions=functions, names=names)
 

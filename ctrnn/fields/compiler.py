@@ -3,9 +3,10 @@
     name = expression      a[i, j] = expression      a[i] += expression      for i in range(n): …      if condition: …
     views of addresses     r = doubles(r_, (3, q))   k = integers(ctx_, 8)   c = scratch(40)   j = table((0, 2, 5))
 
-Expressions are numbers, names, a[i, j], + − * / ** << >>, comparisons, ``a if c else b`` (both are computed, one is chosen), ``math.tanh(z)`` and the like, min, max, abs,
-and the functions of ctrnn.kernels.functions and ctrnn.kernels.elementwise, which are written out in their place. Types need not be found: all numbers are float64, but for
-counts, indices and addresses.
+Expressions are numbers, names, a[i, j], + − * / ** << >>, comparisons, ``a if c else b`` (both are computed, one is
+chosen), ``math.tanh(z)`` and the like, min, max, abs, and the functions of ctrnn.kernels.functions and
+ctrnn.kernels.elementwise, which are written out in their place. Types need not be found: all numbers are float64, but
+for counts, indices and addresses.
 """
 
 from __future__ import annotations
@@ -173,7 +174,10 @@ class Compiler:
         return value
 
     def promise(self, access: Any, view: _View) -> None:
-        """To LLVM, in loops: what is written is never read or written under another name (else it compares addresses, and gives up beyond some twenty arrays)."""
+        """Promise LLVM, in loops, that what is written is never read or written under another name.
+
+        Else it compares addresses, and gives up beyond some twenty arrays.
+        """
         if not self.flags:
             return
         domain = self.module.add_metadata([ir.MetaDataString(self.module, "views")])
@@ -406,7 +410,10 @@ class Compiler:
 
 
 class _Loop:
-    """``with`` this, the compiler writes the body of a loop i = first … last − 1; names made inside are not seen after it."""
+    """``with`` this, the compiler writes the body of a loop i = first … last − 1.
+
+    Names made inside are not seen after it.
+    """
 
     def __init__(self, compiler: Compiler, first: Any, last: Any) -> None:
         self.compiler, self.first, self.last = compiler, first, last

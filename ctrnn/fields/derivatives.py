@@ -3,13 +3,13 @@
     backward    z̄ += f̄ ∂f/∂z, from the formula to its names        all ∂f/∂q of one formula in one walk
     forward     δf = Σ ∂f/∂z δz, from the names to the formula        along one direction
 
-(A. Griewank & A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, ch. 3.) Both make graphs of a few times the size of the formula. They are in a form that can be
-evaluated wherever the derivative exists:
+(A. Griewank & A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008, ch. 3.) Both make graphs of a few times the size
+of the formula. They are in a form that can be evaluated wherever the derivative exists:
 
-- A case takes the derivative of the case that holds, whatever the other one is: δ(a if c else b) = δa if c else δb. Backward, the derivatives of the two cases
-  are chosen between name by name, as 0·∞ is no 0.
-- b^p with an exponent that is no number has the derivatives p b^(p−1) and b^p log b. At b = 0, where a Hill function x^n/(K^n + x^n) starts, p b^p/b would be 0·∞;
-  b^p log b has the limit 0 for p > 0, which ``power_log`` knows.
+- A case takes the derivative of the case that holds, whatever the other one is: δ(a if c else b) = δa if c else δb.
+  Backward, the derivatives of the two cases are chosen between name by name, as 0·∞ is no 0.
+- b^p with an exponent that is no number has the derivatives p b^(p−1) and b^p log b. At b = 0, where a Hill function
+  x^n/(K^n + x^n) starts, p b^p/b would be 0·∞; b^p log b has the limit 0 for p > 0, which ``power_log`` knows.
 - At a corner they are those of one side, as torch has them: |z|′ = 0 at 0.
 """
 

@@ -2,7 +2,8 @@
 
     dr_i/dt = F_i(t, r, w, x),    J = ∂F/∂r,    F_w = ∂F/∂w
 
-Systems of scalars are compiled as they stand (ctrnn.fields.scalars), those with arrays as a program of loops and products (ctrnn.fields.arrays).
+Systems of scalars are compiled as they stand (ctrnn.fields.scalars), those with arrays as a program of loops and
+products (ctrnn.fields.arrays).
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ PROBES = 4
 
 
 class Equations(Field):
-    """A system of ordinary differential equations in named states, parameters and inputs: numbers, vectors and matrices.
+    """A system of ordinary differential equations in named states, parameters and inputs.
+
+    They are numbers, vectors and matrices.
 
     Parameters
     ----------
-    equations : dict state name -> right-hand side as text, in the states, parameters, inputs, definitions, constants and ``t``
+    equations : dict state name -> right-hand side as text, in the states, parameters, inputs, definitions, constants
+        and ``t``
     parameters : dict name -> number or array
     inputs : the channels of x(t): names, of scalars; or a dict name -> size or shape
     states : dict name -> size or shape, of the states that are arrays
@@ -52,9 +56,10 @@ class Equations(Field):
 
     Notes
     -----
-    In a text: ``+ - * / **`` and the scalar functions, entry by entry, a scalar with every entry of an array; ``A @ v``,
-    ``v @ A``, ``A @ B``, ``A.T``, ``outer(u, v)``, ``dot(u, v)``, ``sum(v)``, ``mean(v)``, ``v[2]``, ``v[a:b]``; ``where(v > 0, u, v)``.
-    States lie one after the other as in ``equations``, matrices row by row, and are named ``r[0]``, ``W[1,2]``.
+    In a text: ``+ - * / **`` and the scalar functions, entry by entry, a scalar with every entry of an array; ``A @
+    v``, ``v @ A``, ``A @ B``, ``A.T``, ``outer(u, v)``, ``dot(u, v)``, ``sum(v)``, ``mean(v)``, ``v[2]``, ``v[a:b]``;
+    ``where(v > 0, u, v)``. States lie one after the other as in ``equations``, matrices row by row, and are named
+    ``r[0]``, ``W[1,2]``.
 
     Examples
     --------

@@ -1,9 +1,12 @@
-"""The field whose Euler steps are the exponential Euler steps of another one:  G_h = φ₁(hD) F,   φ₁(z) = (e^z − 1)/z,   D_i = ∂F_i/∂r_i.
+"""The field whose Euler steps are the exponential Euler steps of another one.
 
-r⁺ = r + h φ₁(hD) F is exact where the other states and the input are held over the step and F_i is linear in r_i (Pope 1963): a leak, a gate of Hodgkin and
-Huxley's. D is derived from F and compiled like it; it may depend on t, r, w and x, and its own derivatives enter those of G_h
-(ctrnn.kernels.exponential). In a network D is what a unit does to itself directly, ∂G_i/∂z_i at a fixed pre-activation u_i: −1/τ for rate units, and
-never the self-weight's part. h is one more channel of the input; where nobody fills it in it is 0, and G_0 = F.
+    G_h = φ₁(hD) F,   φ₁(z) = (e^z − 1)/z,   D_i = ∂F_i/∂r_i.
+
+r⁺ = r + h φ₁(hD) F is exact where the other states and the input are held over the step and F_i is linear in r_i (Pope
+1963): a leak, a gate of Hodgkin and Huxley's. D is derived from F and compiled like it; it may depend on t, r, w and x,
+and its own derivatives enter those of G_h (ctrnn.kernels.exponential). In a network D is what a unit does to itself
+directly, ∂G_i/∂z_i at a fixed pre-activation u_i: −1/τ for rate units, and never the self-weight's part. h is one more
+channel of the input; where nobody fills it in it is 0, and G_0 = F.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ class OwnRates(Equations):
 
 
 class Exponential(Field):
-    """G_h of a field, with h behind its inputs. Raises UsageError for a field whose ∂F_i/∂r_i is not known as a formula.
+    """G_h of a field, with h behind its inputs.
+
+    Raises UsageError for a field whose ∂F_i/∂r_i is not known as a formula.
 
     >>> import ctrnn
     >>> G = Exponential(ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0}))
@@ -107,10 +112,12 @@ class Exponential(Field):
 
     @property
     def parameters(self) -> dict[str, Array]:
+        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
         return self.field.parameters
 
     @parameters.setter
     def parameters(self, named: Mapping[str, Array]) -> None:
+        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
         field = copy.copy(self.field)
         field.parameters = named  # type: ignore[assignment]
         self.field = field
@@ -120,6 +127,7 @@ class Exponential(Field):
 
     @property
     def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper bounds of the flat vector, (m,) each."""
         return self.field.bounds
 
     def _kernel_vector(self) -> Array:
@@ -176,6 +184,7 @@ class Exponential(Field):
         return SecondKernel(jvp, second, tuple(entries), 2 * self.n, keep=tuple(keep))
 
     def torch_function(self) -> Callable[..., Any]:
+        """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
         F, D, nx = self.field.torch_function(), self.own.torch_function(), self.field.input_size
 
         def field(t: Any, r: Any, w: dict[str, Any], x: Any) -> Any:

@@ -91,8 +91,8 @@ _NAME = re.compile(r"(?<![\w.])[^\W\d]\w*")
 def read(text: str, names: Iterable[str] | Mapping[str, Node], where: str = "expression") -> Node:
     """A formula in the given names, as a graph (ctrnn.fields.algebra).
 
-    ``names`` may say what some stand for, as definitions do. They take precedence over the constants ``pi`` and ``e``. ``where`` names the formula in error messages. Integers and their quotients stay exact, decimals
-    are float64.
+    ``names`` may say what some stand for, as definitions do. They take precedence over the constants ``pi`` and ``e``.
+    ``where`` names the formula in error messages. Integers and their quotients stay exact, decimals are float64.
 
     Raises :class:`~ctrnn.errors.ExpressionError` with the place in the text.
 

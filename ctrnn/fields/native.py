@@ -1,7 +1,8 @@
 """Generated functions as machine code, without Numba.
 
-Numba takes 1.5 ms for every operation of such code, nearly all of it for finding types, which are known here; this takes a tenth. What comes out is the same: LLVM optimises it for this
-processor. The functions of a module lie in memory of their own, which is given back with the module. A view that is only read is taken to overlap no view that is written.
+Numba takes 1.5 ms for every operation of such code, nearly all of it for finding types, which are known here; this
+takes a tenth. What comes out is the same: LLVM optimises it for this processor. The functions of a module lie in memory
+of their own, which is given back with the module. A view that is only read is taken to overlap no view that is written.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from numba import types
 from ctrnn.fields import compiler
 from ctrnn.fields.compiler import Compiler
 
-#: instructions of a module beyond which nothing is left to gain: what occurs twice is computed once already, and LLVM's passes take
-#: times that grow with the square
+#: instructions of a module beyond which nothing is left to gain: what occurs twice is computed once already, and LLVM's
+#: passes take times that grow with the square
 OPTIMISED = 40_000
 
 
 class Native:
-    """A function of a generated module. ``address`` is known once the module has been loaded by ctrnn.fields.codegen."""
+    """A function of a generated module.
+
+    ``address`` is known once the module has been loaded by ctrnn.fields.codegen.
+    """
 
     __native__ = True
 

@@ -22,7 +22,8 @@ from ctrnn.fields.rows import NetworkForm, NetworkRows, RowsKernel, Weights
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
 
-#: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that exist
+#: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that
+#: exist
 LISTED_BELOW = 0.1
 
 
@@ -146,7 +147,8 @@ class RateNetwork(Field):
 
     def __repr__(self) -> str:
         equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"
-        return f"RateNetwork(n={self.n}, inputs={self.input_size}): τ dr/dt = {equation}, φ = {self.activation}, m = {self.m}"
+        sizes = f"n={self.n}, inputs={self.input_size}"
+        return f"RateNetwork({sizes}): τ dr/dt = {equation}, φ = {self.activation}, m = {self.m}"
 
     @staticmethod
     def _checked_tau(tau: Any, n: int) -> Array:
@@ -302,7 +304,10 @@ class RateNetwork(Field):
 
     @cached_property
     def _lists(self) -> Array | None:
-        """Which sources each row of [W U b] lists, (n, width), filled up with 0; None where it is stored whole (ctrnn.kernels.products)."""
+        """Which sources each row of [W U b] lists, (n, width), filled up with 0.
+
+        None where it is stored whole (ctrnn.kernels.products).
+        """
         if self.mask is None:
             return None
         n, extra = self.n, self.input_size + 1
@@ -381,6 +386,7 @@ class RateNetwork(Field):
         return self._packed(W, d["U"], d["b"], d.get("tau", np.zeros(())))
 
     def torch_function(self) -> Callable[..., Any]:
+        """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
         # copies: torch warns of arrays that are read-only
         made, tau, mask = self.cell.module, self.tau.copy(), None if self.mask is None else self.mask.copy()
 

@@ -226,9 +226,12 @@ def assignments(
     names: Mapping[str, str] | None = None,
     temporary: str = "c",
 ) -> list[str]:
-    """Lines ``target = formula``; what occurs more than once, or is long, is computed in a line of its own before it is first used.
+    """Lines ``target = formula``.
 
-    ``names`` says how the names are written. Each target follows what it needs, so that few values are waited for at a time.
+    What occurs more than once, or is long, is computed in a line of its own before it is first used.
+
+    ``names`` says how the names are written. Each target follows what it needs, so that few values are waited for at a
+    time.
     """
     formulas, short = _in_pieces(list(formulas))
     writer = _Writer(dialect, {} if names is None else names)

@@ -42,8 +42,10 @@ PANEL_ROWS = 128
 
 
 class NetworkForm(NamedTuple):
-    """What a field declares that is dz/dt = G(z, u, θ), u = W h(z) + U x + b, of one state, one pre-activation and one
-    θ a unit."""
+    """What a field declares that is dz/dt = G(z, u, θ), u = W h(z) + U x + b.
+
+    It has one state, one pre-activation and one θ a unit.
+    """
 
     cell: Cell
     trains_theta: bool
@@ -74,8 +76,10 @@ class Part:
 
 @dataclass
 class Cotangents:
-    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), θ̄ (B, width); and X̄ of the last steps, if it was asked
-    for."""
+    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), θ̄ (B, width).
+
+    And X̄ of the last steps, if it was asked for.
+    """
 
     W: Array
     drive: Array
@@ -84,8 +88,10 @@ class Cotangents:
 
 
 class RowsKernel(ABC):
-    """How a field takes many rows of states at once. Rows are filled up to ``width`` numbers; an explicit method is its
-    a (s, s) and b (s,)."""
+    """How a field takes many rows of states at once.
+
+    Rows are filled up to ``width`` numbers; an explicit method is its a (s, s) and b (s,).
+    """
 
     @abstractmethod
     def width(self, n: int) -> int:
@@ -112,8 +118,9 @@ class Rows(ABC):
     def forward(
         self, steps: Steps, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] | None = None
     ) -> list[Part]:
-        """Take r (B, width) through the steps, in place; ``states`` (count, B, width) receives those that the steps
-        mark.
+        """Take r (B, width) through the steps, in place.
+
+        ``states`` (count, B, width) receives those that the steps mark.
 
         X (rows, B or 1, ·) as of ``extended``. Returns the parts, which keep what ``backward`` needs if they are to;
         ``take`` gives the arrays for that.
@@ -146,13 +153,16 @@ class NetworkRows(RowsKernel):
     trains_theta: bool = False
 
     def width(self, n: int) -> int:
+        """Numbers in a row of n states."""
         return padded(n)
 
     @property
     def keeps_u(self) -> bool:
+        """Whether a stage keeps its pre-activations for the way back, besides its states."""
         return self.trains_theta or bool(self.cell.module.NEEDS_U)
 
     def bind(self, weights: Weights, method: tuple[Array, Array]) -> Network:
+        """With its numbers, for a method."""
         made = self.cell.module
         by_theta = made.by_theta.address if self.trains_theta else 0
         a, b = method
@@ -177,16 +187,19 @@ class Network(Rows):
         return steps.row.size * B * self.width * (2.0 * self.n + UNIT_FLOPS)
 
     def zero_cotangents(self, B: int) -> Cotangents:
+        """Nothing has come back yet."""
         n, width = self.n, self.width
         return Cotangents(np.zeros((n, width)), np.zeros((n, self.drive.shape[1])), np.zeros((B, width)))
 
     def stages(self, parts: list[Part]) -> Array:
+        """The states of all stages (B, C, s, n)."""
         each = [part.Z.reshape(*part.Z.shape[:2], -1, self.width) for part in parts]
         return np.concatenate(each, axis=2)[..., : self.n].transpose(2, 0, 1, 3)
 
     def forward(
         self, steps: Steps, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] | None = None
     ) -> list[Part]:
+        """Take r (B, width) through the steps, in place."""
         take = _empty if take is None else take
         B, width = r.shape
         (C, s), address = steps.row.shape, self.scheme.multiply_add
@@ -230,6 +243,7 @@ class Network(Rows):
         self, steps: Steps, parts: list[Part], jumps: Array, sources: Array, lam: Array, bars: Cotangents,
         x_wanted: bool = False,
     ) -> None:  # fmt: skip
+        """Take λ (B, width) back to the start of the steps, in place; adds to ``bars``."""
         B, width = lam.shape
         (C, s), n, address = steps.row.shape, self.n, self.scheme.multiply_add
         found: list[tuple[Array, Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
@@ -244,7 +258,8 @@ class Network(Rows):
             with scratch_arena() as scratch:
                 D_bar, theta = scratch(*part.X.shape[:2], width), np.tile(self.theta, q)
                 network_batch.backward(
-                    self.scheme, steps, self.W, theta, part.Z, part.U, jumps, sources, part.first, lam[here].reshape(-1),
+                    self.scheme, steps, self.W, theta, part.Z, part.U, jumps, sources, part.first,
+                    lam[here].reshape(-1),
                     W_bar, D_bar, bars.theta[here].reshape(-1), scratch(s, N), scratch(4, N), scratch(2, stages, N),
                 )  # fmt: skip
                 transposed_product(address, _rows(D_bar), _rows(part.X), drive_bar)

@@ -1,9 +1,11 @@
-"""A system of scalar equations, derived and compiled: its Jacobian, products with it, the parameter part, the second order, the lanes of ensembles.
+"""A system of scalar equations, derived and compiled.
+
+Its Jacobian, products with it, the parameter part, the second order, the lanes of ensembles.
 
     dr_i/dt = F_i(t, r, w, x),    J = ∂F/∂r,    F_w = ∂F/∂w
 
-Only entries that are not zero everywhere are computed, and what occurs in several of them once. The second order is δ of the derivatives of H = Σ_i K_i F_i,
-of which no entry of a Hessian is ever made.
+Only entries that are not zero everywhere are computed, and what occurs in several of them once. The second order is δ
+of the derivatives of H = Σ_i K_i F_i, of which no entry of a Hessian is ever made.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ WRITTEN_OUT = 600
 
 @dataclass
 class ScalarSystem:
-    """The formulas F, made when asked for, in the names of the states, parameters, constants and inputs; ``recipe`` is their text."""
+    """The formulas F, made when asked for, in the names of the states, parameters, constants and inputs.
+
+    ``recipe`` is their text.
+    """
 
     formulas: Callable[[], list[Node]]
     states: tuple[str, ...]

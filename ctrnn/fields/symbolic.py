@@ -1,7 +1,10 @@
-"""Graphs of formulas (ctrnn.fields.algebra) as SymPy expressions, for people who want to go on with them; nothing here is needed to compute.
+"""Graphs of formulas (ctrnn.fields.algebra) as SymPy expressions, for people who want to go on with them.
 
-Corners are written as cases, not by SymPy's Abs, Max and sign: their second derivatives are Dirac deltas, and their first ones unreadable for an argument that SymPy does not know
-to be real. Conditions are never brought into a normal form, which can take for ever.
+Nothing here is needed to compute.
+
+Corners are written as cases, not by SymPy's Abs, Max and sign: their second derivatives are Dirac deltas, and their
+first ones unreadable for an argument that SymPy does not know to be real. Conditions are never brought into a normal
+form, which can take for ever.
 """
 
 from __future__ import annotations
@@ -92,7 +95,8 @@ def _cases(cases: Sequence[tuple[Any, Any]], otherwise: Any) -> Any:
     import sympy
 
     simple = not any(sympy.sympify(condition).has(sympy.Piecewise) for _, condition in cases)
-    # left alone, SymPy would put an if-then-else into a condition that holds cases; and simplify it, which can take for ever
+    # left alone, SymPy would put an if-then-else into a condition that holds cases; and simplify it, which can take for
+    # ever
     conditions = [(value, _opened(condition)) for value, condition in cases]
     return sympy.Piecewise(*conditions, (otherwise, True), evaluate=simple)
 

@@ -25,8 +25,8 @@ class TorchField(Field):
     Parameters
     ----------
     function : callable or torch.nn.Module
-        (t, r, w, x) ↦ dr/dt of shape (n,), with w a dict of tensors and x (inputs,); or a module called as module(t, r), or
-        module(t, r, x) when there are inputs, whose parameters are w.
+        (t, r, w, x) ↦ dr/dt of shape (n,), with w a dict of tensors and x (inputs,); or a module called as module(t,
+        r), or module(t, r, x) when there are inputs, whose parameters are w.
     n : int
         Number of states.
     parameters : mapping of str to array_like, optional
@@ -100,7 +100,8 @@ class TorchField(Field):
             raise UsageError(
                 "function",
                 given=f"{type(error).__name__}: {error}",
-                allowed=f"a callable (t, r, w, x), or a module (t, r{', x' if self.input_size else ''}), with r of shape ({self.n},)",
+                allowed=f"a callable (t, r, w, x), or a module (t, r{', x' if self.input_size else ''}), with r of "
+                f"shape ({self.n},)",
             ) from error
         if not isinstance(out, torch.Tensor) or out.shape != (self.n,):
             shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
@@ -114,6 +115,7 @@ class TorchField(Field):
         return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.unflatten(vector).items()}
 
     def torch_function(self) -> Callable[..., Any]:
+        """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
         import torch
 
         function, n, nx = self._function, self.n, self.input_size

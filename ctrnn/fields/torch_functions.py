@@ -42,7 +42,10 @@ sinh, cosh, tanh, sqrt = map(_elementwise, ("sinh", "cosh", "tanh", "sqrt"))
 
 
 def erf(z: Any) -> Any:
-    """The error function. torch's is real; for a complex step z = a + ib, b tiny, it is erf a + ib 2/√π e^(−a²), the rest being O(b²)."""
+    """The error function. torch's is real.
+
+    For a complex step z = a + ib, b tiny, it is erf a + ib 2/√π e^(−a²), the rest being O(b²).
+    """
     torch = _torch()
     z = tensor(z)
     if not z.is_complex():
@@ -54,7 +57,10 @@ sigmoid, logical_not = map(_elementwise, ("sigmoid", "logical_not"))
 
 
 def _real_only(name: str) -> Callable[[Any], Any]:
-    """abs and sign exist for complex tensors, but not as analytic functions: a complex step through them would be wrong."""
+    """abs and sign exist for complex tensors, but not as analytic functions.
+
+    A complex step through them would be wrong.
+    """
 
     def apply(z: Any) -> Any:
         z = tensor(z)

@@ -1,4 +1,4 @@
-"""A graph made runnable: its plan and programs for the interpreter, each slot's loops compiled when the slot is first called."""
+"""A graph made runnable: its plan and programs; each slot's loops are compiled when the slot is first called."""
 
 from __future__ import annotations
 

@@ -4,11 +4,12 @@ From the steps that the texts have made (ctrnn.fields.arrays.values):
 
     sums      W @ s + U @ x + b in one sum become one affine node; a product that is used elsewhere too stays by itself
     stacks    affine nodes of the same sources are one: the rows [Wz bz; Wg bg] under each other, [s; x; 1] read once
-    levels    the formulas of one shape between one row of products and the next become one elementwise node, what only they
-              use put in place; what a product or a later node uses is kept
+    levels    the formulas of one shape between one row of products and the next become one elementwise node, what only
+              they use put in place; what a product or a later node uses is kept
 
-Level of a formula: the largest of what it is made from; of a product: one more. A formula that grows beyond MAX_OPERATIONS when others are put in its
-place begins a level of its own, so that a chain of definitions costs what its text costs.
+Level of a formula: the largest of what it is made from; of a product: one more. A formula that grows beyond
+MAX_OPERATIONS when others are put in its place begins a level of its own, so that a chain of definitions costs what its
+text costs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Elementwise:
     _partials: dict[int, dict[str, Expression]] = field(default_factory=dict)
 
     def partial(self, k: int, value: Value) -> Expression:
-        """∂ expressions_k/∂ value"""
+        """∂ expressions_k/∂ value."""
         if k not in self._partials:
             self._partials[k] = gradient(self.expressions[k], [v.name for v in self.inputs])
         return self._partials[k].get(value.name, ZERO)
@@ -48,7 +49,10 @@ class Elementwise:
 
 @dataclass(eq=False)
 class Stack:
-    """[u_1; u_2; …] = Ŵ [s; 1] with the rows Ŵ given by where their entries lie among weights; ``width`` columns, the first ``trained`` of them trained."""
+    """[u_1; u_2; …] = Ŵ [s; 1] with the rows Ŵ given by where their entries lie among weights.
+
+    ``width`` columns, the first ``trained`` of them trained.
+    """
 
     outs: list[Value]
     sources: list[tuple[Value, int]]  # and the column at which each begins
@@ -74,7 +78,9 @@ Node = Elementwise | Stack | Product | Sum
 
 
 class Graph:
-    """``nodes`` in the order of computation; ``outs``: the derivative of each state, a value that an elementwise node makes.
+    """``nodes`` in the order of computation.
+
+    ``outs``: the derivative of each state, a value that an elementwise node makes.
 
     builder : what the texts were read with; outputs : state -> value of its right-hand side
     is_trained : tells of entries of weights which of them are trained
@@ -207,7 +213,10 @@ class Graph:
             visit(value)
 
     def _stack(self, values: list[Value]) -> Stack:
-        """One node of affine values with the same sources: columns with trained entries first, those of constants last."""
+        """One node of affine values with the same sources.
+
+        Columns with trained entries first, those of constants last.
+        """
         terms = values[0].step.terms
         has_one = any(v.step.biases for v in values)
         panels = []

@@ -4,8 +4,9 @@
     rows        W diag(d) at some columns, with W the rows of a stack, not multiplied out
     whole       a matrix (size, n) in M
 
-An elementwise node of diagonals gives diagonals (products of partial derivatives); a stack of diagonals gives rows; the rest is whole. For a rate
-network J then costs n² and not n³ flops. With all products held (``products=False``) only diagonals remain: what a unit does to itself.
+An elementwise node of diagonals gives diagonals (products of partial derivatives); a stack of diagonals gives rows; the
+rest is whole. For a rate network J then costs n² and not n³ flops. With all products held (``products=False``) only
+diagonals remain: what a unit does to itself.
 """
 
 from __future__ import annotations
@@ -147,9 +148,10 @@ class Jacobian:
         return total
 
     def _rows(
-        self, rows: int, w: int, width: int, first: int, columns: int, add: int, d: Ref, e: Ref | None, to: Ref, column: int
+        self, rows: int, w: int, width: int, first: int, columns: int, add: int, d: Ref, e: Ref | None, to: Ref,
+        column: int,
     ) -> None:  # fmt: skip
-        """to[:, column:] (+)= diag(d) W diag(e)"""
+        """to[:, column:] (+)= diag(d) W diag(e)."""
         right = (G.NONE, 0) if e is None else e
         self._put(G.ROWS, rows, width, first, columns, add, *d, G.W, w, *right, *to, column)
         self.cost += PASS * rows * columns

@@ -1,13 +1,16 @@
-"""Where everything of a graph lies: values, partial derivatives, cotangents, weights, and the parameters' places in P = dr/dw.
+"""Where everything of a graph lies.
 
-    V    a stack keeps its sources [s; 1] side by side, made in place where it is the first to want them; then its rows u
+That is its values, partial derivatives, cotangents and weights, and the parameters in P = dr/dw.
+
+    V    a stack keeps its sources [s; 1] side by side, made in place where it is the first to want them; then its
+         rows u
     D    one array a partial derivative of an elementwise node that is neither 0 nor 1
     C    cotangents of the values that nodes make; a stack's lie together
     W    the rows of each stack, then the weights of other nodes, a scalar as often as its node has entries
     P    of weights of other nodes, a scalar once
 
-Groups and columns (ctrnn.kernels.abi): a group is as wide as the widest row of a stack; narrower rows and single parameters lie beside each
-other in groups of their own, those of independent parts in different ones.
+Groups and columns (ctrnn.kernels.abi): a group is as wide as the widest row of a stack; narrower rows and single
+parameters lie beside each other in groups of their own, those of independent parts in different ones.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ Ref = tuple[int, int]
 
 
 class Layout:
-    """The places of a graph; ``parameters``: which entries of weights are trained, by number, −1 for those that are not."""
+    """Where each part of a graph lies.
+
+    ``parameters``: which entries of weights are trained, by number, −1 for those that are not.
+    """
 
     def __init__(self, graph: Graph, trained: Callable[[np.ndarray], np.ndarray]) -> None:
         self.graph, self.trained = graph, trained
@@ -37,7 +43,8 @@ class Layout:
         self._cot: dict[Value, int] = {}
         self._partial: dict[tuple[int, int, str], Ref | None] = {}
         self._panel: dict[str, int] = {}
-        #: of stacks: offset in W, where the sources lie, offset of the sources in V (−1: they lie in another place), of the rows
+        #: of stacks: offset in W, where the sources lie, offset of the sources in V (−1: they lie in another place), of
+        #: the rows
         self.rows_at: dict[int, int] = {}
         self.sources_at: dict[int, Ref] = {}
         self.pack: list[tuple[int, np.ndarray]] = []  # offset in W, entries
@@ -193,7 +200,7 @@ class Layout:
     # --- stacks
 
     def keeps_cotangent(self, node: Stack) -> bool:
-        """Whether a stack's cotangent must be stored on the way to the parameters, and is not only a sum for its panels."""
+        """Whether a stack's cotangent must be stored on the way to the parameters: it is not only a sum for panels."""
         if any(self.of_weights(s) for s in node.inputs):
             return True
         return any(

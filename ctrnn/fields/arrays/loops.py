@@ -1,7 +1,7 @@
 """Elementwise nodes as compiled loops, and as torch functions.
 
-A loop is given n and the addresses of its arrays: what it reads, then what it writes. Its text has canonical names, so that the same formula is the same loop
-in every field; two fields of one text share all of them.
+A loop is given n and the addresses of its arrays: what it reads, then what it writes. Its text has canonical names, so
+that the same formula is the same loop in every field; two fields of one text share all of them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _canonical(written: Sequence[Node], names: Sequence[str]) -> tuple[Node, ...
 
 @lru_cache(maxsize=256)
 def module(written: tuple[Node, ...], inputs: int) -> Any:
-    """The compiled loop of formulas in z0, z1, …"""
+    """The compiled loop of formulas in z0, z1 and so on."""
     count = len(written)
     inner = assignments([f"a{inputs + k}[i]" for k in range(count)], written, "loop")
     recipe = "\n".join([f"Loop of {inputs}", *inner])

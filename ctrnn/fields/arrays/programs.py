@@ -3,8 +3,8 @@
 values       F, and the partial derivatives that the way back needs; nothing that nobody asks for
 back         cotangents from the outputs to the states, or towards the trained weights
 tangents     δ of every value along (δr, δw)
-back of δ    each step of ``back`` is bilinear in a factor (a partial derivative, weights, a value) and a cotangent: its δ is
-             the same step twice, with δ of the one and of the other
+back of δ    each step of ``back`` is bilinear in a factor (a partial derivative, weights, a value) and a cotangent: its
+             δ is the same step twice, with δ of the one and of the other
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from ctrnn.kernels import graph_steps as G
 
 @dataclass
 class Loop:
-    """A compiled loop of an elementwise node: these of its outputs, then these of its partial derivatives; or δ of the latter."""
+    """A compiled loop of an elementwise node: these of its outputs, then these of its partial derivatives.
+
+    Or δ of the latter.
+    """
 
     node: Elementwise
     outs: list[int]
@@ -70,7 +73,10 @@ class Writer:
     # --- values
 
     def values(self, slopes: Callable[[Elementwise, int, Value], bool] | None, stacks: bool = False) -> Program:
-        """Values; with ``slopes`` (which are wanted) the outputs themselves are not; ``stacks``: the sources of trained stacks are wanted too."""
+        """Values; with ``slopes`` (which are wanted) the outputs themselves are not.
+
+        ``stacks``: the sources of trained stacks are wanted too.
+        """
         layout, want, loops = self.layout, set(), {}
         live: set[int] = set()
 
@@ -323,7 +329,10 @@ class Writer:
         return program
 
     def back_twice(self) -> tuple[Program, Program]:
-        """Cotangents of all values, and δ of them with the cotangent of the outputs held: to the states in RR, to the weights in DP."""
+        """Cotangents of all values, and δ of them with the cotangent of the outputs held.
+
+        To the states in RR, to the weights in DP.
+        """
         layout = self.layout
 
         def useful(v: Value) -> bool:
@@ -392,13 +401,13 @@ def _right(node: Product, add: int, b: Ref, a: Ref, to: Ref) -> Step:
 
 
 def _to_right(node: Product, add: int, a: Ref, k: Ref, to: Ref) -> Step:
-    """B̄ (+)= op(A)ᵀ C̄"""
+    """B̄ (+)= op(A)ᵀ C̄."""
     fi, fl, sl, sj = _strides(node)
     return _contract(node.k, node.m, node.n, (fl, fi), (node.n, 1), (sl, sj), add, a, k, to)
 
 
 def _to_left(node: Product, add: int, b: Ref, k: Ref, to: Ref) -> Step:
-    """Ā (+)= C̄ op(B)ᵀ"""
+    """Ā (+)= C̄ op(B)ᵀ."""
     fi, fl, sl, sj = _strides(node)
     return _contract(node.k, node.n, node.m, (sl, sj), (1, node.n), (fl, fi), add, b, k, to)
 

@@ -1,9 +1,12 @@
-"""Texts with arrays: shapes checked operator by operator, products and sums taken out, what is elementwise left to the reader of formulas.
+"""Texts with arrays: shapes are checked operator by operator, products and sums taken out.
 
-    expression  ::=  as in ctrnn.fields.expressions  |  A @ v | v @ A | A @ B | A.T | outer(u, v) | dot(u, v) | sum(v) | mean(v) | v[2] | v[a:b] | A[i, j]
+What is elementwise is left to the reader of formulas.
 
-The text is walked twice: for the shape of every part of it, so that a mistake is reported where it stands; then for its meaning, in which a
-product is a symbol of its own to the formula around it. Nothing is ever evaluated.
+    expression  ::=  as in ctrnn.fields.expressions  |  A @ v | v @ A | A @ B | A.T | outer(u, v)
+                     |  dot(u, v) | sum(v) | mean(v) | v[2] | v[a:b] | A[i, j]
+
+The text is walked twice: for the shape of every part of it, so that a mistake is reported where it stands; then for its
+meaning, in which a product is a symbol of its own to the formula around it. Nothing is ever evaluated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Array equations for many rows at once: where everything lies, the programs, and a field's numbers made ready (ctrnn.kernels.batch.graph_rows).
+"""Array equations for many rows at once.
 
-A *part* of a value is copied to rows of its own here; sources of a stack are multiplied one by one, each with its columns of the weights; the bias is set first.
-The numbers that a run is given: ``RowsNumbers``, for B rows; what comes back of the parameters: one array, of which ``vector`` makes the flat gradient.
+Where everything lies, the programs, and a field's numbers made ready (ctrnn.kernels.batch.graph_rows).
+
+A *part* of a value is copied to rows of its own here; sources of a stack are multiplied one by one, each with its
+columns of the weights; the bias is set first. The numbers that a run is given: ``RowsNumbers``, for B rows; what comes
+back of the parameters: one array, of which ``vector`` makes the flat gradient.
 """
 
 from __future__ import annotations
@@ -60,7 +63,8 @@ class RowsCode:
         self.tiled: list[tuple[int, Array, int]] = []
         self._forward_of: dict[tuple[int, int], int] = {}
         self._back_of: dict[tuple[int, int], int] = {}
-        #: where entries lie in what comes back: (offset, entries), and (offset in rows, stride, entries) of what gathers row by row
+        #: where entries lie in what comes back: (offset, entries), and (offset in rows, stride, entries) of what
+        #: gathers row by row
         self.returned: list[tuple[int, Array]] = []
         self.row_returned: list[tuple[int, int, Array]] = []
         self._stacks: list[list[int]] = []
@@ -391,7 +395,10 @@ class RowsCode:
 
 @dataclass
 class RowsNumbers:
-    """A field's numbers for B rows, and the ctx of the slots; ``w`` and ``ctx`` are to be kept as long as their addresses are used."""
+    """A field's numbers for B rows, and the ctx of the slots.
+
+    ``w`` and ``ctx`` are to be kept as long as their addresses are used.
+    """
 
     w: Array
     ctx: Array
@@ -412,12 +419,15 @@ class GraphRows(RowSlots):
         return self.code.width
 
     def tape(self, B: int, S: int) -> int:
+        """Numbers of the tape of S stages of B rows."""
         return B * S * self.code.tape
 
     def gradients(self, B: int) -> int:
+        """Numbers of what comes back of the parameters."""
         return self.code.gradients + B * self.code.gathered
 
     def numbers(self, entries: Array, B: int) -> RowsNumbers:
+        """The field's numbers for B rows (w), and the ctx and its room; ``entries``: Field.rows_entries."""
         code = self.code
         w = np.zeros(code.matrices + B * code.fixed)
         for at, of, stride in code.filled:
@@ -432,6 +442,7 @@ class GraphRows(RowSlots):
         return found
 
     def vector(self, G: Array, B: int) -> Array:
+        """The flat gradient (m,) of what came back."""
         code = self.code
         flat = np.zeros(self.m + 1)  # the last for what is not trained
         for at, entries in code.returned:

@@ -2,8 +2,8 @@
 
     φ₁(z) = (e^z − 1)/z,        D = ∂F/∂r entry by entry, all products, sums and parts held
 
-(ctrnn.fields.exponential has the method.) D follows elementwise formulas alone: it is what an entry does to itself directly. φ₁ is written as
-Σ z^k/(k + 1)! for |z| < 1, where its quotient would lose all digits.
+(ctrnn.fields.exponential has the method.) D follows elementwise formulas alone: it is what an entry does to itself
+directly. φ₁ is written as Σ z^k/(k + 1)! for |z| < 1, where its quotient would lose all digits.
 """
 
 from __future__ import annotations

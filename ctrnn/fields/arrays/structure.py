@@ -1,7 +1,8 @@
 """The parts of a system of array equations that know nothing of each other.
 
-Which states and which parameters each entry of a value is made from, as sparse matrices of booleans carried through the graph; the parts are the connected
-components of J's. A parameter that acts on several parts joins nothing, but then its gradient belongs to none of them, and there are no parts.
+Which states and which parameters each entry of a value is made from, as sparse matrices of booleans carried through the
+graph; the parts are the connected components of J's. A parameter that acts on several parts joins nothing, but then its
+gradient belongs to none of them, and there are no parts.
 """
 
 from __future__ import annotations

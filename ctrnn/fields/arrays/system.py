@@ -24,7 +24,8 @@ from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
 class ArraySystem:
     """Texts, and the shapes of all names in them; ``form``: "F", its "D" or "G" of exponential Euler (step_size.py).
 
-    Raises ExpressionError, with the place in the text, for what is no formula in those names or whose shapes do not fit.
+    Raises ExpressionError, with the place in the text, for what is no formula in those names or whose shapes do not
+    fit.
     """
 
     def __init__(
@@ -104,7 +105,10 @@ class ArraySystem:
         return replace(kernel, parts=(parts[0], np.array(self.code.groups.parts, dtype=np.int64)))
 
     def _parts(self) -> tuple[Array, Array] | None:
-        """The parts that know nothing of each other; looked for where some weights do not exist, or where nothing is a product."""
+        """The parts that know nothing of each other.
+
+        Looked for where some weights do not exist, or where nothing is a product.
+        """
         exists = np.concatenate([self._number[: self.m] >= 0, self._fixed != 0.0])
         if exists[:-1].all() and any(isinstance(node, Stack | Product) for node in self.graph.nodes):
             return None

@@ -17,7 +17,8 @@ from ctrnn.fields.arrays.values import Product, Spread, Turn, Value
 class TorchGraph:
     """F of a graph as a function of tensors.
 
-    shapes : name -> shape of the parameters, in order; fixed : the numbers of all constants, and one 0; masks : name -> booleans
+    shapes : name -> shape of the parameters, in order; fixed : the numbers of all constants, and one 0; masks : name ->
+        booleans
     """
 
     def __init__(

@@ -1,10 +1,11 @@
 """What a system of array equations is made of: values, and the steps that make one from others.
 
-A value is a scalar (), a vector (n,) or a matrix (n, m). It is a state, an input, time, a weight (entries of parameters and constants), a part of another
-value (a slice), or what a step makes:
+A value is a scalar (), a vector (n,) or a matrix (n, m). It is a state, an input, time, a weight (entries of parameters
+and constants), a part of another value (a slice), or what a step makes:
 
     Formula     elementwise: a formula (ctrnn.fields.algebra) in the symbols of values of its shape and of scalars
-    Product     op(A) op(B), (m, k) (k, n) -> (m, n), op transposing or not; vectors are columns or rows. Also dot and outer
+    Product     op(A) op(B), (m, k) (k, n) -> (m, n), op transposing or not; vectors are columns or rows. Also dot,
+                outer
     Affine      Σ_j A_j s_j + b with weights A_j and b: what products and a bias in one sum become
     Sum, Spread, Turn     a vector's sum; a scalar in every entry; a matrix transposed
 
@@ -61,7 +62,7 @@ class Formula:
 
 @dataclass(eq=False)
 class Product:
-    """out (m, n) = op(a) (m, k) op(b) (k, n)"""
+    """out (m, n) = op(a) (m, k) op(b) (k, n)."""
 
     out: Value
     a: Value
@@ -115,7 +116,10 @@ class Turn(Sum):
 
 @dataclass(eq=False)
 class Gathered:
-    """A sum of products and biases as it stands in a text, before it is known which of them others use too: ``addends`` in order."""
+    """A sum of products and biases as it stands in a text, before it is known which of them others use too.
+
+    ``addends`` in order.
+    """
 
     out: Value
     addends: tuple[Value, ...]

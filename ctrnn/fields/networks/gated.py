@@ -5,7 +5,7 @@
             u = tanh(W_n (g ∘ h) + U_n x + b_n)                  reset="before" (Cho et al. 2014)
             u = tanh(g ∘ (W_n h + c_n) + U_n x + b_n)            reset="after", torch.nn.GRU
     LSTM    τ dc/dt = −c + c̃,   τ dh/dt = −h + o ∘ tanh(c̃),   c̃ = f ∘ c + i ∘ g
-            i, f, o = σ(W h + U x + b), g = tanh(W_g h + U_g x + b_g)   (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
+            i, f, o = σ(W h + U x + b), g = tanh(W_g h + U_g x + b_g)  (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
 
 One Euler step of dt = τ is the discrete cell: h⁺ = (1 − z) ∘ u + z ∘ h, and c⁺ = c̃, h⁺ = o ∘ tanh(c⁺).
 """
@@ -108,7 +108,7 @@ class _GatedNetwork(TextNetwork):
         return {name: part for name, part in parts.items() if name in self.parameters}
 
     def _to_stacks(self) -> tuple[Array, Array, Array, Array]:
-        """weight_ih, weight_hh, bias_ih, bias_hh"""
+        """weight_ih, weight_hh, bias_ih, bias_hh."""
         n, p = self.hidden_size, self.parameters
         none = np.zeros((n, self.input_size))
         ih = np.concatenate([p.get(f"U_{gate}", none) for gate in self.gates])
@@ -228,8 +228,8 @@ class LSTMNetwork(_GatedNetwork):
     Notes
     -----
     States "h" and "c"; parameters ``W_k`` (n, n), ``U_k`` (n, inputs), ``b_k`` (n,) of the gates k = i, f, g, o. One
-    Euler step of dt = tau is torch.nn.LSTM. In rest, h = o ∘ tanh(c). Source: Hochreiter & Schmidhuber, Neural Comput. 9
-    (1997); Gers, Schmidhuber & Cummins, Neural Comput. 12 (2000).
+    Euler step of dt = tau is torch.nn.LSTM. In rest, h = o ∘ tanh(c). Source: Hochreiter & Schmidhuber, Neural Comput.
+    9 (1997); Gers, Schmidhuber & Cummins, Neural Comput. 12 (2000).
 
     Examples
     --------

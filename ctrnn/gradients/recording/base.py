@@ -47,8 +47,10 @@ class Needs(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A loss with its derivatives: (B,), ∂/∂r (B, n) at one time, and the sum over trials of those by the read-out
-    (readout_size,)."""
+    """A loss (B,) with its derivatives.
+
+    They are ∂/∂r (B, n) at one time, and the sum over trials of those by the read-out (readout_size,).
+    """
 
     loss: Array
     l_r: Array
@@ -56,8 +58,10 @@ class Seen(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What a schedule finds of B trials: loss (B,), r0 (B, n); their sums vector (m,), readout (readout_size,), and the
-    cost."""
+    """What a schedule finds of B trials: loss (B,), r0 (B, n).
+
+    And their sums, vector (m,) and readout (readout_size,), and the cost.
+    """
 
     loss: Array
     vector: Array
@@ -71,7 +75,7 @@ class Block(Protocol):
 
     @property
     def steps(self) -> int:
-        """C"""
+        """How many they are, C."""
 
     @property
     def nbytes(self) -> int:
@@ -86,8 +90,10 @@ class CutBlock(Block, Protocol):
     """A block of a recording that meets ``Needs.cuts``: its steps may be taken apart."""
 
     def cut(self, first: int, last: int, *, copy: bool = False) -> Self:
-        """The steps from ``first`` to ``last``, with what their losses give: a view, or a copy that lets go of the
-        rest."""
+        """The steps from ``first`` to ``last``, with what their losses give.
+
+        That is a view, or a copy that lets go of the rest.
+        """
 
     def without_loss(self) -> Self:
         """The same steps, of which no loss is seen."""
@@ -97,8 +103,9 @@ class CutBlock(Block, Protocol):
 
 
 class Carry(ABC):
-    """What RTRL carries through blocks (ctrnn.gradients.schedules.rtrl): its rows, and the products T [P; g] and T [S;
-    g₀].
+    """What RTRL carries through blocks (ctrnn.gradients.schedules.rtrl).
+
+    Its rows, and the products T [P; g] and T [S; g₀].
 
     P = dr/dw and S = dr/dr0 have a row for each state, and g = dl/dw, g₀ = dl/dr0 are the last of the q rows. Their
     forms are the backend's.
@@ -168,8 +175,10 @@ class Recording(ABC):
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> Recording:
-        """A run of these problems, not begun yet; ``first``: the number of the first of them, where they are some of
-        more."""
+        """A run of these problems, not begun yet.
+
+        ``first``: the number of the first of them, where they are some of more.
+        """
 
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
@@ -177,8 +186,9 @@ class Recording(ABC):
         return nullcontext()
 
     def again(self, problems: Sequence[Problem]) -> bool:
-        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone, in the
-        same memory.
+        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone.
+
+        The memory is the same.
 
         Returns False where that cannot be: then another recording has to be made.
         """

@@ -36,8 +36,10 @@ REMEMBERED_BYTES = 2**20
 
 
 class LockstepLosses(NamedTuple):
-    """A block's part of the losses (B,), the read-out's gradient summed over the trials, jumps (C, B, n) and sources
-    (C, s, B, n); None where there are none."""
+    """A block's part of the losses (B,), the read-out's gradient summed over the trials.
+
+    And jumps (C, B, n) and sources (C, s, B, n); None where there are none.
+    """
 
     loss: Array
     readout: Array
@@ -46,8 +48,9 @@ class LockstepLosses(NamedTuple):
 
 
 class LockstepRecording(Recording):
-    """B trials by fixed steps of an explicit tableau: their times, inputs and losses. What becomes of their states is
-    the backend's.
+    """B trials by fixed steps of an explicit tableau: their times, inputs and losses.
+
+    What becomes of their states is the backend's.
 
     ``pulled`` counts the stages that are pulled back; first: the number of the first trial, where they are some of
     more.
@@ -93,6 +96,7 @@ class LockstepRecording(Recording):
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        """Whether it takes all of these problems, together."""
         if settings.dt is None or settings.library or needs.snapshots or needs.cuts:
             return False
         tableau = tableaus.get(settings.solver)
@@ -101,6 +105,7 @@ class LockstepRecording(Recording):
         return all(not problem.events and same_stops(problem, problems[0]) for problem in problems)
 
     def start(self) -> Seen:
+        """What is observed at t0; zeros where nothing is."""
         loss, l_r, readout = np.zeros(self.B), np.zeros((self.B, self.n)), np.zeros(self.readout_size)
         for b, (losses, problem) in enumerate(zip(self.losses, self.problems, strict=True)):
             loss[b], l_r[b], l_o = losses.at(problem.t_span[0], problem.r0)
@@ -109,8 +114,10 @@ class LockstepRecording(Recording):
         return Seen(loss, l_r, readout)
 
     def records(self, capacity: int) -> Iterator[Sequence[Record]]:
-        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial, or one where the same
-        input drives them all; raises SolverError."""
+        """The times and inputs of up to ``capacity`` steps at a time, a record for each trial.
+
+        There is one record where the same input drives them all; raises SolverError.
+        """
         key = self._key
         # asked once: another thread with another dt may take it away
         known = [one for problem in self._driven if (one := problem.timelines.get(key)) is not None]
@@ -154,8 +161,9 @@ class LockstepRecording(Recording):
         return np.stack([record.stage_x[:C, :, :nx] for record in records], axis=2)
 
     def seen_in(self, records: Sequence[Record], r: Array, stage_r: Array) -> LockstepLosses:
-        """The losses of a block, of r (B, C, n) at the ends of the steps, and stage_r (B, C, s, n) where a loss is an
-        integral.
+        """The losses of a block, of r (B, C, n) at the ends of the steps.
+
+        And of stage_r (B, C, s, n) where a loss is an integral.
 
         Raises DivergenceError for states, and NotFiniteError for losses that are not finite.
         """
@@ -207,7 +215,8 @@ def check_same_stops(problems: Sequence[Problem], caller: str) -> None:
             raise UsageError(
                 "trials",
                 given=f"trial {b} stops at other times than trial 0",
-                allowed="one t_span, and the same observation times and jumps of x, for trials that go together on a device",
+                allowed="one t_span, and the same observation times and jumps of x, for trials that go together on "
+                "a device",
                 hint="the method without device, or a batch for each set of times",
             )
 

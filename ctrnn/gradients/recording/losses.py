@@ -52,8 +52,10 @@ class Losses:
         self.readout_size = self.objective.readout_size
 
     def at(self, t: float, r: Array) -> tuple[float, Array, Array]:
-        """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part; zeros where nothing is
-        observed."""
+        """The loss at a time with the state r (n,), its ∂/∂r (n,) and its read-out part.
+
+        Zeros where nothing is observed.
+        """
         observed = self.problem.observed
         first = int(observed.searchsorted(t))
         last = first if first == observed.size or observed[first] > t else int(observed.searchsorted(t, "right"))
@@ -98,8 +100,10 @@ class Losses:
     # -- second order
 
     def curvature(self, record: Record) -> tuple[Curvature, Array | None]:
-        """The second derivative of a block's losses, at its stages; or at its observations, and the steps that these
-        follow."""
+        """The second derivative of a block's losses, at its stages.
+
+        Or at its observations; with the steps that these follow.
+        """
         if self.objective.times is None:
             nx, n = self.problem.field.input_size, record.r.shape[1]
             signals = record.stage_x[:, :, nx:].reshape(record.stage_t.size, -1)

@@ -34,8 +34,10 @@ BLOCK_NUMBERS = 2**20
 
 @dataclass
 class RowsBlock:
-    """Steps of all trials, what is kept of their stages, jumps (count, B, width) at the ends that the steps mark, and
-    sources (C or 0, s, B, width)."""
+    """Steps of all trials, what is kept of their stages, jumps (count, B, width) at the ends that the steps mark.
+
+    With sources (C or 0, s, B, width).
+    """
 
     plan: Steps
     parts: list[Part]
@@ -46,14 +48,17 @@ class RowsBlock:
 
     @property
     def steps(self) -> int:
+        """How many steps it has."""
         return int(self.plan.h.size)
 
     @property
     def nbytes(self) -> int:
+        """The bytes that it holds."""
         return sum(part.nbytes for part in self.parts) + self.jumps.nbytes + self.sources.nbytes
 
     @property
     def seen(self) -> tuple[Array, Array]:
+        """The loss of each trial, and the read-out's gradient summed over them."""
         return self.loss, self.readout
 
 
@@ -75,6 +80,7 @@ class RowsRecording(LockstepRecording):
         self._memory.__exit__(*error)
 
     def again(self, problems: Sequence[Problem]) -> bool:
+        """Make ready for another run, in the same memory."""
         kernel = problems[0].field._rows_kernel
         before = self.problems
         if kernel is None or any(p.course is not q.course for p, q in zip(problems, before, strict=True)):
@@ -85,6 +91,7 @@ class RowsRecording(LockstepRecording):
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        """Whether it takes all of these problems, together."""
         if needs.rows != "one" or needs.device is not None or problems[0].field._rows_kernel is None:
             return False
         return super().supports(problems, settings, needs)
@@ -93,10 +100,12 @@ class RowsRecording(LockstepRecording):
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> RowsRecording:
+        """A run of these problems, not begun yet."""
         return cls(problems, settings, caller, first)
 
     @classmethod
     def at_once(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> int:
+        """How many of them at a time, for memory's sake."""
         one = problems[0]
         kernel = one.field._rows_kernel
         assert kernel is not None
@@ -107,6 +116,7 @@ class RowsRecording(LockstepRecording):
     # -- forward
 
     def blocks(self, capacity: int | None = None) -> Iterator[RowsBlock]:
+        """Run, and yield each block of up to ``capacity`` steps, or as many as suit the backend."""
         rows, B, n = self.rows, self.B, self.n
         r = np.zeros((B, rows.width))
         r[:, :n] = self.r0_given
@@ -126,8 +136,10 @@ class RowsRecording(LockstepRecording):
             yield RowsBlock(plan, parts, jumps, sources, losses.loss, losses.readout)
 
     def _plan(self, records: Sequence[Record]) -> tuple[Steps, Array]:
-        """Steps whose stages have a row of the drive each, and whose ends are all asked for; and the inputs X̂ of those
-        rows."""
+        """Steps whose stages have a row of the drive each, and whose ends are all asked for.
+
+        With the inputs X̂ of those rows.
+        """
         h, s, x = records[0].h, self.s, self.inputs(records)
         C = h.size
         plan = Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), True, np.arange(C))
@@ -136,19 +148,24 @@ class RowsRecording(LockstepRecording):
     # -- back
 
     def zero_rows(self) -> Array:
+        """One cotangent, 0, for each trial."""
         return np.zeros((self.B, self.rows.width))
 
     def zero_parameters(self) -> Cotangents:
+        """A parameter part of one cotangent, 0."""
         return self.rows.zero_cotangents(self.B)
 
     def pull(self, block: RowsBlock, rows: Array, G: Cotangents) -> None:
+        """Take ``rows`` back through a block, in place, and add their parameter part to G."""
         self.rows.backward(block.plan, block.parts, block.jumps, block.sources, rows, G)
         self.pulled += block.plan.row.size * self.B
 
     def r0(self, rows: Array) -> Array:
+        """The cotangents that carry the loss (B, n)."""
         return rows[:, : self.n]
 
     def vector(self, G: Cotangents) -> Array:
+        """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
         n, drive = self.n, G.drive[:, : self.field.input_size + 1]
         return self.field._network_gradient(G.W[:, :n], drive, G.theta[:, :n].sum(axis=0))
 

@@ -21,8 +21,10 @@ def backend_for(problems: Sequence[Problem], settings: Settings, needs: Needs) -
 
 
 def takes_together(problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
-    """Whether one recording takes several trials in lockstep; one alone is not worth it, but on a device all go
-    there."""
+    """Whether one recording takes several trials in lockstep.
+
+    One alone is not worth it, but on a device all go there.
+    """
     return (len(problems) > 1 or needs.device is not None) and backend_for(problems, settings, needs) is not None
 
 

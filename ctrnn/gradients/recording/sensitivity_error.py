@@ -45,9 +45,12 @@ MOST_PARTS = 200
 
 @dataclass(frozen=True)
 class Estimator:
-    """η = factor · (‖v‖ / ‖λ⁺‖) ** power, v = Σ_i weights_i V_i; of the embedded method where there are no weights (s,).
+    """η = factor · (‖v‖ / ‖λ⁺‖) ** power, v = Σ_i weights_i V_i.
 
-    total : the Σ η of all steps, in rtol, at which the gradient was off by some 30 rtol where it was off most (scripts/benchmarks/accuracy.py)
+    Of the embedded method where there are no weights (s,).
+
+    total : the Σ η of all steps, in rtol, at which the gradient was off by some 30 rtol where it was off most
+        (scripts/benchmarks/accuracy.py)
     """
 
     weights: Array
@@ -58,10 +61,12 @@ class Estimator:
 
     @property
     def is_embedded(self) -> bool:
+        """Whether the embedded method's error is meant."""
         return not self.weights.size
 
 
-#: of a solver: the functions of the stages that v is orthogonal to, p, and the Σ η at which the gradient begins to be off
+#: of a solver: the functions of the stages that v is orthogonal to, p, and the Σ η at which the gradient begins to be
+#: off
 _TERMS: dict[str, tuple[tuple[str, ...], float, float]] = {
     "bs3": (("1",), 2.0, 50.0),
     "dopri5": (("1", "c", "c²", "A*c"), 1.25, 300.0),
@@ -86,7 +91,11 @@ def estimator(solver: str) -> Estimator:
 
 
 def _fitted(tableau: Tableau, terms: tuple[str, ...], power: float) -> tuple[Array, float]:
-    """x_i / b_i and C: of all x that are orthogonal to the terms the one whose C |v|^p follows |R(z) − e^z| best, and is nowhere less."""
+    """The weights x_i / b_i, and C.
+
+    Of all x that are orthogonal to the terms it is the one whose C |v|^p follows |R(z) − e^z| best, and is nowhere
+    less.
+    """
     s = tableau.stages
     a, b, c = tableau.a[:s, :s], tableau.b[:s], tableau.c[:s]
     counts = b != 0.0
@@ -131,7 +140,10 @@ def step_errors(sizes: Array, solver: str) -> Array:
 
 
 def divided(t: Array, h: Array, eta: Array, rtol: float, solver: str) -> Array:
-    """The times inside the steps (T,) that end at t and are h long (signed) onto which a run should step; none where all is well."""
+    """The times inside the steps (T,) that end at t and are h long (signed) onto which a run should step.
+
+    None where all is well.
+    """
     its, aim = estimator(solver), AIM * rtol
     bad = ~(eta <= TOO_MUCH * rtol)
     if eta.sum() > its.total * rtol:

@@ -1,4 +1,6 @@
-"""Trials in lockstep of any field that has functions of many rows (F_ROWS, VJP_ROWS, ACCUMULATE_ROWS of ctrnn.kernels.abi).
+"""Trials in lockstep of any field that has functions of many rows.
+
+They are F_ROWS, VJP_ROWS and ACCUMULATE_ROWS of ctrnn.kernels.abi.
 
     λ_b ← λ_b Φ_b + jumps,        dl/dw ← dl/dw + Σ_b Σ_i K̄_b,i F_w
 
@@ -47,14 +49,17 @@ class SlotsBlock:
 
     @property
     def steps(self) -> int:
+        """How many steps it has."""
         return int(self.h.size)
 
     @property
     def nbytes(self) -> int:
+        """The bytes that it holds."""
         return sum(tape.nbytes for tape in self.tapes) + self.jumps.nbytes
 
     @property
     def seen(self) -> tuple[Array, Array]:
+        """The loss of each trial, and the read-out's gradient summed over them."""
         return self.loss, self.readout
 
 
@@ -83,6 +88,7 @@ class SlotsRecording(LockstepRecording):
         self.numbers = [slots.numbers(entries, last - first) for first, last in self.edges]
 
     def again(self, problems: Sequence[Problem]) -> bool:
+        """Make ready for another run, of problems that differ in the numbers of their field and in r0 alone."""
         if problems[0].field.row_slots is not self.slots:
             return False
         if any(p.course is not q.course for p, q in zip(problems, self.problems, strict=True)):
@@ -93,6 +99,7 @@ class SlotsRecording(LockstepRecording):
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        """Whether it takes all of these problems, together."""
         if needs.rows != "one" or needs.device is not None or problems[0].field.row_slots is None:
             return False
         if any(problem.objective is not None and problem.objective.times is None for problem in problems):
@@ -103,10 +110,12 @@ class SlotsRecording(LockstepRecording):
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> SlotsRecording:
+        """A run of these problems, not begun yet."""
         return cls(problems, settings, caller, first)
 
     @classmethod
     def at_once(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> int:
+        """How many of them at a time, for memory's sake."""
         one = problems[0]
         slots = one.field.row_slots
         assert slots is not None
@@ -116,6 +125,7 @@ class SlotsRecording(LockstepRecording):
     # -- forward
 
     def blocks(self, capacity: int | None = None) -> Iterator[SlotsBlock]:
+        """Run, and yield each block of up to ``capacity`` steps, or as many as suit the backend."""
         n, width = self.n, self.slots.width
         r = np.zeros((self.B, width))
         r[:, :n] = self.r0_given
@@ -153,12 +163,15 @@ class SlotsRecording(LockstepRecording):
     # -- back
 
     def zero_rows(self) -> Array:
+        """One cotangent, 0, for each trial."""
         return np.zeros((self.B, self.slots.width))
 
     def zero_parameters(self) -> Array:
+        """A parameter part of one cotangent, 0."""
         return np.zeros(self.field.m)
 
     def pull(self, block: SlotsBlock, rows: Array, G: Array) -> None:
+        """Take ``rows`` back through a block, in place, and add their parameter part to G."""
         C, s, width, slots = block.steps, self.s, self.slots.width, self.slots
         found: list[Any] = [None] * len(self.edges)
 
@@ -180,7 +193,9 @@ class SlotsRecording(LockstepRecording):
         self.pulled += C * s * self.B
 
     def r0(self, rows: Array) -> Array:
+        """The cotangents that carry the loss (B, n)."""
         return rows[:, : self.n]
 
     def vector(self, G: Array) -> Array:
+        """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
         return G

@@ -1,5 +1,6 @@
-"""The recording of one problem by our own stepper: any field, adaptive and fixed steps, explicit, implicit and
-exponential methods.
+"""The recording of one problem by our own stepper.
+
+Any field, adaptive and fixed steps, explicit, implicit and exponential methods.
 
 The loss ∫ aℓ dt is integrated by the steps' own quadrature. With adaptive steps its error must count, or a weight that
 changes faster than the state would be missed without a word: then the run is that of [r | l], with l in the step test,
@@ -53,14 +54,17 @@ class Steps(NamedTuple):
 
     @property
     def steps(self) -> int:
+        """How many steps it has."""
         return int(self.record.h.size)
 
     @property
     def nbytes(self) -> int:
+        """The bytes that it holds."""
         return sum(part.nbytes for part in (*self.record, self.losses.jumps, self.losses.sources))
 
     @property
     def seen(self) -> tuple[Array, Array]:
+        """The loss of each trial, and the read-out's gradient summed over them."""
         return np.array([self.losses.loss]), self.losses.readout
 
     @property
@@ -74,13 +78,16 @@ class Steps(NamedTuple):
         return float(self.record.t[-1])
 
     def cut(self, first: int, last: int, *, copy: bool = False) -> Steps:
+        """The steps from ``first`` to ``last``."""
         record = Record(*((p[first:last].copy() if copy else p[first:last]) if len(p) else p for p in self.record))
         return Steps(record, self.losses.cut(first, last))
 
     def without_loss(self) -> Steps:
+        """The same steps with no loss in them."""
         return Steps(self.record, self.losses.without())
 
     def with_loss(self) -> Array:
+        """The steps that have a loss."""
         return self.losses.where()
 
     def apart(self) -> tuple[Steps, Array]:
@@ -91,8 +98,10 @@ class Steps(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """Columns ``first`` to ``last`` of rows that were taken back through a block: the cotangents K (C, s, n, ·) of its
-    stages."""
+    """Columns ``first`` to ``last`` of rows that were taken back through a block.
+
+    The cotangents K (C, s, n, ·) of its stages.
+    """
 
     first: int
     last: int
@@ -133,23 +142,28 @@ class StepperRecording(Recording):
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
+        """Whether it takes all of these problems, together."""
         return len(problems) == 1 and needs.device is None
 
     @classmethod
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> StepperRecording:
+        """A run of these problems, not begun yet."""
         return cls(problems[0], settings, caller)
 
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
-        """One BLAS thread (ctrnn.threads says why), where BLAS takes part: setting its threads takes longer than a
-        small system does."""
+        """One BLAS thread (ctrnn.threads says why), where BLAS takes part.
+
+        Setting its threads takes longer than a small system does.
+        """
         kernel = problem.field._kernel
         small = not kernel.blas and problem.field.n**2 * kernel.columns <= SMALL
         return nullcontext() if small else one_blas_thread
 
     def again(self, problems: Sequence[Problem]) -> bool:
+        """Make ready for another run, in the same memory."""
         problem, before, program = problems[0], self.problem, self.bound.keep[1]
         same = problem.course is before.course and problem.field._kernel is self.bound.kernel
         # the size of an integral in the step test is measured anew, and functions of t keep what they raise
@@ -168,12 +182,15 @@ class StepperRecording(Recording):
     # -- forward
 
     def start(self) -> Seen:
+        """What is observed at t0; zeros where nothing is."""
         l, l_r, l_o = self.losses.at(self.problem.t_span[0], self.problem.r0)
         return Seen(np.array([l]), l_r[None], l_o)
 
     def blocks(self, capacity: int | None = None) -> Iterator[Steps]:
-        """Each block of up to ``capacity`` steps; raises what the solver raises, and NotFiniteError for a loss that is
-        not finite."""
+        """Each block of up to ``capacity`` steps.
+
+        Raises what the solver raises, and NotFiniteError for a loss that is not finite.
+        """
         for record in self.integration.blocks(BLOCK if capacity is None else capacity):
             yield self.weighed(self._of_states(record))
 
@@ -199,9 +216,11 @@ class StepperRecording(Recording):
     # -- back
 
     def zero_rows(self) -> Array:
+        """One cotangent, 0, for each trial."""
         return np.zeros((self.n, 1))
 
     def zero_parameters(self) -> Array:
+        """A parameter part of one cotangent, 0."""
         kernel = self.bound.kernel
         return np.zeros((kernel.groups, 1, kernel.columns))
 
@@ -214,14 +233,17 @@ class StepperRecording(Recording):
             self.add_parameter_part(piece, self.pull_rows(piece, rows), G)
 
     def r0(self, rows: Array) -> Array:
+        """The cotangents that carry the loss (B, n)."""
         return rows[:, -1][None]
 
     def vector(self, G: Array) -> Array:
+        """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
         return self.bound.rows(G)[0]
 
     # -- rows, and their parameter part when P has been transformed
 
     def carry(self, block: int | None = None) -> Structure:
+        """What RTRL carries through this run; ``block``: steps in a block, None chooses."""
         carry = Structure(self.n, self.bound)
         carry.block = block or default_block(self.n, carry.entries, self.s, carry.size)
         return carry
@@ -312,8 +334,10 @@ class StepperRecording(Recording):
 
     @property
     def steps_ahead(self) -> int | None:
-        """The steps of a run with fixed steps, from its start: its grid, and the stops beside it; None for adaptive
-        steps."""
+        """The steps of a run with fixed steps, from its start: its grid, and the stops beside it.
+
+        None for adaptive steps.
+        """
         dt = self.integration.settings.dt
         if dt is None:
             return None
@@ -323,12 +347,14 @@ class StepperRecording(Recording):
 
     @property
     def stats(self) -> Stats:
+        """The cost so far, with the time of everything since the run was made."""
         return self.integration.cost(self._pulled, time.perf_counter() - self._began)
 
 
 def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:
-    """Steps in a block of RTRL, so that Φ P costs a tenth of the rest, within CARRY_BYTES of cotangents, or as many as
-    P takes.
+    """Steps in a block of RTRL, so that Φ P costs a tenth of the rest, within bounded memory.
+
+    The cotangents take CARRY_BYTES at most, or as many as P takes.
 
     n states, ``size`` of them in the largest part that hangs together (n by default), ``entries`` parameters, s stages.
     With q = size + 1 rows, a block of K steps costs 2 K s q (n size + entries) flops for its rows, and 2 q² entries for

@@ -1,5 +1,6 @@
-"""What RTRL carries in compiled code: only those entries of P = dr/dw and S = dr/dr0 that are not 0 by the field's
-structure.
+"""What RTRL carries in compiled code.
+
+Only those entries of P = dr/dw and S = dr/dr0 that are not 0 by the field's structure.
 
 Where the states fall into parts that know nothing of each other (a network whose weights are diagonal, or in blocks),
 dr_i/dw_g is 0 unless state i and parameter g are in one part. Then one cotangent serves all parts at once: it is 1 at
@@ -62,12 +63,15 @@ class Structure(Carry):
         return T
 
     def zero_parameters(self) -> Array:
+        """[P; g] at the start."""
         return np.zeros((self.groups, self.size + 1, self.columns))
 
     def start_states(self) -> Array:
+        """[S; g₀] at the start: S = 1."""
         return self.rows()
 
     def transform_states(self, T: Array, S: Array) -> Array:
+        """T [S; g₀], as a new one."""
         return S @ T[0].T if self.count == 1 else np.einsum("jkl,jl->jk", T[self.of_state], S)
 
     def transform(self, T: Array, G: Array) -> Array:
@@ -84,9 +88,11 @@ class Structure(Carry):
         return G
 
     def r0(self, S: Array) -> Array:
+        """g₀ (B, n)."""
         return S[:, -1][None].copy()
 
     def vector(self, G: Array) -> Array:
+        """g (m,), the sum over the trials."""
         return self.bound.rows(G[:, -1:])[0]
 
     # -- seen whole

@@ -1,2 +1,1 @@
-"""The exact gradients of ctrnn.gradients.schedules.rtrl and ctrnn.gradients.schedules.adjoint in batched torch
-operations, on a CUDA device or the CPU, in float64 or float32."""
+"""Recordings in batched torch operations, on a CUDA device or the CPU, in float64 or float32."""

@@ -1,5 +1,6 @@
-"""Exact RTRL on a device: what is carried (ctrnn.gradients.schedules.rtrl_state) for B trials side by side, and how
-long blocks are.
+"""Exact RTRL on a device: what is carried (ctrnn.gradients.schedules.rtrl_state) for B trials side by side.
+
+And how long blocks are.
 
 A block of K steps gives, by the pullback of q = n + 1 rows, T = [Φ 0; λ 1] and the parameter part, and
 
@@ -51,8 +52,10 @@ class Plan:
 
 
 def plan_for(n: int, N: float, s: int, steps: int, item: int, B: int = 1, block: int | None = None) -> Plan:
-    """The block and pieces that cost least, for ``steps`` in all; a block that is asked for is taken. A row of P has n
-    N numbers."""
+    """The block and pieces that cost least, for ``steps`` in all; a block that is asked for is taken.
+
+    A row of P has n N numbers.
+    """
     q = n + 1
     P = B * item * n * q * N
     fits = max(1, int(max(SMALL, min(P, LARGE), P / PIECE) // (B * item * s * n * q)))
@@ -78,8 +81,10 @@ def peak_bytes(n: int, nx: int, s: int, plan: Plan, item: int, B: int = 1, train
 
 
 class TorchCarry(Carry):
-    """[P; g] of B trials, as their field keeps them, and [S; g₀] (B, q, n). Raises UsageError where a network does not
-    fit on the device."""
+    """[P; g] of B trials, as their field keeps them, and [S; g₀] (B, q, n).
+
+    Raises UsageError where a network does not fit on the device.
+    """
 
     def __init__(self, system: Network | General, device: Device, s: int, B: int, plan: Plan) -> None:
         self.system, self.device, self.B, self.n, self.block = system, device, B, system.n, plan.block
@@ -88,11 +93,13 @@ class TorchCarry(Carry):
             needed = peak_bytes(self.n, system.field.input_size, s, plan, device.item, B, form.trains_theta)
         if needed > device.free:
             raise UsageError(
-                "device", given=f"{device.name} with {device.free / 1e9:.1f} GB free", allowed=f"{needed / 1e9:.1f} GB, for RTRL of {self.n} units",
+                "device", given=f"{device.name} with {device.free / 1e9:.1f} GB free",
+                allowed=f"{needed / 1e9:.1f} GB, for RTRL of {self.n} units",
                 hint='dtype="float32" takes half, block=1 the least; ctrnn.Adjoint(device=...) does without dr/dw',
             )  # fmt: skip
 
     def rows(self, l_r: Array | None = None) -> Any:
+        """The cotangents that go back through a block: unit vectors, and ∂ℓ/∂r (B, n) or 0 as the last."""
         import torch
 
         rows = torch.eye(self.n, self.n + 1, **self.device.options).repeat(self.B, 1, 1)
@@ -101,6 +108,7 @@ class TorchCarry(Carry):
         return rows
 
     def transition(self, rows: Any) -> Any:
+        """T = [Φ 0; λ 1], from the rows that came back: Φ and, as the last row, λ."""
         import torch
 
         last = torch.zeros((self.B, self.n + 1, 1), **self.device.options)
@@ -108,15 +116,19 @@ class TorchCarry(Carry):
         return torch.cat([rows.mT, last], dim=2)
 
     def zero_parameters(self) -> list[Any]:
+        """[P; g] at the start."""
         return self.system.carried(self.B, self.n + 1)
 
     def start_states(self) -> Any:
+        """[S; g₀] at the start: S = 1."""
         return self.rows().mT.contiguous()
 
     def transform_states(self, T: Any, S: Any) -> Any:
+        """T [S; g₀], as a new one."""
         return T @ S
 
     def transform(self, T: Any, G: list[Any]) -> list[Any]:
+        """T [P; g], in place: P is the largest thing there is, and there is one of it."""
         import torch
 
         with torch.no_grad():
@@ -124,7 +136,9 @@ class TorchCarry(Carry):
         return G
 
     def r0(self, S: Any) -> Array:
+        """g₀ (B, n)."""
         return to_numpy(S[:, -1])
 
     def vector(self, G: list[Any]) -> Array:
+        """g (m,), the sum over the trials."""
         return self.system.vector(self.system.last(G))

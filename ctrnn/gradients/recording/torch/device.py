@@ -41,8 +41,10 @@ class Device:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What torch's constructors take: device and dtype. Raises UsageError for a device that this machine does not
-        have."""
+        """What torch's constructors take: device and dtype.
+
+        Raises UsageError for a device that this machine does not have.
+        """
         import torch
 
         if self.name != "cpu":
@@ -55,8 +57,10 @@ class Device:
 
     @property
     def free(self) -> float:
-        """Bytes that a CUDA device has for us, what torch keeps for its next tensors among them; without end on the
-        CPU."""
+        """Bytes that a CUDA device has for us, what torch keeps for its next tensors among them.
+
+        Without end on the CPU.
+        """
         import torch
 
         if self.name == "cpu":

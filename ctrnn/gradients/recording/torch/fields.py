@@ -38,6 +38,7 @@ CHUNK_BYTES, CHUNK = 16 * 2**20, 64
 
 
 def system_of(field: Field, device: Device) -> Network | General:
+    """The field in torch: a network by its products, any other by its function."""
     return General(field, device) if field._network_form is None else Network(field, field._network_form, device)
 
 
@@ -73,6 +74,7 @@ class Network:
         return self.rate([z], [torch.addmm(drive, self.source([z]), self.W.mT)], [self.tau])[0]
 
     def linear(self, block: TorchBlock) -> NetworkLinear:
+        """The linearisation along a block."""
         return NetworkLinear(self, block)
 
     # -- what is carried: P, and p where tau is trained
@@ -204,9 +206,11 @@ class General:
         self.w = device.tensor(field.vector)
 
     def drive(self, x: Any) -> Any:
+        """What the input adds, before the states are known."""
         return x
 
     def __call__(self, t: float, z: Any, x: Any) -> Any:
+        """F at a time, for states and inputs in torch."""
         return self.at(t, z, self.w, x)
 
     def at(self, t: float, z: Any, w: Any, x: Any) -> Any:
@@ -218,25 +222,31 @@ class General:
         return self.function(t, z, named, x)
 
     def linear(self, block: TorchBlock) -> GeneralLinear:
+        """The linearisation along a block."""
         return GeneralLinear(self, block)
 
     def carried(self, B: int, q: int) -> list[Any]:
+        """P = 0 for q rows of B trials."""
         import torch
 
         return [torch.zeros((B, q, self.w.numel()), **self.device.options)]
 
     def transform(self, T: Any, carried: list[Any]) -> None:
+        """P ← T P, in place."""
         carried[0] = T @ carried[0]
 
     def last(self, carried: list[Any]) -> list[Any]:
+        """The last of the carried rows, summed over the trials."""
         return [carried[0][:, -1].sum(dim=0)]
 
     def zeros(self) -> list[Any]:
+        """A parameter part of one row, 0."""
         import torch
 
         return [torch.zeros_like(self.w)]
 
     def vector(self, g: list[Any]) -> Array:
+        """The parameter part in the order of the field's parameters (m,)."""
         return to_numpy(g[0])
 
 
@@ -247,9 +257,11 @@ class GeneralLinear:
         self.system, self.block = system, block
 
     def steps(self, first: int, last: int) -> GeneralLinear:
+        """How many steps it has."""
         return GeneralLinear(self.system, self.block.cut(first, last))
 
     def vjp(self, m: int, i: int, K: Any, out: Any) -> None:
+        """out = K J at stage i of step m."""
         import torch
 
         t, x = float(self.block.t[m, i]), self.block.x[m, i]
@@ -264,6 +276,7 @@ class GeneralLinear:
         return torch.func.vjp(lambda w: self.system.at(t, z, w, x), self.system.w)[1]
 
     def rows_part(self, K: Any, carried: list[Any]) -> None:
+        """Add the parameter part of all rows to P."""
         import torch
 
         for m, i, b in ((m, i, b) for m in range(K.shape[0]) for i in range(K.shape[1]) for b in range(K.shape[2])):
@@ -271,5 +284,6 @@ class GeneralLinear:
             carried[0][b] += torch.func.vmap(pull, in_dims=-1)(K[m, i, b])[0]
 
     def row_part(self, K: Any, g: list[Any]) -> None:
+        """Add the parameter part of one row."""
         for m, i in ((m, i) for m in range(K.shape[0]) for i in range(K.shape[1])):
             g[0] += self._parameters(m, i, slice(None))(K[m, i, :, :, 0])[0]

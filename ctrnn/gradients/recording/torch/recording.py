@@ -50,17 +50,21 @@ class TorchBlock:
 
     @property
     def steps(self) -> int:
+        """How many steps it has."""
         return int(self.h.size)
 
     @property
     def nbytes(self) -> int:
+        """The bytes that it holds."""
         return sum(part.nbytes for part in (self.z, self.x, self.jumps, self.sources) if part is not None)
 
     @property
     def seen(self) -> tuple[Array, Array]:
+        """The loss of each trial, and the read-out's gradient summed over them."""
         return self.loss, self.readout
 
     def cut(self, first: int, last: int, *, copy: bool = False) -> TorchBlock:
+        """The steps from ``first`` to ``last``."""
         here = slice(first, last)
         jumps, sources = (None if part is None else part[here] for part in (self.jumps, self.sources))
         nothing = np.zeros_like(self.loss), np.zeros_like(self.readout)
@@ -68,8 +72,11 @@ class TorchBlock:
 
 
 class Pulled(NamedTuple):
-    """What the parameter part of rows needs: the field along the block, and the cotangents K̄ (C, s, B, n, q) of its
-    stages; or, where these do not fit, the rows (B, n, q) as they were at its end, which then go back once more."""
+    """What the parameter part of rows needs.
+
+    The field along the block, and the cotangents K̄ (C, s, B, n, q) of its stages; or, where these do not fit, the rows
+    (B, n, q) as they were at its end, which then go back once more.
+    """
 
     linear: Any
     K: Any
@@ -98,10 +105,12 @@ class TorchRecording(LockstepRecording):
     def record(
         cls, problems: Sequence[Problem], settings: Settings, caller: str, needs: Needs, first: int | None = None
     ) -> TorchRecording:
+        """A run of these problems, not begun yet."""
         return cls(problems, settings, needs.device, caller, first)
 
     @classmethod
     def at_once(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> int:
+        """How many of them at a time, for memory's sake."""
         check_same_stops(problems, "a device")
         if needs.rows == "one":
             return len(problems)
@@ -110,6 +119,7 @@ class TorchRecording(LockstepRecording):
 
     @classmethod
     def threads(cls, problem: Problem, settings: Settings) -> AbstractContextManager[Any]:
+        """A context in which libraries use as many threads as suit it."""
         return one_torch_thread
 
     # -- forward
@@ -153,14 +163,17 @@ class TorchRecording(LockstepRecording):
     # -- back
 
     def zero_rows(self) -> Any:
+        """One cotangent, 0, for each trial."""
         import torch
 
         return torch.zeros((self.B, self.n, 1), **self._options)
 
     def zero_parameters(self) -> list[Any]:
+        """A parameter part of one cotangent, 0."""
         return self.system.zeros()
 
     def pull(self, block: TorchBlock, rows: Any, G: list[Any]) -> None:
+        """Take ``rows`` back through a block, in place, and add their parameter part to G."""
         import torch
 
         with torch.no_grad():
@@ -170,14 +183,17 @@ class TorchRecording(LockstepRecording):
             linear.row_part(K, G)
 
     def r0(self, rows: Any) -> Array:
+        """The cotangents that carry the loss (B, n)."""
         return to_numpy(rows[..., -1])
 
     def vector(self, G: list[Any]) -> Array:
+        """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
         return self.system.vector(G)
 
     # -- many rows
 
     def carry(self, block: int | None = None) -> TorchCarry:
+        """What RTRL carries through this run; ``block``: steps in a block, None chooses."""
         n, field = self.n, self.field
         self._plan = plan_for(n, entries(field) / n, self.s, self.steps, self.device.item, self.B, block)
         return TorchCarry(self.system, self.device, self.s, self.B, self._plan)
@@ -195,8 +211,10 @@ class TorchRecording(LockstepRecording):
         return pulled
 
     def add_parameter_part(self, block: TorchBlock, pulled: Pulled, G: list[Any]) -> None:
-        """P where it stands receives the parameter part: of the cotangents that were kept, or a piece of the block at a
-        time, in a second sweep."""
+        """P where it stands receives the parameter part.
+
+        It is that of the cotangents that were kept, or of a piece of the block at a time, in a second sweep.
+        """
         import torch
 
         assert self._plan is not None
@@ -223,8 +241,9 @@ class TorchRecording(LockstepRecording):
         return self._K[:numbers].view(shape)
 
     def _pull_back(self, block: TorchBlock, linear: Any, rows: Any, keep: Any = None) -> None:
-        """Take ``rows`` (B, n, q) back through a block, in place; ``keep`` (C, s, B, n, q) receives the cotangents K̄
-        of the stages.
+        """Take ``rows`` (B, n, q) back through a block, in place.
+
+        ``keep`` (C, s, B, n, q) receives the cotangents K̄ of the stages.
 
             for i = s … 1:   K̄_i = h b_i Λ + h Σ_{j>i} a_ji R̄_j        R̄_i = K̄_i J_i            Λ ← Λ + Σ_i R̄_i
 
