@@ -12,7 +12,7 @@ code (ctrnn.gradients.continuous.integral). A new loss is one line of ``LOSSES``
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import inf
 from typing import Any
@@ -51,6 +51,10 @@ class NamedLoss:
     use: str
     target: tuple[float, float] = (-inf, inf)
     likelihood: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the formula, not what was made of it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @cached_property
     def of_log(self) -> bool:
