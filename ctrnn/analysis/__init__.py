@@ -2,7 +2,8 @@
 
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
-from ctrnn.analysis.cycle_branch import CycleBranch, SpecialCycle, continue_cycles
+from ctrnn.analysis.cycle_branch import continue_cycles
+from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
 from ctrnn.analysis.cycle_switch import double_period
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium

@@ -17,9 +17,7 @@ Bifurcation Theory* (2004), chapter 10.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from dataclasses import field as member
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,13 +26,14 @@ from ctrnn.analysis import collocation
 from ctrnn.analysis.arclength import Steps
 from ctrnn.analysis.continuation import checked_span
 from ctrnn.analysis.cycle_curve import CycleCurve, CyclePoint, Direction
+from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
 from ctrnn.analysis.cycles import UNIT, Cycle, cycle_of
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.threads import one_blas_thread
 
-__all__ = ["CycleBranch", "SpecialCycle", "continue_cycles"]
+__all__ = ["continue_cycles"]
 
 #: a residual, over the cycle's extent, with which a given cycle is taken as it is
 EXACT = 1e-9
@@ -48,113 +47,6 @@ FLAT = 1e-6
 PLACE = {"flip": "near −1", "torus": "near circle", "branch": "near 1"}
 #: the tangent may turn this much from point to point, rad
 TURN = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class SpecialCycle:
-    """A fold, flip, torus or branch point of limit cycles.
-
-    Attributes
-    ----------
-    kind : "fold", "flip" (period doubling), "torus" (Neimark–Sacker) or "branch"
-    parameter, period : values of the parameter and of the period there
-    multipliers : (n,) Floquet multipliers there
-    name : of the parameter
-    cycle : the `Cycle` itself
-    angle : of a torus the angle of the multipliers e^(±iθ), rad; None for others
-    place : the number of the branch's point before it
-
-    Examples
-    --------
-    >>> from ctrnn import Equations, Problem
-    >>> from ctrnn.analysis import limit_cycle
-    >>> growth = "(mu + 2*(u**2 + v**2) - (u**2 + v**2)**2)"
-    >>> field = Equations({"u": f"u*{growth} - v", "v": f"v*{growth} + u"}, {"mu": 0.5})
-    >>> cycle = limit_cycle(Problem(field, [1.5, 0.0], (0.0, 60.0)))
-    >>> branch = continue_cycles(field, cycle, "mu", (-1.5, 1.0))
-    >>> [(point.kind, round(point.parameter, 8)) for point in branch.special]  # of μ + 2ρ² − ρ⁴ a double root
-    [('fold', -1.0)]
-    """
-
-    kind: str
-    parameter: float
-    period: float
-    multipliers: Array
-    name: str
-    cycle: Cycle = member(repr=False)
-    angle: float | None = None
-    place: int = 0
-
-    def __str__(self) -> str:
-        turn = "" if self.angle is None else f", θ = {self.angle:.6g}"
-        return f"{self.kind} of cycles at {self.name} = {self.parameter:.10g}, period {self.period:.10g}{turn}"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class CycleBranch:
-    """A branch of limit cycles in one parameter, in the order of its arc length.
-
-    Attributes
-    ----------
-    parameter, period : (K,)
-    multipliers : (K, n) Floquet multipliers, the largest modulus first
-    stable : (K,) whether all but the trivial multiplier lie inside the unit circle
-    lowest, highest : (K, n) each state's least and largest value
-    special : the special points, a tuple of `SpecialCycle`, along the branch
-    start : the number of the point where the continuation began
-    ends : why it ended before the first and after the last point: "span", "hopf" (the cycle shrinks to a point),
-        "period" (it grows beyond
-        max_period: a homoclinic orbit is near), "closed", "max_points", "lost"
-    name, states : names of the parameter and of the states
-    points : the cycles' collocation solutions
-
-    Examples
-    --------
-    >>> from ctrnn import Equations, Problem
-    >>> from ctrnn.analysis import limit_cycle
-    >>> field = Equations({"u": "v", "v": "mu*(1 - u**2)*v - u"}, {"mu": 1.0})
-    >>> branch = continue_cycles(field, limit_cycle(Problem(field, [2.0, 0.0], (0.0, 40.0))), "mu", (0.5, 2.0))
-    >>> branch.ends, bool(branch.stable.all())
-    (('span', 'span'), True)
-    """
-
-    parameter: Array
-    period: Array
-    multipliers: Array
-    stable: Array
-    lowest: Array
-    highest: Array
-    special: tuple[SpecialCycle, ...]
-    start: int
-    ends: tuple[str, str]
-    name: str
-    states: tuple[str, ...]
-    points: tuple[CyclePoint, ...] = member(repr=False, kw_only=True)
-
-    def __len__(self) -> int:
-        return self.parameter.size
-
-    def __iter__(self) -> Iterator[SpecialCycle]:
-        return iter(self.special)
-
-    def of_kind(self, kind: str) -> list[SpecialCycle]:
-        """The special points of one kind."""
-        return [point for point in self.special if point.kind == kind]
-
-    def cycle(self, k: int) -> Cycle:
-        """The cycle number k, with its phase response."""
-        point = self.points[k]
-        with one_blas_thread, np.errstate(all="ignore"):
-            return cycle_of(point.linear.family, point.orbit, point.linear, np.nan)
-
-    def __repr__(self) -> str:
-        low, high = self.parameter.min(), self.parameter.max()
-        head = (
-            f"branch of {len(self)} limit cycles, {self.name} from {low:.6g} to {high:.6g}, period from "
-            f"{self.period.min():.6g} to {self.period.max():.6g}, {int(self.stable.sum())} of them stable; "
-            f"ends: {', '.join(self.ends)}"
-        )
-        return "\n".join([head, *(f"  {point}" for point in self.special)])
 
 
 def continue_cycles(
@@ -483,7 +375,7 @@ class _Walk:
             angle = float(np.angle(pairs[np.abs(np.abs(pairs) - 1.0).argmin()]))
         cycle = cycle_of(family, point.orbit, point.linear, np.nan)
         return SpecialCycle(
-            kind, float(point.orbit.mu[0]), point.orbit.T, found, family.names[0], cycle, angle, place
+            kind, float(point.orbit.mu[0]), float(point.orbit.T), found, family.names[0], cycle, angle, place
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrnn.analysis import collocation
 from ctrnn.analysis.collocation import Linear, Orbit, Row
-from ctrnn.analysis.cycle_branch import SpecialCycle
+from ctrnn.analysis.cycle_results import SpecialCycle
 from ctrnn.analysis.cycles import Cycle, cycle_of
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError

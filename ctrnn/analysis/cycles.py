@@ -30,6 +30,7 @@ from ctrnn.analysis.branch import SpecialPoint
 from ctrnn.analysis.collocation import Linear, Orbit, Row
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
+from ctrnn.analysis.returns import return_time, sampled
 from ctrnn.analysis.special_points import null_vectors
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
@@ -46,8 +47,6 @@ MESHES, LARGEST_MESH = (24, 96, 384), 768
 ENTRIES = 20_000_000
 #: the period stays where doubling the mesh changes it by less, relatively
 TOLERANCE = 1e-11
-#: what is less than this, over the size of the states, is no cycle but a point of rest
-SMALLEST = 1e-7
 #: |μ| − 1 of less is not told from 0
 UNIT = 1e-6
 
@@ -186,8 +185,8 @@ def _from_run(problem: Problem, period: float | None, tol: float) -> Cycle:
         if not 0 < T <= t[-1] - t[0]:
             raise UsageError("period", given=T, allowed=f"a time up to {t[-1] - t[0]:g} (t_span)")
     else:
-        T = _return_time(family, t, r)
-    guess = partial(_sampled, family, t, r, T)
+        T = return_time(family, t, r)
+    guess = partial(sampled, family, t, r, T)
     found = refined(family, guess, tol)
     if found is None or (found[0].size < 1e-2 * guess(MESHES[0]).size).all():
         raise ConvergenceError(
@@ -221,75 +220,6 @@ def _autonomous(field: Field, r: Array, x: Array | None, span: tuple[float, floa
     values = [field(t, r, x) for t in times]
     if any((value != values[0]).any() for value in values[1:]):
         raise UsageError("problem", given="a field that depends on t", allowed="one that does not name t, for a cycle")
-
-
-def _return_time(family: Family, t: Array, r: Array) -> float:
-    """How long ago the run was last where it ends, going the same way."""
-    end, none = r[-1], np.empty(0)
-    F = family.F(r, none)
-    late = t >= t[0] + 0.5 * (t[-1] - t[0])
-    size = float(np.linalg.norm(np.ptp(r[late], axis=0)))
-    unit = max(1.0, float(np.abs(end).max()))
-    speed = float(np.linalg.norm(F[-1]))
-    if size <= SMALLEST * unit or speed == 0.0:
-        raise ConvergenceError(
-            f"no limit cycle: the run comes to rest at r = {np.array2string(end, precision=6, threshold=8)}. "
-            "Try: another r0 or other parameters"
-        )
-    v = F[-1] / speed
-    g = (r - end) @ v
-    crossings = np.flatnonzero((g[:-1] < 0.0) & (g[1:] >= 0.0))
-    found = []
-    for k in crossings:
-        if k + 1 >= t.size - 1:
-            continue  # the end itself
-        share = _root(g[k], g[k + 1], (t[k + 1] - t[k]) * (F[k] @ v), (t[k + 1] - t[k]) * (F[k + 1] @ v))
-        at = _hermite(t, r, F, np.array([t[k] + share * (t[k + 1] - t[k])]))[0]
-        found.append((t[k] + share * (t[k + 1] - t[k]), float(np.linalg.norm(at - end))))
-    near = [(when, apart) for when, apart in found if apart < 0.3 * size]
-    if not near:
-        raise ConvergenceError(
-            "no limit cycle: the run does not return to where it ends. Try: a longer t_span, of many turns of the cycle"
-        )
-    closest = min(apart for _, apart in near)
-    when = max(when for when, apart in near if apart <= max(3.0 * closest, 1e-4 * size))
-    return float(t[-1] - when)
-
-
-def _root(g0: float, g1: float, d0: float, d1: float) -> float:
-    """Where between 0 and 1 the cubic with these values and slopes vanishes."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        θ = 0.5 * (low + high)
-        g = (1 + 2 * θ) * (1 - θ) ** 2 * g0 + θ * (1 - θ) ** 2 * d0 + θ**2 * (3 - 2 * θ) * g1 + θ**2 * (θ - 1) * d1
-        low, high = (θ, high) if g < 0 else (low, θ)
-    return 0.5 * (low + high)
-
-
-def _hermite(t: Array, r: Array, F: Array, at: Array) -> Array:
-    """The states at times, by cubics through the run's states and rates."""
-    k = np.clip(np.searchsorted(t, at, side="right") - 1, 0, t.size - 2)
-    h = t[k + 1] - t[k]
-    θ = ((at - t[k]) / h)[:, None]
-    h = h[:, None]
-    value = (1 + 2 * θ) * (1 - θ) ** 2 * r[k] + θ**2 * (3 - 2 * θ) * r[k + 1]
-    return value + h * (θ * (1 - θ) ** 2 * F[k] + θ**2 * (θ - 1) * F[k + 1])
-
-
-def _sampled(family: Family, t: Array, r: Array, T: float, N: int) -> Orbit:
-    """The last T of a run on N intervals, as fine as the run's path is long and its speed uneven."""
-    F = family.F(r, np.empty(0))
-    own = t[t > t[-1] - T]
-    fine = np.union1d(np.linspace(t[-1] - T, t[-1], 2001), own)
-    path = _hermite(t, r, F, fine)
-    size = np.maximum(np.ptp(path, axis=0), 1e-300)
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0) / size, axis=1))])
-    even = 0.5 * length / length[-1] + 0.5 * (fine - fine[0]) / T
-    s = np.interp(np.linspace(0.0, 1.0, N + 1), even, (fine - fine[0]) / T)
-    s[0], s[-1] = 0.0, 1.0
-    stages = (s[:-1, None] + np.diff(s)[:, None] * collocation.gauss()[0]).ravel()
-    Y = _hermite(t, r, F, t[-1] - T + T * stages).reshape(N, collocation.M, -1)
-    return Orbit(s, _hermite(t, r, F, t[-1] - T + T * s[:-1]), Y, T, np.empty(0))
 
 
 def refined(
@@ -413,7 +343,7 @@ def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycl
     path = collocation.evaluate(orbit, linear.F, grid)
     mu = orbit.mu
     return Cycle(
-        period=orbit.T,
+        period=float(orbit.T),
         t=orbit.T * orbit.s,
         r=turn,
         multipliers=found,
