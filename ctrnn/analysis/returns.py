@@ -1,4 +1,4 @@
-"""A first guess of a limit cycle from a run: where it last passed its final state, and the turn since then on a mesh."""
+"""A first guess of a limit cycle from a run: where it last passed its final state, and the turn since then."""
 
 from __future__ import annotations
 
