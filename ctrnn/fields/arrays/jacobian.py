@@ -120,7 +120,7 @@ class Jacobian:
                 else:
                     self._put(G.SCALE, size, add, *slope, G.M, t.whole, *to)
                 add = 1
-            self.cost += PASS * size * self.n
+                self.cost += PASS * size * self.n
         if not add:
             self._put(G.ZERO, size, *to)
         for t, slope in terms:
