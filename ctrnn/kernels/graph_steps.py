@@ -191,14 +191,14 @@ def scale(n, q, add, d, k, to):
             for i in range(n):
                 to[i] = d[i] * k[i]
         return
-    for i in range(n):
-        c = d[i]
+    for i in range(n):  # rows of their own: in one long array the compiler cannot tell them apart
+        c, row, out = d[i], doubles(at(k) + 8 * i * q, q), doubles(at(to) + 8 * i * q, q)
         if add:
-            for j in range(i * q, i * q + q):
-                to[j] += c * k[j]
+            for j in range(q):
+                out[j] += c * row[j]
         else:
-            for j in range(i * q, i * q + q):
-                to[j] = c * k[j]
+            for j in range(q):
+                out[j] = c * row[j]
 
 
 @njit(**FAST)
