@@ -102,7 +102,7 @@ methods = [
 ]
 
 [fit]
-optimizer = "L-BFGS-B"           # or "BFGS", "adam"
+optimizer = "auto"               # least squares where they can be had; or "L-BFGS-B", "BFGS", "adam", …
 parameters = ["a", "b"]          # all, if left out
 r0 = false                       # fit r0 too
 transform = "log"                # stay positive; "none", or a table by parameter { a = "log" }

@@ -23,7 +23,7 @@ from ctrnn.learning.loss import Loss
 Array = NDArray[np.float64]
 
 #: what may be left to gain, relative to the loss
-TOLERANCE = 1e-8
+TOLERANCE = 1e-7
 #: directions with less than this part of the largest singular value, of J scaled to columns of norm 1, are not seen
 RANK = 1e-12
 #: multiples of the solver's tolerances below which a residual is zero

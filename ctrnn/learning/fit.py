@@ -134,7 +134,7 @@ def fit(
     SciPy takes a shorter one, a torch optimiser goes back and halves its learning rate.
 
     ``converged`` is a claim about the end, not about the way (ctrnn.learning.convergence): the decrease that a
-    Gauss–Newton step foretells is below 1e-8 of the loss, the step is small beside the quantities, and a polish by
+    Gauss–Newton step foretells is below 1e-7 of the loss, the step is small beside the quantities, and a polish by
     another method finds nothing either. An optimiser of SciPy that stops too early begins anew from there.
 
     Examples
