@@ -402,3 +402,13 @@ def test_a_file_that_another_process_removes_is_made_again(cache, monkeypatch):
 
     monkeypatch.setattr(codegen, "_load", removed_once)
     assert ctrnn.Equations({"x": "-3*x"})(0.0, [1.0])[0] == -3.0
+
+
+def test_fluxes_between_states_cancel_without_loss(cache):
+    """What one equation loses others gain, to the last bit: large terms cancel before small ones are added."""
+    field = ctrnn.Equations(
+        {"a": "-k1*a + k3*b*c", "b": "k1*a - k2*b**2 - k3*b*c", "c": "k2*b**2"}, {"k1": 0.04, "k2": 3e7, "k3": 1e4}
+    )
+    a, b, c = 2.08e-8, 8.3e-14, 0.9999999791
+    out = field(0.0, [a, b, c])
+    assert out[1] == -out[0] - out[2]

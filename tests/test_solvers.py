@@ -32,8 +32,10 @@ from ctrnn.errors import (
 from ctrnn.kernels import stepper
 from ctrnn.solvers import runge_kutta, tableaus
 
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "bs3": 3, "dopri5": 5, "tsit5": 5, "dop853": 8}
-PAIRS = ("bs3", "dopri5", "tsit5", "dop853")
+TABLEAUS = [tableaus.get(name) for name in tableaus.names()]
+# explicit methods: orders as their tableaus state them, which test_tableaus.py shows
+ORDERS = {t.name: t.order for t in TABLEAUS if not t.implicit and not t.exponential}
+PAIRS = tuple(name for name in ORDERS if tableaus.get(name).adaptive)
 SCIPY = ("scipy:RK45", "scipy:DOP853", "scipy:LSODA", "scipy:BDF", "scipy:Radau")
 LIBRARIES = (*SCIPY, "torchdiffeq:dopri5")
 

@@ -19,9 +19,10 @@ from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, gradie
 from ctrnn.errors import ConvergenceOfStageError, DivergenceError, SolverError, TooManyStepsError
 from ctrnn.kernels import implicit
 from ctrnn.problem import Settings
+from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 
-IMPLICIT = {"kencarp4": 4, "kvaerno5": 5}
+IMPLICIT = {name: tableaus.get(name).order for name in tableaus.names() if tableaus.get(name).implicit}
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def lyapunov_spectrum(
     transient = float(checked_array("transient", transient, ()))
     if not 0.0 <= transient < t1 - t0:
         raise UsageError("transient", given=transient, allowed=f"a time from 0 to less than {t1 - t0:g} (t_span)")
-    if not settings.library and (solver == "auto" or tableaus.get(solver).gamma):
+    if not settings.library and (solver == "auto" or tableaus.get(solver).implicit):
         hint = "'scipy:LSODA' or 'scipy:Radau' for a stiff field"
         raise UsageError("solver", given=solver, allowed="an explicit solver, for Lyapunov exponents", hint=hint)
     problem = problem.replace(objective=None)

@@ -173,7 +173,7 @@ def _methods() -> str:
 
 def _solvers() -> str:
     """The solvers by name, those for stiff systems apart."""
-    stiff = [name for name in tableaus.names() if tableaus.get(name).gamma]
+    stiff = [name for name in tableaus.names() if tableaus.get(name).implicit]
     others = ", ".join(name for name in tableaus.names() if name not in stiff)
     return _comment(f'{others}; stiff: {", ".join(stiff)}; auto; "scipy:LSODA", "torchdiffeq:dopri5", …')
 

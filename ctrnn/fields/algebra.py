@@ -224,12 +224,11 @@ PI, E = _node("pi", ()), _node("e", ())
 
 
 def _split(node: Node) -> tuple[Number, Node]:
-    """c and the rest of c·rest."""
+    """c and the rest of c·rest: a product with a number is that number and the product without it, which others may share."""
     if node.op == "number":
         return node.args[0], ONE
-    if node.op == "mul" and node.args[0].op == "number":
-        rest = node.args[1:]
-        return node.args[0].args[0], rest[0] if len(rest) == 1 else _node("mul", rest)
+    if node.op == "mul" and node.args[0].op == "number" and len(node.args) == 2:
+        return node.args[0].args[0], node.args[1]
     return Fraction(1), node
 
 
@@ -291,15 +290,16 @@ def mul(*factors: Any) -> Node:
             whole = together
     parts += apart
     parts.sort(key=lambda part: part.order)
-    if whole != 1 or not parts:
-        parts.insert(0, number(whole))
-    if len(parts) == 2 and parts[0].exact is not None and parts[1].op == "mul":  # c (d x y) is (c d) x y
-        c, rest = _split(parts[1])
-        together = _product(whole, c)
-        if together is not None:
-            inner = rest.args if rest.op == "mul" else (rest,)
-            return rest if together == 1 else _node("mul", (number(together), *inner))
-    return parts[0] if len(parts) == 1 else _node("mul", tuple(parts))
+    if not parts:
+        return number(whole)
+    rest = parts[0] if len(parts) == 1 else _node("mul", tuple(parts))
+    if whole == 1:
+        return rest
+    c, inner = _split(rest)  # a single factor may be a product with a number
+    together = _product(whole, c)
+    if together is None:
+        return _node("mul", (number(whole), rest))
+    return inner if together == 1 else _node("mul", (number(together), inner))
 
 
 def power(base: Any, exponent: Any) -> Node:

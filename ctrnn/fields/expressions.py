@@ -409,9 +409,9 @@ class _Reader:
             for part in made.args:
                 if part.value is not None:
                     self.value(part, node)
-            if (
-                made.op in ("add", "mul") and sum(part.op == "number" for part in made.args) > 1
-            ):  # their product is none
+            rest = made.args[1] if made.op == "mul" else made
+            numbers = sum(part.op == "number" for part in (*made.args, *(rest.args if rest.op == "mul" else ())))
+            if made.op in ("add", "mul") and numbers > 1:  # their sum or product is none
                 raise self.error("a number beyond the range of float64", node)
         return made
 

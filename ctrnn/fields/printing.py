@@ -123,6 +123,11 @@ class _Writer:
         self.dialect, self.rounded, self.names = DIALECTS[dialect], dialect in _ROUNDED, names
         #: what has been given a name already
         self.known: dict[Node, str] = {}
+        #: and when
+        self.rank: dict[Node, int] = {}
+
+    def name(self, node: Node, given: str) -> None:
+        self.rank[node], self.known[node] = len(self.rank), given
 
     def at(self, node: Node, level: int) -> str:
         """The text of a node, in brackets where what surrounds it binds closer."""
@@ -161,12 +166,18 @@ class _Writer:
 
     def sum(self, node: Node) -> str:
         text = ""
-        # a sum begins with a term that has no minus, where there is one
-        for term in sorted(node.args, key=self.negative):
+        for term in sorted(node.args, key=self.place):
             sign = self.negative(term) and text
             written = self.at(mul(-1, term) if sign else term, _PRODUCT)
             text += (" - " if sign else " + " if text else "") + written
         return text
+
+    def place(self, term: Node) -> tuple[int, bool]:
+        """What was computed before comes first, in that order: fluxes from one state to another then cancel without
+        losing the small ones. Then what has no minus."""
+        bare = term.args[1] if term.op == "mul" and term.args[0].exact is not None else term
+        given = self.known.get(bare)
+        return (len(self.known), self.negative(term)) if given is None else (self.rank[bare], False)
 
     def negative(self, node: Node) -> bool:
         if node in self.known:
@@ -177,6 +188,8 @@ class _Writer:
     def product(self, factors: list[Node]) -> tuple[str, int]:
         above: list[Node] = []
         below: list[Node] = []
+        if len(factors) == 2 and factors[0].op == "number" and factors[1].op == "mul" and factors[1] not in self.known:
+            factors = [factors[0], *factors[1].args]
         for factor in factors:
             p = factor.args[1].exact if factor.op == "pow" and factor not in self.known else None
             if p is not None and p < 0 and not (self.rounded and factor.value is not None):
@@ -256,7 +269,7 @@ def assignments(
                 written = writer.write(node)[0]
                 given = f"{temporary}_{len(writer.known)}"
                 lines.append(f"{given} = {written}")
-                writer.known[node] = given
+                writer.name(node, given)
                 depth[node] = 0
 
     def inside_new(root: Node) -> list[Node]:
@@ -281,7 +294,8 @@ def assignments(
         if uses[f] > 1 and f not in writer.known and f.op not in ("number", "name") and f.value is None:
             given = f"{temporary}_{len(writer.known)}"
             lines.append(f"{given} = {written}")
-            writer.known[f], written = given, given
+            writer.name(f, given)
+            written = given
             depth[f] = 0
         lines.append(f"{target} = {written}")
     return lines

@@ -110,7 +110,7 @@ class Size:
         kernel, library, adaptive = field._kernel, bool(settings.library), settings.dt is None
         integral = objective.times is None
         tableau = tableaus.get("tsit5" if library else settings.solver)
-        implicit = tableau.gamma != 0.0
+        implicit = tableau.implicit
         per_step = tableau.stages * (ITERATIONS if implicit else 1)
         return cls(
             n=field.n,

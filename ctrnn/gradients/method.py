@@ -141,7 +141,7 @@ class GradientMethod(ABC):
         """Why it cannot treat a problem with these settings; empty where it can, as far as is known before a run."""
         if settings.library and self.facts.own_steps:
             return f"{settings.solver} does not show its steps"
-        if not settings.library and not self.facts.implicit and tableaus.get(settings.solver).gamma:
+        if not settings.library and not self.facts.implicit and tableaus.get(settings.solver).implicit:
             return f"not on {settings.solver}, whose stages need a Jacobian of λ's equation"
         if problem.events and self.facts.through_events is None:
             return "it does not go through events"

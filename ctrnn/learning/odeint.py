@@ -141,7 +141,7 @@ def _settings(method: Any, rtol: Any, atol: Any, options: Any, times: Array) -> 
         raise UsageError("method", given=method, allowed=f"one of {', '.join(tableaus.names())}")
     tableau = tableaus.get(name)
     dt = options.get("step_size")
-    if dt is None and not tableau.embedded_orders:
+    if dt is None and not tableau.adaptive:
         dt = 2.0 * float(abs(times[-1] - times[0])) or 1.0  # longer than any interval: one step for each
     rtol, atol = (v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for v in (rtol, atol))
     limits = {"max_steps": options.get("max_num_steps", 1_000_000), "min_step": float(options.get("min_step", 0.0))}

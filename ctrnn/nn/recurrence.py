@@ -40,8 +40,8 @@ class Recurrence:
 
     def __post_init__(self) -> None:
         tableau = tableaus.get(self.solver)
-        if tableau.gamma:
-            explicit = [name for name in tableaus.names() if not tableaus.get(name).gamma]
+        if tableau.implicit:
+            explicit = [name for name in tableaus.names() if not tableaus.get(name).implicit]
             raise UsageError("solver", given=self.solver, allowed=f"an explicit method: {', '.join(explicit)}")
 
     @property

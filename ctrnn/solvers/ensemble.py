@@ -302,7 +302,7 @@ def fit_in_lanes(field: Field, tableau: Tableau) -> bool:
 
     That takes an explicit method, a field with a function for it, and parameters that stay in the cache.
     """
-    if tableau.gamma or 8 * abi.LANES * field._kernel_vector().size > LANES_BYTES:
+    if tableau.implicit or 8 * abi.LANES * field._kernel_vector().size > LANES_BYTES:
         return False
     return field._lanes_kernel is not None
 

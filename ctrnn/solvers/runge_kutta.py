@@ -65,7 +65,7 @@ def weights(name: str) -> tuple[Array, Array]:
 
 def newton_for(bound: Bound, tableau: Tableau) -> implicit.Newton:
     """What Newton needs for the implicit stages of a tableau; raises UsageError for a system without a Jacobian."""
-    if not tableau.gamma:
+    if not tableau.implicit:
         return _no_newton()
     if not bound.system.table[JACOBIAN]:
         raise UsageError(
@@ -163,7 +163,7 @@ class Integration:
         staggered: Staggered | None = None,
     ) -> None:
         tableau = tableaus.get(settings.solver)
-        if settings.dt is None and not tableau.embedded_orders:
+        if settings.dt is None and not tableau.adaptive:
             raise UsageError(
                 "dt",
                 given=None,

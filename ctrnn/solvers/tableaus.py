@@ -50,7 +50,8 @@ class Tableau:
     O(h^(dense_order + 1)). On top of the steps' own errors, which add up to O(h^order), dense
     values are of order min(order, dense_order + 1).
 
-    ``source``: where the numbers are published.
+    ``source``: where the numbers are published. ``exponential``: whether the steps are taken of φ₁(hD) F and not of F
+    itself (ctrnn.solvers.exponential).
     """
 
     name: str
@@ -66,6 +67,7 @@ class Tableau:
     embedded_orders: tuple[int, ...]
     fsal: bool
     source: str
+    exponential: bool = False
 
     @property
     def s(self) -> int:
@@ -88,9 +90,14 @@ class Tableau:
         return float(self.a[-1, -1])
 
     @property
-    def exponential(self) -> bool:
-        """Whether the steps are taken of φ₁(hD) F and not of F itself (ctrnn.solvers.exponential)."""
-        return self.name == "exponential-euler"
+    def implicit(self) -> bool:
+        """Whether stages are solved for, as stiff problems want it."""
+        return self.gamma != 0.0
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it estimates its error and chooses its steps; else it needs a dt."""
+        return bool(self.embedded_orders)
 
     @property
     def guess(self) -> np.ndarray:
@@ -231,6 +238,7 @@ def _tableau(
     embedded_orders: tuple[int, ...] = (),
     a_dense: Sequence[Row] = (),
     c_dense: Row = (),
+    exponential: bool = False,
 ) -> Tableau:
     """The tableau of rows 2 … s of a and the rest; an FSAL pair has no b, its last row of a is."""
     s, s_total = len(c), len(dense)
@@ -249,6 +257,7 @@ def _tableau(
         embedded_orders=embedded_orders,
         fsal=b is None,
         source=source,
+        exponential=exponential,
     )
 
 
@@ -263,7 +272,7 @@ _EULER = _tableau(
 _EXPONENTIAL = _tableau(
     "exponential-euler",
     "D. A. Pope, An exponential method of numerical integration of ordinary differential equations, Comm. ACM 6, 1963",
-    order=1, dense_order=1,
+    order=1, dense_order=1, exponential=True,
     a=[], b=[1], c=[0], dense=[[1]],
 )
 

@@ -216,7 +216,7 @@ def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Ro
     one = problem[0] if isinstance(problem, Trials) else problem
     if settings.library or one.events:
         # no steps of our own to take again, or other ones where the events move: an independent solution, much tighter
-        stiff = not settings.library and tableaus.get(settings.solver).gamma > 0.0
+        stiff = not settings.library and tableaus.get(settings.solver).implicit
         settings = Settings("kvaerno5" if stiff else "dop853", 1e-12, 1e-13)
     if wanted is not None:
         row = _row(resolve(wanted, one, settings)[0], problem, settings, None)

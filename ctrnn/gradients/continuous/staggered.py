@@ -24,7 +24,7 @@ from ctrnn.solvers.solution import Solution
 
 def is_staggered(settings: Settings) -> bool:
     """Whether the solver is one of our own implicit methods."""
-    return settings.library == "" and tableaus.get(settings.solver).gamma > 0.0
+    return settings.library == "" and tableaus.get(settings.solver).implicit
 
 
 def solve_staggered(system: ForwardSystem, settings: Settings, save_at: Array | None, label: str) -> Solution:

@@ -112,7 +112,7 @@ class RTRLStream:
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
         self.settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
-        if not tableau_of(self.settings, "RTRLStream").embedded_orders and dt is None:
+        if not tableau_of(self.settings, "RTRLStream").adaptive and dt is None:
             raise UsageError(
                 "dt", given=None, allowed=f"a step size: {solver} has no error estimate", hint="dt=0.01, say"
             )

@@ -61,7 +61,7 @@ class LockstepRecording(Recording):
     def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
         self._began = time.perf_counter()
         tableau = tableau_of(settings, caller)
-        if tableau.gamma or tableau.exponential:
+        if tableau.implicit or tableau.exponential:
             raise UsageError(
                 "solver", given=tableau.name, allowed=f"an explicit one, for {caller}", hint='solver="rk4", dt=...'
             )
@@ -100,7 +100,7 @@ class LockstepRecording(Recording):
         if settings.dt is None or settings.library or needs.snapshots or needs.cuts:
             return False
         tableau = tableaus.get(settings.solver)
-        if tableau.gamma or tableau.exponential:
+        if tableau.implicit or tableau.exponential:
             return False
         return all(not problem.events and same_stops(problem, problems[0]) for problem in problems)
 
