@@ -224,7 +224,7 @@ PI, E = _node("pi", ()), _node("e", ())
 
 
 def _split(node: Node) -> tuple[Number, Node]:
-    """c and the rest of c·rest: a product with a number is that number and the product without it, which others may share."""
+    """c and the rest of c·rest. A product with a number is that number and the product without it, which is shared."""
     if node.op == "number":
         return node.args[0], ONE
     if node.op == "mul" and node.args[0].op == "number" and len(node.args) == 2:

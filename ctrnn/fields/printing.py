@@ -173,8 +173,10 @@ class _Writer:
         return text
 
     def place(self, term: Node) -> tuple[int, bool]:
-        """What was computed before comes first, in that order: fluxes from one state to another then cancel without
-        losing the small ones. Then what has no minus."""
+        """Where a term of a sum comes: first what was computed before, in that order, then what has no minus.
+
+        Fluxes from one state to another then cancel without losing the small ones.
+        """
         bare = term.args[1] if term.op == "mul" and term.args[0].exact is not None else term
         given = self.known.get(bare)
         return (len(self.known), self.negative(term)) if given is None else (self.rank[bare], False)
