@@ -1,4 +1,4 @@
-"""From the text of equations to compiled functions: python scripts/benchmarks/build.py
+"""From the text of equations to compiled functions: python scripts/benchmarks/build.py [ROW ...]
 
 Each row is a fresh process with an empty cache and Numba imported: the processor's seconds of ``Equations(…)`` (F, J,
 products with J and F_w), of the second order, of the lanes of ensembles, and of the same equations from disk; and the
@@ -81,7 +81,7 @@ SYSTEMS = {
 
 def main() -> None:
     table = Table("", "new, s", "second order", "lanes", "from disk", "lines")
-    for name in SYSTEMS:
+    for name in sys.argv[1:] or SYSTEMS:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-c", CHILD, name, str(Path(__file__).resolve().parent)]
             environment = os.environ | {"CTRNN_CACHE_DIR": folder}
