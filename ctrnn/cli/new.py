@@ -108,6 +108,12 @@ r0 = false                       # fit r0 too
 transform = "log"                # stay positive; "none", or a table by parameter { a = "log" }
 max_iterations = 50
 # learning_rate = 0.01           # of adam
+# bounds = { a = [0.0, 2.0] }    # inf for none;  fixed = ["b"] stays as it is
+# prior = { a = { kind = "normal", mean = 1.0, sd = 0.5 } }   # or "lognormal";  regularisation = 0.01 is a ridge
+# noise = "normal"               # or "lognormal", "poisson";  sigma = 0.1, one for each observable, or "estimate"
+# robust = "soft_l1"             # outliers beyond robust_scale = 1.0 count less
+# multistart = 30                # starts within spread = 0.3 of the first, from seed = 0
+# shooting = true                # multiple shooting: a number of pieces, or the times between them
 
 [equilibrium]                    # F(t, r, w, x) = 0
 guess = { v = -1.2, u = -0.6 }   # where the search starts: by state, a list, or a number; r0 if left out
