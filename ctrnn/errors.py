@@ -121,6 +121,10 @@ class ZeroGradientWarning(UserWarning):
     """A gradient is exactly zero and the loss is not: the objective may not depend on the solution at all."""
 
 
+class GradientAccuracyWarning(UserWarning):
+    """The steps could not be made so short that the gradient is as accurate as the tolerance says."""
+
+
 class NotHurwitzError(CtrnnError, ArithmeticError):
     """A flow that would grow: some eigenvalue has a real part that is not negative.
 

@@ -169,6 +169,12 @@ class Problem:
             made.timelines = self.timelines
         return made
 
+    def onto(self, times: Array) -> Problem:
+        """The same problem, whose steps also land on some times."""
+        same = copy.copy(self)
+        same.course, same.timelines = self.course.onto(times), {}
+        return same
+
     def _is_as_wide(self, made: Any) -> bool:
         """Whether ``made`` is one problem, with as many states and inputs, and so with as many signals."""
         own = self.field.n, self.field.input_size

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, checked_array
+
+#: what the steps under a gradient answer for
+ERROR_CONTROLS = ("all", "state")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Settings:
         Steps tried before giving up.
     min_step : float
         The smallest step, in the unit of t; 0: the smallest that moves t.
+    error_control : {"all", "state"}
+        What adaptive steps of an explicit method of our own answer for where a gradient goes through them: the state
+        and its sensitivity (ctrnn.gradients.recording.control), or the state alone. Solutions without a gradient know
+        the state only.
     """
 
     solver: str = "tsit5"
@@ -36,6 +43,7 @@ class Settings:
     dt: float | None = None
     max_steps: int = 1_000_000
     min_step: float = 0.0
+    error_control: str = "all"
 
     @classmethod
     def of(cls, *arguments: Any) -> Settings:
@@ -57,6 +65,13 @@ class Settings:
             raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
         if checked_array("min_step", self.min_step, ()) < 0:
             raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+        if self.error_control not in ERROR_CONTROLS:
+            raise UnknownNameError("error_control", self.error_control, ERROR_CONTROLS)
+
+    @property
+    def controls_sensitivity(self) -> bool:
+        """Whether adaptive steps of our own are to answer for the gradients that go through them."""
+        return self.error_control == "all" and self.dt is None and not self.library
 
     @cached_property
     def _tolerances(self) -> dict[int, tuple[Array, Array]]:

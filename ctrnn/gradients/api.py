@@ -34,6 +34,7 @@ def gradient(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
     certify: bool = False,
+    error_control: str = "all",
 ) -> Gradient:
     """The loss of a problem and its gradient; of trials, the sums over them.
 
@@ -52,6 +53,9 @@ def gradient(
         As in ``ctrnn.simulate``.
     certify : bool
         Check the number by independent routes, at some times its cost; the findings are ``.certificate``.
+    error_control : {"all", "state"}
+        What adaptive steps of an explicit method of our own answer for: the state and its sensitivity, so that the
+        gradient is as accurate as the tolerance says, or the state alone. Implicit methods answer for the state.
 
     Returns
     -------
@@ -69,6 +73,14 @@ def gradient(
     -----
     ZeroGradientWarning
         Where the gradient is exactly zero and the loss is not.
+    GradientAccuracyWarning
+        Where the steps could not be made so short as the sensitivity wants them.
+
+    Notes
+    -----
+    Where the state rests, the error of the state allows steps whose derivative is no derivative of the differential
+    equation. The way back tells (ctrnn.gradients.recording.sensitivity_error); the run is then taken again in finer
+    steps, and the gradient is exact for those.
 
     Examples
     --------
@@ -80,7 +92,7 @@ def gradient(
     >>> bool(abs(g.parameters["k"] + math.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
-    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control)
     if isinstance(problem, Trials):
         check_alive(problem)
         return warn_if_zero_gradient(_of_trials(problem, method, settings, certify))

@@ -73,13 +73,12 @@ class Estimate(NamedTuple):
     weights: np.ndarray  # (s,): v = Σ_i weights_i R̄_i
     scale: np.ndarray  # (n,): sizes of the states; norms are max_j scale_j |·_j|
     sizes: np.ndarray  # (C, q, 2): ‖v‖ and ‖Λ‖ at the end of the step, of each cotangent
-    ends: np.ndarray  # (C, n): the last cotangent at the end of the step, its jump included
 
 
 @cache
 def no_estimate() -> Estimate:
     """Nothing is noted."""
-    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 2)), np.empty((0, 0)))
+    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 2)))
 
 
 def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implicit:
@@ -161,9 +160,6 @@ def note(estimate, m, lam, R, q):
                     sizes[k, 0] = v
                 if not l <= sizes[k, 1]:
                     sizes[k, 1] = l
-    if estimate.ends.shape[0] > 0:
-        for j in range(estimate.ends.shape[1]):
-            estimate.ends[m, j] = lam[j * q + q - 1]
 
 
 @njit(**LEAN)
@@ -233,30 +229,4 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                 Ri = R[i]
                 for j in range(begin, end):
                     lam[j] += Ri[j]
-    return True
-
-
-@njit(**LEAN)
-def embedded_error(system, a, e, implicit, h, stage_t, stage_r, stage_x, ends, row, K, R, error):
-    """ε_m = Σ_i R̄ᵉ_i of each step, error (C, n).
-
-    One step back from ``ends`` with the error weights e (s,) in the place of b.
-
-    λ by the embedded method differs from λ by ε. row (n, 1), K (1, s, n, 1), R (s, n): working space. False where a
-    stage is singular.
-    """
-    C, _, n = stage_r.shape
-    none, nowhere = ends[:0], stage_r[:0]
-    nothing = Estimate(row[:0, 0], row[:0, 0], K[:0, 0, :, :], ends[:0])
-    for m in range(C):
-        for j in range(n):
-            row[j, 0] = ends[m, j]
-        here = slice(m, m + 1)
-        if not pull_rows(
-            system, a, e, implicit, h[here], stage_t[here], stage_r[here], stage_x[here], none, nowhere, row, K, R,
-            nothing,
-        ):  # fmt: skip
-            return False
-        for j in range(n):
-            error[m, j] = row[j, 0] - ends[m, j]
     return True

@@ -14,6 +14,7 @@ import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
+from ctrnn.gradients.recording.control import StepControl
 from ctrnn.gradients.recording.losses import BlockLosses
 from ctrnn.gradients.recording.replay import RecordedSteps, replay, within_mask
 from ctrnn.gradients.recording.stepper import StepperRecording, Steps
@@ -31,6 +32,7 @@ class Trial(NamedTuple):
     recording: StepperRecording
     blocks: list[Steps]
     rows: Array
+    times: Array
 
     @property
     def y(self) -> Array:
@@ -44,7 +46,19 @@ class Trial(NamedTuple):
         return not np.triu(self.recording.a).any()
 
     def pull(self, cotangent: Array) -> tuple[Array, Array]:
-        """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n)."""
+        """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n), by the steps taken or by finer ones, if it takes those."""
+        recording = self.recording
+        settings = recording.integration.settings
+        control, trial = StepControl(recording.problem, settings, "odeint"), self
+        while True:
+            y0_bar, w_bar = trial._pulled(cotangent)
+            errors = trial.recording.errors
+            found = np.append(y0_bar, w_bar)
+            if errors is None or control.is_settled(errors.divided(), found, errors.estimate):
+                return y0_bar, w_bar
+            trial = _recorded(control.problem, trial.times, settings)
+
+    def _pulled(self, cotangent: Array) -> tuple[Array, Array]:
         recording, jumps = self.recording, self._jumps(cotangent)
         rows, G = recording.zero_rows(), recording.zero_parameters()
         end = len(jumps)
@@ -100,14 +114,17 @@ class Trial(NamedTuple):
 
 def record_trial(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Trial:
     """A run from y0 (n,) at times[0] onto each of the times, in either direction, and onto "jump_t" and "step_t"."""
-    problem, observed = _on_its_way(field, x, y0, times, extra)
-    with _threads(field):
+    return _recorded(*_on_its_way(field, x, y0, times, extra), settings)
+
+
+def _recorded(problem: Problem, observed: Array, settings: Settings) -> Trial:
+    with _threads(problem.field):
         recording = StepperRecording(problem, settings, "odeint")
         blocks = list(recording.forward())
     reached, way = np.concatenate([block.record.t for block in blocks]), problem.course.direction
     rows = np.searchsorted(way * reached, way * observed)
     rows[0] = -1
-    return Trial(recording, blocks, rows)
+    return Trial(recording, blocks, rows, observed)
 
 
 def states(field: Field, x: Any, y0: Array, times: Array, settings: Settings, extra: dict[str, Array]) -> Array:

@@ -20,6 +20,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.online import stream_file
+from ctrnn.gradients.recording.control import StepControl
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.result import Gradient, check_finite
@@ -50,6 +51,8 @@ class RTRLStream:
         Where the stream's time begins.
     solver, dt, rtol, atol, max_steps, min_step
         As in ``ctrnn.simulate``, for one of our own solvers; max_steps holds for each piece.
+    error_control : {"all", "state"}
+        As in `ctrnn.gradient`; of P every row has to be right, as nobody knows yet what it will be worth.
     readout, loss
         As in ``ctrnn.Objective``; the pieces bring targets, times and weights.
     block : int, optional
@@ -108,10 +111,11 @@ class RTRLStream:
         atol: Any = 1e-10,
         max_steps: int = 1_000_000,
         min_step: float = 0.0,
+        error_control: str = "all",
     ) -> None:
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
-        self.settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+        self.settings = Settings(solver, rtol, atol, dt, max_steps, min_step, error_control)
         if not tableau_of(self.settings, "RTRLStream").adaptive and dt is None:
             raise UsageError(
                 "dt", given=None, allowed=f"a step size: {solver} has no error estimate", hint="dt=0.01, say"
@@ -169,22 +173,35 @@ class RTRLStream:
             raise UsageError("until", given=end, allowed=f"a time after the stream's own, {self.t:g}")
         problem = Problem(self.field, self.r, (self.t, end), x=x, objective=self._objective(end, target, at, weight))
         problem = with_steps(problem, self.settings)
+        control = StepControl(problem, self.settings, "RTRLStream")
         with StepperRecording.threads(problem, self.settings):
-            run = StepperRecording(problem, self.settings, "RTRLStream")
-            self._resume(run.integration)
-            state = self._state.copy()
-            state.observe(run.start())
-            block = run.carry(self.block).block
-            if self.settings.dt is not None:  # no room for more steps than the piece has
-                block = min(block, int((end - self.t) / self.settings.dt) + problem.course.stops.size + 1)
-            for steps in run.blocks(block):
-                state.take(run, steps)
+            is_fine = False
+            while not is_fine:
+                run, state = self._taken(control.problem, end)
+                # of P nobody knows yet what it will be worth: every row of a block has to be right
+                times = np.empty(0) if run.errors is None else run.errors.divided()
+                is_fine = control.is_settled(times, np.array([np.nan]), np.nan)
         check_finite(state.loss, state.G[:, -1], state.S[:, -1], state.readout)
         added = float(state.loss[0] - self._state.loss[0])
         self._state, self.t, self.r = state, end, run.integration.r[: self.field.n].copy()
         self._memory = [part.copy() for part in _memory(run.integration)]
         self.stats = self.stats + run.stats
         return added
+
+    def _taken(self, problem: Problem, end: float) -> tuple[StepperRecording, RTRLState]:
+        """A piece, and what is carried to its end."""
+        run = StepperRecording(problem, self.settings, "RTRLStream")
+        if run.errors is not None:
+            run.errors.every_row = True
+        self._resume(run.integration)
+        state = self._state.copy()
+        state.observe(run.start())
+        block = run.carry(self.block).block
+        if self.settings.dt is not None:  # no room for more steps than the piece has
+            block = min(block, int((end - self.t) / self.settings.dt) + problem.course.stops.size + 1)
+        for steps in run.blocks(block):
+            state.take(run, steps)
+        return run, state
 
     def _objective(self, end: float, target: Any, at: Any, weight: Any) -> Objective:
         if self._takes_target and target is None:

@@ -37,6 +37,7 @@ class Needs(NamedTuple):
                way back
     snapshots  go back to an earlier state, and on from there
     cuts       single steps of a block, with and without their losses
+    whole_way  whether the loss's cotangent goes back through all steps as it is, so that this pass tells of their errors
     device     a torch device and dtype (ctrnn.gradients.recording.torch.device.Device); None for compiled code
     """
 
@@ -44,6 +45,7 @@ class Needs(NamedTuple):
     snapshots: bool = False
     cuts: bool = False
     device: Any = None
+    whole_way: bool = False
 
 
 class Seen(NamedTuple):
@@ -157,6 +159,8 @@ class Recording(ABC):
     B: int
     n: int
     readout_size: int
+    #: whether its steps may be adaptive, and then answer for the sensitivity (ctrnn.gradients.recording.control)
+    controls_steps = False
 
     # -- what a backend can do
 

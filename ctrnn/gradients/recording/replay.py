@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.recording.stepper import StepperRecording
+from ctrnn.gradients.recording.control import refined_recording
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.trajectory import Stats
@@ -45,7 +45,7 @@ class RecordedSteps:
 
 def recorded(problem: Problem, settings: Settings, caller: str) -> RecordedSteps:
     """Run forward with our own solver and keep every step."""
-    run = StepperRecording(problem, settings, caller)
+    run = refined_recording(problem, settings, caller)
     n, b = problem.field.n, run.b
     (loss,), (l_r0,), readout = run.start()
     records, jumps, sources = [], [], []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, summed
+from ctrnn.gradients.recording.control import controlled
 from ctrnn.gradients.recording.rows import RowsRecording
+from ctrnn.gradients.recording.sensitivity_error import is_controlled
 from ctrnn.gradients.recording.slots import SlotsRecording
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.torch.recording import TorchRecording
@@ -49,6 +51,9 @@ class Prepared:
         """What a schedule finds along the problems' runs."""
         found, B = [], len(problems)
         with self.backend.threads(problems[0], self.settings):
+            if self.backend.controls_steps and is_controlled(self.settings):
+                (problem,) = problems
+                return controlled(problem, self.settings, self.caller, schedule, self.needs.whole_way)
             for b in range(0, B, self.some):
                 with self._recording(problems[b : b + self.some], b, B) as recording:
                     found.append(schedule(recording))
@@ -72,5 +77,8 @@ def recorded(problems: Sequence[Problem], settings: Settings, caller: str, needs
     backend = backend_for(problems, settings, needs)
     assert backend is not None
     backend.at_once(problems, settings, needs)
-    with backend.threads(problems[0], settings), backend.record(problems, settings, caller, needs) as recording:
-        return schedule(recording)
+    with backend.threads(problems[0], settings):
+        if backend.controls_steps and is_controlled(settings):
+            return controlled(problems[0], settings, caller, schedule, needs.whole_way)
+        with backend.record(problems, settings, caller, needs) as recording:
+            return schedule(recording)

@@ -12,9 +12,8 @@ orthogonal to those leave
     v = Σ_i (x_i / b_i) V_i = O((hJ)^k),        η = C (‖v‖ / ‖λ⁺‖)^p
 
 with x and C fitted to the scalar equation dr/dt = z r, h = 1, where the error of λ, relative to λ⁺, is
-|R(z) − e^z|. So η costs nothing but the sum. Implicit methods, whose stages see stiffness, go back by their
-embedded weights e once more: ε = Σ_i V_i of K̄_i = h e_i λ⁺ + h Σ_j a_ji V_j is by how much λ by the embedded
-method differs, and η = ‖ε‖ / ‖λ⁺‖.
+|R(z) − e^z|. So η costs nothing but the sum. Implicit methods have no such estimate: their stages see stiff modes, in
+which λ is far off and gone within a step, where nothing comes of it. Their steps answer for the state alone.
 
 Norms are max_j D_j |λ_j|, D_j the largest |r_j| of the run (at least 1 % of the largest of all; 1 where all are
 0), so that units of states do not matter. ‖λ⁺‖ counts as 1 % of what it is later at least: a cotangent that has
@@ -32,6 +31,7 @@ from functools import cache
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.settings import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
 
@@ -41,15 +41,15 @@ TOO_MUCH, AIM = 30.0, 3.0
 DECAYED, SMALL_STATE = 0.01, 0.01
 #: the most parts that a step is divided into at a time
 MOST_PARTS = 200
+#: a kink makes an error of this order, whatever the method
+KINK_ORDER = 2.0
 
 
 @dataclass(frozen=True)
 class Estimator:
     """η = factor · (‖v‖ / ‖λ⁺‖) ** power, v = Σ_i weights_i V_i.
 
-    Of the embedded method where there are no weights (s,).
-
-    total : the Σ η of all steps, in rtol, at which the gradient was off by some 30 rtol where it was off most
+    total : the Σ η of all steps, in rtol, at which the gradient is off by some 30 rtol where it is off most
         (scripts/benchmarks/accuracy.py)
     """
 
@@ -59,33 +59,28 @@ class Estimator:
     order: int
     total: float
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the embedded method's error is meant."""
-        return not self.weights.size
-
 
 #: of a solver: the functions of the stages that v is orthogonal to, p, and the Σ η at which the gradient begins to be
 #: off
 _TERMS: dict[str, tuple[tuple[str, ...], float, float]] = {
     "bs3": (("1",), 2.0, 50.0),
-    "dopri5": (("1", "c", "c²", "A*c"), 1.25, 300.0),
+    "dopri5": (("1", "c"), 1.25, 500.0),
     "tsit5": (("1", "c", "c²", "A*c"), 1.5, 300.0),
-    "dop853": (("1", "c", "c²", "A*c", "c³"), 1.75, 300.0),
+    "dop853": (("1", "c", "c²", "A*c", "c³"), 1.75, 15.0),
 }
-#: the last of these, of methods that go back by their embedded weights
-EMBEDDED_TOTAL = 200.0
 #: z = hJ at which v is fitted to the error of the scalar equation
 SCALAR = np.array([-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.7, -0.5, -0.3, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0])
+
+
+def is_controlled(settings: Settings) -> bool:
+    """Whether the steps under a gradient answer for the sensitivity: adaptive ones of a method with an estimate."""
+    return settings.controls_sensitivity and settings.solver in _TERMS
 
 
 @cache
 def estimator(solver: str) -> Estimator:
     """The estimate that a solver's steps allow."""
     tableau = tableaus.get(solver)
-    if solver not in _TERMS:
-        order = (tableau.embedded_order or tableau.order) + 1
-        return Estimator(np.empty(0), 1.0, 1.0, order, EMBEDDED_TOTAL)
     terms, power, total = _TERMS[solver]
     return Estimator(*_fitted(tableau, terms, power), power, tableau.order + 1, total)
 
@@ -120,38 +115,114 @@ def _fitted(tableau: Tableau, terms: tuple[str, ...], power: float) -> tuple[Arr
     return weights, factor
 
 
-def state_sizes(largest: Array) -> Array:
+class StepErrors:
+    """What the way back through a run tells of its steps.
+
+    ``see`` on the way forward; ``begin`` where a cotangent begins at the end of the run, and ``note`` for each piece of
+    it on the way back; ``divided`` says onto which times the run should step.
+    """
+
+    def __init__(self, solver: str, rtol: float, n: int) -> None:
+        self._its, self._rtol = estimator(solver), rtol
+        self.weights = self._its.weights
+        self._largest, self._later = np.zeros(n), 0.0
+        self._scale: Array | None = None
+        self._steps, self._sum = 0, 0.0
+        #: whether every row of a block has to be right, and not only the cotangent of the loss
+        self.every_row = False
+        #: t, h, η and the order of the error, of steps that are too long, or may be
+        self._long: list[Array] = []
+
+    def see(self, states: Array) -> None:
+        """States (·, n) on the way forward, and their number."""
+        self._largest = np.maximum(self._largest, np.abs(states).max(axis=0, initial=0.0))
+        self._steps += len(states)
+
+    def begin(self) -> None:
+        """A cotangent of 0 at the end."""
+        self._scale, self._later, self._sum, self._long = None, 0.0, 0.0, []
+
+    @property
+    def scale(self) -> Array:
+        """D (n,), of the states up to the first call after ``begin``."""
+        if self._scale is None:
+            self._scale = _state_sizes(self._largest)
+        return self._scale
+
+    def note(self, t: Array, h: Array, sizes: Array, kinks: Array) -> None:
+        """Steps (C,) that end at t, with ‖v‖ and ‖λ⁺‖ (C, 2), and the error of the quadrature of ∂ℓ/∂r (C or 0,)."""
+        v, size = sizes[:, 0], sizes[:, 1]
+        later = np.maximum.accumulate(np.append(size, self._later)[::-1])[::-1][:-1]
+        self._later = float(max(self._later, size.max(initial=0.0)))
+        # a loss along the way may begin within the step
+        start = np.append(size[:1], size[:-1])
+        size = np.maximum(np.maximum(size, start), DECAYED * later)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            eta = np.where(size > 0.0, self._its.factor * (v / size) ** self._its.power, 0.0)
+            kinked = np.where(size > 0.0, kinks / size, 0.0) if kinks.size else np.zeros_like(eta)
+        self._sum += float(eta.sum())
+        least = min(TOO_MUCH, self._its.total / (3 * max(self._steps, 1))) * self._rtol
+        for error, order in ((eta, float(self._its.order)), (kinked, KINK_ORDER)):
+            far = ~(error <= (least if order > KINK_ORDER else TOO_MUCH * self._rtol))
+            if far.any():
+                self._long.append(np.stack([t[far], h[far], error[far], np.full(far.sum(), order)], axis=1))
+
+    def note_rows(self, t: Array, h: Array, sizes: Array) -> None:
+        """The same of many rows that begin at the end of these steps, sizes (C, q, 2): the worst of them."""
+        size = sizes[..., 1]
+        size = np.maximum(size, DECAYED * np.maximum.accumulate(size[::-1])[::-1])
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            eta = np.where(size > 0.0, self._its.factor * (sizes[..., 0] / size) ** self._its.power, 0.0).max(axis=1)
+        far = ~(eta <= TOO_MUCH * self._rtol)
+        if far.any():
+            self._long.append(np.stack([t[far], h[far], eta[far], np.full(far.sum(), float(self._its.order))], axis=1))
+
+    def divided(self) -> Array:
+        """The times inside the steps onto which the run should step; none where all is well."""
+        if not self._long:
+            return np.empty(0)
+        t, h, eta, order = np.concatenate(self._long).T
+        bad, aim = ~(eta <= TOO_MUCH * self._rtol), AIM * self._rtol
+        if not self._sum <= self._its.total * self._rtol:
+            aim = min(aim, self._its.total * self._rtol / (3 * max(self._steps, 1)))
+            bad |= eta > aim
+        times = [
+            t[m] - h[m] * np.arange(1, parts) / parts
+            for m in np.flatnonzero(bad)
+            for parts in [_parts(eta[m] / aim, order[m])]
+        ]
+        return np.sort(np.concatenate(times)) if times else np.empty(0)
+
+    @property
+    def estimate(self) -> float:
+        """Σ η, the relative error of the cotangents at most, if no step makes another's error smaller."""
+        return self._sum
+
+
+def _parts(ratio: float, order: float) -> int:
+    return int(np.clip(np.ceil(ratio ** (1.0 / order)), 2, MOST_PARTS)) if np.isfinite(ratio) else MOST_PARTS
+
+
+def quadrature_error(sources: Array, h: Array, solver: str) -> Array:
+    """‖h Σ_i e_i σ_i‖ by component (C, n): how far two quadratures of ∫ ∂ℓ/∂r dt differ in each step.
+
+    sources (C, s, n) are σ_i at the stages. The stage at the end of a step, which some methods add, is the next step's
+    first; of the last step it is that at c = 1. A kink of the loss shows here, where smooth formulas miss it.
+    """
+    tableau = tableaus.get(solver)
+    s = tableau.stages
+    ends = np.append(sources[1:, 0], sources[-1:, int(np.argmax(tableau.c[:s]))], axis=0)
+    rows = []
+    for e in tableau.e:
+        d = np.einsum("i,cin->cn", e[:s], sources)
+        rows.append(np.abs(h[:, None] * (d + e[s] * ends if len(e) > s else d)))
+    if len(rows) == 1:
+        return rows[0]
+    d3, d5 = rows  # Hairer, Nørsett & Wanner, II.10
+    return np.asarray(d5**2 / np.sqrt(np.maximum(d5**2 + 0.01 * d3**2, np.finfo(float).tiny)))
+
+
+def _state_sizes(largest: Array) -> Array:
     """D (n,) of the largest |r_j| of a run."""
     top = float(largest.max(initial=0.0))
     return np.maximum(largest, SMALL_STATE * top) if top > 0.0 else np.ones_like(largest)
-
-
-def step_errors(sizes: Array, solver: str) -> Array:
-    """η (T,) of T steps in the order of time, from ‖v‖ and ‖λ⁺‖ (T, 2); 0 where nothing has come back yet."""
-    its = estimator(solver)
-    v, size = sizes[:, 0], sizes[:, 1]
-    later = np.maximum.accumulate(size[::-1])[::-1]
-    # a loss along the way may begin within the step
-    start = np.append(size[:1], size[:-1])
-    size = np.maximum(np.maximum(size, start), DECAYED * later)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        eta = its.factor * (v / size) ** its.power
-    return np.where(size > 0.0, eta, 0.0)
-
-
-def divided(t: Array, h: Array, eta: Array, rtol: float, solver: str) -> Array:
-    """The times inside the steps (T,) that end at t and are h long (signed) onto which a run should step.
-
-    None where all is well.
-    """
-    its, aim = estimator(solver), AIM * rtol
-    bad = ~(eta <= TOO_MUCH * rtol)
-    if eta.sum() > its.total * rtol:
-        aim = min(aim, its.total * rtol / (3 * eta.size))
-        bad |= eta > aim
-    times = []
-    for m in np.flatnonzero(bad):
-        ratio = (eta[m] / aim) ** (1.0 / its.order)
-        parts = int(np.clip(np.ceil(ratio), 2, MOST_PARTS)) if np.isfinite(ratio) else MOST_PARTS
-        times.append(t[m] - h[m] * np.arange(1, parts) / parts)
-    return np.sort(np.concatenate(times)) if times else np.empty(0)

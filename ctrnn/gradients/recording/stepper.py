@@ -23,6 +23,7 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
+from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled, quadrature_error
 from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.result import check_finite
 from ctrnn.kernels import abi, pullback, stepper
@@ -116,6 +117,7 @@ class StepperRecording(Recording):
     """
 
     B = 1
+    controls_steps = True
 
     def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
         self._began = time.perf_counter()
@@ -128,7 +130,7 @@ class StepperRecording(Recording):
         self.bound = problem.bind()
         self.losses = Losses(problem, self.b)
         self.n, self.readout_size = problem.field.n, self.losses.readout_size
-        bound, start, groups = self.bound, problem.r0, None
+        bound, start, groups, asked = self.bound, problem.r0, None, settings
         if self.losses.objective.times is None and settings.dt is None:
             error_controlled = ForwardSystem(problem, with_p=False, with_readout=False)
             settings, groups = error_controlled.tolerances(settings)
@@ -137,6 +139,10 @@ class StepperRecording(Recording):
             bound, start, problem.course, settings, keep="stages", groups=groups, label=caller
         )
         self._pulled = 0
+        #: what the way back tells of the steps, where they answer for it
+        self.errors: StepErrors | None = None
+        if is_controlled(asked):
+            self.errors = StepErrors(asked.solver, float(np.min(asked.rtol)), self.n)
         # of each thread: the field bound to its own working space, and the cotangents of all stages
         self._bounds, self._K = [self.bound], [np.empty(0)]
 
@@ -201,11 +207,13 @@ class StepperRecording(Recording):
             yield Steps(self._of_states(record), nothing)
 
     def _of_states(self, record: Record) -> Record:
-        """The record of r, of a run of [r | l]."""
-        if record.r.shape[1] == self.n:
-            return record
-        r, stage_r = (np.ascontiguousarray(part[..., : self.n]) for part in (record.r, record.stage_r))
-        return record._replace(r=r, stage_r=stage_r)
+        """The record of r, of a run of [r | l]; the steps' errors see it."""
+        if record.r.shape[1] > self.n:
+            r, stage_r = (np.ascontiguousarray(part[..., : self.n]) for part in (record.r, record.stage_r))
+            record = record._replace(r=r, stage_r=stage_r)
+        if self.errors is not None:
+            self.errors.see(record.r)
+        return record
 
     def weighed(self, record: Record) -> Steps:
         """Recorded steps with their losses; raises NotFiniteError."""
@@ -217,6 +225,8 @@ class StepperRecording(Recording):
 
     def zero_rows(self) -> Array:
         """One cotangent, 0, for each trial."""
+        if self.errors is not None:
+            self.errors.begin()
         return np.zeros((self.n, 1))
 
     def zero_parameters(self) -> Array:
@@ -226,11 +236,19 @@ class StepperRecording(Recording):
 
     def pull(self, block: Steps, rows: Array, G: Array) -> None:
         """Take ``rows`` (n, q) back through a block, in place; G (groups, q, columns) receives the parameter part."""
-        n, q = rows.shape
-        steps = max(1, CACHE // (8 * self.s * n * q))
-        for last in range(block.steps, 0, -steps):
-            piece = block if steps >= block.steps else block.cut(max(0, last - steps), last)
+        for piece in self._pieces(block, rows.size):
             self.add_parameter_part(piece, self.pull_rows(piece, rows), G)
+
+    def pull_alone(self, block: Steps, rows: Array) -> None:
+        """Take ``rows`` back through a block, in place, without their parameter part."""
+        for piece in self._pieces(block, rows.size):
+            self.pull_rows(piece, rows)
+
+    def _pieces(self, block: Steps, numbers: int) -> Iterator[Steps]:
+        """A block from its end, in pieces whose cotangents, ``numbers`` a stage, stay in the cache."""
+        steps = max(1, CACHE // (8 * self.s * numbers))
+        for last in range(block.steps, 0, -steps):
+            yield block if steps >= block.steps else block.cut(max(0, last - steps), last)
 
     def r0(self, rows: Array) -> Array:
         """The cotangents that carry the loss (B, n)."""
@@ -298,16 +316,38 @@ class StepperRecording(Recording):
 
     def _pull_rows(self, piece: Pulled, block: Steps, rows: Array) -> None:
         record, losses = block
+        estimate = self._estimate(block.steps, rows.shape[1])
         solved = pullback.pull_rows(
             piece.bound.system, self.a, self.b, pullback.implicit_for(self.a, self.integration.newton.lapack, rows),
             record.h, record.stage_t, record.stage_r, record.stage_x, losses.jumps, losses.sources,
-            rows, piece.K, np.empty((self.s, rows.size)), _NO_ESTIMATE,
+            rows, piece.K, np.empty((self.s, rows.size)), estimate,
         )  # fmt: skip
         piece.bound.raise_pending()
         if not solved:
             raise SingularJacobianError(
                 np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
             )
+        if estimate.sizes.size:
+            self._note(block, estimate)
+
+    def _estimate(self, steps: int, q: int) -> pullback.Estimate:
+        """Room for what is noted of each step."""
+        errors = self.errors
+        if errors is None or (q > 1 and not errors.every_row):
+            return _NO_ESTIMATE
+        return pullback.Estimate(errors.weights, errors.scale, np.zeros((steps, q, 2)))
+
+    def _note(self, block: Steps, estimate: pullback.Estimate) -> None:
+        errors, record, sizes = self.errors, block.record, estimate.sizes[:, 0]
+        assert errors is not None
+        if errors.every_row:
+            errors.note_rows(record.t, record.h, estimate.sizes)
+            return
+        kinks, sources = np.empty(0), block.losses.sources
+        if sources.size:
+            off = quadrature_error(sources, record.h, self.integration.settings.solver)
+            kinks = (off * errors.scale).max(axis=1)
+        errors.note(record.t, record.h, sizes, kinks)
 
     # -- back to an earlier state, and on from there
 
@@ -320,9 +360,7 @@ class StepperRecording(Recording):
     def advance(self, steps: int, record: bool = True) -> Steps:
         """The next ``steps`` steps, or those that are left, without their losses; recorded only if they are wanted."""
         self.integration.keep = "stages" if record else "steps"
-        if record:
-            return next(self.forward(steps))
-        return Steps(next(self.integration.blocks(steps)), BlockLosses.of_jumps(np.empty((0, self.n)), self.s))
+        return next(self.forward(steps))
 
     def snapshot(self) -> Array:
         """All that the run has to remember, to take the same steps again, bit for bit (ctrnn.solvers.snapshot)."""

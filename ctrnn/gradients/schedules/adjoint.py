@@ -176,8 +176,8 @@ class Adjoint(RecordedMethod):
     def needs(self) -> Needs | None:  # type: ignore[override]
         """What the mode needs of a recording; None where it takes none."""
         if self.mode == "discrete":
-            return Needs(device=self.torch_device)
-        return Needs(snapshots=True, cuts=True) if self.mode == "checkpoint" else None
+            return Needs(device=self.torch_device, whole_way=True)
+        return Needs(snapshots=True, cuts=True, whole_way=True) if self.mode == "checkpoint" else None
 
     def schedule(self, recording: Recording) -> Totals:
         """Forward and back through a recording that meets the needs."""

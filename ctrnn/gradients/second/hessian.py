@@ -153,6 +153,7 @@ def hessian_vector_product(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    error_control: str = "all",
 ) -> Array:
     """The product H v, with H = d²l/dw² (m, m), without H: forward over reverse through the steps of the solver.
 
@@ -167,6 +168,8 @@ def hessian_vector_product(
         Whether r0 counts among the parameters.
     solver, rtol, atol, dt, max_steps, min_step
         As in `ctrnn.simulate`; a solver of our own.
+    error_control : {"all", "state"}
+        As in `ctrnn.gradient`.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def hessian_vector_product(
     True
     """
     operator = hessian_operator(
-        problem, Settings(solver, rtol, atol, dt, max_steps, min_step), "hessian_vector_product"
+        problem, Settings(solver, rtol, atol, dt, max_steps, min_step, error_control), "hessian_vector_product"
     )
     size = problem.field.m + r0 * problem.r0.size
     direction = np.zeros(operator.size)
@@ -211,6 +214,7 @@ def hessian(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    error_control: str = "all",
 ) -> Array:
     """The second derivative H = d²l/dw² (m, m) of the loss, exact for the steps taken.
 
@@ -249,7 +253,7 @@ def hessian(
     array([[ 2., -2.],
            [-2.,  1.]])
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step, error_control)
     H = hessian_matrix(problem, settings, _columns(problem, r0), "hessian")
     return (H + H.T) / 2
 
@@ -263,6 +267,7 @@ def gauss_newton(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    error_control: str = "all",
 ) -> Array:
     """The Gauss–Newton matrix Σ_k a_k p_kᵀ ℓ_oo p_k (m, m) of the loss, p = do/dw.
 
@@ -300,7 +305,7 @@ def gauss_newton(
     >>> bool(abs(gauss_newton(problem)[0, 0] - np.exp(-4.0)) < 1e-8)  # (dr/dk)²
     True
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    settings = Settings(solver, rtol, atol, dt, max_steps, min_step, error_control)
     M = gauss_newton_matrix(problem, settings, _columns(problem, r0))
     return (M + M.T) / 2
 

@@ -16,7 +16,8 @@ import numpy as np
 from ctrnn.curvature import Curvature
 from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.recording.stepper import StepperRecording, Steps
+from ctrnn.gradients.recording.control import refined_recording
+from ctrnn.gradients.recording.stepper import Steps
 from ctrnn.kernels import abi, second
 from ctrnn.kernels.linalg import lapack_addresses
 from ctrnn.problem import Problem, Settings, checked_problem
@@ -35,7 +36,7 @@ class Tangents:
 
     def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
         checked_problem(problem).needs_objective(caller)
-        self.recording = recording = StepperRecording(problem, settings, caller)
+        self.recording = recording = refined_recording(problem, settings, caller)
         self.bound, self.losses, self.n = recording.bound, recording.losses, recording.n
         self.field = recording.problem.field
         self.kernel = self.field._second_kernel

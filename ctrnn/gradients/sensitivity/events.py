@@ -31,6 +31,8 @@ from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_parameters
 from ctrnn.gradients.method import Passes
+from ctrnn.gradients.recording.control import ROUNDS, warn_of_accuracy
+from ctrnn.gradients.recording.sensitivity_error import is_controlled
 from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.problem import Problem, Settings
@@ -96,6 +98,30 @@ class _Way:
         self.scalars = scalar_parameters(problem.field)
         self.taken = self._taken()
         self.n, self.m = problem.field.n, problem.field.m
+        if is_controlled(settings):
+            self._refine()
+
+    def _refine(self) -> None:
+        """Stops in the pieces, so that their steps are fine enough for λ (ctrnn.gradients.recording.control)."""
+        for _ in range(ROUNDS):
+            lam, is_fine = np.zeros((self.n, 1)), True
+            for k, (run, l_r, taken, passage) in reversed(list(enumerate(self.recorded()[0]))):
+                if passage.S is not None:
+                    lam = np.ascontiguousarray(passage.S.T @ lam)
+                lam[:, 0] += passage.l_r
+                rows = run.zero_rows()
+                rows += lam
+                for steps in reversed(taken):
+                    run.pull_alone(steps, rows)
+                lam = rows
+                lam[:, 0] += l_r
+                times = run.errors.divided() if run.errors is not None else np.empty(0)
+                if times.size:
+                    is_fine = False
+                    self.pieces[k] = replace(self.pieces[k], problem=self.pieces[k].problem.onto(times))
+            if is_fine:
+                return
+        warn_of_accuracy(self.name, float(np.min(self.settings.rtol)))
 
     def _taken(self) -> dict[tuple[int, int], tuple[float, float | None]]:
         """(event, occurrence) -> (a, y) of an EventObjective."""

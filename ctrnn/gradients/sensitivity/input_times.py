@@ -26,7 +26,8 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.gradients.recording.stepper import StepperRecording, Steps
+from ctrnn.gradients.recording.control import refined_recording
+from ctrnn.gradients.recording.stepper import Steps
 from ctrnn.inputs import Input, Pulse, Step
 from ctrnn.inputs.base import Product, Stack, Sum
 from ctrnn.inputs.times import align
@@ -73,6 +74,7 @@ def input_gradient(
     dt: float | None = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    error_control: str = "all",
 ) -> InputGradient:
     """The loss and its derivatives to onset, width and amplitude of the named pulses and steps of a problem.
 
@@ -111,7 +113,9 @@ def input_gradient(
     >>> {name: round(value, 6) for name, value in g.inputs.items()}  # r(3) = 2(e^−1 − e^−2)
     {'cue.onset': 0.465088, 'cue.width': 0.735759, 'cue.amplitude': 0.232544}
     """
-    settings = resolve_auto_solver(checked_problem(problem), Settings(solver, rtol, atol, dt, max_steps, min_step))
+    settings = resolve_auto_solver(
+        checked_problem(problem), Settings(solver, rtol, atol, dt, max_steps, min_step, error_control)
+    )
     problem.needs_objective("input_gradient")
     if not settings.library and tableaus.get(settings.solver).exponential:
         raise UsageError("solver", given=settings.solver, allowed="a Runge–Kutta solver, for input_gradient")
@@ -131,7 +135,7 @@ class _Way:
         self.problem, self.signals, self.leaves = problem, signals, leaves
         self.objective = problem.needs_objective("input_gradient")
         self.nx = problem.field.input_size
-        self.run = StepperRecording(problem, settings, "input_gradient")
+        self.run = refined_recording(problem, settings, "input_gradient")
         self.amplitudes = {name: np.zeros(leaf.size) for name, leaf in _named(problem.x).items()}
         self.times: dict[tuple[str, str], float] = {}
 

@@ -1,0 +1,141 @@
+"""The gradient of an adaptive run is that of the differential equation, as accurate as the tolerance says.
+
+The references take part in no step control: many equal steps of order 8 (tests/accuracy.py), to twelve digits or more.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from accuracy import PROBLEMS, reference, relative_error
+
+import ctrnn
+from ctrnn.errors import GradientAccuracyWarning, UnknownNameError
+
+NAMED = {its.name: its for its in PROBLEMS}
+AT_REST = [its.name for its in PROBLEMS if its.kind == "rest"]
+LEAK = "leak to 10"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_at_default_settings_the_error_is_at_most_100_rtol(name):
+    g = ctrnn.gradient(NAMED[name].make(), method="adjoint")
+    assert relative_error(g, reference(name)) < 100 * 1e-8
+
+
+@pytest.mark.parametrize("rtol", [1e-4, 1e-10])
+def test_and_at_other_tolerances_or_a_warning_says_so(rtol):
+    off, loud = [], []
+    for its in PROBLEMS:
+        if its.name == "van der Pol 10" and rtol == 1e-4:
+            continue  # its state is off by more than that itself, 2 % of the way from one relaxation to the next
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            g = ctrnn.gradient(its.make(), method="adjoint", rtol=rtol, atol=rtol / 100)
+        warned = any(issubclass(w.category, GradientAccuracyWarning) for w in said)
+        loud += [its.name] * warned
+        if not relative_error(g, reference(its.name)) < 100 * rtol and not warned:
+            off.append(its.name)
+    assert off == []
+    assert len(loud) <= 2
+
+
+@pytest.mark.parametrize("solver", ["dop853", "dopri5", "bs3"])
+@pytest.mark.parametrize("name", ["leak to 10", "centre w=6 d=0.1", "pulse at 20", "4 units at rest to 20"])
+def test_by_other_solvers(solver, name):
+    rtol = 1e-5 if solver == "bs3" else 1e-8
+    g = ctrnn.gradient(NAMED[name].make(), method="adjoint", solver=solver, rtol=rtol, atol=rtol / 100)
+    assert relative_error(g, reference(name)) < 200 * rtol
+
+
+@pytest.mark.parametrize("name", AT_REST)
+def test_the_state_alone_is_not_enough_at_rest(name):
+    """Or the tests above would prove nothing."""
+    g = ctrnn.gradient(NAMED[name].make(), method="adjoint", error_control="state")
+    assert not relative_error(g, reference(name)) < 1000 * 1e-8
+
+
+@pytest.mark.parametrize("method", ["adjoint-checkpoint", "rtrl", ctrnn.RTRL(block=7), "autograd"])
+@pytest.mark.parametrize("name", [LEAK, "4 units at rest to 5", "prey, integral"])
+def test_every_method_takes_the_same_steps(method, name):
+    """So that they agree to rounding where steps were divided too."""
+    problem = NAMED[name].make()
+    exact = ctrnn.gradient(problem, method="adjoint")
+    g = ctrnn.gradient(problem, method=method)
+    assert np.linalg.norm(g.vector - exact.vector) < 1e-11 * np.linalg.norm(exact.vector)
+    assert g.stats.steps == exact.stats.steps or method == "autograd"
+
+
+def test_a_run_that_was_fine_enough_costs_nothing_more():
+    problem = NAMED["prey, observed"].make()
+    by_all, by_state = (ctrnn.gradient(problem, "adjoint", error_control=c) for c in ("all", "state"))
+    assert by_all.stats.evaluations == by_state.stats.evaluations
+    assert np.array_equal(by_all.vector, by_state.vector)
+
+
+def test_fixed_steps_and_solutions_stay_as_they_are():
+    problem = NAMED[LEAK].make()
+    fixed = [
+        ctrnn.gradient(problem, "adjoint", solver="rk4", dt=0.1, error_control=c).vector for c in ("all", "state")
+    ]
+    assert np.array_equal(*fixed)
+    assert ctrnn.simulate(problem).stats.steps < 12
+
+
+def test_second_derivatives_at_rest():
+    """Of l = r(T)²/2, r = e^(−kT) (r0 − I/k) + I/k, at r0 = I/k = 1."""
+    field = ctrnn.Equations({"r": "-k*r + I"}, parameters={"k": 1.0, "I": 1.0})
+    problem = ctrnn.Problem(field, [1.0], (0.0, 10.0), objective=ctrnn.Objective(target=0.0, at=[10.0]))
+    e = np.exp(-10.0)
+    r_k, r_I, r_II = -(1 - e), 1 - e, 0.0
+    r_kI = -1 + e * (1 + 10.0)
+    r_kk = 2 * (1 - e) - 2 * 10.0 * e  # ∂²/∂k² of e^(−kT)(1 − 1/k) + 1/k at k = 1
+    exact = np.array([[r_k**2 + r_kk, r_k * r_I + r_kI], [r_k * r_I + r_kI, r_I**2 + r_II]])
+    assert np.abs(ctrnn.hessian(problem) - exact).max() < 1e-6
+    assert np.abs(ctrnn.gauss_newton(problem) - np.outer([r_k, r_I], [r_k, r_I])).max() < 1e-6
+
+
+def test_a_stream_at_rest():
+    field = ctrnn.Equations({"r": "-k*r + I"}, parameters={"k": 1.0, "I": 1.0})
+    stream = ctrnn.RTRLStream(field, [1.0], solver="tsit5", readout="r")
+    stream.advance(until=30.0)
+    assert np.abs(stream.p - [-1.0, 1.0]).max() < 1e-6
+    old = ctrnn.RTRLStream(field, [1.0], solver="tsit5", readout="r", error_control="state")
+    old.advance(until=30.0)
+    assert not np.abs(old.p - [-1.0, 1.0]).max() < 1.0
+
+
+def test_odeint_at_rest_forwards_and_backwards():
+    import torch
+
+    for end in (20.0, -2.0):
+        k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        field = ctrnn.as_module(ctrnn.Equations({"r": "-k*r + I"}, parameters={"k": 1.0, "I": 1.0}))
+        times = torch.tensor([0.0, end], dtype=torch.float64)
+        ctrnn.odeint(field, torch.ones(1, dtype=torch.float64), times, method="tsit5")[-1, 0].backward()
+        exact = 1.0 - np.exp(-end)
+        assert abs(float(field.I.grad) - exact) < 1e-5 * abs(exact)
+        del k
+
+
+def test_trials_at_rest():
+    field = ctrnn.Equations({"r": "-k*r + I"}, parameters={"k": 1.0, "I": 1.0})
+    objective = ctrnn.Objective("r", at=[20.0])
+    trials = ctrnn.Problem(field, [[1.0], [1.0], [1.0]], (0.0, 20.0), objective=objective)
+    assert np.abs(ctrnn.gradient(trials).vector - [-3.0, 3.0]).max() < 1e-6
+
+
+def test_a_kink_of_the_loss_is_found():
+    """l = ∫ relu(a − 12)² dt with a = k(5t − t²/2): dl/dk = 2 ∫ (a − 12) a/k over |t − 5| < 1, at k = 1: 16.5333…"""
+    field = ctrnn.Equations({"a": "k*(5 - t)"}, parameters={"k": 1.0})
+    problem = ctrnn.Problem(field, [0.0], (0.0, 10.0), objective=ctrnn.Objective("relu(a - 12)**2"))
+    g, old = (ctrnn.gradient(problem, "adjoint", error_control=c).vector[0] for c in ("all", "state"))
+    exact = 2 * (12.5 - 13 / 3 + 0.1)
+    assert abs(g - exact) < abs(old - exact) / 2
+
+
+def test_an_unknown_control_is_refused():
+    with pytest.raises(UnknownNameError, match="error_control"):
+        ctrnn.gradient(NAMED[LEAK].make(), error_control="states")
