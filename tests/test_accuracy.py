@@ -77,9 +77,7 @@ def test_a_run_that_was_fine_enough_costs_nothing_more():
 
 def test_fixed_steps_and_solutions_stay_as_they_are():
     problem = NAMED[LEAK].make()
-    fixed = [
-        ctrnn.gradient(problem, "adjoint", solver="rk4", dt=0.1, error_control=c).vector for c in ("all", "state")
-    ]
+    fixed = [ctrnn.gradient(problem, "adjoint", solver="rk4", dt=0.1, error_control=c).vector for c in ("all", "state")]
     assert np.array_equal(*fixed)
     assert ctrnn.simulate(problem).stats.steps < 12
 

@@ -37,7 +37,7 @@ class Needs(NamedTuple):
                way back
     snapshots  go back to an earlier state, and on from there
     cuts       single steps of a block, with and without their losses
-    whole_way  whether the loss's cotangent goes back through all steps as it is, so that this pass tells of their errors
+    whole_way  whether the loss's cotangent goes back through all steps as it is, so that this pass tells their errors
     device     a torch device and dtype (ctrnn.gradients.recording.torch.device.Device); None for compiled code
     """
 

@@ -1,14 +1,15 @@
-"""Steps that the sensitivity can live with: run, go back, and run again where the way back says that steps were too long.
+"""Steps that the sensitivity can live with: run, go back, and run again where that says that steps were too long.
 
     forward     the steps that the error of the state allows
     back        the pullback of λ, which tells the error of λ in each step (ctrnn.gradients.recording.sensitivity_error)
     again       where that is too much, onto times inside those steps, until it is not
 
-The gradient that comes out is exact for the steps of the last run, and the last run is fine enough for its gradient to be that of the differential
-equation, as the tolerance says. A run that was fine enough costs nothing more. ``error_control="state"`` does without.
+The gradient that comes out is exact for the steps of the last run, and the last run is fine enough for its gradient to
+be that of the differential equation, as the tolerance says. A run that was fine enough costs nothing more.
+``error_control="state"`` does without.
 
-Runs are compared by their dl/dr0, so that all methods stop at the same one. A schedule whose own pass takes the cotangent of the loss through all steps is repeated; for others one such pass goes ahead, in bounded memory, so that
-all methods take the same steps.
+Runs are compared by their dl/dr0, so that all methods stop at the same one. A schedule whose own pass takes the
+cotangent of the loss through all steps is repeated; for others one such pass goes ahead, in bounded memory.
 """
 
 from __future__ import annotations
