@@ -14,7 +14,7 @@ def examples_folder() -> Path:
 def example_names() -> list[str]:
     """Names of the shipped experiments.
 
-    >>> example_names()
-    ['hare-lynx', 'integrate-and-fire', 'limit-cycle', 'scalar']
+    >>> "hare-lynx" in example_names()
+    True
     """
     return sorted(file.stem for file in examples_folder().glob("*.toml"))

@@ -72,13 +72,13 @@ class Estimate(NamedTuple):
 
     weights: np.ndarray  # (s,): v = Σ_i weights_i R̄_i
     scale: np.ndarray  # (n,): sizes of the states; norms are max_j scale_j |·_j|
-    sizes: np.ndarray  # (C, q, 2): ‖v‖ and ‖Λ‖ at the end of the step, of each cotangent
+    sizes: np.ndarray  # (C, q, 3): ‖v‖, and ‖Λ‖ at the end and at the start of the step, of each cotangent
 
 
 @cache
 def no_estimate() -> Estimate:
     """Nothing is noted."""
-    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 2)))
+    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 3)))
 
 
 def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implicit:
@@ -162,6 +162,19 @@ def note(estimate, m, lam, R, q):
                     sizes[k, 1] = l
 
 
+@njit(**INLINE)
+def note_start(estimate, m, lam, q):
+    """The norms of Λ (n q,) at the start of step m."""
+    if estimate.weights.size > 0:
+        sizes = estimate.sizes[m]
+        for k in range(q):
+            sizes[k, 2] = 0.0
+            for j in range(estimate.scale.size):
+                l = estimate.scale[j] * abs(lam[j * q + k])
+                if not l <= sizes[k, 2]:
+                    sizes[k, 2] = l
+
+
 @njit(**LEAN)
 def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sources, rows, K, R, estimate):
     """Take ``rows`` (n, q) from the end of the recorded steps to their start, in place.
@@ -229,4 +242,5 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                 Ri = R[i]
                 for j in range(begin, end):
                     lam[j] += Ri[j]
+        note_start(estimate, m, lam, q)
     return True

@@ -32,8 +32,8 @@ from ctrnn.problem import Problem, Settings
 ROUNDS = 8
 #: a gradient that the next, finer run changes by less than so many rtol was right
 SETTLED = 10.0
-#: steps in a segment of the pass that goes ahead
-SEGMENT = 2048
+#: bytes of the record of a segment of the pass that goes ahead
+SEGMENT_BYTES = 2**19
 
 
 class StepControl:
@@ -115,15 +115,17 @@ def fine_enough(problem: Problem, settings: Settings, caller: str) -> Problem:
 def _looked_through(recording: StepperRecording) -> Array:
     """dl/dr0 (n,) by one pass forward and back, a segment at a time: all but the last are run again."""
     held, block = [], None
+    numbers = 2 + recording.n + recording.s * (1 + recording.n + recording.bound.x_stride)
+    segment = max(32, SEGMENT_BYTES // (8 * numbers))
     while not recording.is_over:
         held.append(recording.snapshot())
-        block = recording.advance(SEGMENT)
+        block = recording.advance(segment)
     rows = recording.zero_rows()
     while held:
         state = held.pop()
         if block is None:
             recording.restore(state)
-            block = recording.advance(SEGMENT)
+            block = recording.advance(segment)
         recording.pull_alone(recording.weighed(block.record), rows)
         block = None
     return rows[:, 0]

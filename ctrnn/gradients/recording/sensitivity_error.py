@@ -127,7 +127,8 @@ class StepErrors:
         self.weights = self._its.weights
         self._largest, self._later = np.zeros(n), 0.0
         self._scale: Array | None = None
-        self._steps, self._sum = 0, 0.0
+        self._steps, self._count, self._sum = 0, 1, 0.0
+        self._solver, self._next = solver, np.empty(0)
         #: whether every row of a block has to be right, and not only the cotangent of the loss
         self.every_row = False
         #: t, h, η and the order of the error, of steps that are too long, or may be
@@ -141,34 +142,34 @@ class StepErrors:
     def begin(self) -> None:
         """A cotangent of 0 at the end."""
         self._scale, self._later, self._sum, self._long = None, 0.0, 0.0, []
+        self._next = np.empty(0)
 
     @property
     def scale(self) -> Array:
         """D (n,), of the states up to the first call after ``begin``."""
         if self._scale is None:
-            self._scale = _state_sizes(self._largest)
+            self._scale, self._count = _state_sizes(self._largest), max(self._steps, 1)
         return self._scale
 
     def note(self, t: Array, h: Array, sizes: Array, kinks: Array) -> None:
-        """Steps (C,) that end at t, with ‖v‖ and ‖λ⁺‖ (C, 2), and the error of the quadrature of ∂ℓ/∂r (C or 0,)."""
-        v, size = sizes[:, 0], sizes[:, 1]
+        """Steps (C,) that end at t, with ‖v‖, ‖λ⁺‖ and ‖λ‖ (C, 3), and the error of ∫ ∂ℓ/∂r dt (C or 0,)."""
+        v, size, start = sizes.T
         later = np.maximum.accumulate(np.append(size, self._later)[::-1])[::-1][:-1]
         self._later = float(max(self._later, size.max(initial=0.0)))
         # a loss along the way may begin within the step
-        start = np.append(size[:1], size[:-1])
         size = np.maximum(np.maximum(size, start), DECAYED * later)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             eta = np.where(size > 0.0, self._its.factor * (v / size) ** self._its.power, 0.0)
             kinked = np.where(size > 0.0, kinks / size, 0.0) if kinks.size else np.zeros_like(eta)
         self._sum += float(eta.sum())
-        least = min(TOO_MUCH, self._its.total / (3 * max(self._steps, 1))) * self._rtol
+        least = min(TOO_MUCH, self._its.total / (3 * self._count)) * self._rtol
         for error, order in ((eta, float(self._its.order)), (kinked, KINK_ORDER)):
             far = ~(error <= (least if order > KINK_ORDER else TOO_MUCH * self._rtol))
             if far.any():
                 self._long.append(np.stack([t[far], h[far], error[far], np.full(far.sum(), order)], axis=1))
 
     def note_rows(self, t: Array, h: Array, sizes: Array) -> None:
-        """The same of many rows that begin at the end of these steps, sizes (C, q, 2): the worst of them."""
+        """The same of many rows that begin at the end of these steps, sizes (C, q, 3): the worst of them."""
         size = sizes[..., 1]
         size = np.maximum(size, DECAYED * np.maximum.accumulate(size[::-1])[::-1])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -177,6 +178,27 @@ class StepErrors:
         if far.any():
             self._long.append(np.stack([t[far], h[far], eta[far], np.full(far.sum(), float(self._its.order))], axis=1))
 
+    def quadrature(self, sources: Array, h: Array) -> Array:
+        """|h Σ_i e_i σ_i| by component (C, n): how far two quadratures of ∫ ∂ℓ/∂r dt differ in each step.
+
+        sources (C, s, n) are σ_i at the stages, of pieces that come one after the other, the last first. A stage at the
+        end of a step, which some methods add, is the next step's first; of the last step it is that at c = 1. A kink of
+        the loss shows here, where smooth formulas miss it.
+        """
+        tableau = tableaus.get(self._solver)
+        s = tableau.stages
+        after = self._next if self._next.size else sources[-1, int(np.argmax(tableau.c[:s]))]
+        ends = np.concatenate([sources[1:, 0], after[None]])
+        self._next = sources[0, 0].copy()
+        rows = []
+        for e in tableau.e:
+            d = np.einsum("i,cin->cn", e[:s], sources)
+            rows.append(np.abs(h[:, None] * (d + e[s] * ends if len(e) > s else d)))
+        if len(rows) == 1:
+            return rows[0]
+        d3, d5 = rows  # Hairer, Nørsett & Wanner, II.10
+        return np.asarray(d5**2 / np.sqrt(np.maximum(d5**2 + 0.01 * d3**2, np.finfo(float).tiny)))
+
     def divided(self) -> Array:
         """The times inside the steps onto which the run should step; none where all is well."""
         if not self._long:
@@ -184,7 +206,7 @@ class StepErrors:
         t, h, eta, order = np.concatenate(self._long).T
         bad, aim = ~(eta <= TOO_MUCH * self._rtol), AIM * self._rtol
         if not self._sum <= self._its.total * self._rtol:
-            aim = min(aim, self._its.total * self._rtol / (3 * max(self._steps, 1)))
+            aim = min(aim, self._its.total * self._rtol / (3 * self._count))
             bad |= eta > aim
         times = [
             t[m] - h[m] * np.arange(1, parts) / parts
@@ -201,25 +223,6 @@ class StepErrors:
 
 def _parts(ratio: float, order: float) -> int:
     return int(np.clip(np.ceil(ratio ** (1.0 / order)), 2, MOST_PARTS)) if np.isfinite(ratio) else MOST_PARTS
-
-
-def quadrature_error(sources: Array, h: Array, solver: str) -> Array:
-    """‖h Σ_i e_i σ_i‖ by component (C, n): how far two quadratures of ∫ ∂ℓ/∂r dt differ in each step.
-
-    sources (C, s, n) are σ_i at the stages. The stage at the end of a step, which some methods add, is the next step's
-    first; of the last step it is that at c = 1. A kink of the loss shows here, where smooth formulas miss it.
-    """
-    tableau = tableaus.get(solver)
-    s = tableau.stages
-    ends = np.append(sources[1:, 0], sources[-1:, int(np.argmax(tableau.c[:s]))], axis=0)
-    rows = []
-    for e in tableau.e:
-        d = np.einsum("i,cin->cn", e[:s], sources)
-        rows.append(np.abs(h[:, None] * (d + e[s] * ends if len(e) > s else d)))
-    if len(rows) == 1:
-        return rows[0]
-    d3, d5 = rows  # Hairer, Nørsett & Wanner, II.10
-    return np.asarray(d5**2 / np.sqrt(np.maximum(d5**2 + 0.01 * d3**2, np.finfo(float).tiny)))
 
 
 def _state_sizes(largest: Array) -> Array:

@@ -23,7 +23,7 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
-from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled, quadrature_error
+from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled
 from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.result import check_finite
 from ctrnn.kernels import abi, pullback, stepper
@@ -335,7 +335,7 @@ class StepperRecording(Recording):
         errors = self.errors
         if errors is None or (q > 1 and not errors.every_row):
             return _NO_ESTIMATE
-        return pullback.Estimate(errors.weights, errors.scale, np.zeros((steps, q, 2)))
+        return pullback.Estimate(errors.weights, errors.scale, np.zeros((steps, q, 3)))
 
     def _note(self, block: Steps, estimate: pullback.Estimate) -> None:
         errors, record, sizes = self.errors, block.record, estimate.sizes[:, 0]
@@ -345,8 +345,7 @@ class StepperRecording(Recording):
             return
         kinks, sources = np.empty(0), block.losses.sources
         if sources.size:
-            off = quadrature_error(sources, record.h, self.integration.settings.solver)
-            kinks = (off * errors.scale).max(axis=1)
+            kinks = (errors.quadrature(sources, record.h) * errors.scale).max(axis=1)
         errors.note(record.t, record.h, sizes, kinks)
 
     # -- back to an earlier state, and on from there

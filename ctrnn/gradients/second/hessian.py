@@ -227,6 +227,8 @@ def hessian(
         trial, or (m + n, m + n) where they share one r0.
     solver, rtol, atol, dt, max_steps, min_step
         As in `ctrnn.simulate`; a solver of our own.
+    error_control : {"all", "state"}
+        As in `ctrnn.gradient`.
 
     Returns
     -------
@@ -279,6 +281,8 @@ def gauss_newton(
         Whether r0 counts among the parameters, as in `ctrnn.hessian`.
     solver, rtol, atol, dt, max_steps, min_step
         As in `ctrnn.simulate`; a solver of our own.
+    error_control : {"all", "state"}
+        As in `ctrnn.gradient`.
 
     Returns
     -------

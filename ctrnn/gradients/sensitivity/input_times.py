@@ -85,6 +85,8 @@ def input_gradient(
         stacks; where a name stands several times, it is one input.
     solver, rtol, atol, dt, max_steps, min_step
         As in `ctrnn.simulate`, for our own solvers.
+    error_control : {"all", "state"}
+        As in `ctrnn.gradient`.
 
     Returns
     -------
