@@ -37,7 +37,19 @@ class Run:
         # what fills up is never looked at: let it be poison
         tape, states = np.full(rows.tape(B, STEPS * s), np.nan), np.empty((STEPS, N))
         rows_steps.forward(
-            rows.f, numbers.ctx, numbers.w, a, b, h, t, X, r.reshape(-1), np.empty(N), np.empty((s, N)), tape, states
+            rows.f,
+            numbers.ctx,
+            numbers.w,
+            a,
+            b,
+            h,
+            t,
+            X,
+            r.reshape(-1),
+            np.empty((STEPS, s, N)),
+            np.empty((s, N)),
+            tape,
+            states,
         )
         self.states = states.reshape(STEPS, B, wide)[..., : field.n]
         jumps = np.zeros((STEPS, B, wide))

@@ -23,6 +23,7 @@ from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside,
 from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, as_mapping, checked_names
 from ctrnn.fields.expressions import check_names, read
+from ctrnn.fields.rows import RowsKernel, SlotRows
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
 from ctrnn.fields.torch_functions import phi
@@ -297,6 +298,10 @@ class Equations(Field):
         return LanesKernel(made.field.address, keep=(made,))
 
     @cached_property
+    def _rows_kernel(self) -> RowsKernel | None:
+        return SlotRows(self.row_slots) if self._has_arrays else None
+
+    @property
     def row_slots(self) -> RowSlots | None:
         return self._arrays.row_slots if self._has_arrays else None
 

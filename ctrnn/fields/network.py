@@ -9,6 +9,7 @@ ctrnn.fields.cells, their compiled functions in ctrnn.kernels.network; here the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -144,6 +145,15 @@ class RateNetwork(Field):
         if self.train_tau:
             parts["tau"] = own if self.tau.ndim else np.ones((n, 1), dtype=bool)
         return own | coupled, np.concatenate([parts[name] for name in self.parameter_names], axis=1)
+
+    def with_time_constant(self, tau: Any) -> RateNetwork:
+        """A copy with another fixed time constant; raises UsageError where tau is trained."""
+        if self.train_tau:
+            raise UsageError("tau", given=tau, allowed="with_parameters(tau=...), as it is trained")
+        twin = copy.copy(self)
+        twin._tau = self._checked_tau(tau, self.n)
+        twin._tau.setflags(write=False)
+        return twin
 
     def __repr__(self) -> str:
         equation = "−r + W φ(r) + U x + b" if self.form == "state" else "−r + φ(W r + U x + b)"

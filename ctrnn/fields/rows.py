@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrnn.fields.cells import Cell
-from ctrnn.kernels.batch import network_batch
+from ctrnn.kernels.batch import network_batch, rows_steps
 from ctrnn.kernels.batch.network_batch import Scheme, Steps
 from ctrnn.kernels.batch.tiles import multiply_add, padded, product, transposed_product
 from ctrnn.scratch import scratch_arena
@@ -61,29 +61,29 @@ class Weights(NamedTuple):
 
 @dataclass
 class Part:
-    """The trials that go together, from ``first`` to ``last``: their inputs, and what they keep for the way back."""
+    """The trials that go together, from ``first`` to ``last``, with their inputs.
+
+    kept : arrays of which the way back is made, in an order of the field's own
+    """
 
     first: int
     last: int
     X: Array
-    Z: Array
-    U: Array
+    kept: tuple[Array, ...]
 
     @property
     def nbytes(self) -> int:
-        return self.Z.nbytes + self.U.nbytes
+        return sum(array.nbytes for array in self.kept)
 
 
 @dataclass
 class Cotangents:
-    """What has come back so far: W̄ (n, width), [Ū b̄] (n, ·), θ̄ (B, width).
+    """What has come back so far of the parameters, in forms of the field's own.
 
-    And X̄ of the last steps, if it was asked for.
+    And X̄ of the last steps, (rows, B, ·), if it was asked for.
     """
 
-    W: Array
-    drive: Array
-    theta: Array
+    parameters: list[Array]
     X: Array | None = None
 
 
@@ -97,33 +97,41 @@ class RowsKernel(ABC):
     def width(self, n: int) -> int:
         """Numbers in a row of n states."""
 
+    @abstractmethod
+    def kept(self, n: int) -> int:
+        """Numbers that a stage of one row keeps for the way back, at most."""
+
     @property
     @abstractmethod
     def keeps_u(self) -> bool:
         """Whether a stage keeps its pre-activations for the way back, besides its states."""
 
     @abstractmethod
-    def bind(self, weights: Weights, method: tuple[Array, Array]) -> Rows:
-        """With its numbers, for a method."""
+    def bind(self, field: Any, method: tuple[Array, Array]) -> Rows:
+        """With a field's numbers, for a method."""
 
 
 class Rows(ABC):
     """A field's rows with their numbers, through the steps of a method."""
 
     n: int
-    inputs: int
     width: int
 
     @abstractmethod
+    def inputs(self, x: Array) -> Array:
+        """x (rows, B or 1, inputs) as ``forward`` takes it."""
+
+    @abstractmethod
     def forward(
-        self, steps: Steps, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] | None = None
-    ) -> list[Part]:
+        self, steps: Steps, t: Array, X: Array, r: Array, states: Array, keep: bool,
+        take: Callable[..., Array] | None = None,
+    ) -> list[Part]:  # fmt: skip
         """Take r (B, width) through the steps, in place.
 
         ``states`` (count, B, width) receives those that the steps mark.
 
-        X (rows, B or 1, ·) as of ``extended``. Returns the parts, which keep what ``backward`` needs if they are to;
-        ``take`` gives the arrays for that.
+        t (C, s) at the stages; X (rows, B or 1, ·) as of ``inputs``. Returns the parts, which keep what ``backward``
+        needs if they are to; ``take`` gives the arrays for that.
         """
 
     @abstractmethod
@@ -141,6 +149,10 @@ class Rows(ABC):
         """Nothing has come back yet."""
 
     @abstractmethod
+    def vector(self, cotangents: Cotangents) -> Array:
+        """The flat gradient (m,) of what has come back."""
+
+    @abstractmethod
     def stages(self, parts: list[Part]) -> Array:
         """The states of all stages (B, C, s, n)."""
 
@@ -156,29 +168,32 @@ class NetworkRows(RowsKernel):
         """Numbers in a row of n states."""
         return padded(n)
 
+    def kept(self, n: int) -> int:
+        return 2 * padded(n)
+
     @property
     def keeps_u(self) -> bool:
         """Whether a stage keeps its pre-activations for the way back, besides its states."""
         return self.trains_theta or bool(self.cell.module.NEEDS_U)
 
-    def bind(self, weights: Weights, method: tuple[Array, Array]) -> Network:
-        """With its numbers, for a method."""
+    def bind(self, field: Any, method: tuple[Array, Array]) -> Network:
+        """With a field's numbers, for a method."""
         made = self.cell.module
         by_theta = made.by_theta.address if self.trains_theta else 0
         a, b = method
         scheme = Scheme(
             made.source.address, made.rate.address, made.partials.address, by_theta, multiply_add.address, a, b
         )
-        return Network(weights, scheme, self.keeps_u)
+        return Network(field, scheme, self.keeps_u)
 
 
 class Network(Rows):
     """A rate network and a method, filled up for the kernels."""
 
-    def __init__(self, weights: Weights, scheme: Scheme, keeps_u: bool) -> None:
-        W, drive, theta = weights
-        self.scheme, self.keeps_u = scheme, keeps_u
-        self.n, self.inputs = len(W), drive.shape[1] - 1
+    def __init__(self, field: Any, scheme: Scheme, keeps_u: bool) -> None:
+        W, drive, theta = field._network_weights()
+        self._field, self.scheme, self.keeps_u = field, scheme, keeps_u
+        self.n, self._columns = len(W), drive.shape[1]
         self.width = wide = padded(self.n)
         self.W, self.WT, self.driveT = _filled(W, wide), _filled(W.T, wide), _filled(drive.T, wide)
         self.drive, self.theta = _filled(drive, padded(drive.shape[1])), _filled(theta, wide, 1.0)
@@ -186,19 +201,30 @@ class Network(Rows):
     def flops(self, steps: Steps, B: int) -> float:
         return steps.row.size * B * self.width * (2.0 * self.n + UNIT_FLOPS)
 
+    def inputs(self, x: Array) -> Array:
+        """X̂ = [x 1], filled up."""
+        return extended(x)
+
     def zero_cotangents(self, B: int) -> Cotangents:
-        """Nothing has come back yet."""
+        """W̄ (n, width), [Ū b̄] (n, ·) and θ̄ (B, width)."""
         n, width = self.n, self.width
-        return Cotangents(np.zeros((n, width)), np.zeros((n, self.drive.shape[1])), np.zeros((B, width)))
+        return Cotangents([np.zeros((n, width)), np.zeros((n, self.drive.shape[1])), np.zeros((B, width))])
+
+    def vector(self, cotangents: Cotangents) -> Array:
+        W, drive, theta = cotangents.parameters
+        n, columns = self.n, self._columns
+        found: Array = self._field._network_gradient(W[:, :n], drive[:, :columns], theta[:, :n].sum(axis=0))
+        return found
 
     def stages(self, parts: list[Part]) -> Array:
         """The states of all stages (B, C, s, n)."""
-        each = [part.Z.reshape(*part.Z.shape[:2], -1, self.width) for part in parts]
+        each = [part.kept[0].reshape(*part.kept[0].shape[:2], -1, self.width) for part in parts]
         return np.concatenate(each, axis=2)[..., : self.n].transpose(2, 0, 1, 3)
 
     def forward(
-        self, steps: Steps, X: Array, r: Array, states: Array, keep: bool, take: Callable[..., Array] | None = None
-    ) -> list[Part]:
+        self, steps: Steps, t: Array, X: Array, r: Array, states: Array, keep: bool,
+        take: Callable[..., Array] | None = None,
+    ) -> list[Part]:  # fmt: skip
         """Take r (B, width) through the steps, in place."""
         take = _empty if take is None else take
         B, width = r.shape
@@ -212,7 +238,7 @@ class Network(Rows):
             mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
             N = (last - first) * width
             pieces = _piece(Z, first * width, kept, s, N), _piece(U, first * width, kept_u, s, N)
-            parts.append(Part(first, last, mine, *pieces))
+            parts.append(Part(first, last, mine, pieces))
 
         def run(part: Part) -> None:
             q = part.last - part.first
@@ -229,8 +255,7 @@ class Network(Rows):
                     D,
                     part.first,
                     R,
-                    part.Z,
-                    part.U,
+                    *part.kept,
                     scratch(s, N),
                     scratch(N),
                     states,
@@ -246,6 +271,7 @@ class Network(Rows):
         """Take λ (B, width) back to the start of the steps, in place; adds to ``bars``."""
         B, width = lam.shape
         (C, s), n, address = steps.row.shape, self.n, self.scheme.multiply_add
+        W_all, drive_all, theta_all = bars.parameters
         found: list[tuple[Array, Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
 
         def run(i: int) -> None:
@@ -253,14 +279,13 @@ class Network(Rows):
             q = part.last - part.first
             N = q * width
             stages = max(1, min(PANEL_ROWS // q, C * s))
-            W_bar, drive_bar, X_bar = np.zeros((n, width)), np.zeros_like(bars.drive), None
+            W_bar, drive_bar, X_bar = np.zeros((n, width)), np.zeros_like(drive_all), None
             here = slice(part.first, part.last)
             with scratch_arena() as scratch:
                 D_bar, theta = scratch(*part.X.shape[:2], width), np.tile(self.theta, q)
                 network_batch.backward(
-                    self.scheme, steps, self.W, theta, part.Z, part.U, jumps, sources, part.first,
-                    lam[here].reshape(-1),
-                    W_bar, D_bar, bars.theta[here].reshape(-1), scratch(s, N), scratch(4, N), scratch(2, stages, N),
+                    self.scheme, steps, self.W, theta, *part.kept, jumps, sources, part.first, lam[here].reshape(-1),
+                    W_bar, D_bar, theta_all[here].reshape(-1), scratch(s, N), scratch(4, N), scratch(2, stages, N),
                 )  # fmt: skip
                 transposed_product(address, _rows(D_bar), _rows(part.X), drive_bar)
                 if x_wanted:
@@ -270,10 +295,127 @@ class Network(Rows):
 
         in_threads(run, range(len(parts)), 2.0 * self.flops(steps, B))
         for W_bar, drive_bar, _ in found:
-            bars.W += W_bar
-            bars.drive += drive_bar
+            W_all += W_bar
+            drive_all += drive_bar
         if x_wanted:
             bars.X = np.concatenate([X_bar for _, _, X_bar in found if X_bar is not None], axis=1)
+
+
+@dataclass(frozen=True)
+class SlotRows(RowsKernel):
+    """Of any field that declares F_ROWS, VJP_ROWS and ACCUMULATE_ROWS (``Field.row_slots``)."""
+
+    slots: Any
+
+    def width(self, n: int) -> int:
+        return int(self.slots.width)
+
+    def kept(self, n: int) -> int:
+        return int(self.slots.width + self.slots.tape(1, 1))
+
+    @property
+    def keeps_u(self) -> bool:
+        return True
+
+    def bind(self, field: Any, method: tuple[Array, Array]) -> SlotField:
+        return SlotField(field, self.slots, method)
+
+
+class SlotField(Rows):
+    """A field with row slots, and a method: a loop over the stages of B rows (ctrnn.kernels.batch.rows_steps)."""
+
+    def __init__(self, field: Any, slots: Any, method: tuple[Array, Array]) -> None:
+        self._entries, self._channels, self._m = field.rows_entries, field.input_size, field.m
+        self._slots, self._method, self.n, self.width = slots, method, field.n, int(slots.width)
+
+    def inputs(self, x: Array) -> Array:
+        """As they are."""
+        return np.ascontiguousarray(x)
+
+    def zero_cotangents(self, B: int) -> Cotangents:
+        """The flat gradient (m,)."""
+        return Cotangents([np.zeros(self._m)])
+
+    def vector(self, cotangents: Cotangents) -> Array:
+        return cotangents.parameters[0]
+
+    def stages(self, parts: list[Part]) -> Array:
+        return np.concatenate([part.kept[1] for part in parts], axis=2)[..., : self.n].transpose(2, 0, 1, 3)
+
+    def _flops(self, steps: Steps, B: int) -> float:
+        return steps.row.size * B * (2.0 * self._entries.size + UNIT_FLOPS * self.n)
+
+    def forward(
+        self, steps: Steps, t: Array, X: Array, r: Array, states: Array, keep: bool,
+        take: Callable[..., Array] | None = None,
+    ) -> list[Part]:  # fmt: skip
+        (a, b), slots, (C, s), wide = self._method, self._slots, steps.row.shape, self.width
+        parts = []
+        for first, last in pairwise(part_edges(len(r), self.n)):
+            q = last - first
+            mine = np.ascontiguousarray(X[:, first:last]) if X.shape[1] > 1 else X
+            parts.append(Part(first, last, mine, (np.empty(slots.tape(q, C * s)), np.empty((C, s, q, wide)))))
+
+        def run(part: Part) -> None:
+            q = part.last - part.first
+            N, tape = q * wide, part.kept[0]
+            numbers, mine = slots.numbers(self._entries, q), r[part.first : part.last].reshape(-1)
+            x, ends = _at_stages(part.X, steps, q), np.empty((C, N))
+            rows_steps.forward(
+                slots.f, numbers.ctx, numbers.w, a, b, steps.h, t, x, mine, part.kept[1].reshape(C, s, N),
+                np.empty((s, N)), tape, ends,
+            )  # fmt: skip
+            marked = steps.mark >= 0
+            states[steps.mark[marked], part.first : part.last] = ends[marked].reshape(-1, q, wide)
+
+        in_threads(run, parts, self._flops(steps, len(r)))
+        return parts
+
+    def backward(
+        self, steps: Steps, parts: list[Part], jumps: Array, sources: Array, lam: Array, bars: Cotangents,
+        x_wanted: bool = False,
+    ) -> None:  # fmt: skip
+        (a, b), slots, (C, s), wide = self._method, self._slots, steps.row.shape, self.width
+        found: list[tuple[Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
+
+        def run(i: int) -> None:
+            part = parts[i]
+            q, here = part.last - part.first, slice(part.first, part.last)
+            N, numbers = q * wide, slots.numbers(self._entries, q)
+            own, marked = np.zeros((C, N)), steps.mark >= 0
+            own[marked] = jumps[steps.mark[marked], here].reshape(-1, N)
+            its = np.ascontiguousarray(sources[:, :, here]).reshape(len(sources), s, N)
+            x_bar, G = np.zeros((C if x_wanted else 0, s, q, self._channels)), np.zeros(slots.gradients(q))
+            rows_steps.backward(
+                slots.vjp, slots.accumulate, numbers.ctx, numbers.w, a, b, steps.h, own, its, lam[here].reshape(-1),
+                np.empty(N), np.empty((s, N)), part.kept[0], x_bar, G,
+            )  # fmt: skip
+            found[i] = slots.vector(G, q), _of_rows(x_bar, part.X, steps) if x_wanted else None
+
+        in_threads(run, range(len(parts)), 2.0 * self._flops(steps, len(lam)))
+        for vector, _ in found:
+            bars.parameters[0] += vector
+        if x_wanted:
+            bars.X = np.concatenate([X_bar for _, X_bar in found if X_bar is not None], axis=1)
+
+
+def _at_stages(X: Array, steps: Steps, q: int) -> Array:
+    """x (C, s, q, inputs) at the stages: p of their row and 1 − p of the row before."""
+    x = X[steps.row]
+    if not (steps.share == 1.0).all():
+        p = steps.share[..., None, None]
+        x = p * x + (1.0 - p) * X[np.maximum(steps.row - 1, 0)]
+    return np.ascontiguousarray(np.broadcast_to(x, (*steps.row.shape, q, X.shape[2])))
+
+
+def _of_rows(x_bar: Array, X: Array, steps: Steps) -> Array:
+    """The cotangents (rows, q, inputs) of the rows, from those of the stages (C, s, q, inputs)."""
+    found = np.zeros((len(X), *x_bar.shape[2:]))
+    p = steps.share[..., None, None]
+    np.add.at(found, steps.row, p * x_bar)
+    if not (steps.share == 1.0).all():
+        np.add.at(found, np.maximum(steps.row - 1, 0), (1.0 - p) * x_bar)
+    return found
 
 
 def extended(x: Array) -> Array:

@@ -7,6 +7,7 @@
 (torch.Size([2, 5, 8]), torch.Size([2, 8]))
 """
 
-from ctrnn.nn.layer import CTRNN
+from ctrnn.nn.layers import CTGRU, CTLSTM, CTRNN, LTC
+from ctrnn.nn.recurrent import Recurrent
 
-__all__ = ["CTRNN"]
+__all__ = ["LTC", "CTGRU", "CTLSTM", "CTRNN", "Recurrent"]

@@ -1,138 +1,148 @@
 """The states of a batch after each input interval, as a function that torch can differentiate.
 
-    (x (T, B, nx), r0 (B, n), W (n, n), U (n, nx), b (n,), τ (n,))  ->  r (T, B, n)
-    dr/dt = G(r, W φ(r) + U x(t) + b, τ)
+    (x (T, B, inputs), r0 (B, n), parameters)  ->  r (T, B, n),        dr/dt = F(r, w, x(t))
 
-by a fixed step of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows
+by fixed steps of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows
 (ctrnn.fields.rows), the same that recordings in lockstep stand on; here the cotangents come from torch. Second
 derivatives: the same steps by torch (``replayed``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ctrnn.errors import DivergenceError, UsageError
-from ctrnn.fields.base import Array
-from ctrnn.fields.cells import Cell
-from ctrnn.fields.rows import NetworkRows, Part, Rows, Weights, extended
-from ctrnn.kernels.batch.network_batch import Steps
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.rows import Part, Rows, Steps
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import weights as method_weights
 
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What is not a tensor: the cell, and how its steps are taken.
+    """What is not a tensor: the field but for its numbers, and how its steps are taken.
 
-    ``linear``: the input runs linearly from interval to interval; otherwise it is held.
+    linear : whether the input runs linearly from interval to interval, or is held
     """
 
-    cell: Cell
+    field: Field
     solver: str
     dt: float
     steps: int
     linear: bool
 
     def __post_init__(self) -> None:
+        if self.field._rows_kernel is None:
+            allowed = "a field with a kernel of many rows: array equations, networks"
+            raise UsageError("field", given=type(self.field).__name__, allowed=allowed)
         tableau = tableaus.get(self.solver)
-        if tableau.implicit:
-            explicit = [name for name in tableaus.names() if not tableaus.get(name).implicit]
+        if tableau.gamma or tableau.exponential:
+            explicit = [name for name in tableaus.names() if not tableaus.get(name).gamma]
             raise UsageError("solver", given=self.solver, allowed=f"an explicit method: {', '.join(explicit)}")
 
     @property
     def tableau(self) -> tuple[Array, Array, Array]:
-        """The coefficients a (s, s), b (s,), c (s,) of the stages that enter r⁺."""
+        """a (s, s), b (s,), c (s,) of the stages that enter r⁺."""
         a, b = method_weights(self.solver)
         return a, b, np.array(tableaus.get(self.solver).c[: len(b)])
 
-    def intervals(self, T: int) -> Steps:
-        """The steps of T inputs for the kernels.
-
-        Each stage takes the row of its interval, and where the input runs linearly the row before too.
-        """
+    def intervals(self, T: int, spans: Array | None) -> Steps:
+        """The steps of T inputs: a stage takes the row of its interval and, of a linear input, the row before too."""
         s = len(self.tableau[1])
         C = T * self.steps
         interval, j = np.divmod(np.arange(C), self.steps)
+        h = np.full(C, self.dt) if spans is None else np.repeat(spans / self.steps, self.steps)
         p = (j[:, None] + self.tableau[2]) / self.steps if self.linear else np.ones((C, s))
         mark = np.where(j == self.steps - 1, interval, -1)
-        return Steps(np.full(C, self.dt), np.repeat(interval[:, None], s, axis=1), p, False, mark)
+        return Steps(h, np.repeat(interval[:, None], s, axis=1), p, False, mark)
 
-    def rows(self, W: Array, U: Array, b: Array, tau: Array, *, trained: bool) -> Rows:
-        """The kernel of many rows with these weights; ``trained``: whether τ is."""
-        weights = Weights(W, np.concatenate([U, b[:, None]], axis=1), tau)
-        return NetworkRows(self.cell, trained).bind(weights, method_weights(self.solver))
+    def stage_times(self, steps: Steps) -> Array:
+        """t (C, s) of the stages, from 0 on."""
+        ends = np.cumsum(steps.h)
+        return np.asarray((ends - steps.h)[:, None] + steps.h[:, None] * self.tableau[2])
 
-    def __call__(self, *tensors: torch.Tensor) -> torch.Tensor:
-        """States (T, B, n) from float64 tensors x, r0, W, U, b, τ on the CPU.
+    def rows(self, numbers: tuple[Array, ...]) -> Rows:
+        """The field's rows at parameters in the order of its names."""
+        kernel = self.field._rows_kernel
+        assert kernel is not None
+        named = dict(zip(self.field.parameter_names, numbers, strict=True))
+        return kernel.bind(self.field.with_parameters(**named), method_weights(self.solver))
 
-        Raises DivergenceError where they are not finite.
+    def __call__(
+        self, x: torch.Tensor, r0: torch.Tensor, w: dict[str, torch.Tensor], spans: Array | None = None
+    ) -> torch.Tensor:
+        """States (T, B, n) from float64 tensors on the CPU; raises DivergenceError where they are not finite.
+
+        spans : durations (T,) of the inputs; None: ``steps`` steps of ``dt`` each
         """
+        tensors = x, r0, *w.values()
+        if x.shape[1] == 0:  # nobody is there; the graph is
+            return torch.zeros(len(x), 0, r0.shape[1], dtype=x.dtype) + 0.0 * (x.sum() + r0.sum())
         if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
-            return _States.apply(self, *tensors)
-        return torch.from_numpy(self.forward(tuple(map(_array, tensors)), None)[0])
+            return _States.apply(self, spans, *tensors)
+        return torch.from_numpy(self.forward(tuple(map(_array, tensors)), spans, keep=False)[0])
 
-    def forward(self, numbers: tuple[Array, ...], trained: bool | None) -> tuple[Array, list[Part]]:
-        """The states from (x, r0, W, U, b, τ), and what is kept of the trials.
-
-        ``trained``: whether τ is, None where nothing need be kept.
-        """
-        x, r0, *weights = numbers
+    def forward(self, numbers: tuple[Array, ...], spans: Array | None, keep: bool) -> tuple[Array, list[Part]]:
+        """The states from (x, r0, *parameters), and what is kept of the trials for the way back."""
+        x, r0, *parameters = numbers
         T, (B, n) = len(x), r0.shape
-        rows = self.rows(*weights, trained=bool(trained))
+        rows, steps = self.rows(tuple(parameters)), self.intervals(len(x), spans)
         r = np.zeros((B, rows.width))
         r[:, :n] = r0
         states = np.empty((T, B, rows.width))
-        parts = rows.forward(self.intervals(T), extended(x), r, states, trained is not None)
+        parts = rows.forward(steps, self.stage_times(steps), rows.inputs(x), r, states, keep)
         states = np.ascontiguousarray(states[..., :n])
-        self._check(states, r0)
+        self._check(states, r0, steps)
         return states, parts
 
     def backward(
-        self, parts: list[Part], weights: tuple[Array, ...], cotangent: Array, trained: bool, x_wanted: bool
+        self, parts: list[Part], parameters: tuple[Array, ...], cotangent: Array, spans: Array | None, x_wanted: bool
     ) -> tuple[Array, ...]:
-        """The cotangents of x, r0, W, U, b and τ; of x an empty one where it is not wanted."""
+        """The cotangents of x (an empty one where it is not wanted), r0 and the parameters."""
         T, B, n = cotangent.shape
-        rows = self.rows(*weights, trained=trained)
-        nx, bars, lam, steps = rows.inputs, rows.zero_cotangents(B), np.zeros((B, rows.width)), self.intervals(T)
+        rows, steps = self.rows(parameters), self.intervals(T, spans)
+        found, lam = rows.zero_cotangents(B), np.zeros((B, rows.width))
         jumps, none = np.zeros((T, B, rows.width)), np.empty((0, steps.row.shape[1], B, rows.width))
         jumps[..., :n] = cotangent
-        rows.backward(steps, parts, jumps, none, lam, bars, x_wanted)
-        x_bar = np.empty((0, B, nx)) if bars.X is None else bars.X[..., :nx].copy()
-        drive, theta = bars.drive, bars.theta[:, :n].sum(axis=0)
-        parameters = bars.W[:, :n].copy(), drive[:, :nx].copy(), drive[:, nx].copy(), theta
-        return x_bar, lam[:, :n].copy(), *parameters
+        rows.backward(steps, parts, jumps, none, lam, found, x_wanted)
+        nx = self.field.input_size
+        x_bar = np.empty((0, B, nx)) if found.X is None else found.X[..., :nx].copy()
+        vector = self.field.unflatten(rows.vector(found))
+        return x_bar, lam[:, :n].copy(), *vector.values()
 
-    def replayed(self, *tensors: torch.Tensor) -> torch.Tensor:
+    def replayed(self, spans: Array | None, *tensors: torch.Tensor) -> torch.Tensor:
         """The same steps by torch, with their graph."""
-        x, r, W, U_in, bias, tau = tensors
-        (a, b, c), made, states, D = self.tableau, self.cell.module, [], x @ U_in.mT + bias
-        for t in range(len(D)):
-            before, drive = D[max(t - 1, 0)], D[t]
+        x, r, *parameters = tensors
+        w, F = dict(zip(self.field.parameter_names, parameters, strict=True)), self.field.torch_function()
+        (a, b, c), states = self.tableau, []
+        plan = self.intervals(len(x), spans)
+        h_of, t_of = plan.h, self.stage_times(plan)
+        for k in range(len(x)):
+            before, now = x[max(k - 1, 0)], x[k]
             for j in range(self.steps):
-                k: list[torch.Tensor] = []
+                h, slopes = float(h_of[k * self.steps + j]), []
                 for i in range(len(b)):
                     p = (j + c[i]) / self.steps if self.linear else 1.0
-                    z = r + self.dt * sum(a[i, l] * k[l] for l in range(i))
-                    u = made.torch_source([z]) @ W.mT + (1.0 - p) * before + p * drive
-                    k.append(made.torch_rate([z], [u], [tau])[0])
-                r = r + self.dt * sum(b_i * k_i for b_i, k_i in zip(b, k, strict=True))
+                    z = r + h * sum(a[i, l] * slopes[l] for l in range(i))
+                    t = float(t_of[k * self.steps + j, i])
+                    slopes.append(F(t, z, w, (1.0 - p) * before + p * now))
+                r = r + h * sum(b_i * k_i for b_i, k_i in zip(b, slopes, strict=True))
             states.append(r)
         return torch.stack(states)
 
-    def _check(self, states: Array, r0: Array) -> None:
+    def _check(self, states: Array, r0: Array, steps: Steps) -> None:
         if np.isfinite(states[-1]).all():  # what is no longer finite stays so: r⁺ = r + …
             return
-        t, b = np.argwhere(~np.isfinite(states).all(axis=2))[0]
+        k, b = np.argwhere(~np.isfinite(states).all(axis=2))[0]
         raise DivergenceError(
-            f"the states of trial {b} became infinite or NaN in input interval {t}",
-            t=float(t * self.steps * self.dt),
-            r=states[t - 1, b] if t else r0[b],
-            h=self.dt,
+            f"the states of trial {b} became infinite or NaN in input interval {k}",
+            t=float(steps.h[: k * self.steps].sum()),
+            r=states[k - 1, b] if k else r0[b],
+            h=float(steps.h[k * self.steps]),
             hint="a smaller dt, with more steps_per_input",
         )
 
@@ -143,25 +153,30 @@ def _array(tensor: torch.Tensor) -> Array:
 
 class _States(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, recurrence: Recurrence, *tensors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        ctx.recurrence, ctx.trained = recurrence, ctx.needs_input_grad[6]
-        states, parts = recurrence.forward(tuple(map(_array, tensors)), ctx.trained)
+    def forward(ctx: Any, recurrence: Recurrence, spans: Array | None, *tensors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        ctx.recurrence, ctx.spans = recurrence, spans
+        states, ctx.parts = recurrence.forward(tuple(map(_array, tensors)), spans, keep=True)
         # torch lets go of what it saves itself once backward has run, though the loss be kept
-        kept = (torch.from_numpy(array) for part in parts for array in (part.X, part.Z, part.U))
+        kept = [torch.from_numpy(array) for part in ctx.parts for array in (part.X, *part.kept)]
+        ctx.parts = [replace(part, X=np.empty(0), kept=(np.empty(0),) * len(part.kept)) for part in ctx.parts]
+        ctx.count = len(tensors)
         ctx.save_for_backward(*tensors, *kept)
-        ctx.trials = [(part.first, part.last) for part in parts]
         return torch.from_numpy(states)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
         (cotangent,) = cotangents
-        needed, saved = ctx.needs_input_grad[1:], ctx.saved_tensors
-        tensors, kept = saved[: len(needed)], map(_array, saved[len(needed) :])
-        parts = [Part(first, last, next(kept), next(kept), next(kept)) for first, last in ctx.trials]
+        needed, saved = ctx.needs_input_grad[2:], ctx.saved_tensors
+        tensors, kept = saved[: ctx.count], map(_array, saved[ctx.count :])
         if torch.is_grad_enabled():
             leaves = [v for v, wanted in zip(tensors, needed, strict=True) if wanted]
-            found = iter(torch.autograd.grad(ctx.recurrence.replayed(*tensors), leaves, cotangent, create_graph=True))
-            return (None, *(next(found) if wanted else None for wanted in needed))
-        weights = tuple(map(_array, tensors[2:]))
-        bars = ctx.recurrence.backward(parts, weights, _array(cotangent), ctx.trained, needed[0])
-        return (None, *(torch.from_numpy(bar) if wanted else None for bar, wanted in zip(bars, needed, strict=True)))
+            states = ctx.recurrence.replayed(ctx.spans, *tensors)
+            found = iter(torch.autograd.grad(states, leaves, cotangent, create_graph=True, allow_unused=True))
+            return (None, None, *(next(found) if wanted else None for wanted in needed))
+        parts = [
+            replace(part, X=next(kept), kept=tuple(next(kept) for _ in range(len(part.kept)))) for part in ctx.parts
+        ]
+        parameters = tuple(map(_array, tensors[2:]))
+        bars = ctx.recurrence.backward(parts, parameters, _array(cotangent), ctx.spans, needed[0])
+        gradients = (torch.from_numpy(bar) if wanted else None for bar, wanted in zip(bars, needed, strict=True))
+        return (None, None, *gradients)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array
-from ctrnn.fields.rows import PART_TRIALS, Cotangents, Part, extended
+from ctrnn.fields.rows import PART_TRIALS, Cotangents, Part
 from ctrnn.gradients.recording.base import Needs
 from ctrnn.gradients.recording.lockstep import LockstepRecording
 from ctrnn.kernels.batch.network_batch import Steps
@@ -69,7 +69,7 @@ class RowsRecording(LockstepRecording):
         super().__init__(problems, settings, caller, first)
         kernel = self.field._rows_kernel
         assert kernel is not None
-        self.rows = kernel.bind(self.field._network_weights(), (self.a, self.b))
+        self.rows = kernel.bind(self.field, (self.a, self.b))
         self._memory = ScratchArena()
 
     def __enter__(self) -> RowsRecording:
@@ -86,7 +86,7 @@ class RowsRecording(LockstepRecording):
         if kernel is None or any(p.course is not q.course for p, q in zip(problems, before, strict=True)):
             return False
         self.restart(problems)
-        self.rows = kernel.bind(self.field._network_weights(), (self.a, self.b))
+        self.rows = kernel.bind(self.field, (self.a, self.b))
         return True
 
     @classmethod
@@ -110,8 +110,8 @@ class RowsRecording(LockstepRecording):
         kernel = one.field._rows_kernel
         assert kernel is not None
         steps = (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0)
-        numbers = steps * tableaus.get(settings.solver).stages * kernel.width(one.field.n)
-        return max(1, int(TOGETHER_BYTES // (16 * max(numbers, 1.0))))
+        numbers = steps * tableaus.get(settings.solver).stages * kernel.kept(one.field.n)
+        return max(1, int(TOGETHER_BYTES // (8 * max(numbers, 1.0))))
 
     # -- forward
 
@@ -126,7 +126,7 @@ class RowsRecording(LockstepRecording):
             plan, X = self.remembered("rows", records, self._plan)
             with scratch_arena() as scratch:
                 states = scratch(plan.h.size, B, rows.width)
-                parts = rows.forward(plan, X, r, states, keep=True, take=self._memory)
+                parts = rows.forward(plan, records[0].stage_t, X, r, states, keep=True, take=self._memory)
                 stages = rows.stages(parts) if self.integral else states
                 losses = self.seen_in(records, states[..., :n].transpose(1, 0, 2), stages)
             plan, jumps = _marked(plan, losses.jumps, rows.width, self._memory)
@@ -143,7 +143,7 @@ class RowsRecording(LockstepRecording):
         h, s, x = records[0].h, self.s, self.inputs(records)
         C = h.size
         plan = Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), True, np.arange(C))
-        return plan, extended(x.reshape(C * s, *x.shape[2:]))
+        return plan, self.rows.inputs(x.reshape(C * s, *x.shape[2:]))
 
     # -- back
 
@@ -166,8 +166,7 @@ class RowsRecording(LockstepRecording):
 
     def vector(self, G: Cotangents) -> Array:
         """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
-        n, drive = self.n, G.drive[:, : self.field.input_size + 1]
-        return self.field._network_gradient(G.W[:, :n], drive, G.theta[:, :n].sum(axis=0))
+        return self.rows.vector(G)
 
 
 def _marked(plan: Steps, jumps: Array | None, width: int, take: ScratchArena) -> tuple[Steps, Array]:

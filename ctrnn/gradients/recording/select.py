@@ -8,13 +8,12 @@ from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, s
 from ctrnn.gradients.recording.control import controlled
 from ctrnn.gradients.recording.rows import RowsRecording
 from ctrnn.gradients.recording.sensitivity_error import is_controlled
-from ctrnn.gradients.recording.slots import SlotsRecording
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.torch.recording import TorchRecording
 from ctrnn.problem import Problem, Settings
 
 #: the fastest first; the last takes any problem, one at a time
-BACKENDS: tuple[type[Recording], ...] = (TorchRecording, RowsRecording, SlotsRecording, StepperRecording)
+BACKENDS: tuple[type[Recording], ...] = (TorchRecording, RowsRecording, StepperRecording)
 
 
 def backend_for(problems: Sequence[Problem], settings: Settings, needs: Needs) -> type[Recording] | None:

@@ -20,20 +20,21 @@ FUSED = LEAN | {"fastmath": {"contract"}}
 def forward(f, ctx, w, a, b, h, t, x, r, z, k, tape, states):
     """r (N,) -> its value at the end, in place; states (C, N) at the end of every step.
 
-    a (s, s), b (s,), h (C,), t (C, s), x (C, s, B, ·); z (N,) and k (s, N) are working space.
+    a (s, s), b (s,), h (C,), t (C, s), x (C, s, B, ·); z (C, s, N) receives the stages; k (s, N) is working space.
     """
     C, s = t.shape
     N, B = r.size, x.shape[2]
     for m in range(C):
         for i in range(s):
-            copy(r, z)
+            z_i = z[m, i]
+            copy(r, z_i)
             for l in range(i):
                 c = h[m] * a[i, l]
                 if c != 0.0:
                     k_l = k[l]
                     for e in range(N):
-                        z[e] += c * k_l[e]
-            call_f_rows(f, at(ctx), B, C * s, m * s + i, t[m, i], at(z), at(w), at(x[m, i]), at(k[i]), at(tape))
+                        z_i[e] += c * k_l[e]
+            call_f_rows(f, at(ctx), B, C * s, m * s + i, t[m, i], at(z_i), at(w), at(x[m, i]), at(k[i]), at(tape))
         for i in range(s):
             c, k_i = h[m] * b[i], k[i]
             for e in range(N):
