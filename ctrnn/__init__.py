@@ -32,6 +32,7 @@ _WHERE = {
     "ensemble": "ctrnn.solvers.ensemble",
     "Ensemble": "ctrnn.solvers.ensemble",
     "gradient": "ctrnn.gradients.api",
+    "value_and_gradient": "ctrnn.gradients.api",
     "Gradient": "ctrnn.gradients.result",
     "RTRL": "ctrnn.gradients.schedules.rtrl",
     "Adjoint": "ctrnn.gradients.schedules.adjoint",

@@ -415,7 +415,7 @@ NAN = torch.tensor([[[0.0, 0.0], [float("nan"), 0.0]]])
     [
         (torch.zeros(3, 5, 3), None, r"x: got 'shape \(3, 5, 3\)'; allowed: 'shape \(B, T, 2\)|x: got"),
         (torch.zeros(5), None, "x: got"),
-        (torch.zeros(3, 0, 2), None, "T and B at least 1"),
+        (torch.zeros(3, 0, 2), None, "T at least 1"),
         (torch.zeros(3, 5, 2, dtype=torch.int64), None, "real numbers"),
         (np.zeros((3, 5, 2)), None, "a tensor of real numbers"),
         (NAN, None, r"nan at \(0, 1, 0\)"),

@@ -217,3 +217,50 @@ def test_what_is_not_allowed_is_said() -> None:
     with pytest.raises(UsageError, match="seed"):
         ctrnn.LiquidNetwork(2, seed=-1)
     assert ctrnn.GRUNetwork(2, inputs=1, seed=0)(0.0, np.zeros(2)).shape == (2,)  # no input is x = 0
+
+
+# --- rate networks: formulas, rank, torch
+
+
+def test_an_activation_of_a_rate_network_may_be_a_formula() -> None:
+    named, written = (ctrnn.RateNetwork(4, 1, activation=a, seed=0) for a in ("tanh", "(exp(2*z) - 1)/(exp(2*z) + 1)"))
+    r = np.linspace(-1.0, 1.0, 4)
+    assert np.abs(named(0.0, r, [0.5]) - written(0.0, r, [0.5])).max() < 1e-15
+    saturating = ctrnn.RateNetwork(4, activation="z**2/(1 + z**2)", seed=0)
+    assert np.abs(saturating(0.0, r) - (-r + saturating.parameters["W"] @ (r**2 / (1 + r**2)))).max() < 1e-15
+
+
+@pytest.mark.parametrize("form", ["state", "rate"])
+def test_a_network_of_low_rank_is_that_of_its_product(form: str) -> None:
+    low = ctrnn.RateNetwork(6, 2, tau=0.5, rank=2, seed=0, form=form)
+    assert {k: v.shape for k, v in low.parameters.items()} == {"M": (6, 2), "N": (6, 2), "U": (6, 2), "b": (6,)}
+    M, N = low.parameters["M"], low.parameters["N"]
+    whole = ctrnn.RateNetwork(6, 2, tau=0.5, form=form, seed=0).with_parameters(
+        W=M @ N.T / 6, U=low.parameters["U"], b=low.parameters["b"]
+    )
+    rng = _rng()
+    r, x = rng.normal(size=6), rng.normal(size=2)
+    assert np.abs(low(0.0, r, x) - whole(0.0, r, x)).max() < 1e-14
+    problems = [
+        ctrnn.Problem(f, r, (0.0, 1.0), x=x, objective=ctrnn.Objective(target=0.0, at=[1.0])) for f in (low, whole)
+    ]
+    g, G = (ctrnn.gradient(p, "adjoint", solver="rk4", dt=0.1) for p in problems)
+    assert np.abs(g.parameters["M"] - G.parameters["W"] @ N / 6).max() < 1e-13  # W = M Nᵀ / n
+    assert np.abs(g.parameters["N"] - G.parameters["W"].T @ M / 6).max() < 1e-13
+    with pytest.raises(UsageError, match="rank"):
+        ctrnn.RateNetwork(3, rank=4)
+    with pytest.raises(UsageError, match="mask"):
+        ctrnn.RateNetwork(3, rank=1, mask=np.ones((3, 3)))
+
+
+def test_a_rate_network_is_torch_rnn_and_back() -> None:
+    module = _torch_rnn()
+    field = ctrnn.RateNetwork.from_torch(module, tau=TAU)
+    X = _rng().normal(size=(T, NX))
+    problem = ctrnn.Problem(field, np.zeros(N), (0.0, T * TAU), x=_held(X))
+    states = ctrnn.simulate(problem, solver="euler", dt=TAU).r[1:]
+    assert np.abs(states - module(torch.from_numpy(X))[0].detach().numpy()).max() < 1e-14
+    again = field.to_torch()(torch.from_numpy(X)[None])[0][0]
+    assert np.abs(states - again.detach().numpy()).max() < 1e-14
+    with pytest.raises(UsageError, match="form"):
+        ctrnn.RateNetwork(3).to_torch()

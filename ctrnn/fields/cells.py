@@ -7,11 +7,13 @@ A cell is h and G, as text. Its partial derivatives are derived, and everything 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from ctrnn.errors import UsageError
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import ZERO, Node, add, names_in, symbol
 from ctrnn.fields.derivatives import gradient, tangent
@@ -175,9 +177,30 @@ class Cell:
         return source + codegen.function("def torch_rate(z, u, th)", [*lines, f"return [{listed}]"])
 
 
+def activated(activation: Any, z: str, argument: str = "activation") -> str:
+    """φ(z) as text, of a name such as "tanh" or of a formula in z.
+
+    Raises
+    ------
+    UsageError
+        For what is neither.
+
+    Examples
+    --------
+    >>> activated("tanh", "W @ r + b"), activated("z**2/(1 + z**2)", "r")
+    ('tanh(W @ r + b)', '((r)**2/(1 + (r)**2))')
+    """
+    if activation in ACTIVATIONS:
+        inner = f"({z})" if ACTIVATIONS[activation] == "{z}" or "*" in ACTIVATIONS[activation] else z
+        return ACTIVATIONS[activation].format(z=inner)
+    if not isinstance(activation, str) or not re.search(r"\bz\b", activation):
+        allowed = f"one of {', '.join(ACTIVATIONS)}, or a formula in z such as 'z**2/(1 + z**2)'"
+        raise UsageError(argument, given=activation, allowed=allowed)
+    return "(" + re.sub(r"\bz\b", f"({z})", activation) + ")"
+
+
 def rate_cell(activation: str, form: str) -> Cell:
     """The rate unit: ``state``: τ dz/dt = −z + W φ(z) + U x + b; ``rate``: τ dz/dt = −z + φ(W z + U x + b)."""
-    phi = ACTIVATIONS[activation]
     if form == "state":
-        return Cell(("z",), ("u",), ("tau",), source=phi.format(z="z"), rates=("(-z + u)/tau",))
-    return Cell(("z",), ("u",), ("tau",), source="z", rates=(f"(-z + {phi.format(z='u')})/tau",))
+        return Cell(("z",), ("u",), ("tau",), source=activated(activation, "z"), rates=("(-z + u)/tau",))
+    return Cell(("z",), ("u",), ("tau",), source="z", rates=(f"(-z + {activated(activation, 'u')})/tau",))

@@ -10,6 +10,7 @@ ctrnn.fields.cells, their compiled functions in ctrnn.kernels.network; here the 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
+from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.fields.rows import NetworkForm, NetworkRows, RowsKernel, Weights
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
@@ -40,7 +42,8 @@ class RateNetwork(Field):
     tau : float or array_like (n,), default 1
         Time constant, in the unit of t; a number, or one a unit.
     activation : str, default "tanh"
-        φ: tanh, relu, softplus, sigmoid, linear, erf (scaled to slope 1 at 0).
+        φ: tanh, relu, softplus, sigmoid, linear, erf (scaled to slope 1 at 0), or a formula in z such as
+        "z**2/(1 + z**2)".
     gain : float, default 1
         W has independent entries of standard deviation gain/√n (for a mask: gain/√(mean number of inputs a unit)).
     seed : int, optional
@@ -53,6 +56,9 @@ class RateNetwork(Field):
         Column j of W, what unit j sends, has that sign (Dale's principle).
     train_tau : bool, default False
         Makes tau a parameter, with a gradient.
+    rank : int, optional
+        W = M Nᵀ / n of this rank, with parameters ``M`` and ``N`` (n, rank) in the place of ``W``; without mask and
+        dale.
 
     Raises
     ------
@@ -76,6 +82,10 @@ class RateNetwork(Field):
 
     input_is_optional = True
 
+    def __new__(cls, *arguments: Any, rank: int | None = None, **options: Any) -> Any:
+        """The network itself; of a given rank, one that is made of M and N."""
+        return object.__new__(cls) if rank is None else _of_rank(rank, *arguments, **options)
+
     def __init__(
         self,
         n: int,
@@ -88,13 +98,13 @@ class RateNetwork(Field):
         mask: Any = None,
         dale: Any = None,
         train_tau: bool = False,
+        rank: int | None = None,
     ) -> None:
         if not isinstance(n, (int, np.integer)) or n < 1:
             raise UsageError("n", given=n, allowed="a whole number of units, at least 1")
         if not isinstance(inputs, (int, np.integer)) or inputs < 0:
             raise UsageError("inputs", given=inputs, allowed="a whole number of channels, at least 0")
-        if activation not in ACTIVATIONS:
-            raise UnknownNameError("activation", activation, ACTIVATIONS)
+        _check_activation(activation)
         if form not in ("state", "rate"):
             raise UnknownNameError("form", form, ("state", "rate"))
         gain = float(checked_array("gain", gain, ()))
@@ -412,3 +422,88 @@ class RateNetwork(Field):
             return made.torch_rate([r], [u], [theta])[0]
 
         return field
+
+    # -- torch's own network
+
+    @classmethod
+    def from_torch(cls, module: Any, tau: Any = 1.0, layer: int = 0, reverse: bool = False) -> RateNetwork:
+        """The network of form "rate" whose Euler step of dt = tau is a layer of a torch.nn.RNN.
+
+        Parameters
+        ----------
+        module : torch.nn.RNN
+            The module.
+        tau : float or array_like (n,)
+            The time constant.
+        layer : int
+            Which of its layers.
+        reverse : bool
+            The direction that runs backwards in time, of a bidirectional one.
+
+        Returns
+        -------
+        RateNetwork
+            With the module's numbers.
+        """
+        import torch
+
+        if not isinstance(module, torch.nn.RNN):
+            raise UsageError("module", given=type(module).__name__, allowed="a torch.nn.RNN")
+        end = f"_l{layer}" + ("_reverse" if reverse else "")
+        if not hasattr(module, f"weight_ih{end}"):
+            raise UsageError("layer", given=(layer, reverse), allowed=f"a layer and direction of {module}")
+        W, U, *biases = (
+            getattr(module, name + end).detach().cpu().double().numpy()
+            for name in ("weight_hh", "weight_ih", "bias_ih", "bias_hh")
+            if hasattr(module, name + end)
+        )
+        network = cls(len(W), U.shape[1], tau, module.nonlinearity, form="rate", seed=0)
+        return network.with_parameters(W=W, U=U, b=sum(biases, np.zeros(len(W))))
+
+    def to_torch(self) -> Any:
+        """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is."""
+        import torch
+
+        if self.form != "rate" or self.activation not in ("tanh", "relu"):
+            given = f"form={self.form!r}, activation={self.activation!r}"
+            raise UsageError("network", given=given, allowed="form='rate' with tanh or relu, which torch.nn.RNN has")
+        kinds: Any = {"nonlinearity": self.activation, "batch_first": True, "dtype": torch.float64}
+        module = torch.nn.RNN(self.input_size, self.n, **kinds)
+        p = self.parameters
+        with torch.no_grad():
+            for name, value in (
+                ("weight_hh", p["W"]),
+                ("weight_ih", p["U"]),
+                ("bias_ih", p["b"]),
+                ("bias_hh", 0 * p["b"]),
+            ):
+                getattr(module, f"{name}_l0").copy_(torch.tensor(value))
+        return module
+
+
+def _check_activation(activation: Any) -> None:
+    """Raise UnknownNameError for what is no name and no formula in z."""
+    if activation not in ACTIVATIONS and not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
+        raise UnknownNameError("activation", activation, ACTIVATIONS)
+
+
+def _of_rank(
+    rank: int,
+    n: int,
+    inputs: int = 0,
+    tau: Any = 1.0,
+    activation: str = "tanh",
+    gain: float = 1.0,
+    seed: int | None = None,
+    form: str = "state",
+    mask: Any = None,
+    dale: Any = None,
+    train_tau: bool = False,
+) -> LowRankNetwork:
+    for name, given in (("mask", mask), ("dale", dale)):
+        if given is not None:
+            raise UsageError(name, given=given, allowed="None, of a network of a given rank")
+    _check_activation(activation)
+    if form not in ("state", "rate"):
+        raise UnknownNameError("form", form, ("state", "rate"))
+    return LowRankNetwork(n, inputs, tau, activation, gain, seed, form, rank, train_tau)

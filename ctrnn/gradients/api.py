@@ -18,6 +18,7 @@ from ctrnn.gradients.check.certificate import certify as check
 from ctrnn.gradients.check.trials import certified_trials
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.method import GradientMethod
+from ctrnn.gradients.prepared import ValueAndGradient
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
@@ -112,3 +113,59 @@ def _of_trials(trials: Trials, method: Any, settings: Settings, certify: bool) -
         hint = "certify one of the trials, trials[0]"
         raise UsageError("certify", given=True, allowed="False, for trials that go together on a device", hint=hint)
     return certified_trials(trials, method, settings) if certify else trials_gradient(trials, method, settings)
+
+
+def value_and_gradient(
+    problem: Problem | Trials,
+    method: Any = "auto",
+    solver: str = "tsit5",
+    rtol: Any = 1e-8,
+    atol: Any = 1e-10,
+    dt: float | None = None,
+    max_steps: int = 1_000_000,
+    min_step: float = 0.0,
+    error_control: str = "all",
+) -> ValueAndGradient:
+    """A loss and its gradient as a function of the parameters, made ready once and called many times.
+
+    Parameters
+    ----------
+    problem : Problem or Trials
+        With an objective; its numbers are the defaults of a call.
+    method, solver, rtol, atol, dt, max_steps, min_step, error_control
+        As in `ctrnn.gradient`.
+
+    Returns
+    -------
+    ValueAndGradient
+        ``f(w, r0=None, x=None)`` gives the loss and the gradient by w: a dict name -> array where w is a dict or not
+        given, flat (m,) where w is flat, so that ``scipy.optimize.minimize(f, w, jac=True)`` takes it.
+        ``f.gradient(w)`` gives the whole Gradient, with dl/dr0.
+
+    Raises
+    ------
+    UsageError
+        For what `ctrnn.gradient` refuses.
+
+    Notes
+    -----
+    The numbers are those of `ctrnn.gradient`, to the bit; checks, course, tableau, compiled addresses and memory are
+    found once.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> decay = ctrnn.Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    >>> objective = ctrnn.Objective("squared_error", target=[0.0], at=[1.0])
+    >>> f = value_and_gradient(ctrnn.Problem(decay, r0=[1.0], t_span=(0.0, 1.0), objective=objective))
+    >>> loss, g = f({"k": 1.0})
+    >>> sorted(g), f([1.0])[1].shape
+    (['k'], (1,))
+    """
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control)
+    if isinstance(problem, Trials):
+        check_alive(problem)
+        return ValueAndGradient(problem, method, settings, None)
+    check_alive([checked_problem(problem)])
+    settings = resolve_auto_solver(problem, settings)
+    return ValueAndGradient(problem, method, settings, resolve(method, problem, settings)[0])

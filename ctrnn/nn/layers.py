@@ -114,7 +114,7 @@ class Layer(Recurrent):
         if r0 is None:
             return torch.zeros(count, B, n, dtype=torch.float64), False
         check_tensor("r0", r0)
-        shapes = [(count, n)] if is_alone else [(count, B, n)]
+        shapes: list[tuple[int, ...]] = [(count, n)] if is_alone else [(count, B, n)]
         if count == 1:
             shapes = [(n,)] if is_alone else [(n,), (B, n), (1, B, n)]
         if tuple(r0.shape) not in shapes:
@@ -149,7 +149,7 @@ class Layer(Recurrent):
             It gives what the module gives, to round-off.
         """
         directions = 2 if module.bidirectional else 1
-        named = {"solver": "euler", "tau": dt} | options
+        named: dict[str, Any] = {"solver": "euler", "tau": dt} | options
         layer = cls(
             module.input_size, module.hidden_size, dt=dt, batch_first=module.batch_first, num_layers=module.num_layers,
             bidirectional=module.bidirectional, dropout=module.dropout, seed=0, **cls._torch_options(module), **named,
@@ -218,8 +218,8 @@ class CTRNN(Layer):
     PackedSequence, and r0 (n,), (B, n) or (1, B, n), 0 where it is not given; with several layers or directions r0 is
     (layers · directions, B, n). It returns the states, shaped as x with n channels, and the last of them, (B, n) or
     (n,) (with the first axis of r0, where that has one). Parameters are ``W`` (n, n), ``U`` (n, input_size), ``b`` (n,)
-    and, when trained, ``tau`` (else a buffer), in float64, those of other layers and directions in ``layer.others``. Tensors
-    of any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
+    and, when trained, ``tau`` (else a buffer), in float64, those of other layers and directions in ``layer.others``.
+    Tensors of any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
     ``layer.field()`` gives the trained network to everything else in ctrnn. ``lengths`` and ``timestamps`` are those of
     `ctrnn.nn.Recurrent`.
 
@@ -256,7 +256,8 @@ class CTRNN(Layer):
             input_size, hidden_size, solver="euler" if tableau.exponential else tableau.name, **options
         )  # fmt: skip
         self._is_exponential, self.solver = tableau.exponential, tableau.name
-        for cell in self.others:
+        others: Any = self.others
+        for cell in others:
             cell._is_exponential, cell.solver = tableau.exponential, tableau.name
         if not self._field.train_tau:
             self.register_buffer("tau", torch.tensor(self._field.tau))

@@ -124,7 +124,8 @@ class Recurrence:
         for k in range(len(x)):
             before, now = x[max(k - 1, 0)], x[k]
             for j in range(self.steps):
-                h, slopes = float(h_of[k * self.steps + j]), []
+                h = float(h_of[k * self.steps + j])
+                slopes: list[torch.Tensor] = []
                 for i in range(len(b)):
                     p = (j + c[i]) / self.steps if self.linear else 1.0
                     z = r + h * sum(a[i, l] * slopes[l] for l in range(i))

@@ -93,7 +93,8 @@ class Recurrent(nn.Module):
             raise UsageError("dt", given=dt, allowed="a positive number, the step in the unit of tau", hint="dt=0.1")
         if interpolation not in INTERPOLATIONS:
             raise UnknownNameError("interpolation", interpolation, INTERPOLATIONS)
-        self._field, self.solver = field, tableaus.get(solver).name
+        self._field: Any = field
+        self.solver = tableaus.get(solver).name
         self._recurrence = Recurrence(field, self.solver, float(dt), int(steps_per_input), interpolation == "linear")
         self.input_size, self.hidden_size, self.batch_first = field.input_size, field.n, bool(batch_first)
         for name, value in field.parameters.items():

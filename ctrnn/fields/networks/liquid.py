@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.fields.networks.text import TextNetwork, activated, checked_count, drive, generator
+from ctrnn.fields.cells import activated
+from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
 
 
 class LiquidNetwork(TextNetwork):

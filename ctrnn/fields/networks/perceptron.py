@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.networks.text import TextNetwork, activated, checked_count, drive, generator
+from ctrnn.fields.cells import activated
+from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
 
 
 class MLPField(TextNetwork):

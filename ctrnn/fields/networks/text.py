@@ -8,7 +8,6 @@ With one Euler step of dt = τ such a cell is a discrete one: r⁺ = r + F. The 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +15,6 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.fields.cells import ACTIVATIONS
 from ctrnn.fields.equations import Equations
 
 
@@ -95,28 +93,6 @@ def generator(seed: Any) -> np.random.Generator:
     if seed is not None and not whole:
         raise UsageError("seed", given=seed, allowed="a whole number, at least 0, or None")
     return np.random.default_rng(seed)
-
-
-def activated(activation: Any, z: str, argument: str = "activation") -> str:
-    """φ(z) as text, of a name such as "tanh" or of a formula in z.
-
-    Raises
-    ------
-    UsageError
-        For what is neither.
-
-    Examples
-    --------
-    >>> activated("tanh", "W @ r + b"), activated("z**2/(1 + z**2)", "r")
-    ('tanh(W @ r + b)', '((r)**2/(1 + (r)**2))')
-    """
-    if activation in ACTIVATIONS:
-        inner = f"({z})" if ACTIVATIONS[activation] == "{z}" or "*" in ACTIVATIONS[activation] else z
-        return ACTIVATIONS[activation].format(z=inner)
-    if not isinstance(activation, str) or not re.search(r"\bz\b", activation):
-        allowed = f"one of {', '.join(ACTIVATIONS)}, or a formula in z such as 'z**2/(1 + z**2)'"
-        raise UsageError(argument, given=activation, allowed=allowed)
-    return "(" + re.sub(r"\bz\b", f"({z})", activation) + ")"
 
 
 def drive(*, hidden: str = "", inputs: int = 0, U: str = "U", bias: str = "b") -> str:

@@ -1,0 +1,51 @@
+"""Rate units whose recurrent weights have low rank, W = M Nᵀ / n: 2 n k numbers, and products of 2 n k too.
+
+    form "state"    τ dr/dt = −r + M (Nᵀ φ(r)) / n + U x + b
+    form "rate"     τ dr/dt = −r + φ(M (Nᵀ r) / n + U x + b)
+
+(Mastrogiuseppe & Ostojic, Neuron 99, 2018; Dubreuil et al., Nat. Neurosci. 25, 2022.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array
+from ctrnn.fields.cells import activated
+from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+
+
+class LowRankNetwork(TextNetwork):
+    """Rate units with W = M Nᵀ / n; ``ctrnn.RateNetwork(n, rank=k)`` makes them.
+
+    M and N have independent entries of standard deviation √gain; U and b as of `ctrnn.RateNetwork`.
+    """
+
+    def __init__(
+        self, n: int, inputs: int, tau: Any, activation: str, gain: float, seed: int | None, form: str, rank: int,
+        train_tau: bool,
+    ) -> None:  # fmt: skip
+        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        rank = checked_count("rank", rank, 1)
+        if rank > n:
+            raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")
+        self.activation, self.form, self.rank = activation, form, rank
+        rng, size = generator(seed), np.sqrt(gain)
+        weights = {"M": rng.normal(0.0, size, (n, rank)), "N": rng.normal(0.0, size, (n, rank))}
+        if inputs:
+            weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
+        weights["b"] = np.zeros(n)
+        if form == "state":
+            source, rate = activated(activation, "r"), "(-r + u)/tau"
+        else:
+            source, rate = "r", f"(-r + {activated(activation, 'u')})/tau"
+        u = drive(hidden=f"M @ (N.T @ s)/{n}", inputs=inputs)
+        super().__init__({"r": rate}, weights, {"r": n}, inputs, tau, train_tau, {"s": source, "u": u})
+
+    @property
+    def W(self) -> Array:
+        """M Nᵀ / n (n, n)."""
+        return self.parameters["M"] @ self.parameters["N"].T / self.n

@@ -1,0 +1,182 @@
+"""Layers of any field against torch's own RNN, GRU and LSTM, and against steps that torch takes again.
+
+Digits: 1e-12 in values and in all gradients for torch's layers, stacked and bidirectional; gradcheck and gradgradcheck
+are torch's own differences.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import ctrnn
+from ctrnn.errors import UsageError
+from ctrnn.nn import CTGRU, CTLSTM, CTRNN, LTC, Recurrent
+
+KINDS = {"RNN": (nn.RNN, CTRNN), "GRU": (nn.GRU, CTGRU), "LSTM": (nn.LSTM, CTLSTM)}
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def flat(value):
+    return torch.cat([v.reshape(-1) for v in (value if isinstance(value, tuple) else (value,))])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"num_layers": 2, "bidirectional": True}], ids=str)
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_euler_steps_of_tau_are_torchs_layers_to_1e12(kind, batch_first, options):
+    theirs, ours = KINDS[kind]
+    torch.manual_seed(0)
+    module = theirs(3, 4, batch_first=batch_first, dtype=torch.float64, **options)
+    layer = ours.from_torch(module, dt=0.5)
+    count = module.num_layers * (2 if module.bidirectional else 1)
+    x = randn(5, 6, 3).requires_grad_()
+    B = 5 if batch_first else 6
+    start = [randn(count, B, 4, seed=k + 1).requires_grad_() for k in range(2 if kind == "LSTM" else 1)]
+    r0 = tuple(start) if kind == "LSTM" else start[0]
+    states, last = layer(x, r0)
+    expected, end = module(x, r0)
+    assert (states - expected).abs().max() < 1e-13
+    assert flat(last).shape == flat(end).shape
+    assert (flat(last) - flat(end)).abs().max() < 1e-13
+    y, z = randn(*states.shape, seed=9), randn(*flat(last).shape, seed=10)
+    mine = torch.autograd.grad((states * y).sum() + (flat(last) * z).sum(), [x, *start], retain_graph=True)
+    exact = torch.autograd.grad((expected * y).sum() + (flat(end) * z).sum(), [x, *start], retain_graph=True)
+    for a, b in zip(mine, exact, strict=True):
+        assert (a - b).abs().max() < 1e-12 * b.abs().max()
+    # and to the weights of each layer and direction
+    ((states * y).sum() + (flat(last) * z).sum()).backward()
+    ((expected * y).sum() + (flat(end) * z).sum()).backward()
+    for k, cell in enumerate(layer.cells):
+        name = f"_l{k // (count // module.num_layers)}" + ("_reverse" if module.bidirectional and k % 2 else "")
+        weight = getattr(module, f"weight_hh{name}").grad
+        gates = [g for g in ("r", "z", "n", "i", "f", "g", "o") if hasattr(cell, f"W_{g}")]
+        order = {"GRU": "rzn", "LSTM": "ifgo"}.get(kind, "")
+        found = torch.cat([getattr(cell, f"W_{g}").grad for g in order]) if gates else cell.W.grad
+        assert (found - weight).abs().max() < 1e-12 * weight.abs().max()
+
+
+def adaptation():
+    """A rate and an adaptation current a unit."""
+    rng = np.random.default_rng(0)
+    return ctrnn.Equations(
+        {"r": "-r + tanh(W @ r + U @ x - g*a)", "a": "(r - a)/tau"},
+        parameters={"W": rng.normal(size=(3, 3)) / 2, "U": rng.normal(size=(3, 2)), "g": 0.5, "tau": 4.0},
+        states={"r": 3, "a": 3},
+        inputs={"x": 2},
+    )
+
+
+LAYERS = {
+    "equations": lambda **how: Recurrent(adaptation(), 0.2, **how),
+    "GRU, reset before": lambda **how: CTGRU(2, 3, dt=0.2, tau=0.7, reset="before", train_tau=True, seed=0, **how),
+    "LSTM": lambda **how: CTLSTM(2, 3, dt=0.2, tau=0.7, seed=0, **how),
+    "liquid": lambda **how: LTC(2, 3, dt=0.2, seed=0, **how),
+    "rate": lambda **how: CTRNN(2, 3, dt=0.2, seed=0, **how),
+}
+
+
+@pytest.mark.parametrize("how", [{}, {"solver": "heun", "steps_per_input": 2, "interpolation": "linear"}], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradcheck_and_gradgradcheck(name, how):
+    layer = LAYERS[name](**how)
+    x = randn(2, 3, 2).requires_grad_()
+    named = {k: v.detach().clone().requires_grad_() for k, v in layer.named_parameters()}
+
+    def states(x, *values):
+        return torch.func.functional_call(layer, dict(zip(named, values, strict=True)), (x,))[0]
+
+    assert torch.autograd.gradcheck(states, (x, *named.values()))
+    assert torch.autograd.gradgradcheck(states, (x, *named.values()))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_lengths_and_packed_sequences(name):
+    layer, lengths = LAYERS[name](), torch.tensor([4, 1, 3])
+    x = randn(3, 4, 2)
+    states, last = layer(x, lengths=lengths)
+    for b, length in enumerate(lengths):
+        alone, end = layer(x[b : b + 1, :length])
+        assert torch.equal(states[b, :length], alone[0])
+        assert not states[b, length:].any()
+        ours = tuple(p[b] for p in last) if isinstance(last, tuple) else last[b]
+        theirs = tuple(p[0] for p in end) if isinstance(end, tuple) else end[0]
+        assert torch.equal(flat(ours), flat(theirs))
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    found, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
+    assert torch.equal(found, states)
+
+
+def test_both_directions_of_unequal_lengths_are_torchs():
+    module = nn.GRU(2, 3, bidirectional=True, batch_first=True, dtype=torch.float64)
+    layer, x, lengths = CTGRU.from_torch(module), randn(3, 5, 2), torch.tensor([5, 2, 4])
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    (found, _), (expected, _) = (pad_packed_sequence(m(packed)[0], batch_first=True) for m in (layer, module))
+    assert (found - expected).abs().max() < 1e-13
+    assert (layer(packed)[1] - module(packed)[1]).abs().max() < 1e-13
+
+
+def test_timestamps_are_steps_of_unequal_size():
+    layer, x = LAYERS["equations"](steps_per_input=2), randn(2, 3, 2)
+    even = layer(x)[0]
+    assert (layer(x, timestamps=[0.4, 0.8, 1.2])[0] - even).abs().max() < 1e-14
+    times = np.array([0.3, 0.5, 1.4])
+    uneven = layer(x, timestamps=times)[0]
+    r = np.zeros(6)
+    for k, (start, end) in enumerate(zip([0.0, *times[:-1]], times, strict=True)):
+        problem = ctrnn.Problem(layer.field(), r, (start, end), x=x[0, k].numpy())
+        r = ctrnn.simulate(problem, solver="rk4", dt=(end - start) / 2).r[-1]
+        assert np.abs(uneven[0, k].detach().numpy() - r).max() < 1e-13
+    for bad in ([0.1, 0.1, 0.2], [0.0, 0.1, 0.2], [0.1, 0.2], [0.1, float("nan"), 0.3]):
+        with pytest.raises(UsageError, match="timestamps"):
+            layer(x, timestamps=bad)
+
+
+def test_nobody_is_there():
+    for layer in (LAYERS[name]() for name in LAYERS):
+        x = torch.zeros(0, 3, 2, requires_grad=True)
+        states, last = layer(x)
+        assert states.shape[:2] == (0, 3)
+        (states.sum() + flat(last).sum()).backward()
+        assert x.grad.shape == x.shape
+
+
+def test_last_has_memory_of_its_own_and_dropout_only_in_training():
+    layer, x = CTRNN(2, 3, dt=0.1, num_layers=2, dropout=0.5, seed=0), randn(2, 4, 2)
+    layer.eval()
+    with torch.no_grad():
+        states, last = layer(x)
+        assert torch.equal(states, layer(x)[0])
+        last += 1.0
+        assert torch.equal(states, layer(x)[0])
+        layer.train()
+        assert not torch.equal(layer(x)[0], layer(x)[0])
+
+
+def test_state_dicts_and_the_field():
+    layer, other = (CTLSTM(2, 3, dt=0.1, num_layers=2, seed=seed) for seed in (0, 1))
+    other.load_state_dict(layer.state_dict())
+    x = randn(2, 4, 2)
+    assert torch.equal(layer(x)[0], other(x)[0])
+    assert np.array_equal(layer.field().parameters["W_f"], layer.W_f.detach().numpy())
+
+
+def test_what_is_not_allowed_is_said():
+    layer, x = LAYERS["LSTM"](), randn(2, 3, 2)
+    for words, call in {
+        "pair": lambda: layer(x, torch.zeros(2, 3)),
+        "c0": lambda: layer(x, (torch.zeros(1, 2, 3), torch.zeros(1, 3, 3))),
+        "lengths": lambda: layer(x, lengths=[1, 4]),
+        "layer": lambda: CTGRU.from_torch(nn.LSTM(2, 3)),
+        "dropout": lambda: CTRNN(2, 3, dt=0.1, dropout=1.0),
+        "field": lambda: Recurrent("r", 0.1),
+        "a kernel of many rows": lambda: Recurrent(ctrnn.Equations({"r": "-r"}), 0.1),
+    }.items():
+        with pytest.raises(UsageError, match=words if words != "layer" else "module"):
+            call()
