@@ -1,4 +1,4 @@
-"""Everything in README.md and docs/tour.md runs: Python blocks, calls of the table, experiment commands; pictures
+"""Everything in README.md and scripts/tour.md runs: Python blocks, calls of the table, experiment commands; pictures
 exist.
 """
 
@@ -17,8 +17,8 @@ import ctrnn
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "docs/tour.md", "scripts/benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+TOUR = (ROOT / "scripts" / "tour.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "scripts/tour.md", "scripts/benchmarks/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def blocks_run(text: str, name: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def calls() -> list[str]:
 
 def test_python_blocks_of_the_tour_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(re.findall(r"```python\n", TOUR)) >= 15
-    blocks_run(TOUR, "docs/tour.md")
+    blocks_run(TOUR, "scripts/tour.md")
     assert "adjoint" in capsys.readouterr().out
 
 

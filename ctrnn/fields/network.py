@@ -10,6 +10,7 @@ ctrnn.fields.cells, their compiled functions in ctrnn.kernels.network; here the 
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections.abc import Callable
 from functools import cached_property
@@ -481,6 +482,12 @@ class RateNetwork(Field):
         return module
 
 
+def without_self(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a class, from that of its ``__init__``."""
+    signature = inspect.signature(function)
+    return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=signature.empty)
+
+
 def _check_activation(activation: Any) -> None:
     """Raise UnknownNameError for what is no name and no formula in z."""
     if activation not in ACTIVATIONS and not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
@@ -507,3 +514,7 @@ def _of_rank(
     if form not in ("state", "rate"):
         raise UnknownNameError("form", form, ("state", "rate"))
     return LowRankNetwork(n, inputs, tau, activation, gain, seed, form, rank, train_tau)
+
+
+# what help and editors show: the arguments of __init__, which __new__ only looks at
+RateNetwork.__signature__ = without_self(RateNetwork.__init__)  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError, UsageError
+from ctrnn.events import EventError
 from ctrnn.gradients.api import gradient
 from ctrnn.gradients.second.hessian import hessian_operator
 from ctrnn.learning.noise import Noise, Normal
@@ -251,7 +252,7 @@ class Loss:
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a loss beyond float64 is no solution
                 return self.evaluate(theta)
-        except (SolverError, NotFiniteError):
+        except (SolverError, NotFiniteError, EventError):  # there is no solution, or not the events that are asked for
             return None
 
     def hessian_product(self, theta: Array) -> Callable[[Array], Array]:

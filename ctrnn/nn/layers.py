@@ -11,6 +11,7 @@ computed.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import Any, Self
 
@@ -32,6 +33,13 @@ class Layer(Recurrent):
 
     #: the module of torch that an Euler step of dt = tau is, where there is one
     torch_name = ""
+
+    def __init_subclass__(cls, **own: Any) -> None:
+        """The signature that help and editors show: a layer's arguments, and ``own`` ones of the class."""
+        super().__init_subclass__()
+        common = [p for p in inspect.signature(Layer.__init__).parameters.values() if p.kind is not p.VAR_KEYWORD][1:]
+        more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in own.items()]
+        cls.__signature__ = inspect.Signature([*common, *more])  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -173,7 +181,7 @@ class Layer(Recurrent):
         return kind.from_torch(module, layer=layer, reverse=reverse)  # type: ignore[no-any-return]
 
 
-class CTRNN(Layer):
+class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
     """A layer of rate units, with gradients to its weights, to its initial states and to its input.
 
     Parameters
@@ -295,7 +303,7 @@ class CTRNN(Layer):
         return {"form": "rate", "activation": module.nonlinearity}
 
 
-class CTGRU(Layer):
+class CTGRU(Layer, reset="after"):
     """A layer of gated recurrent units in continuous time, `ctrnn.GRUNetwork`.
 
     Parameters
@@ -384,7 +392,7 @@ class CTLSTM(Layer):
         return end[..., : self.hidden_size], end[..., self.hidden_size :]
 
 
-class LTC(Layer):
+class LTC(Layer, activation="sigmoid", gain=1.0):
     """A layer of liquid time-constant units, `ctrnn.LiquidNetwork`.
 
     Parameters
