@@ -1,4 +1,4 @@
-"""How accurate the gradient of an adaptive run is, and what that costs: python scripts/benchmarks/accuracy.py [solver …]
+"""How accurate the gradient of an adaptive run is, and its cost: python scripts/benchmarks/accuracy.py [solver …]
 
 The problems of tests/accuracy.py, whose gradients are known to twelve digits. For each tolerance: on how many problems
 the error of the gradient is above 100 rtol, with steps that answer for the state alone and for the sensitivity too; how
