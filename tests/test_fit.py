@@ -206,7 +206,8 @@ def walled(monkeypatch, failure):
         slope = 100 * (k - 2)
         return SimpleNamespace(loss=50 * (k - 2) ** 2, parameters={"k": slope}, readout=None)
 
-    monkeypatch.setattr(import_module("ctrnn.learning.loss"), "gradient", gradient)
+    made = SimpleNamespace(at=gradient)
+    monkeypatch.setattr(import_module("ctrnn.learning.loss"), "value_and_gradient", lambda *_, **__: made)
     return calls
 
 

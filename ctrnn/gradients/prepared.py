@@ -64,11 +64,25 @@ class ValueAndGradient:
         Gradient
             As of `ctrnn.gradient`.
         """
-        problem = self._changed(w, r0, x)
+        return self.at(self._changed(w, r0, x))
+
+    def at(self, problem: Problem | Trials) -> Gradient:
+        """The Gradient of this problem with other numbers, as ``problem.replace`` gives it.
+
+        Parameters
+        ----------
+        problem : Problem or Trials
+            What the function was made from, with another field of the same kind, another r0 or another input.
+
+        Returns
+        -------
+        Gradient
+            As of `ctrnn.gradient`.
+        """
         if isinstance(problem, Trials):
             return trials_gradient(problem, self._method, self._settings)
         method: Any = self._resolved
-        if self._prepared is None or x is not None:
+        if self._prepared is None or problem.driven_by is not self.problem.driven_by:  # type: ignore[union-attr]
             return compute(method, problem, self._settings)
         found = self._prepared.totals([problem], method.schedule)
         return result(problem, method.name, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError, UsageError
 from ctrnn.events import EventError
-from ctrnn.gradients.api import gradient
+from ctrnn.gradients.api import value_and_gradient
+from ctrnn.gradients.prepared import ValueAndGradient
 from ctrnn.gradients.second.hessian import hessian_operator
 from ctrnn.learning.noise import Noise, Normal
 from ctrnn.learning.priors import Prior
@@ -132,6 +133,8 @@ class Loss:
         if statement.estimates_sigma and residuals is not None:
             self.sigma = np.ones(residuals.observables)
         self._last: tuple[Array, Array, Array] | None = None
+        #: the loss of the data and its gradient, made ready at the first point
+        self._prepared: ValueAndGradient | None = None
 
     def like(self, by_residuals: bool) -> Loss:
         """Another one from the best point, with its own count."""
@@ -171,8 +174,10 @@ class Loss:
             rho, weight = self.robust(z)
             return 0.5 * float(rho.sum()) + self.of_sigma(), J.T @ (weight * z)
         self.evaluations += 1
-        options = dict(self.statement.settings)
-        g = gradient(self.coordinates.problem(theta), method=self.statement.method, **options)
+        problem = self.coordinates.problem(theta)
+        if self._prepared is None:
+            self._prepared = value_and_gradient(problem, self.statement.method, **self.statement.settings)
+        g = self._prepared.at(problem)
         z, J = self.prior_residuals(theta)
         return float(g.loss) + 0.5 * float(z @ z), self.coordinates.gradient(g, theta) + J.T @ z
 
