@@ -47,7 +47,7 @@ def test_and_at_other_tolerances_or_a_warning_says_so(rtol):
 def test_by_other_solvers(solver, name):
     rtol = 1e-5 if solver == "bs3" else 1e-8
     g = ctrnn.gradient(NAMED[name].make(), method="adjoint", solver=solver, rtol=rtol, atol=rtol / 100)
-    assert relative_error(g, reference(name)) < 200 * rtol
+    assert relative_error(g, reference(name)) < 100 * rtol
 
 
 @pytest.mark.parametrize("name", AT_REST)

@@ -216,6 +216,12 @@ def test_what_is_not_allowed_is_said() -> None:
         ctrnn.MLPField(2, hidden=3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="seed"):
         ctrnn.LiquidNetwork(2, seed=-1)
+    for bad in (-1.0, float("nan"), "x"):
+        for make in (ctrnn.LiquidNetwork, ctrnn.LinearNetwork, lambda n, gain: ctrnn.RateNetwork(n, rank=1, gain=gain)):
+            with pytest.raises(UsageError, match="gain"):
+                make(2, gain=bad)
+        with pytest.raises(UsageError, match="dt"):
+            ctrnn.LinearNetwork(2).zero_order_hold(bad)
     assert ctrnn.GRUNetwork(2, inputs=1, seed=0)(0.0, np.zeros(2)).shape == (2,)  # no input is x = 0
 
 

@@ -15,7 +15,7 @@ from scipy.linalg import expm
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
 
 
 class LinearNetwork(TextNetwork):
@@ -71,7 +71,7 @@ class LinearNetwork(TextNetwork):
         if not rate > 0.0:
             raise UsageError("tau", given=tau, allowed="a positive number")
         rng = generator(seed)
-        A = (gain * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / rate
+        A = (checked_gain(gain) * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / rate
         if masks is not None and "A" in masks:
             A = np.where(np.asarray(masks["A"]).astype(bool), A, 0.0)
         weights = {"A": A}
@@ -95,6 +95,8 @@ class LinearNetwork(TextNetwork):
             Exact to the rounding of scipy.linalg.expm, for any dt.
         """
         step = float(checked_array("dt", dt, ()))
+        if not step > 0.0:
+            raise UsageError("dt", given=dt, allowed="a positive number in the unit of t")
         n, nx, p = self.n, self.input_size, self.parameters
         whole = np.zeros((n + nx + 1, n + nx + 1))
         whole[:n] = np.concatenate([p["A"], p.get("B", np.zeros((n, 0))), p["b"][:, None]], axis=1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
 
 
 class LiquidNetwork(TextNetwork):
@@ -71,7 +71,7 @@ class LiquidNetwork(TextNetwork):
     ) -> None:
         n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
         rng = generator(seed)
-        weights = {"W": rng.normal(0.0, gain / np.sqrt(n), (n, n))}
+        weights = {"W": rng.normal(0.0, checked_gain(gain) / np.sqrt(n), (n, n))}
         if inputs:
             weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
         weights |= {"b": np.zeros(n), "A": rng.normal(size=n)}

@@ -15,7 +15,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
 
 
 class LowRankNetwork(TextNetwork):
@@ -33,7 +33,7 @@ class LowRankNetwork(TextNetwork):
         if rank > n:
             raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")
         self.activation, self.form, self.rank = activation, form, rank
-        rng, size = generator(seed), np.sqrt(gain)
+        rng, size = generator(seed), np.sqrt(checked_gain(gain))
         weights = {"M": rng.normal(0.0, size, (n, rank)), "N": rng.normal(0.0, size, (n, rank))}
         if inputs:
             weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))

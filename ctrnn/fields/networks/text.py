@@ -87,6 +87,14 @@ def checked_count(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def checked_gain(gain: Any) -> float:
+    """The size of random weights; raises UsageError."""
+    value = float(checked_array("gain", gain, ()))
+    if value < 0.0:
+        raise UsageError("gain", given=gain, allowed="a number, at least 0")
+    return value
+
+
 def generator(seed: Any) -> np.random.Generator:
     """The random numbers of a seed; raises UsageError for what is none."""
     whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
