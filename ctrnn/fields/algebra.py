@@ -111,6 +111,7 @@ def number(value: int | float | Fraction) -> Node:
 
 
 def as_node(value: Any) -> Node:
+    """A node as it is, a Python number as a node."""
     return value if isinstance(value, Node) else number(value)
 
 
@@ -363,10 +364,12 @@ def compare(relation: str, a: Any, b: Any) -> Node:
 
 
 def both(*conditions: Node) -> Node:
+    """All of the conditions."""
     return _node("and", conditions) if len(conditions) > 1 else conditions[0]
 
 
 def either(*conditions: Node) -> Node:
+    """Any of the conditions."""
     return _node("or", conditions) if len(conditions) > 1 else conditions[0]
 
 
@@ -381,10 +384,12 @@ def where(condition: Node, yes: Any, no: Any) -> Node:
 
 
 def relu(z: Node) -> Node:
+    """max(z, 0); a NaN stays a NaN."""
     return where(compare("<=", z, ZERO), ZERO, z)  # in this order a NaN stays a NaN
 
 
 def heaviside(z: Node) -> Node:
+    """1 from z = 0 on, 0 below."""
     return where(compare(">=", z, ZERO), ONE, ZERO)
 
 
@@ -394,6 +399,7 @@ def largest(*z: Node) -> Node:
 
 
 def smallest(*z: Node) -> Node:
+    """The minimum; of tied arguments the last."""
     return _extreme("<", z)
 
 

@@ -55,6 +55,7 @@ class Cell:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def recipe(self) -> str:
+        """The mathematics as text: what the cell's code is kept under."""
         names = " | ".join(" ".join(part) for part in (self.states, self.preactivations, self.thetas))
         rates = [f"d{z}/dt = {g}" for z, g in zip(self.states, self.rates, strict=True)]
         return "\n".join([f"cell {names}", f"source = {self.source}", *rates])

@@ -262,4 +262,5 @@ def function(head: str, lines: Sequence[str], decorator: str = "", indent: int =
 
 
 def indented(lines: Sequence[str], by: int = 4) -> list[str]:
+    """The lines, further to the right."""
     return [" " * by + line for line in lines]

@@ -68,19 +68,23 @@ class Compiler:
         self.read: dict[tuple[str, tuple[int, ...]], Any] = {}
 
     def run(self) -> None:
+        """Compile the whole body."""
         self.statements(self.body.body)
         self.builder.ret_void()
 
     def refuse(self, node: ast.AST) -> NotImplementedError:
+        """The error for what is outside the language."""
         return NotImplementedError(f"{self.body.name}, line {getattr(node, 'lineno', 0)}: {ast.unparse(node)[:200]}")
 
     # --- statements
 
     def statements(self, nodes: Sequence[ast.stmt]) -> None:
+        """One statement after another."""
         for node in nodes:
             self.statement(node)
 
     def statement(self, node: ast.stmt) -> None:
+        """One statement."""
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             self.assign(node.targets[0], node.value)
         elif isinstance(node, ast.AugAssign):
@@ -96,6 +100,7 @@ class Compiler:
             raise self.refuse(node)
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
+        """A name, or an entry of an array, gets a value."""
         if isinstance(target, ast.Name):
             found = self.value(value)
             if isinstance(found, _View):
@@ -118,6 +123,7 @@ class Compiler:
             raise self.refuse(target)
 
     def fill(self, view: _View, value: Any) -> None:
+        """Every entry of an array gets a value."""
         size: Any = 1
         for length in view.shape:
             size = self.arithmetic(ast.Mult(), size, length)
@@ -126,6 +132,7 @@ class Compiler:
             self.builder.store(self.cast(value, view.kind), self.pointer(flat, (i,)))
 
     def loop(self, node: ast.For) -> None:
+        """``for i in range(…)``."""
         call = node.iter
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"):
             raise self.refuse(node)
@@ -137,9 +144,11 @@ class Compiler:
             self.statements(node.body)
 
     def counted(self, first: Any, last: Any) -> _Loop:
+        """A loop over whole numbers, as a context."""
         return _Loop(self, self.cast(first, _INT), self.cast(last, _INT))
 
     def branch(self, node: ast.If) -> None:
+        """``if``, and the names that either side has changed."""
         condition = self.cast(self.value(node.test), _BOOL)
         before, read = dict(self.values), dict(self.read)
         with self.builder.if_else(condition) as (yes, no):
@@ -152,10 +161,12 @@ class Compiler:
     # --- places
 
     def index(self, node: ast.expr) -> tuple[Any, ...]:
+        """The indices in brackets."""
         parts = node.elts if isinstance(node, ast.Tuple) else [node]
         return tuple(self.value(part) for part in parts)
 
     def pointer(self, view: _View, index: tuple[Any, ...]) -> Any:
+        """Where an entry lies."""
         if len(index) != len(view.shape):
             raise NotImplementedError(f"{self.body.name}: {view.name} has {len(view.shape)} indices")
         at: Any = index[0]
@@ -164,6 +175,7 @@ class Compiler:
         return self.builder.gep(view.pointer, [self.cast(at, _INT)], inbounds=True)
 
     def load(self, view: _View, index: tuple[Any, ...]) -> Any:
+        """An entry; one that cannot have changed is read once."""
         known = view.name not in self.written and all(isinstance(i, int) for i in index)
         if known and (found := self.read.get((view.name, index))) is not None:
             return found
@@ -190,18 +202,21 @@ class Compiler:
         access.set_metadata("noalias", self.module.add_metadata([s for name, s in scopes.items() if name != own]))
 
     def view(self, node: ast.Call, kind: Any) -> _View:
+        """An address seen as an array."""
         address, shape = node.args
         lengths = shape.elts if isinstance(shape, ast.Tuple) else [shape]
         pointer = self.builder.inttoptr(self.cast(self.value(address), _INT), kind.as_pointer())
         return _View(ast.unparse(node), pointer, tuple(self.value(n) for n in lengths), kind)
 
     def scratch(self, node: ast.Call) -> _View:
+        """Working memory on the stack."""
         size = self.value(node.args[0])
         with self.builder.goto_entry_block():
             pointer = self.builder.alloca(_DOUBLE, ir.Constant(_INT, size))
         return _View("", pointer, (size,), _DOUBLE)
 
     def table(self, node: ast.Call) -> _View:
+        """A constant array of whole numbers."""
         numbers = ast.literal_eval(node.args[0])
         array = ir.Constant(ir.ArrayType(_INT, len(numbers)), list(numbers))
         variable = ir.GlobalVariable(self.module, array.type, name=self.module.get_unique_name("table"))
@@ -211,6 +226,7 @@ class Compiler:
     # --- expressions
 
     def value(self, node: ast.expr) -> Any:
+        """The value of an expression: a Python number where it is known now."""
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
@@ -241,6 +257,7 @@ class Compiler:
         raise self.refuse(node)
 
     def named(self, node: ast.Name) -> Any:
+        """The value of a name."""
         if node.id in self.values:
             return self.values[node.id]
         found = self.globals.get(node.id)
@@ -249,9 +266,11 @@ class Compiler:
         return found
 
     def is_float(self, value: Any) -> bool:
+        """Whether a value is a float64."""
         return isinstance(value, float) or getattr(value, "type", None) == _DOUBLE
 
     def cast(self, value: Any, kind: Any) -> Any:
+        """A value as another type."""
         if isinstance(value, bool | int | float):
             return ir.Constant(kind, float(value) if kind == _DOUBLE else int(value))
         if value.type == kind:
@@ -265,12 +284,14 @@ class Compiler:
         raise NotImplementedError(f"{self.body.name}: {value.type} as {kind}")
 
     def binary(self, node: ast.BinOp) -> Any:
+        """An operation on two values."""
         a, b = self.value(node.left), self.value(node.right)
         if isinstance(node.op, ast.Pow):
             return self.power(a, b)
         return self.arithmetic(node.op, a, b)
 
     def arithmetic(self, op: ast.operator, a: Any, b: Any) -> Any:
+        """a op b; numbers that are known are worked out now."""
         kind = type(op).__name__
         if isinstance(a, int | float) and isinstance(b, int | float):
             if kind == "Div":
@@ -291,6 +312,7 @@ class Compiler:
         return getattr(self.builder, make)(self.cast(a, _INT), self.cast(b, _INT))
 
     def unary(self, node: ast.UnaryOp) -> Any:
+        """An operation on one value."""
         value = self.value(node.operand)
         if isinstance(node.op, ast.Not):
             return self.builder.not_(self.cast(value, _BOOL))
@@ -301,6 +323,7 @@ class Compiler:
         return self.builder.neg(value)
 
     def power(self, base: Any, exponent: Any) -> Any:
+        """base ** exponent; whole exponents by squaring."""
         if isinstance(exponent, int):  # by squaring
             base = self.cast(base, _DOUBLE)
             result, k = None, abs(exponent)
@@ -315,12 +338,14 @@ class Compiler:
         return self.intrinsic("pow", base, exponent)
 
     def intrinsic(self, name: str, *args: Any) -> Any:
+        """A function that LLVM knows."""
         function = self.module.declare_intrinsic(
             f"llvm.{name}", [_DOUBLE], ir.FunctionType(_DOUBLE, [_DOUBLE] * len(args))
         )
         return self.builder.call(function, [self.cast(a, _DOUBLE) for a in args])
 
     def library(self, name: str, z: Any) -> Any:
+        """A function of the C library."""
         function = self.module.globals.get(name)
         if function is None:
             function = ir.Function(self.module, ir.FunctionType(_DOUBLE, [_DOUBLE]), name=name)
@@ -328,6 +353,7 @@ class Compiler:
         return self.builder.call(function, [self.cast(z, _DOUBLE)])
 
     def comparison(self, node: ast.Compare) -> Any:
+        """a < b, and chains of such."""
         sides = [self.value(v) for v in (node.left, *node.comparators)]
         result = None
         names = {"Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=", "Eq": "==", "NotEq": "!="}
@@ -342,12 +368,14 @@ class Compiler:
         return result
 
     def select(self, condition: Any, yes: Any, no: Any) -> Any:
+        """The one if the condition holds, else the other."""
         if isinstance(condition, bool | int | float):
             return yes if condition else no
         kind = _DOUBLE if self.is_float(yes) or self.is_float(no) else _INT
         return self.builder.select(self.cast(condition, _BOOL), self.cast(yes, kind), self.cast(no, kind))
 
     def call(self, node: ast.Call) -> Any:
+        """A function of ``math``, of the language or of the module."""
         if isinstance(node.func, ast.Attribute):
             name = node.func.attr
             if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "math"):
@@ -384,6 +412,7 @@ class Compiler:
         return self.inlined(function.py_func, args)
 
     def inlined(self, function: Any, args: list[Any]) -> Any:
+        """The value of a function of one expression, written in place."""
         definition = _definition(function)
         outer = self.values, self.globals
         self.values = dict(zip([a.arg for a in definition.args.args], args, strict=True))

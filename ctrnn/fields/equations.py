@@ -303,10 +303,12 @@ class Equations(Field):
 
     @property
     def row_slots(self) -> RowSlots | None:
+        """Functions of many rows at once; of systems of scalars none."""
         return self._arrays.row_slots if self._has_arrays else None
 
     @property
     def rows_entries(self) -> Array:
+        """The parameters as those functions read them."""
         return self._arrays.entries(self.vector) if self._has_arrays else super().rows_entries
 
     @cached_property
@@ -331,6 +333,7 @@ class Equations(Field):
         return self._arrays.direction(vector) if self._has_arrays else super()._kernel_direction(vector)
 
     def torch_function(self) -> Callable[..., Any]:
+        """F in torch's operations."""
         if self._reads_step_size:
             F, D = (self._array_system(form).torch_function() for form in "FD")
             return lambda t, r, w, x: phi(x[..., -1:] * D(t, r, w, x[..., :-1])) * F(t, r, w, x[..., :-1])

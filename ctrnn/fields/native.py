@@ -53,6 +53,7 @@ class Native:
         return call
 
     def load(self, library: Library, found: bool) -> None:
+        """Take the function from a library; ``found``: it came from the cache."""
         self._library, self.cache_hits = library, int(found)
         self.address = library.address(self.__name__)
 
@@ -80,6 +81,7 @@ class Library:
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:
+        """The address of a function of that name."""
         return int(self._engine.get_function_address(name))
 
 

@@ -141,6 +141,7 @@ class RateNetwork(Field):
 
     @property
     def time_constants(self) -> Array:
+        """tau of each unit (n,)."""
         return np.array(np.broadcast_to(self.tau, (self.n,)))
 
     def sparsity(self) -> tuple[Array, Array]:
@@ -303,6 +304,7 @@ class RateNetwork(Field):
         return out
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        """What writes the network down; None of a subclass, which may do anything."""
         if type(self) is not RateNetwork:
             return None
         text = {"kind": "RateNetwork", "n": self.n, "inputs": self.input_size, "activation": self.activation}

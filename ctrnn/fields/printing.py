@@ -34,19 +34,24 @@ class Dialect:
     join = {"and": " and ", "or": " or "}
 
     def constant(self, node: Node) -> tuple[str, int]:
+        """A number, and how tightly it binds."""
         assert node.value is not None
         return repr(node.value), _UNARY if node.value < 0.0 else _ATOM
 
     def call(self, op: str, *args: str) -> str:
+        """A function of arguments."""
         return f"{self.functions.get(op, self.prefix + op)}({', '.join(args)})"
 
     def where(self, condition: str, yes: str, no: str) -> str:
+        """A choice by a condition."""
         return f"({yes} if {condition} else {no})"
 
     def power(self, base: str, exponent: str) -> str:
+        """A power."""
         return f"{base}**{exponent}"
 
     def condition(self, op: str, parts: Sequence[str]) -> str:
+        """Conditions joined by and, or."""
         return "(" + self.join[op].join(f"({part})" for part in parts) + ")"
 
 
@@ -67,6 +72,7 @@ class _Numpy(Dialect):
     join = {"and": " & ", "or": " | "}
 
     def where(self, condition: str, yes: str, no: str) -> str:
+        """A choice by a condition."""
         return f"np.where({condition}, {yes}, {no})"
 
 
@@ -75,6 +81,7 @@ class _Mpmath(Dialect):
     functions = {"abs": "abs", **{k: k for k in ("sigmoid", "softplus", "sign", "power_log")}}
 
     def constant(self, node: Node) -> tuple[str, int]:
+        """A number, and how tightly it binds."""
         if node.op in ("pi", "e"):
             return f"mp.{node.op}", _ATOM
         value = node.exact
@@ -88,9 +95,11 @@ class _Torch(Dialect):
     join = {"and": " & ", "or": " | "}
 
     def where(self, condition: str, yes: str, no: str) -> str:
+        """A choice by a condition."""
         return f"T.where({condition}, {yes}, {no})"
 
     def power(self, base: str, exponent: str) -> str:
+        """A power."""
         return f"T.pow({base}, {exponent})"
 
 
@@ -98,6 +107,7 @@ class _Formula(Dialect):
     prefix = ""
 
     def constant(self, node: Node) -> tuple[str, int]:
+        """A number, and how tightly it binds."""
         value = node.exact
         if isinstance(value, Fraction):
             if value.denominator == 1:
@@ -213,6 +223,7 @@ class _Writer:
         return minus + text, _UNARY if minus and not below and len(above) == 1 else _PRODUCT
 
     def power(self, node: Node) -> tuple[str, int]:
+        """A power."""
         base, exponent = node.args
         p = exponent.exact
         if p is not None and p < 0:

@@ -73,6 +73,7 @@ class Part:
 
     @property
     def nbytes(self) -> int:
+        """The bytes that it holds."""
         return sum(array.nbytes for array in self.kept)
 
 
@@ -169,6 +170,7 @@ class NetworkRows(RowsKernel):
         return padded(n)
 
     def kept(self, n: int) -> int:
+        """Numbers that one stage of one row keeps."""
         return 2 * padded(n)
 
     @property
@@ -199,6 +201,7 @@ class Network(Rows):
         self.drive, self.theta = _filled(drive, padded(drive.shape[1])), _filled(theta, wide, 1.0)
 
     def flops(self, steps: Steps, B: int) -> float:
+        """Flops of some steps of B rows."""
         return steps.row.size * B * self.width * (2.0 * self.n + UNIT_FLOPS)
 
     def inputs(self, x: Array) -> Array:
@@ -211,6 +214,7 @@ class Network(Rows):
         return Cotangents([np.zeros((n, width)), np.zeros((n, self.drive.shape[1])), np.zeros((B, width))])
 
     def vector(self, cotangents: Cotangents) -> Array:
+        """The parameter part, in the order of the field's parameters (m,)."""
         W, drive, theta = cotangents.parameters
         n, columns = self.n, self._columns
         found: Array = self._field._network_gradient(W[:, :n], drive[:, :columns], theta[:, :n].sum(axis=0))
@@ -308,16 +312,20 @@ class SlotRows(RowsKernel):
     slots: Any
 
     def width(self, n: int) -> int:
+        """Numbers in a row, as the loops lay it."""
         return int(self.slots.width)
 
     def kept(self, n: int) -> int:
+        """Numbers that one stage of one row keeps."""
         return int(self.slots.width + self.slots.tape(1, 1))
 
     @property
     def keeps_u(self) -> bool:
+        """Whether a stage keeps more than its states for the way back."""
         return True
 
     def bind(self, field: Any, method: tuple[Array, Array]) -> SlotField:
+        """The loops with a field's numbers and a method's coefficients."""
         return SlotField(field, self.slots, method)
 
 
@@ -337,9 +345,11 @@ class SlotField(Rows):
         return Cotangents([np.zeros(self._m)])
 
     def vector(self, cotangents: Cotangents) -> Array:
+        """The parameter part, in the order of the field's parameters (m,)."""
         return cotangents.parameters[0]
 
     def stages(self, parts: list[Part]) -> Array:
+        """The states at the stages (C, s, B, n)."""
         return np.concatenate([part.kept[1] for part in parts], axis=2)[..., : self.n].transpose(2, 0, 1, 3)
 
     def _flops(self, steps: Steps, B: int) -> float:
@@ -349,6 +359,7 @@ class SlotField(Rows):
         self, steps: Steps, t: Array, X: Array, r: Array, states: Array, keep: bool,
         take: Callable[..., Array] | None = None,
     ) -> list[Part]:  # fmt: skip
+        """B rows through some steps; ``states`` receives those that are asked for."""
         (a, b), slots, (C, s), wide = self._method, self._slots, steps.row.shape, self.width
         parts = []
         for first, last in pairwise(part_edges(len(r), self.n)):
@@ -375,6 +386,7 @@ class SlotField(Rows):
         self, steps: Steps, parts: list[Part], jumps: Array, sources: Array, lam: Array, bars: Cotangents,
         x_wanted: bool = False,
     ) -> None:  # fmt: skip
+        """Cotangents back through those steps, in place, and their parameter part into ``bars``."""
         (a, b), slots, (C, s), wide = self._method, self._slots, steps.row.shape, self.width
         found: list[tuple[Array, Array | None]] = [None] * len(parts)  # type: ignore[list-item]
 

@@ -104,6 +104,7 @@ def _whole_power(base: Any, exponent: int) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
+    """The one where the condition holds, else the other."""
     torch = _torch()
     if not isinstance(condition, torch.Tensor):  # a condition on t alone
         return a if condition else b

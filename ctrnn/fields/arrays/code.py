@@ -95,6 +95,7 @@ class ArrayCode:
                 self._plan[at], self._plan[at + 1] = code.ctypes.data, code.size
 
     def kernel(self, part_of_entry: Array | None = None) -> Kernel:
+        """The kernel of the graph; ``part_of_entry`` divides the parameters among independent parts."""
         layout, plan = self.layout, self._plan
         self._made = self._programs()
         self.groups = layout.groups(part_of_entry)
@@ -222,6 +223,7 @@ class Slot:
 
     @property
     def address(self) -> int:
+        """The address of the compiled function; it is made when first asked for."""
         self.code._install(self.which)
         return self.function.address
 

@@ -63,14 +63,17 @@ class Stack:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The values that it reads."""
         return tuple(s for s, _ in self.sources)
 
     @property
     def rows(self) -> int:
+        """Rows of the stacked matrix."""
         return len(self.entries)
 
     @property
     def width(self) -> int:
+        """Columns of the stacked matrix."""
         return self.entries.shape[1]
 
 

@@ -34,6 +34,7 @@ class Tangent:
 
     @property
     def is_diagonal(self) -> bool:
+        """Whether only the diagonal can be other than 0."""
         return not self.rows and self.whole is None
 
 

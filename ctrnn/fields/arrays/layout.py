@@ -74,6 +74,7 @@ class Layout:
             self.follows_weights.add(out)
 
     def of_state(self, v: Value) -> bool:
+        """Whether a value depends on the state."""
         return (v.parent or v) in self.follows_state
 
     def of_weights(self, v: Value) -> bool:
@@ -83,6 +84,7 @@ class Layout:
         return (v.parent or v) in self.follows_weights
 
     def is_zero(self, node: Elementwise, k: int, v: Value) -> bool:
+        """Whether the partial derivative of output k by a value vanishes identically."""
         return node.partial(k, v) is ZERO
 
     # --- places
@@ -225,6 +227,7 @@ class Layout:
     # --- groups and columns
 
     def groups(self, part_of_entry: np.ndarray | None = None) -> Groups:
+        """How the parameters lie for a kernel."""
         return Groups(self, part_of_entry)
 
 

@@ -49,6 +49,7 @@ class Edge:
 
 
 def edges(layout: Layout, node: Node) -> list[Edge]:
+    """The pairs of an output of a node and a value that it depends on."""
     if isinstance(node, Elementwise):
         return [
             Edge(node, out, k, v)

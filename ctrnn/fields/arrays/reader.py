@@ -44,6 +44,7 @@ class ArrayReader(_Reader):
         self._shapes: dict[int, Shape] = {}
 
     def read(self) -> Value:
+        """The value of the text; raises ExpressionError, with the place."""
         shape = self.shape(self.tree)
         return self.builder.formula(self.expression(self.tree, 0), shape)
 
@@ -211,6 +212,7 @@ class ArrayReader(_Reader):
         return self.builder.formula(self.expression(node, depth), self.shape(node))
 
     def expression(self, node: ast.expr, depth: int) -> Any:
+        """As of scalars, with what makes arrays taken out first."""
         made = self._array(node, depth + 1)
         return super().expression(node, depth) if made is None else self.builder.symbol(made)
 
@@ -266,6 +268,7 @@ class ArrayReader(_Reader):
         return [*rest, *more, self.builder.symbol(self.builder.gathered(tuple(gathered), shape))]
 
     def unknown(self, what: str, node: ast.Name, known: Sequence[str]) -> ExpressionError:
+        """The error of an unknown name, which knows the functions of arrays."""
         return super().unknown(what, node, [*known, *(ARRAY_FUNCTIONS if what == "function" else ())])
 
 

@@ -416,6 +416,7 @@ class GraphRows(RowSlots):
 
     @property
     def width(self) -> int:
+        """Numbers in a row of the state, as the loops lay it."""
         return self.code.width
 
     def tape(self, B: int, S: int) -> int:

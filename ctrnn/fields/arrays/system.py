@@ -94,10 +94,12 @@ class ArraySystem:
 
     @cached_property
     def code(self) -> ArrayCode:
+        """The graph as compiled loops."""
         return ArrayCode(self.graph, self._trained)
 
     @cached_property
     def kernel(self) -> Kernel:
+        """The kernel, which knows its independent parts."""
         parts = self._parts()
         if parts is None:
             return self.code.kernel()
@@ -116,15 +118,18 @@ class ArraySystem:
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
+        """Second derivatives."""
         _ = self.kernel
         return self.code.second_kernel()
 
     @cached_property
     def lanes_kernel(self) -> LanesKernel:
+        """F of many members side by side."""
         return self.code.lanes_kernel()
 
     @cached_property
     def row_slots(self) -> GraphRows:
+        """F and its transposes of many rows."""
         return GraphRows(RowsCode(self.graph, self._trained, self.n, self.inputs), self.m)
 
     @cached_property
@@ -144,6 +149,7 @@ class ArraySystem:
         return self.packed(np.where(self._number[: self.m] >= 0, vector, 0.0), constants=False)
 
     def torch_function(self) -> Callable[..., Any]:
+        """F in torch's operations."""
         return TorchGraph(self.graph, self.parameters, self._fixed, self.masks)
 
 

@@ -32,6 +32,7 @@ class TorchGraph:
         self.functions = {id(node): loops.torch_function(node) for node in graph.nodes if isinstance(node, Elementwise)}
 
     def __call__(self, t: Any, r: Any, w: dict[str, Any], x: Any = None) -> Any:
+        """F at (t, r, w, x)."""
         import torch
 
         weights = _Weights(self, w, r)

@@ -43,10 +43,12 @@ class Value:
 
     @property
     def size(self) -> int:
+        """Numbers that it holds."""
         return prod(self.shape)
 
     @property
     def is_weight(self) -> bool:
+        """Whether it is an array of parameters."""
         return self.kind == "weight"
 
     def __repr__(self) -> str:
@@ -55,6 +57,8 @@ class Value:
 
 @dataclass(eq=False)
 class Formula:
+    """A value that is a scalar formula of others, entry by entry."""
+
     out: Value
     expression: Node
     inputs: tuple[Value, ...]
@@ -75,6 +79,7 @@ class Product:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The values that it reads."""
         return (self.a, self.b)
 
     @property
@@ -93,16 +98,20 @@ class Affine:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The values that it reads."""
         return tuple(s for _, s in self.terms)
 
 
 @dataclass(eq=False)
 class Sum:
+    """The sum of all entries."""
+
     out: Value
     a: Value
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The values that it reads."""
         return (self.a,)
 
 
@@ -126,6 +135,7 @@ class Gathered:
 
     @property
     def inputs(self) -> tuple[Value, ...]:
+        """The values that it reads."""
         return self.addends
 
 
@@ -138,16 +148,20 @@ class Builder:
     count: int = 0
 
     def leaf(self, value: Value) -> Value:
+        """Make a value known by its name."""
         self.by_name[value.name] = value
         return value
 
     def symbol(self, value: Value) -> Node:
+        """The symbol that stands for a value in formulas."""
         return symbol(value.name)
 
     def of(self, symbol: Node) -> Value:
+        """The value that a symbol stands for."""
         return self.by_name[symbol.args[0]]
 
     def inputs_of(self, expression: Node) -> tuple[Value, ...]:
+        """The values that a formula reads."""
         return tuple(self.by_name[name] for name in sorted(names_in([expression])))
 
     def _once(self, key: Any, shape: Shape, kind: str = "made", **more: Any) -> tuple[Value, bool]:
@@ -159,6 +173,7 @@ class Builder:
         return value, True
 
     def weight(self, entries: np.ndarray, shape: Shape) -> Value:
+        """An array of parameters, by their numbers in the vector."""
         entries = np.ascontiguousarray(entries, dtype=np.int64).reshape(-1)
         return self._once(("weight", entries.tobytes(), shape), shape, "weight", entries=entries)[0]
 
@@ -172,6 +187,7 @@ class Builder:
         return value
 
     def product(self, a: Value, b: Value, shape: Shape, outer: bool = False) -> Value:
+        """a @ b, or their outer product; transposes are moved onto the weights."""
         (a, a_turned), (b, b_turned) = _unturned(a), _unturned(b)
         if not a.is_weight and len(a.shape) == 1 and b.is_weight and len(b.shape) == 2 and not outer:
             # v @ A is Aᵀ v
@@ -187,12 +203,14 @@ class Builder:
         return value
 
     def gathered(self, addends: tuple[Value, ...], shape: Shape) -> Value:
+        """The sum of several values of one shape."""
         value, new = self._once(("gathered", *(a.name for a in addends)), shape)
         if new:
             value.step = Gathered(value, addends)
         return value
 
     def affine(self, terms: tuple[tuple[Value, Value], ...], biases: tuple[Value, ...], shape: Shape) -> Value:
+        """Σ A s + Σ b."""
         names = tuple((A.name, s.name) for A, s in terms), tuple(b.name for b in biases)
         value, new = self._once(("affine", *names), shape)
         if new:
@@ -200,6 +218,7 @@ class Builder:
         return value
 
     def sum(self, a: Value) -> Value:
+        """The sum of all entries."""
         value, new = self._once(("sum", a.name), ())
         if new:
             value.step = Sum(value, a)
@@ -215,6 +234,7 @@ class Builder:
         return value
 
     def turned(self, a: Value) -> Value:
+        """The transpose."""
         rows, columns = a.shape
         if a.entries is not None:
             return self.weight(a.entries.reshape(rows, columns).T, (columns, rows))

@@ -59,6 +59,7 @@ class TextNetwork(Equations):
 
     @property
     def time_constants(self) -> Array | None:
+        """tau, where the equations have one."""
         return self.tau if "tau" in (*self.parameters, *self.constants) else None
 
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
