@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,18 +54,8 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
     names = [columns] if isinstance(columns, str) else list(columns)
     if not names:
         raise UsageError("columns", given=columns, allowed="the name of a column, or a list of names")
-    header, rows = _read(Path(path))
-    _check_header(path, header, [time, *names])
-    for argument, name in [("time", time), *(("columns", name) for name in names)]:
-        if name not in header:
-            raise UnknownNameError(argument, name, header)
-    positions = [header.index(name) for name in (time, *names)]
-    for line, cells in rows:
-        _check_length(path, line, cells, header, max(positions))
-    numbers = [[_number(path, line, header[k], cells[k]) for k in positions] for line, cells in rows]
-    if not numbers:
-        raise UsageError("path", given=str(path), allowed="a CSV file with data below its line of names")
-    for (line, _), before, after in zip(rows[1:], numbers[:-1], numbers[1:], strict=True):
+    lines, numbers = read_columns(path, [("time", time), *(("columns", name) for name in names)])
+    for line, before, after in zip(lines[1:], numbers[:-1], numbers[1:], strict=True):
         if not after[0] > before[0]:
             raise UsageError(
                 f"{path}, line {line}, column {time!r}",
@@ -72,6 +63,28 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
                 allowed=f"a time after the one before, {before[0]!r}",
             )
     return Sampled([row[0] for row in numbers], [row[1:] for row in numbers], kind)
+
+
+def read_columns(
+    path: str | os.PathLike[str], wanted: Sequence[tuple[str, str]]
+) -> tuple[list[int], list[list[float]]]:
+    """Columns of a CSV file: the number of each line, and its finite numbers in the order asked for.
+
+    wanted : (argument, column), the first of which an error names; raises UsageError as `from_csv` says
+    """
+    names = [name for _, name in wanted]
+    header, rows = _read(Path(path))
+    _check_header(path, header, names)
+    for argument, name in wanted:
+        if name not in header:
+            raise UnknownNameError(argument, name, header)
+    positions = [header.index(name) for name in names]
+    for line, cells in rows:
+        _check_length(path, line, cells, header, max(positions))
+    numbers = [[_number(path, line, header[k], cells[k]) for k in positions] for line, cells in rows]
+    if not numbers:
+        raise UsageError("path", given=str(path), allowed="a CSV file with data below its line of names")
+    return [line for line, _ in rows], numbers
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -91,7 +104,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows[1:]
 
 
-def _check_header(path: str | Path, header: list[str], wanted: list[str]) -> None:
+def _check_header(path: str | os.PathLike[str], header: list[str], wanted: list[str]) -> None:
     """Names that occur twice, or that stand in one cell because another separator stands between them."""
     for name in header:
         if name and header.count(name) > 1:
@@ -106,7 +119,7 @@ def _check_header(path: str | Path, header: list[str], wanted: list[str]) -> Non
             raise UsageError(f"{path}, line 1", given=text, allowed="names separated by commas", hint=hint)
 
 
-def _check_length(path: str | Path, line: int, cells: list[str], header: list[str], last: int) -> None:
+def _check_length(path: str | os.PathLike[str], line: int, cells: list[str], header: list[str], last: int) -> None:
     """As many cells as names; empty ones at the end do not count. ``last`` is the last column that is wanted."""
     length = len(header)
     while len(cells) > length and not cells[-1].strip():
@@ -125,7 +138,7 @@ def _check_length(path: str | Path, line: int, cells: list[str], header: list[st
         raise UsageError(f"{path}, line {line}", given=given, allowed=allowed, hint=hint)
 
 
-def _number(path: str | Path, line: int, column: str, cell: str) -> float:
+def _number(path: str | os.PathLike[str], line: int, column: str, cell: str) -> float:
     try:
         value = float(cell)
     except ValueError:

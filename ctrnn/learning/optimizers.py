@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError
 from ctrnn.learning.loss import Loss
+from ctrnn.learning.torch_optimizers import torch_optimizers
 
 Array = NDArray[np.float64]
 
@@ -35,8 +36,6 @@ SCIPY = {
 LEAST_SQUARES = ("least-squares", "gauss-newton")
 NEWTON = "newton-cg"
 OWN = (*LEAST_SQUARES, NEWTON)
-#: Not for one dense vector without a closure.
-_NOT_TORCH = {"optimizer", "lbfgs", "sparseadam", "muon"}
 _HALVINGS = 20
 
 
@@ -98,7 +97,7 @@ def by_torch(
 
     coordinates = loss.coordinates
     theta = torch.tensor(loss.theta, dtype=torch.float64, requires_grad=True)
-    torch_optimizer = _torch_optimizers()[name]([theta], lr=learning_rate)
+    torch_optimizer = torch_optimizers()[name]([theta], lr=learning_rate)
     good, slope = loss.theta.copy(), loss.slope
     halvings = 0
     for _ in range(max_iterations):
@@ -131,19 +130,8 @@ def known_optimizer(name: str) -> str:
     for known in (*SCIPY, *OWN):
         if str(name).lower() == known.lower():
             return known
-    known_torch = _torch_optimizers()
+    known_torch = torch_optimizers()
     if str(name).lower() in known_torch:
         return str(name).lower()
     hint = "L-BFGS-B" if str(name).lower() == "lbfgs" else ""
     raise UnknownNameError("optimizer", name, [*SCIPY, *OWN, *known_torch], hint)
-
-
-def _torch_optimizers() -> dict[str, Any]:
-    """The classes of torch.optim that step on a dense vector from its gradient alone."""
-    import torch
-
-    return {
-        name.lower(): cls
-        for name, cls in sorted(vars(torch.optim).items())
-        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name.lower() not in _NOT_TORCH
-    }

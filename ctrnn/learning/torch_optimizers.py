@@ -1,0 +1,206 @@
+"""Optimisers and schedules of torch, by name or as objects: one place for all that steps parameters by their gradient.
+
+    optimiser = make_optimizer("adamw", module.parameters(), lr=1e-3, weight_decay=1e-2)
+    schedule = make_scheduler({"name": "CosineAnnealingLR", "T_max": 100}, optimiser)
+
+Weight decay is for matrices: biases, time constants and single numbers are left as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctrnn.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+#: not for parameters that step by their gradient alone: abstract, by a closure, sparse, for matrices only
+_NOT_PLAIN = {"optimizer", "lbfgs", "sparseadam", "muon"}
+#: abstract, or made of other schedules
+_NOT_BY_NAME = {"lrscheduler", "_lrscheduler", "sequentiallr", "chainedscheduler", "lambdalr", "multiplicativelr"}
+
+
+def torch_optimizers() -> dict[str, Any]:
+    """The classes of torch.optim that step on dense parameters from their gradient alone, by name in lower case."""
+    import torch
+
+    return {
+        name.lower(): cls
+        for name, cls in sorted(vars(torch.optim).items())
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and name.lower() not in _NOT_PLAIN
+    }
+
+
+def torch_schedulers() -> dict[str, Any]:
+    """The classes of torch.optim.lr_scheduler that numbers describe, by their names."""
+    import torch
+
+    rooms = torch.optim.lr_scheduler
+    return {
+        name: cls
+        for name, cls in sorted(vars(rooms).items())
+        if isinstance(cls, type)
+        and issubclass(cls, (rooms.LRScheduler, rooms.ReduceLROnPlateau))
+        and name.lower() not in _NOT_BY_NAME
+    }
+
+
+def make_optimizer(
+    optimizer: Any, parameters: Iterable[torch.Tensor], lr: float = 1e-3, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """An optimiser of these parameters.
+
+    Parameters
+    ----------
+    optimizer : str, dict, class or callable
+        A name of torch.optim ("adam", "AdamW", "sgd" …), a table of it with its options ({"name": "sgd", "momentum":
+        0.9}), or what makes an optimiser of a list of parameters, as ``lambda p: torch.optim.Adam(p, lr=1e-3)``.
+    parameters : iterable of torch.Tensor
+        What it steps.
+    lr : float, default 1e-3
+        The learning rate; at least 0. A callable has its own.
+    weight_decay : float, default 0
+        As the optimiser has it, of matrices only.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        Ready to step.
+
+    Raises
+    ------
+    UnknownNameError
+        For another name.
+    UsageError
+        For a learning rate, a decay or options that are not allowed, and for what makes no optimiser.
+
+    Examples
+    --------
+    >>> import torch
+    >>> w = torch.zeros(3, 3, requires_grad=True)
+    >>> type(make_optimizer("AdamW", [w], lr=0.01, weight_decay=0.1)).__name__
+    'AdamW'
+    """
+    parameters = list(parameters)
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0.0 <= lr < math.inf:
+        raise UsageError("lr", given=lr, allowed="a learning rate, at least 0")
+    if isinstance(weight_decay, bool) or not isinstance(weight_decay, (int, float)) or not 0 <= weight_decay < math.inf:
+        raise UsageError("weight_decay", given=weight_decay, allowed="a number, at least 0")
+    name, options = _named("optimizer", optimizer)
+    groups: list[Any] = [{"params": parameters}]
+    if weight_decay:
+        matrices = [p for p in parameters if p.ndim >= 2]
+        others = [p for p in parameters if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+    if name is not None:
+        known = torch_optimizers()
+        if name.lower() not in known:
+            raise UnknownNameError("optimizer", name, known)
+        cls = known[name.lower()]
+        if weight_decay and "weight_decay" not in inspect.signature(cls).parameters:
+            raise UsageError("weight_decay", given=weight_decay, allowed=f"0 with {name}", hint='optimizer="adamw"')
+        _check_options("optimizer", name, cls, options, ("params",))
+        return _made("optimizer", lambda: cls(groups, **{"lr": lr, **options}))
+    if not callable(optimizer):
+        allowed = "a name of torch.optim, a table with a name, or what makes an optimiser of parameters"
+        raise UsageError("optimizer", given=optimizer, allowed=allowed, hint='"adam"')
+    takes_lr = isinstance(optimizer, type)
+    made = _made("optimizer", lambda: optimizer(groups, lr=lr) if takes_lr else optimizer(groups))
+    if not hasattr(made, "param_groups"):
+        raise UsageError("optimizer", given=made, allowed="a torch.optim.Optimizer from the callable")
+    return made
+
+
+def make_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer, steps: int | None = None) -> Any:
+    """A schedule of the learning rate.
+
+    Parameters
+    ----------
+    scheduler : None, str, dict, or callable
+        A name of torch.optim.lr_scheduler, a table of it with its options ({"name": "StepLR", "step_size": 30}), or
+        what makes one of an optimiser.
+    optimizer : torch.optim.Optimizer
+        Whose rate it sets.
+    steps : int, optional
+        Steps that will be taken: what ``T_max``, ``total_steps`` and ``total_iters`` are where they are not given.
+
+    Returns
+    -------
+    LRScheduler or None
+        As torch's.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        For another name, and for options that are lacking or not allowed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> optimizer = make_optimizer("sgd", [torch.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule = make_scheduler({"name": "ExponentialLR", "gamma": 0.5}, optimizer)
+    >>> optimizer.step()
+    ... schedule.step()
+    ... optimizer.param_groups[0]["lr"]
+    0.5
+    """
+    if scheduler is None:
+        return None
+    name, options = _named("scheduler", scheduler)
+    if name is None:
+        if not callable(scheduler):
+            allowed = "a name of torch.optim.lr_scheduler, a table with a name, or what makes one of an optimiser"
+            raise UsageError("scheduler", given=scheduler, allowed=allowed, hint='"CosineAnnealingLR"')
+        made = _made("scheduler", lambda: scheduler(optimizer))
+        if not hasattr(made, "step"):
+            raise UsageError("scheduler", given=made, allowed="a scheduler of torch from the callable")
+        return made
+    known = torch_schedulers()
+    found = {key.lower(): key for key in known}
+    if name.lower() not in found:
+        raise UnknownNameError("scheduler", name, known)
+    cls = known[found[name.lower()]]
+    _check_options("scheduler", name, cls, options, ("optimizer",))
+    given = inspect.signature(cls).parameters
+    for key in ("T_max", "total_steps", "total_iters"):
+        if key in given and key not in options and steps is not None:
+            options = options | {key: steps}
+    if "max_lr" in given and "max_lr" not in options:
+        options = options | {"max_lr": optimizer.param_groups[0]["lr"]}
+    for key, parameter in given.items():
+        if parameter.default is parameter.empty and key not in options and key != "optimizer":
+            hint = f'{{"name": "{name}", "{key}": …}}'
+            raise UsageError("scheduler", given=scheduler, allowed=f"{name} with its option {key}", hint=hint)
+    return _made("scheduler", lambda: cls(optimizer, **options))
+
+
+def _named(argument: str, given: Any) -> tuple[str | None, dict[str, Any]]:
+    """The name and the options of what is given by name; None for an object."""
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, Mapping):
+        options = dict(given)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise UsageError(argument, given=dict(given), allowed="a table with a name", hint='{"name": …}')
+        return name, options
+    return None, {}
+
+
+def _check_options(argument: str, name: str, cls: Any, options: Mapping[str, Any], own: tuple[str, ...]) -> None:
+    known = [key for key in inspect.signature(cls).parameters if key not in own]
+    for key in options:
+        if key not in known:
+            raise UnknownNameError(f"{argument} {name}", key, known)
+
+
+def _made(argument: str, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise UsageError(argument, given=str(error), allowed="options that torch takes") from error
