@@ -90,7 +90,7 @@ def test_splits():
     before, after = data.split(0.3, by="time")
     assert before.x.shape == (4, 7, 1) and after.x.shape == (4, 10, 1)
     assert after.weight.sum() == 12 and not after.weight[:, :7].any()  # nothing that was learned is validated
-    for wrong in (0.0, 1.0, 0.01, True):
+    for wrong in (0.0, 1.0, 0.99, True):
         with pytest.raises(UsageError, match="fraction"):
             data.split(wrong, by="time")
     with pytest.raises(UsageError, match="2 trials"):
