@@ -41,17 +41,17 @@ class Dataset:
     input_names, output_names : sequence of str, optional
         Names of the channels.
 
-    Raises
-    ------
-    UsageError
-        For NaN and infinite numbers, and for x, y and weights of unequal lengths or shapes; it names the trial.
-
     Attributes
     ----------
     x, y, weight : ndarray
         (B, T, inputs), (B, T, outputs), (B, T), filled up with 0.
     lengths : ndarray (B,)
         Steps of each trial.
+
+    Raises
+    ------
+    UsageError
+        For NaN and infinite numbers, and for x, y and weights of unequal lengths or shapes; it names the trial.
 
     Notes
     -----
@@ -167,7 +167,7 @@ class Dataset:
         --------
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp(), "trials.csv")
-        >>> _ = path.write_text("trial,u,z\\n1,0.0,0.5\\n1,1.0,0.7\\n2,0.5,0.1\\n2,0.2,0.3\\n")
+        >>> _ = path.write_text("trial,u,z\n1,0.0,0.5\n1,1.0,0.7\n2,0.5,0.1\n2,0.2,0.3\n")
         >>> Dataset.from_csv(path, "u", "z", trial="trial")
         Dataset(2 trials of 2 steps, 1 input, 1 output)
         """
@@ -217,9 +217,9 @@ class Dataset:
         of a trial ends with it, and a trial that is shorter is one window.
         """
         length, warmup = whole("length", length, 1), whole("warmup", warmup, 0)
-        stride = whole("stride", length - warmup if stride is None else stride, 1)
         if warmup >= length:
             raise UsageError("warmup", given=warmup, allowed=f"fewer steps than a window has, {length}")
+        stride = whole("stride", length - warmup if stride is None else stride, 1)
         xs, ys, weights = [], [], []
         for b, T in enumerate(self.lengths):
             last = max(int(T) - length, 0)
