@@ -16,6 +16,7 @@ from typing import Any
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.recording.base import Needs, Totals
 from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.rules.rule import Rule
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
 
@@ -136,6 +137,10 @@ class GradientMethod(ABC):
     def totals(self, problems: Sequence[Problem], settings: Settings) -> Totals:
         """Of problems that one recording takes together; of a method whose ``needs`` are not None."""
         raise NotImplementedError
+
+    def rule(self) -> Rule | None:
+        """What it is as a rule of learning while the run goes on; None where it needs a run that is over."""
+        return None
 
     def refusal(self, problem: Problem, settings: Settings) -> str:
         """Why it cannot treat a problem with these settings; empty where it can, as far as is known before a run."""

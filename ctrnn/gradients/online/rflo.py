@@ -12,12 +12,19 @@ p + r as w p grows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.forward import forward_gradient
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.rules.rule import Memory, Rule
+from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
 
@@ -62,6 +69,44 @@ class RFLO(GradientMethod):
             return "only a network has a leak of its own"
         return super().refusal(problem, settings)
 
+    def rule(self) -> Rule:
+        """The same, a step at a time."""
+        return LeakRule()
+
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         """The loss and its gradient."""
         return forward_gradient(problem, settings, self.name, leak_only=True)
+
+
+@dataclass(frozen=True)
+class LeakRule(Rule):
+    """RFLO as a rule along steps: P ← D P + C."""
+
+    def start(self, lane: Lane, rng: np.random.Generator) -> LeakMemory:
+        """A memory for one lane; raises UsageError for a field that does not know its leak."""
+        if not lane.has_leak:
+            raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own")
+        return LeakMemory(lane, rng)
+
+
+class LeakMemory(Memory):
+    """P (groups, n, columns) by the leak alone."""
+
+    carried: ClassVar[tuple[str, ...]] = ("P",)
+
+    def __init__(self, lane: Lane, rng: np.random.Generator) -> None:
+        super().__init__(lane, rng)
+        self.P = np.zeros((lane.groups, lane.n, lane.columns))
+
+    def reset(self) -> None:
+        """P = 0."""
+        self.P[...] = 0.0
+
+    def take(self, step: Step) -> None:
+        """P ← D P + C."""
+        D, C = step.left_by_leak(np.eye(self.lane.n))
+        self.P = np.matmul(D, self.P) + C
+
+    def pull(self, row: Array) -> Array:
+        """∂ℓ/∂r P."""
+        return np.matmul(row, self.P)

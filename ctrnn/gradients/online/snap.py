@@ -17,22 +17,21 @@ Sparse Approximation", ICLR 2021.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients import costs
-from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
-from ctrnn.gradients.recording.base import Needs, Totals
-from ctrnn.gradients.schedules.recorded import RecordedMethod
+from ctrnn.gradients.online.method import OnlineMethod
+from ctrnn.gradients.rules.rule import Memory
+from ctrnn.gradients.rules.step import Lane, Step
 
 
 @dataclass(frozen=True)
-class SnAp(RecordedMethod):
+class SnAp(OnlineMethod):
     """RTRL with the sensitivities that a parameter reaches within k steps, an approximation; for any solver of our own.
 
     Parameters
@@ -84,33 +83,34 @@ class SnAp(RecordedMethod):
         """What a result says that it was computed by."""
         return f"SnAp-{self.k}"
 
-    def cost(self, size: Size) -> Cost:
-        """Flops and bytes on a problem of that size, counted."""
-        return costs.forward(replace(size, rows=size.n + 1), block=1)
+    def start(self, lane: Lane, rng: np.random.Generator) -> SnApMemory:
+        """A memory for one lane."""
+        return SnApMemory(lane, rng, reach(lane.field, self.k))
 
-    @property
-    def needs(self) -> Needs:  # type: ignore[override]
-        """What it asks of a recording."""
-        return Needs(rows="many", cuts=True)
 
-    def schedule(self, recording: Any) -> Totals:
-        """Forward and back on a recording."""
-        n, kernel, field = recording.n, recording.bound.kernel, recording.problem.field
-        keep = reach(field, self.k)
-        loss, (l_r,), g_o = recording.start()
-        P, S, g, g0 = np.zeros(keep.shape), np.eye(n), np.zeros(field.m), l_r.copy()
-        for block in recording.blocks():
-            for i in range(block.steps):
-                step, jump = block.cut(i, i + 1).apart()
-                rows, G = np.eye(n, n + 1), np.zeros((kernel.groups, n + 1, kernel.columns))
-                recording.pull(step, rows, G)
-                C, phi, lam = recording.bound.rows(G), rows[:, :n].T, rows[:, n]
-                g, g0 = g + lam @ P + C[n], g0 + lam @ S
-                P, S = keep * (phi @ P + C[:n]), phi @ S
-                g, g0 = g + jump @ P, g0 + jump @ S
-            l, l_o = block.seen
-            loss, g_o = loss + l, g_o + l_o
-        return Totals(loss, g, g0[None], g_o, recording.stats)
+class SnApMemory(Memory):
+    """M_k ∘ P (groups, n, columns)."""
+
+    carried: ClassVar[tuple[str, ...]] = ("P",)
+
+    def __init__(self, lane: Lane, rng: np.random.Generator, keep: Array) -> None:
+        super().__init__(lane, rng)
+        index = lane.bound.kernel.index.reshape(lane.groups, 1, lane.columns)
+        rows = np.concatenate([keep, np.zeros((lane.n, 1), dtype=bool)], axis=1)  # -1: no parameter
+        self.keep = np.ascontiguousarray(rows[:, index[:, 0]].transpose(1, 0, 2))
+        self.P = np.zeros(self.keep.shape)
+
+    def reset(self) -> None:
+        """P = 0."""
+        self.P[...] = 0.0
+
+    def take(self, step: Step) -> None:
+        """P ← M_k ∘ (Φ P + C)."""
+        self.P = self.keep * (np.matmul(step.phi, self.P) + step.C)
+
+    def pull(self, row: Array) -> Array:
+        """∂ℓ/∂r P."""
+        return np.matmul(row, self.P)
 
 
 def reach(field: Field, k: int) -> Array:

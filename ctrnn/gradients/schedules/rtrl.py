@@ -29,6 +29,8 @@ from ctrnn.gradients.recording.base import Needs, Recording, Totals
 from ctrnn.gradients.recording.stepper import default_block
 from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.gradients.result import Gradient
+from ctrnn.gradients.rules.exact import ExactRule
+from ctrnn.gradients.rules.rule import Rule
 from ctrnn.gradients.schedules.recorded import RecordedMethod
 from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.problem import Problem, Settings
@@ -143,6 +145,10 @@ class RTRL(RecordedMethod):
         for block in recording.blocks(carry.block):
             state.take(recording, block)
         return state.totals(recording.stats)
+
+    def rule(self) -> Rule | None:
+        """The same where weights move."""
+        return ExactRule(self.block) if self.mode == "discrete" else None
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]

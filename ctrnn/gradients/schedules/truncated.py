@@ -24,6 +24,8 @@ from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.recording.base import CutBlock, Needs, Recording, Totals
+from ctrnn.gradients.rules.rule import Rule
+from ctrnn.gradients.rules.window import WindowRule
 from ctrnn.gradients.schedules.recorded import RecordedMethod
 from ctrnn.solvers.runge_kutta import BLOCK
 
@@ -89,6 +91,10 @@ class TruncatedBPTT(RecordedMethod):
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted."""
         return costs.truncated(size, self.window)
+
+    def rule(self) -> Rule:
+        """The same where weights move."""
+        return WindowRule(self.window)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
