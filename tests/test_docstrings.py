@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-ROOMS = ("ctrnn", "ctrnn.analysis", "ctrnn.inputs", "ctrnn.inverse", "ctrnn.learning", "ctrnn.nn", "ctrnn.plotting")
+ROOMS = (
+    "ctrnn",
+    "ctrnn.analysis",
+    "ctrnn.inputs",
+    "ctrnn.inverse",
+    "ctrnn.learning",
+    "ctrnn.learning.tasks",
+    "ctrnn.nn",
+    "ctrnn.plotting",
+)
 ORDER = (
     "Parameters",
     "Attributes",
