@@ -39,7 +39,7 @@ class Problem:
         The initial state: n numbers, a table state name -> number (or array, of an array of states), or one number for
         all states.
     t_span : (float, float)
-        (t0, t1), t1 > t0.
+        (t0, t1); ctrnn.simulate also goes backwards, t1 < t0, where there is neither an objective nor an event.
     x : ctrnn.inputs.Input, float, (inputs,) array_like or callable, optional
         The input: a signal, numbers for a constant, or a function of t. None: no input; networks then run with x = 0,
         equations that name inputs raise UsageError.
@@ -107,7 +107,12 @@ class Problem:
         if isinstance(self.objective, BoundEventObjective):
             self.objective.number([event.event.label for event in self.events])
         self._x = _input(field, x)
-        _covered("x", self._x, t0, t1)
+        is_backward = t1 < t0
+        if is_backward and (objective is not None or self.events):
+            allowed = "(t0, t1) with t1 > t0, for a problem with an objective or events"
+            hint = "ctrnn.odeint, which goes backwards with gradients" if objective is not None else ""
+            raise UsageError("t_span", given=(t0, t1), allowed=allowed, hint=hint)
+        _covered("x", self._x, *sorted(self.t_span))
         times = np.empty(0)
         breaks = [self._x.breaks]
         if self.objective is not None:
@@ -126,7 +131,8 @@ class Problem:
         for end in (t0, t1):  # times that are the end but for rounding: no step between the two
             every[abs(every - end) <= RESOLUTION * abs(end)] = end
         every = np.unique(every)
-        stops = np.append(every[(every > t0) & (every < t1)], t1)
+        inside = every[(every > min(t0, t1)) & (every < max(t0, t1))]
+        stops = np.append(inside[::-1] if is_backward else inside, t1)
         jumps = merge_times(np.empty(0), *breaks)
         #: where a solver goes: from t0 to t1, onto each observation and each jump of F
         self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
@@ -374,19 +380,21 @@ class Trials(Sequence[Problem]):
         return sizes.pop()
 
 
-def checked_problem(problem: Any) -> Problem:
-    """The problem itself; raises UsageError for anything else."""
+def checked_problem(problem: Any, backward: bool = False) -> Problem:
+    """The problem itself; raises UsageError for anything else, and for one backwards in time unless that is allowed."""
     if not isinstance(problem, Problem):
         hint = "one trial of the batch: trials[0]" if hasattr(problem, "problems") else ""
         raise UsageError("problem", given=problem, allowed="a ctrnn.Problem", hint=hint)
+    if problem.t_span[1] < problem.t_span[0] and not backward:
+        raise UsageError("t_span", given=problem.t_span, allowed="(t0, t1) with t1 > t0, here")
     return problem
 
 
 def _span(t_span: Any) -> tuple[float, float]:
     times = checked_array("t_span", t_span, (2,))
     t0, t1 = float(times[0]), float(times[1])
-    if not t1 > t0:
-        raise UsageError("t_span", given=(t0, t1), allowed="(t0, t1) with t1 > t0")
+    if t1 == t0:
+        raise UsageError("t_span", given=(t0, t1), allowed="(t0, t1) with t1 > t0, or t1 < t0 backwards")
     return t0, t1
 
 

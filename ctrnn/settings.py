@@ -35,6 +35,11 @@ class Settings:
         What adaptive steps of an explicit method of our own answer for where a gradient goes through them: the state
         and its sensitivity (ctrnn.gradients.recording.control), or the state alone. Solutions without a gradient know
         the state only.
+    max_step : float
+        The longest adaptive step, in the unit of t.
+    first_step : float, optional
+        The length of the first adaptive step tried; None: from the size of F and of its change. With events, that of
+        the first step after each of them too.
     """
 
     solver: str = "tsit5"
@@ -44,6 +49,8 @@ class Settings:
     max_steps: int = 1_000_000
     min_step: float = 0.0
     error_control: str = "all"
+    max_step: float = np.inf
+    first_step: float | None = None
 
     @classmethod
     def of(cls, *arguments: Any) -> Settings:
@@ -65,8 +72,18 @@ class Settings:
             raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
         if checked_array("min_step", self.min_step, ()) < 0:
             raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+        self._check_lengths()
         if self.error_control not in ERROR_CONTROLS:
             raise UnknownNameError("error_control", self.error_control, ERROR_CONTROLS)
+
+    def _check_lengths(self) -> None:
+        limits = {"max_step": self.max_step != np.inf, "first_step": self.first_step is not None}
+        for name in (name for name, given in limits.items() if given):
+            value = getattr(self, name)
+            if not checked_array(name, value, ()) > 0:
+                raise UsageError(name, given=value, allowed="a positive number in the unit of t")
+            if self.dt is not None:
+                raise UsageError(name, given=value, allowed="adaptive steps, without dt", hint="a smaller dt")
 
     @property
     def controls_sensitivity(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ctrnn.events import Occurrences
+    from ctrnn.solvers.dense import DenseOutput
 
 __all__ = ["Stats", "Trajectory"]
 
@@ -100,6 +102,8 @@ class Trajectory:
     events : ctrnn.events.Occurrences or None
         The events of a problem with events. A run saved at every step then has two rows at the time of a reset: the
         state before and the state after.
+    dense : ctrnn.solvers.dense.DenseOutput or None
+        r(t) between the saved times, which ``run(t)`` asks; None of a trajectory that is made of numbers.
 
     Raises
     ------
@@ -124,6 +128,7 @@ class Trajectory:
     names: tuple[str, ...] = ()
     stats: Stats = Stats()
     events: Occurrences | None = None
+    dense: DenseOutput | None = None
 
     def __post_init__(self) -> None:
         if np.ndim(self.t) != 1 or np.ndim(self.r) != 2 or len(self.t) != len(self.r):
@@ -139,6 +144,54 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    def __call__(self, t: Any, left: bool = False) -> NDArray[np.float64]:
+        """The solution at any time of the run, by the solver's own dense output.
+
+        Parameters
+        ----------
+        t : float or (T,) array_like
+            One time, or times in any order, inside the run's time span.
+        left : bool
+            At the time of an event, the state before its reset; else the one after it.
+
+        Returns
+        -------
+        ndarray (n,) or (T, n)
+            r(t). Its order inside a step is ``run.dense.order``: 7 of "dop853", 4 of "tsit5" and "dopri5", 3 of "bs3",
+            "rk4", "kencarp4" and "kvaerno5", 2 of "midpoint" and "heun", 1 of "euler"; a step of the order p itself is
+            not more accurate than h^p over the run.
+
+        Raises
+        ------
+        UsageError
+            For times outside the run, and of a trajectory that no solver made.
+
+        Notes
+        -----
+        The steps are taken again at the first call, which costs another run; later calls evaluate polynomials.
+        Ask ctrnn.simulate for ``save_at`` where the stiff solvers' full order is wanted: it steps onto those times.
+
+        Examples
+        --------
+        >>> import ctrnn
+        >>> run = ctrnn.simulate(ctrnn.Problem(ctrnn.Equations({"r": "-r"}, {}), [1.0], (0.0, 2.0)))
+        >>> bool(abs(run(0.7)[0] - np.exp(-0.7)) < 1e-8), run([0.1, 0.2, 0.3]).shape
+        (True, (3, 1))
+        """
+        if self.dense is None:
+            allowed = "a trajectory as ctrnn.simulate returns it, with its dense output"
+            raise UsageError("run(t)", given="saved times and states alone", allowed=allowed)
+        return self.dense(t, left)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without r(t) where what made it cannot be written, as a function of Python in the input cannot."""
+        state = dict(self.__dict__)
+        try:
+            pickle.dumps(self.dense)
+        except Exception:
+            state["dense"] = None
+        return state
 
     def __getitem__(self, state: str | int) -> NDArray[np.float64]:
         """The column (T,) of one state, or the columns (T, *shape) of an array of states.

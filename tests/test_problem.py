@@ -70,7 +70,6 @@ def test_r0_by_place_and_by_name():
         ({"r0": [1j, 2.0]}, UsageError, "r0.*real numbers"),
         ({"r0": {"prey": 1.0}}, UsageError, "r0.*pred has none"),
         ({"r0": {"prey": 1.0, "pred": 2.0, "pray": 3.0}}, UnknownNameError, "did you mean 'prey'"),
-        ({"t_span": (1.0, 0.0)}, UsageError, r"t_span: got \(1.0, 0.0\); allowed: \(t0, t1\) with t1 > t0"),
         ({"t_span": (1.0, 1.0)}, UsageError, "t_span"),
         ({"t_span": (0.0, np.inf)}, UsageError, "t_span.*finite"),
         ({"t_span": (np.nan, 1.0)}, UsageError, "t_span.*finite"),

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ctrnn.errors import UsageError
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.check.alive import check_alive, warn_if_zero_gradient
@@ -36,6 +38,8 @@ def gradient(
     min_step: float = 0.0,
     certify: bool = False,
     error_control: str = "all",
+    max_step: float = np.inf,
+    first_step: float | None = None,
 ) -> Gradient:
     """The loss of a problem and its gradient; of trials, the sums over them.
 
@@ -57,6 +61,8 @@ def gradient(
     error_control : {"all", "state"}
         What adaptive steps of an explicit method of our own answer for: the state and its sensitivity, so that the
         gradient is as accurate as the tolerance says, or the state alone. Implicit methods answer for the state.
+    max_step, first_step
+        As in ``ctrnn.simulate``.
 
     Returns
     -------
@@ -93,7 +99,7 @@ def gradient(
     >>> bool(abs(g.parameters["k"] + math.exp(-4.0)) < 1e-8)  # l = e^(-2k)/2
     True
     """
-    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control)
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control, max_step, first_step)
     if isinstance(problem, Trials):
         check_alive(problem)
         return warn_if_zero_gradient(_of_trials(problem, method, settings, certify))
@@ -125,6 +131,8 @@ def value_and_gradient(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
     error_control: str = "all",
+    max_step: float = np.inf,
+    first_step: float | None = None,
 ) -> ValueAndGradient:
     """A loss and its gradient as a function of the parameters, made ready once and called many times.
 
@@ -132,7 +140,7 @@ def value_and_gradient(
     ----------
     problem : Problem or Trials
         With an objective; its numbers are the defaults of a call.
-    method, solver, rtol, atol, dt, max_steps, min_step, error_control
+    method, solver, rtol, atol, dt, max_steps, min_step, error_control, max_step, first_step
         As in `ctrnn.gradient`.
 
     Returns
@@ -162,7 +170,7 @@ def value_and_gradient(
     >>> sorted(g), f([1.0])[1].shape
     (['k'], (1,))
     """
-    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control)
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control, max_step, first_step)
     if isinstance(problem, Trials):
         check_alive(problem)
         return ValueAndGradient(problem, method, settings, None)

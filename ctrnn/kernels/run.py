@@ -40,6 +40,7 @@ class Control(NamedTuple):
     min_step: float
     max_steps: int
     step_channel: int  # the channel of x that holds the step's h (ctrnn.kernels.exponential), or -1
+    max_step: float  # of adaptive steps
 
 
 class Record(NamedTuple):
@@ -98,7 +99,7 @@ def _examples() -> tuple[NamedTuple, ...]:
         System(i, i, f, i2, f, 0),
         Method(f2, f, f, f2, f2, False, 0.0, 0, 0.0, f2),
         Newton(f2, f2, pivots, i, f, i, f, 0, 0),
-        Control(f, f, i, 0.0, 0.0, 0.0, 0, 0),
+        Control(f, f, i, 0.0, 0.0, 0.0, 0, 0, 0.0),
         Staggered(f2, f2, f2, f3, f2, f2, f3, f2, f2, f2, pivots, f, i, 0, 0, 0),
     )
 

@@ -74,6 +74,9 @@ def step(run, t, h, t_new, stages_, inputs_):
         time[0] = t_new if c == 1.0 else t + c * h
         here_, x_ = stages_ + 8 * n * i, inputs_ + 8 * system.ctx[X_STRIDE] * i
         call_f(system.table[staggered.slot], at(system.ctx), time[0], here_, at(system.w), x_, at(J))
+        if c > 1.0 and not np.isfinite(J.sum()):  # as the state's stage was taken (ctrnn.kernels.stepper)
+            time[0] = t_new
+            call_f(system.table[staggered.slot], at(system.ctx), time[0], here_, at(system.w), x_, at(J))
         newton.cost[JACOBIANS] += 1
         for k in range(n):
             for j in range(n):

@@ -112,6 +112,15 @@ def _stages(system, method, newton, control, run, count, t, h, t_new, r, k, y, x
                     for j in range(n):
                         yi[j] += w * k[l, j]
             status = call_stage(newton.stage, run, ti, hg, at(known), at(yi), at(k[i]), at(xi))
+            if status != CONVERGED and (ti - t_new) * h > 0.0 and not _finite(k[i]):
+                # a stage beyond the step, where F may have ended: the step control judges what this costs
+                ti = t_new
+                if i < stage_t.size:
+                    stage_t[i] = ti
+                if xi.size > 0:
+                    _look_up(system, ti, np.nextafter(t_new, t) if h > 0.0 else t_new, work, xi)
+                copy(known, yi)
+                status = call_stage(newton.stage, run, ti, hg, at(known), at(yi), at(k[i]), at(xi))
             if status != CONVERGED:
                 return status
         if i == 0:
@@ -273,7 +282,7 @@ def advance(
                 lands = True
                 t_new = stop
         else:
-            h = clock[H]
+            h = min(clock[H], control.max_step)
             lands = way * (stop - t) <= h * (1.0 + 1e-9)
             t_new = stop if lands else t + way * h
             if abs(t_new - t) < smallest and not (lands and h >= smallest):

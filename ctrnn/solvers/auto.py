@@ -25,7 +25,7 @@ def resolve_auto_solver(problem: Problem, settings: Settings) -> Settings:
 
     Raises UsageError for "auto" with a fixed step, and for what is no problem.
     """
-    checked_problem(problem)
+    checked_problem(problem, backward=True)
     if settings.solver.lower() != "auto":
         return settings
     if settings.dt is not None:

@@ -11,8 +11,9 @@ in vector instructions (ctrnn.kernels.lanes.steps, ctrnn.kernels.lanes.ensemble)
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,9 +26,11 @@ from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solution import checked_times
+from ctrnn.solvers.solve import course_onto
 from ctrnn.solvers.tableaus import Tableau
 from ctrnn.threads import map_parallel, one_blas_thread, workers
 from ctrnn.trajectory import Stats, Trajectory
@@ -57,6 +60,8 @@ class Ensemble:
         Names of the states.
     stats : ctrnn.Stats
         What all members cost together.
+    dense : callable
+        Member -> its dense output, which ``found[b](t)`` asks.
 
     Examples
     --------
@@ -74,6 +79,7 @@ class Ensemble:
     failures: dict[int, SolverError]
     names: tuple[str, ...]
     stats: Stats
+    dense: Callable[[int], DenseOutput] | None = None
 
     def __len__(self) -> int:
         return len(self.r)
@@ -84,7 +90,8 @@ class Ensemble:
         if b in self.failures:
             raise self.failures[b]
         stats = Stats(self.stats.solver, int(self.steps[b]), int(self.rejected[b]))
-        return Trajectory(self.t, self.r[b], self.names, stats)
+        dense = None if self.dense is None else self.dense(b)
+        return Trajectory(self.t, self.r[b], self.names, stats, dense=dense)
 
     def __repr__(self) -> str:
         failed = f", {len(self.failures)} failed" if self.failures else ""
@@ -157,11 +164,10 @@ def ensemble(
     times = np.array([problem.t_span[1]]) if save_at is None else checked_times("save_at", save_at, problem.t_span)
     vectors, starts = _members(problem, parameters, r0)
     B, n = len(starts), problem.field.n
+    dense = partial(_dense_of_member, problem, settings, times, vectors, starts)
     problem = with_steps(problem, settings)
     weights = _kernel_vectors(problem.field, vectors)
-    course = problem.course
-    if dt is None and tableau.dense_order < tableau.order - 1:
-        course = course.onto(times)  # as in ctrnn.solvers.solve
+    course = course_onto(problem.course, settings, times)
     members = kernel.Members(
         weights,
         starts,
@@ -205,7 +211,14 @@ def ensemble(
     evaluations = int(counts[:, stepper.EVALUATIONS].sum())
     name = idle.get().run.stats.solver
     stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=time.perf_counter() - began)
-    return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats)
+    return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats, dense)
+
+
+def _dense_of_member(
+    problem: Problem, settings: Settings, times: Array, vectors: Array, starts: Array, b: int
+) -> DenseOutput:
+    member = problem.replace(field=problem.field.with_vector(vectors[b]), r0=starts[b])
+    return dense_of(with_steps(member, settings), settings, times)
 
 
 def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:

@@ -190,6 +190,7 @@ class Integration:
             float(settings.min_step),
             int(settings.max_steps),
             channel,
+            float(settings.max_step),
         )
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
@@ -234,7 +235,7 @@ class Integration:
             )
         # at least a step that moves t, whatever F looks like; where that is too long, the step control will say so
         self.clock[stepper.H] = max(
-            h if first_step is None else first_step, self.settings.min_step, 100 * np.spacing(abs(t0))
+            first_step or self.settings.first_step or h, self.settings.min_step, 100 * np.spacing(abs(t0))
         )
         self.count[stepper.EVALUATIONS] += 2
         self.wall_time += time.perf_counter() - began

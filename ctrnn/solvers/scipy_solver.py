@@ -48,6 +48,7 @@ def options_for(method: str, settings: Settings, rate: Rate) -> dict[str, Any]:
         return 1.0
 
     options["events"] = step
+    options["max_step"] = settings.max_step
     if method in IMPLICIT and rate.has_jacobian:
         options["jac"] = rate.jacobian
     if method == "LSODA" and settings.min_step:
@@ -66,6 +67,8 @@ def solve_piece(method: str, settings: Settings, rate: Rate, a: float, b: float,
         # LSODA reports a failure as a warning too; the status says the same
         warnings.simplefilter("ignore", UserWarning)
         options = options_for(method, settings, rate)
+        if settings.first_step is not None:
+            options["first_step"] = min(settings.first_step, abs(b - a))
         found = solve_ivp(rate, (a, b), r, method=method, dense_output=dense_output, **options)
     if found.status < 0:
         raise rate.failure(found.message)

@@ -11,11 +11,12 @@ from ctrnn.fields.base import Array
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.events import occurrences, pieces
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import tableau_of
 from ctrnn.solvers.solution import checked_times
-from ctrnn.solvers.solve import solve
+from ctrnn.solvers.solve import course_onto, solve
 from ctrnn.threads import map_parallel
 from ctrnn.trajectory import Trajectory
 
@@ -37,6 +38,8 @@ def simulate(
     save_at: Any = None,
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
+    max_step: float = np.inf,
+    first_step: float | None = None,
 ) -> Trajectory | list[Trajectory]:
     """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span; of ctrnn.Trials, a list with the solution of each.
 
@@ -54,16 +57,21 @@ def simulate(
     dt : float, optional
         A fixed step, in the unit of t.
     save_at : (T,) array_like, optional
-        Increasing times inside t_span; None saves every step. Of trials, times for all or a list with those of each.
+        Times inside t_span, increasing, or decreasing where t_span goes backwards; None saves every step. Of trials,
+        times for all or a list with those of each.
     max_steps : int
         Steps tried before giving up.
     min_step : float
         The smallest step, in the unit of t; 0: the smallest that moves t.
+    max_step : float
+        The longest adaptive step, in the unit of t: not longer than a short event that no error estimate would see.
+    first_step : float, optional
+        The length of the first adaptive step tried; None chooses it.
 
     Returns
     -------
     ctrnn.Trajectory, or a list of them for trials
-        t (T,), r (T, n), and what it cost.
+        t (T,), r (T, n), what it cost; called as ``run(t)``, the solution at any times in between.
 
     Raises
     ------
@@ -75,7 +83,7 @@ def simulate(
     Notes
     -----
     Steps end on the jumps of the input and on the objective's observation times. Values between two steps are those of
-    the method's dense output.
+    the method's dense output (``ctrnn.solvers.dense``).
 
     Examples
     --------
@@ -88,8 +96,9 @@ def simulate(
     if isinstance(problem, Trials):
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
         options = (solver, rtol, atol, dt)
-        return map_parallel(jobs, lambda job: simulate(job[0], *options, job[1], max_steps, min_step), "simulate")
-    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step)
+        limits = max_steps, min_step, max_step, first_step
+        return map_parallel(jobs, lambda job: simulate(job[0], *options, job[1], *limits), "simulate")
+    settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, "all", max_step, first_step)
     if isinstance(problem, Problem) and problem.events:
         saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
         return simulate_with_events(problem, settings, saved)
@@ -104,7 +113,8 @@ def simulate(
         saved,
         label="simulate",
     )
-    return Trajectory(found.t, found.r, problem.field.state_names, found.stats)
+    dense = dense_of(problem, settings, saved)
+    return Trajectory(found.t, found.r, problem.field.state_names, found.stats, dense=dense)
 
 
 def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:
@@ -114,14 +124,16 @@ def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | 
     if save_at is not None and settings.dt is None and tableaus.get(settings.solver).dense_order < tableau.order - 1:
         course = course.onto(save_at)
     found, stats = pieces(problem, settings, course)
-    times, states = [], []
+    times, states, runs = [], [], []
     for k, piece in enumerate(found):
         start, end = piece.problem.t_span
         wanted = save_at
         if save_at is not None:
             # at the time of an event the state after it is saved
             wanted = save_at[(save_at >= start) & ((save_at < end) if piece.fired else (save_at <= end))]
-        run = solve(piece.problem.bind(), piece.problem.r0, piece.problem.course, settings, wanted, label="simulate")
+        way = course_onto(piece.problem.course, settings, wanted)
+        runs.append((piece.problem, way))
+        run = solve(piece.problem.bind(), piece.problem.r0, way, settings, wanted, label="simulate")
         stats = stats + run.stats
         t, r = run.t, run.r
         if save_at is None and k and np.array_equal(found[k - 1].before, found[k - 1].after):
@@ -133,4 +145,5 @@ def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | 
         times.append(np.array([found[-1].end]))
         states.append(found[-1].after[None])
     t, r = np.concatenate(times), np.concatenate(states)
-    return Trajectory(t, r, problem.field.state_names, stats, occurrences(problem, found))
+    dense = DenseOutput(runs, settings)
+    return Trajectory(t, r, problem.field.state_names, stats, occurrences(problem, found), dense)

@@ -23,19 +23,21 @@ class Solution:
 
 
 def checked_times(name: str, times: Any, span: tuple[float, float]) -> Array:
-    """Increasing times inside a span, (T,)."""
+    """Times (T,) inside a span, in its direction: increasing, or decreasing backwards in time."""
     times = np.atleast_1d(checked_array(name, times))
     if times.ndim != 1 or times.size == 0:
         raise UsageError(name, given=f"shape {times.shape}", allowed="a list of times")
-    late = times[1:] <= times[:-1]
+    way = np.sign(span[1] - span[0])
+    late = way * times[1:] <= way * times[:-1]
     if late.any():
         k = int(np.argmax(late))
-        raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed="increasing times")
+        allowed = "increasing times" if way > 0 else "decreasing times, as t_span goes backwards"
+        raise UsageError(name, given=f"{times[k]:g} before {times[k + 1]:g}", allowed=allowed)
     slack = 1e-12 * max(abs(span[0]), abs(span[1]))
-    if times[0] < span[0] - slack or times[-1] > span[1] + slack:
+    if way * times[0] < way * span[0] - slack or way * times[-1] > way * span[1] + slack:
         raise UsageError(
             name,
             given=f"times from {times[0]:g} to {times[-1]:g}",
             allowed=f"times inside t_span, {span[0]:g} to {span[1]:g}",
         )
-    return times.clip(*span)
+    return times.clip(min(span), max(span))

@@ -17,6 +17,18 @@ from ctrnn.solvers.solution import Solution
 from ctrnn.solvers.torchdiffeq_solver import solve_with_torchdiffeq
 
 
+def course_onto(course: Course, settings: Settings, save_at: Array | None) -> Course:
+    """The way of a run whose states at ``save_at`` are wanted.
+
+    It goes onto them where between its steps the method would be less accurate than at their ends.
+    """
+    if save_at is None or settings.library:
+        return course
+    tableau = tableaus.get(settings.solver)
+    coarse = settings.dt is None and tableau.dense_order < tableau.order - 1
+    return course.onto(save_at) if tableau.exponential or coarse else course
+
+
 def solve(
     bound: Bound,
     r0: Array,
@@ -29,11 +41,7 @@ def solve(
 ) -> Solution:
     """Solve along a course; states at ``save_at``, or at every step where that is None."""
     if settings.library == "":
-        if save_at is not None:
-            tableau = tableaus.get(settings.solver)
-            if tableau.exponential or (settings.dt is None and tableau.dense_order < tableau.order - 1):
-                # between its steps the method would be less accurate than at their ends
-                course = course.onto(save_at)
+        course = course_onto(course, settings, save_at)
         keep = "steps" if save_at is None else "nothing"
         run = Integration(bound, r0, course, settings, save_at, keep, groups, first_step, label)
         if save_at is not None:

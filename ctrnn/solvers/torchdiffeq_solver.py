@@ -70,6 +70,7 @@ def solve_with_torchdiffeq(
         else:
             # onto b, not across it: x(t) need not go on there
             options = {"step_t": torch.tensor([b], dtype=torch.float64), "min_step": settings.min_step}
+            options |= {"max_step": settings.max_step, "first_step": settings.first_step}
         try:
             found = torchdiffeq.odeint(
                 function,

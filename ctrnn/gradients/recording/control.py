@@ -69,17 +69,25 @@ class StepControl:
 
 
 def controlled(
-    problem: Problem, settings: Settings, caller: str, schedule: Callable[[Any], Totals], whole_way: bool
+    problem: Problem,
+    settings: Settings,
+    caller: str,
+    schedule: Callable[[Any], Totals],
+    whole_way: bool,
+    first: StepperRecording | None = None,
 ) -> Totals:
-    """What a schedule finds along a run of one problem by the stepper, whose steps the sensitivity can live with."""
+    """What a schedule finds along a run of one problem by the stepper, whose steps the sensitivity can live with.
+
+    first : a recording of the problem that is there already, for the first run of the whole way
+    """
     if not is_controlled(settings):
         return schedule(StepperRecording(problem, settings, caller))
     if not whole_way:
         return schedule(refined_recording(problem, settings, caller))
     control, spent = StepControl(problem, settings, caller), None
     while True:
-        recording = StepperRecording(control.problem, settings, caller)
-        found = schedule(recording)
+        recording = first or StepperRecording(control.problem, settings, caller)
+        first, found = None, schedule(recording)
         spent = found.stats if spent is None else replace(
             found.stats,
             evaluations=spent.evaluations + found.stats.evaluations,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ctrnn.gradients.recording.base import Needs, Recording, Schedule, Totals, summed
 from ctrnn.gradients.recording.control import controlled
@@ -51,8 +52,12 @@ class Prepared:
         found, B = [], len(problems)
         with self.backend.threads(problems[0], self.settings):
             if self.backend.controls_steps and is_controlled(self.settings):
-                (problem,) = problems
-                return controlled(problem, self.settings, self.caller, schedule, self.needs.whole_way)
+                (problem,), whole_way = problems, self.needs.whole_way
+                first: Any = self._recording(problems, 0, 1) if whole_way else None
+                totals = controlled(problem, self.settings, self.caller, schedule, whole_way, first)
+                if whole_way:
+                    self._kept[0] = first
+                return totals
             for b in range(0, B, self.some):
                 with self._recording(problems[b : b + self.some], b, B) as recording:
                     found.append(schedule(recording))

@@ -31,6 +31,7 @@ from functools import cache
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.kernels.step_errors import SUM, note_largest, note_steps
 from ctrnn.settings import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
@@ -125,23 +126,28 @@ class StepErrors:
     def __init__(self, solver: str, rtol: float, n: int) -> None:
         self._its, self._rtol = estimator(solver), rtol
         self.weights = self._its.weights
-        self._largest, self._later = np.zeros(n), 0.0
+        self._largest, self._totals = np.zeros(n), np.zeros(2)
         self._scale: Array | None = None
-        self._steps, self._count, self._sum = 0, 1, 0.0
+        self._steps, self._count = 0, 1
         self._solver, self._next = solver, np.empty(0)
         #: whether every row of a block has to be right, and not only the cotangent of the loss
         self.every_row = False
         #: t, h, η and the order of the error, of steps that are too long, or may be
         self._long: list[Array] = []
 
+    def anew(self) -> StepErrors:
+        """One that has seen nothing yet."""
+        return StepErrors(self._solver, self._rtol, self._largest.size)
+
     def see(self, states: Array) -> None:
         """States (·, n) on the way forward, and their number."""
-        self._largest = np.maximum(self._largest, np.abs(states).max(axis=0, initial=0.0))
+        note_largest(states, self._largest)
         self._steps += len(states)
 
     def begin(self) -> None:
         """A cotangent of 0 at the end."""
-        self._scale, self._later, self._sum, self._long = None, 0.0, 0.0, []
+        self._scale, self._long = None, []
+        self._totals[:] = 0.0
         self._next = np.empty(0)
 
     @property
@@ -153,20 +159,14 @@ class StepErrors:
 
     def note(self, t: Array, h: Array, sizes: Array, kinks: Array) -> None:
         """Steps (C,) that end at t, with ‖v‖, ‖λ⁺‖ and ‖λ‖ (C, 3), and the error of ∫ ∂ℓ/∂r dt (C or 0,)."""
-        v, size, start = sizes.T
-        later = np.maximum.accumulate(np.append(size, self._later)[::-1])[::-1][:-1]
-        self._later = float(max(self._later, size.max(initial=0.0)))
-        # a loss along the way may begin within the step
-        size = np.maximum(np.maximum(size, start), DECAYED * later)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            eta = np.where(size > 0.0, self._its.factor * (v / size) ** self._its.power, 0.0)
-            kinked = np.where(size > 0.0, kinks / size, 0.0) if kinks.size else np.zeros_like(eta)
-        self._sum += float(eta.sum())
-        least = min(TOO_MUCH, self._its.total / (3 * self._count)) * self._rtol
-        for error, order in ((eta, float(self._its.order)), (kinked, KINK_ORDER)):
-            far = ~(error <= (least if order > KINK_ORDER else TOO_MUCH * self._rtol))
-            if far.any():
-                self._long.append(np.stack([t[far], h[far], error[far], np.full(far.sum(), order)], axis=1))
+        its, too_long = self._its, np.empty((2 * t.size, 4))
+        least = min(TOO_MUCH, its.total / (3 * self._count)) * self._rtol
+        count = note_steps(
+            t, h, sizes, kinks, its.factor, its.power, float(its.order), KINK_ORDER, DECAYED, least,
+            TOO_MUCH * self._rtol, self._totals, too_long,
+        )  # fmt: skip
+        if count:
+            self._long.append(too_long[:count])
 
     def note_rows(self, t: Array, h: Array, sizes: Array) -> None:
         """The same of many rows that begin at the end of these steps, sizes (C, q, 3): the worst of them."""
@@ -205,7 +205,7 @@ class StepErrors:
             return np.empty(0)
         t, h, eta, order = np.concatenate(self._long).T
         bad, aim = ~(eta <= TOO_MUCH * self._rtol), AIM * self._rtol
-        if not self._sum <= self._its.total * self._rtol:
+        if not self.estimate <= self._its.total * self._rtol:
             aim = min(aim, self._its.total * self._rtol / (3 * self._count))
             bad |= eta > aim
         times = [
@@ -218,7 +218,7 @@ class StepErrors:
     @property
     def estimate(self) -> float:
         """Σ η, the relative error of the cotangents at most, if no step makes another's error smaller."""
-        return self._sum
+        return float(self._totals[SUM])
 
 
 def _parts(ratio: float, order: float) -> int:

@@ -183,6 +183,8 @@ class StepperRecording(Recording):
         self.problem, self.losses.problem = problem, problem
         self.integration.restart(problem.r0)
         self._pulled = 0
+        if self.errors is not None:
+            self.errors = self.errors.anew()
         return True
 
     # -- forward
