@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 PATIENCE = 0.5  # seconds without a bar: short work should not flicker
@@ -47,6 +47,13 @@ def terminal() -> bool:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):
         return False
+
+
+def say(text: str) -> None:
+    """A line on standard error, where there is one."""
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.write(f"ctrnn: {text}\n")
+        sys.stderr.flush()
 
 
 def track(total: float, label: str) -> AbstractContextManager[Callable[[float], None]]:

@@ -27,9 +27,8 @@ from scenarios import (
 )
 
 import ctrnn
-from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, gradient
+from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, cache, gradient
 from ctrnn.errors import UsageError
-from ctrnn.fields import codegen
 from ctrnn.fields.cells import ACTIVATIONS
 from ctrnn.gradients.recording.replay import field_inputs, recorded
 from ctrnn.gradients.second.hessian import HessianOperator, gauss_newton_matrix
@@ -433,7 +432,7 @@ def test_a_gradient_alone_never_makes_second_derivatives(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.py"))) == 1
     ctrnn.hessian(problem)
     assert len(list(tmp_path.glob("*.py"))) == 2
-    assert codegen.cache_folder() == tmp_path
+    assert cache.folder() == tmp_path
 
 
 def test_an_error_inside_torch_comes_out():

@@ -1,6 +1,5 @@
 """Compiled hot loops, and only those: numba source that the readable modules hand plain arrays to."""
 
-from ctrnn.kernels import notice, stamp
+from ctrnn.kernels import notice
 
-stamp.check()
 notice.watch()

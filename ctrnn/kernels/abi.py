@@ -50,12 +50,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, typeof, types
+from numba import typeof, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np import arrayobj
+
+from ctrnn.kernels.compiled import njit
 
 F, VJP, ACCUMULATE, JACOBIAN, LEAK = range(5)
 SLOTS = 5

@@ -18,8 +18,6 @@ The loss is reached through an address too, loss(ctx, r, s, out): s are the targ
 the field's inputs, out = [aℓ, a ∂ℓ/∂r (n), a ∂ℓ/∂(V, c)].
 """
 
-from numba import njit
-
 from ctrnn.kernels.abi import (
     ACCUMULATE,
     COLUMNS,
@@ -42,6 +40,7 @@ from ctrnn.kernels.abi import (
     integers,
 )
 from ctrnn.kernels.abi import N as N_ALL
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 
 # ctx of an augmented field: that of the base field is at BASE, its table at TABLE

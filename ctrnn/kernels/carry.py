@@ -7,9 +7,9 @@ group, one BLAS product into a buffer that stays in the cache, and a copy back.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import alive, at, gemm
+from ctrnn.kernels.compiled import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

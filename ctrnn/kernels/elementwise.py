@@ -14,9 +14,10 @@ import math
 import struct
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.functions import power_log, sign, softplus
 
 __all__ = ["exp", "log", "power_log", "sigmoid", "sign", "softplus", "tanh"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels import stepper
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.stepper import advance, first_step
 
 #: what stands for a status of ``advance`` where F is not finite at the start

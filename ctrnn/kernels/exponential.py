@@ -17,7 +17,6 @@ Second order: along a direction, δa = h φ₁′ δD and δb = h² φ₁″ F �
 import math
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -42,6 +41,7 @@ from ctrnn.kernels.abi import (
     doubles,
     integers,
 )
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 
 # more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the

@@ -2,7 +2,7 @@
 
 import math
 
-from numba import njit
+from ctrnn.kernels.compiled import njit
 
 
 @njit(inline="always")

@@ -20,7 +20,6 @@ scratch.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -45,6 +44,7 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph_steps import OUT, REGISTERS, RR, C, D, K, M, P, R, T, V, W, X, execute
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.products import FAST

@@ -9,9 +9,8 @@ A few times the cost of F and of one cotangent.
 
 from __future__ import annotations
 
-from numba import njit
-
 from ctrnn.kernels.abi import COLUMNS, DGEMM, JVP, LEAN, SCRATCH, SECOND, SIGNATURES, address_of, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph import CTX_SIZE as FIRST
 from ctrnn.kernels.graph_steps import DC, DD, DP, DR, DV, DW, OUT, REGISTERS, RR, C, D, K, R, T, V, W, X, execute
 from ctrnn.kernels.lazy import lazy

@@ -28,10 +28,11 @@ An operand NONE stands for ones. Programs are written by ctrnn.fields.arrays.pro
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, at, call, doubles, gemm, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.products import FAST, matvec
 
 # registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what

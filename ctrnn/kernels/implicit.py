@@ -12,10 +12,11 @@ from F(r_i), which would multiply what is left of the error by a stiff J.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import JACOBIAN, LEAN, F, at, call, call_f, doubles
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve_one
 from ctrnn.kernels.run import Newton, control_at, newton_at, system_at

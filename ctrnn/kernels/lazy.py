@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import cfunc
 
 from ctrnn.callbacks import Pending
 from ctrnn.kernels.abi import SLOTS, F, address_of, kind_of, view
+from ctrnn.kernels.compiled import c_function
 from ctrnn.kernels.notice import compiling
 
 
@@ -28,7 +28,7 @@ class Lazy:
     def compiled(self) -> Any:
         """The function, compiled now if it was not."""
         with compiling(self.function):
-            return cfunc(self.signature, **self.options)(self.function)
+            return c_function(self.function, self.signature, self.options)
 
     @property
     def address(self) -> int:

@@ -8,11 +8,12 @@ q) row-major.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import INLINE, OWN, alive, at, doubles
+from ctrnn.kernels.compiled import njit
 
 SMALL = 32
 

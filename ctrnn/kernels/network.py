@@ -22,7 +22,6 @@ above, and in the columns of P = dr/dw.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -49,6 +48,7 @@ from ctrnn.kernels.abi import (
     gemm,
     integers,
 )
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import LazyTable, lazy
 from ctrnn.kernels.products import gathered, matmat_listed, matvec, matvec_listed, vecmat, vecmat_listed
 

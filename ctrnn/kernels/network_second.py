@@ -17,8 +17,6 @@ for SECOND.
 
 from __future__ import annotations
 
-from numba import njit
-
 from ctrnn.kernels.abi import (
     COLUMNS,
     JVP,
@@ -31,6 +29,7 @@ from ctrnn.kernels.abi import (
     doubles,
     integers,
 )
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.network import CTX_SIZE as FIRST
 from ctrnn.kernels.network import INDEX, INPUTS, PREACTS, STATES, THETAS, UNITS, WIDTH

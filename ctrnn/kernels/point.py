@@ -1,9 +1,8 @@
 """A field's functions as called from Python: at one point, or at many with one call."""
 
-from numba import njit
-
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import alive, at, call_accumulate, call_f, call_jvp, call_second, call_vjp
+from ctrnn.kernels.compiled import njit
 
 
 @njit(cache=True)

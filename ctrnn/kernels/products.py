@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from ctrnn.kernels.abi import INLINE
+from ctrnn.kernels.compiled import njit
 
 #: sums in any order, and a·b + c as one operation: what vector instructions need
 FAST: dict[str, Any] = INLINE | {"fastmath": {"reassoc", "contract"}}

@@ -28,7 +28,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import (
@@ -46,6 +46,7 @@ from ctrnn.kernels.abi import (
     doubles,
     packing,
 )
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve_transposed
 

@@ -11,10 +11,10 @@ Pineda (1987).
 """
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import LEAN, OWN, alive, at, call_f, call_vjp, copy
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.linalg import factor, solve
 from ctrnn.kernels.products import FAST, matvec, vecmat
 

@@ -22,7 +22,6 @@ Where a_ii ≠ 0 (diagonally implicit methods) the terms j = i make each stage a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import (
     ACCUMULATE,
@@ -36,6 +35,7 @@ from ctrnn.kernels.abi import (
     call_second,
     call_vjp,
 )  # fmt: skip
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.linalg import factor, solve, solve_transposed
 
 

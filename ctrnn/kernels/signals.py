@@ -27,10 +27,11 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, at, call, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 
 _i, _d = types.int64, types.float64

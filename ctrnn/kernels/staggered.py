@@ -20,11 +20,12 @@ last one of the step before (FSAL). Flops a stage: 2n³/3 + 6n²q.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import ACCUMULATE, DGEMM, LEAN, X_STRIDE, at, call, call_accumulate, call_f
 from ctrnn.kernels.augmented import _product
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.implicit import FACTORS, JACOBIANS
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.linalg import factor, solve

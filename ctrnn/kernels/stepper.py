@@ -17,9 +17,9 @@ earlier one.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import LEAN, F, at, call_f, copy
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.implicit import CONVERGED, FRESH, call_prepare, call_stage, forget
 from ctrnn.kernels.run import Control, Method, Record, pack
 from ctrnn.kernels.signals import call_signal

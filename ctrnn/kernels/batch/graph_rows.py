@@ -20,8 +20,6 @@ that depend on weights alone (``prepare``).
 
 from __future__ import annotations
 
-from numba import njit
-
 from ctrnn.kernels.abi import (
     ACCUMULATE_ROWS,
     F_ROWS,
@@ -34,6 +32,7 @@ from ctrnn.kernels.abi import (
     integers,
 )
 from ctrnn.kernels.batch.tiles import BLOCK, LANES, call_multiply_add
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph_steps import call_loop, move, scale, turn
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.products import FAST

@@ -30,10 +30,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import INLINE, LEAN, at, call_elementwise, call_partials, copy
 from ctrnn.kernels.batch.tiles import LANES, call_multiply_add
+from ctrnn.kernels.compiled import njit
 
 #: a·b + c as one operation
 FUSED: dict[str, Any] = LEAN | {"fastmath": {"contract"}}

@@ -9,9 +9,8 @@ of all S = C s stages; the parameter part is one call at the end. A row's number
 
 from __future__ import annotations
 
-from numba import njit
-
 from ctrnn.kernels.abi import LEAN, at, call_accumulate_rows, call_f_rows, call_vjp_rows, copy
+from ctrnn.kernels.compiled import njit
 
 FUSED = LEAN | {"fastmath": {"contract"}}
 

@@ -20,11 +20,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, at, call
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 
 #: numbers in a vector, to which rows are filled up

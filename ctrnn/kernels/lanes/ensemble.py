@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels import stepper
 from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.ensemble import NOT_FINITE
 from ctrnn.kernels.lanes import steps
 from ctrnn.kernels.lanes.signals import INNER

@@ -8,9 +8,8 @@ weights are read once, in order, 8 bytes for 2 flops, from the cache that holds 
 
 from __future__ import annotations
 
-from numba import njit
-
 from ctrnn.kernels.abi import IN_LANES, LANES, LEAN, SCRATCH, SIGNATURES, at, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph import CTX_SIZE, FIELD, PLAN, PLAN_SIZE, POINTERS, PROGRAMS
 from ctrnn.kernels.graph_steps import (
     CONTRACT,

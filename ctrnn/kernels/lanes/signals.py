@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.signals import ADD, CONSTANT, FUNCTION, POLYNOMIAL, SINE, _call, _piece
 
 #: of functions that compiled code alone calls: nothing is made for calls from Python

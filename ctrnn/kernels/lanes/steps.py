@@ -23,10 +23,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels import elementwise, stepper
 from ctrnn.kernels.abi import LANES, at, call_in_lanes, doubles, integers
+from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.elementwise import _bits, _float
 from ctrnn.kernels.lanes.signals import INNER, evaluate_in_lanes
 from ctrnn.kernels.stepper import COUNT_SIZE, FULL, HAVE_K1, REJECTED, STEPS
