@@ -56,8 +56,10 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-def track(total: float, label: str) -> AbstractContextManager[Callable[[float], None]]:
-    """A bar for work of size ``total`` (steps, time units, iterations); gives ``update(done)``.
+def track(total: float, label: str) -> AbstractContextManager[Callable[..., None]]:
+    """A bar for work of size ``total`` (steps, time units, iterations); gives ``update(done, note="")``.
+
+    The note stands behind the bar: the loss, steps a second.
 
     Inside another bar it stays silent: one bar at a time.
 
@@ -74,7 +76,7 @@ class _Bar:
         self.total, self.label, self.began = total, label, time.monotonic()
         self.bar: Any = None
 
-    def __enter__(self) -> Callable[[float], None]:
+    def __enter__(self) -> Callable[..., None]:
         enable(False)  # an inner track() must not fight for the same line
         return self.update
 
@@ -85,12 +87,12 @@ class _Bar:
             _drawn = False
             self.bar.stop()
 
-    def update(self, done: float) -> None:
+    def update(self, done: float, note: str = "") -> None:
         if self.bar is None:
             if time.monotonic() - self.began < PATIENCE:
                 return
             self._open()
-        self.bar.update(self.task, completed=done)
+        self.bar.update(self.task, completed=done, note=note)
 
     def _open(self) -> None:
         from rich.console import Console
@@ -101,16 +103,17 @@ class _Bar:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=Console(stderr=True),
             transient=True,
         )
-        self.task = self.bar.add_task(self.label, total=self.total)
+        self.task = self.bar.add_task(self.label, total=self.total, note="")
         self.bar.start()
         global _drawn
         _drawn = True
 
 
-def _ignore(done: float) -> None:
+def _ignore(done: float, note: str = "") -> None:
     """Nobody watches."""
 
 

@@ -1,4 +1,4 @@
-"""Formulas as Python functions: of whole numpy arrays, or of numbers with as many digits as are asked for."""
+"""Formulas as Python functions: of whole arrays, numpy's or torch's, or of numbers with as many digits as asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.fields import torch_functions
 from ctrnn.fields.algebra import Node
 from ctrnn.fields.printing import assignments
 
@@ -48,6 +49,11 @@ def mpmath_function(names: Sequence[str], formulas: Sequence[Node]) -> Callable[
         "power_log": lambda b, p, k: mpmath.mpf(0) if b == 0 and p > 0 else b**p * mpmath.log(b) ** k,
     }
     return _function(names, formulas, "mpmath", own)
+
+
+def torch_function(names: Sequence[str], formulas: Sequence[Node]) -> Callable[..., list[Any]]:
+    """The same for tensors of torch, which differentiates it."""
+    return _function(names, formulas, "torch", {"T": torch_functions})
 
 
 def _function(names: Sequence[str], formulas: Sequence[Node], dialect: str, known: dict[str, Any]) -> Any:

@@ -1,0 +1,112 @@
+"""Checkpoints of a training, and its metrics: whole or not there, and belonging to one model only.
+
+A checkpoint is a file of torch that holds tensors, numbers and text, and is read as such: no code is executed. It
+carries what was trained and how; another model, other data or a file that was cut short is refused, and nothing that
+was there is lost. Metrics are a line of CSV an epoch, appended; after a break the file is made anew from the
+checkpoint, whole, and then goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrnn.errors import UsageError
+from ctrnn.files import atomic_path, writing
+from ctrnn.learning.data import Dataset
+
+StrPath = str | os.PathLike[str]
+
+FORMAT = 1
+
+
+def save_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    kind : what writes it, as "training"; about : what must be the same for it to go on
+    """
+    with writing("checkpoint", path), atomic_path(path) as temporary:
+        torch.save({"format": FORMAT, "kind": kind, "about": dict(about), "state": dict(state)}, temporary)
+
+
+def check_place(path: StrPath | None) -> None:
+    """Raise UsageError where no checkpoint could be written, before any work is done."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise UsageError(
+            "checkpoint", given=str(path), allowed="a file in a folder that exists", hint="make the folder"
+        )
+
+
+def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The state in a checkpoint.
+
+    Raises UsageError for a file that is none or is cut short, and where ``about`` says another thing than it did.
+    """
+    allowed = f"a whole checkpoint of a {kind}"
+    try:
+        found = torch.load(Path(path), map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UsageError("checkpoint", given=str(path), allowed="a file that exists") from error
+    except Exception as error:  # pickle, zip and torch each have errors of their own for what is no such file
+        hint = "the file is cut short or is none of ctrnn's; begin again without resume, under another name"
+        raise UsageError("checkpoint", given=str(path), allowed=allowed, hint=hint) from error
+    if not isinstance(found, dict) or found.get("kind") != kind or not isinstance(found.get("state"), dict):
+        raise UsageError("checkpoint", given=str(path), allowed=allowed)
+    if found.get("format") != FORMAT:
+        raise UsageError("checkpoint", given=f"{path} of format {found.get('format')}", allowed=f"format {FORMAT}")
+    for key, now in (about or {}).items():
+        then = found["about"].get(key)
+        if then != now:
+            raise UsageError(
+                "checkpoint",
+                given=f"{path}, written with {key} = {_short(then)}",
+                allowed=f"one with {key} = {_short(now)}, as now",
+                hint="the settings of before, or begin again without resume, under another name",
+            )
+    state: dict[str, Any] = found["state"]
+    return state
+
+
+def digest(data: Dataset | None) -> str:
+    """A name of the numbers of a dataset; "" of none."""
+    if data is None:
+        return ""
+    total = hashlib.sha256()
+    for array in (data.x, data.y, data.weight, data.lengths):
+        total.update(str(array.shape).encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:16]
+
+
+class Metrics:
+    """A CSV file that gets a line an epoch; None writes nothing.
+
+    rows : what is known already, of epochs before
+    """
+
+    def __init__(self, path: StrPath | None, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+        self.path = None if path is None else Path(path)
+        if self.path is not None:
+            text = "".join(_line(row) for row in (columns, *rows))
+            with writing("metrics", self.path), atomic_path(self.path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+    def add(self, row: Sequence[float]) -> None:
+        """Append a line, in one piece."""
+        if self.path is not None:
+            with writing("metrics", self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+
+
+def _line(cells: Sequence[Any]) -> str:
+    return ",".join(cell if isinstance(cell, str) else f"{cell!r}" for cell in cells) + "\n"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

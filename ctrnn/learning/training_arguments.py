@@ -1,0 +1,119 @@
+"""What `ctrnn.learning.train` is given, checked, as what it works with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.fields.base import Field
+from ctrnn.inputs.checks import whole
+from ctrnn.learning.data import Dataset, as_dataset
+from ctrnn.learning.trained_model import Form, checked_feedback
+from ctrnn.losses import Readout
+from ctrnn.nn.recurrence import Recurrence
+
+
+def make_form(
+    field: Field, readout: Readout | None, selection: tuple[int, ...], p: int, *, solver: str, dt: float,
+    steps_per_input: int, interpolation: str, feedback: Any, teacher_forcing: Any, warmup: int,
+) -> Form:  # fmt: skip
+    """The model, but for its numbers."""
+    if interpolation not in ("hold", "linear"):
+        raise UnknownNameError("interpolation", interpolation, ("hold", "linear"))
+    channels = checked_feedback(field, feedback, p)
+    always = isinstance(teacher_forcing, (int, float)) and teacher_forcing == 1.0
+    if not channels and not always:
+        raise UsageError("teacher_forcing", given=teacher_forcing, allowed="1 without feedback", hint="feedback=True")
+    if channels and interpolation == "linear":
+        raise UsageError("interpolation", given="linear", allowed="'hold' with feedback")
+    how = Recurrence(field, solver, dt, whole("steps_per_input", steps_per_input, 1), interpolation == "linear")
+    activation = readout.activation if readout else ""
+    return Form(how, activation, selection, channels, whole("warmup", warmup, 1), bool(channels) and not always)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of an epoch's new trials, apart from those of its other random numbers."""
+    return int(np.random.SeedSequence([seed, epoch, 77]).generate_state(1)[0])
+
+
+def check_field(field: Any, dt: Any) -> None:
+    """Raise UsageError for what is no field, and no step."""
+    if not isinstance(field, Field):
+        raise UsageError("field", given=field, allowed="a field: Equations with arrays, RateNetwork, GRUNetwork …")
+    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0.0 < dt < math.inf:
+        raise UsageError("dt", given=dt, allowed="a positive number, the step in the unit of t")
+
+
+def trained_names(field: Field, parameters: Sequence[str] | None, has_readout: bool, train_r0: bool) -> list[str]:
+    """Names of the tensors that are trained."""
+    names = list(field.parameter_names) if parameters is None else list(parameters)
+    for name in names:
+        if name not in field.parameter_names:
+            raise UnknownNameError("parameters", name, field.parameter_names)
+    names += ["readout.V", "readout.c"] * has_readout + ["r0"] * bool(train_r0)
+    if not names:
+        raise UsageError("parameters", given=parameters, allowed="something to train")
+    return names
+
+
+def sides(data: Dataset, validation: Any, split: str, seed: int, is_fresh: bool) -> tuple[Dataset, Dataset | None]:
+    """The trials to train on, and those to validate with, if any."""
+    if validation is None:
+        return data, None
+    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
+        if is_fresh:
+            allowed = "trials of its own, where those of the training are new in each epoch"
+            raise UsageError("validation", given=validation, allowed=allowed)
+        return data.split(float(validation), split, seed)
+    return data, as_dataset("validation", validation)
+
+
+def forcing(given: Any) -> Callable[[int], float]:
+    """ε as a function of the epoch."""
+    allowed = 'a probability, {"start": 1.0, "decay": 0.98, "end": 0.0}, or a function of the epoch'
+
+    def checked(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+            raise UsageError("teacher_forcing", given=value, allowed=allowed)
+        return float(value)
+
+    if isinstance(given, Mapping):
+        _check_keys("teacher_forcing", given, ("start", "decay", "end"))
+        start, decay, end = (checked(given.get(k, v)) for k, v in (("start", 1.0), ("decay", 1.0), ("end", 0.0)))
+        return lambda epoch: max(end, start * decay**epoch)
+    if callable(given):
+        return lambda epoch: checked(given(epoch))
+    value = checked(given)
+    return lambda epoch: value
+
+
+def lengths(given: Any) -> Callable[[int], int]:
+    """T_epoch as a function of the epoch."""
+    if given is None:
+        return lambda epoch: 2**62
+    if isinstance(given, Mapping):
+        _check_keys("curriculum", given, ("start", "increment"))
+        start, increment = whole("curriculum start", given.get("start"), 1), given.get("increment", 1)
+        whole("curriculum increment", increment, 1)
+        return lambda epoch: start + epoch * increment
+    if callable(given):
+        return lambda epoch: whole("curriculum", given(epoch), 1)
+    allowed = '{"start": steps, "increment": steps an epoch}, or a function of the epoch'
+    raise UsageError("curriculum", given=given, allowed=allowed)
+
+
+def _check_keys(argument: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise UnknownNameError(argument, key, known)
+
+
+def told(value: Any) -> Any:
+    """A setting as a checkpoint keeps it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if value is None or isinstance(value, (int, float)) else "a function"
