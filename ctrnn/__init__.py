@@ -21,6 +21,7 @@ _WHERE = {
     "TorchField": "ctrnn.fields.torch_field",
     "Field": "ctrnn.fields.base",
     "Problem": "ctrnn.problem",
+    "WhiteNoise": "ctrnn.noise",
     "Objective": "ctrnn.objective",
     "Event": "ctrnn.events",
     "EventObjective": "ctrnn.events",

@@ -23,6 +23,7 @@ from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
+from ctrnn.noise import WhiteNoise, as_noise
 from ctrnn.objective import BoundObjective, Objective
 from ctrnn.settings import Settings as Settings
 from ctrnn.states import state_of
@@ -49,6 +50,9 @@ class Problem:
         What happens where a condition on the state comes true. ctrnn.simulate and the gradients "adjoint", "rtrl" and
         "central-difference" take them, by our own solvers, with their certificates; everything else refuses a problem
         with events.
+    noise : ctrnn.WhiteNoise, or what it takes as a scale
+        dr = F dt + g dW; None: none. ctrnn.simulate, ensemble, gradient, value_and_gradient, compare_gradients and
+        sensitivities take such a problem, by fixed steps; everything else refuses it.
 
     Raises
     ------
@@ -78,10 +82,11 @@ class Problem:
         x: Any = None,
         objective: Any = None,
         events: Any = (),
+        noise: Any = None,
     ) -> Any:
         """Give the Trials of a batch, or a problem that ``__init__`` fills in."""
         if is_batch(r0, t_span, x, objective):
-            return Trials(field, r0, t_span, x, objective, events)
+            return Trials(field, r0, t_span, x, objective, events, noise)
         return object.__new__(cls)
 
     def __init__(
@@ -92,6 +97,7 @@ class Problem:
         x: Any = None,
         objective: Objective | EventObjective | None = None,
         events: Any = (),
+        noise: Any = None,
     ) -> None:
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
@@ -104,6 +110,10 @@ class Problem:
         self._objective = objective
         self.objective: BoundObjective | None = None if objective is None else objective.bind(field)
         self._events, self.events = events, bound_events(events, field)
+        #: the noise in the states, or None
+        self.noise = _noise(field, noise, bool(self.events), is_backward)
+        #: whether its input is a path of noise, held over each step (ctrnn.solvers.noise)
+        self.is_noisy = False
         if isinstance(self.objective, BoundEventObjective):
             self.objective.number([event.event.label for event in self.events])
         self._x = _input(field, x)
@@ -154,7 +164,7 @@ class Problem:
         return f"Problem({', '.join(parts)}, t from {self.t_span[0]:g} to {self.t_span[1]:g}, {worth})"
 
     def replace(self, **changes: Any) -> Problem:
-        """A copy with other field, r0, t_span, x, objective or events."""
+        """A copy with other field, r0, t_span, x, objective, events or noise."""
         every: dict[str, Any] = {
             "field": self.field,
             "r0": self.r0,
@@ -162,6 +172,7 @@ class Problem:
             "x": self._x,
             "objective": self._objective,
             "events": self._events,
+            "noise": self.noise,
         }
         unknown = set(changes) - set(every)
         if unknown:
@@ -171,8 +182,10 @@ class Problem:
             same.field, same.r0 = changes["field"], self.r0.copy()
             return same
         made = Problem(**(every | changes))
-        if not changes.keys() & {"t_span", "x", "objective", "events"} and self._is_as_wide(made):
+        if not changes.keys() & {"t_span", "x", "objective", "events", "noise"} and self._is_as_wide(made):
             made.timelines = self.timelines
+        if self.is_noisy and isinstance(made, Problem) and "x" not in changes:
+            made.is_noisy = True
         return made
 
     def onto(self, times: Array) -> Problem:
@@ -201,6 +214,13 @@ class Problem:
     @cached_property
     def signals(self) -> Input:
         """The input's channels, followed by the targets and the weight of an integral objective."""
+        if self.noise is not None:
+            raise UsageError(
+                "problem",
+                given="a problem with noise",
+                allowed="one without, here",
+                hint="ctrnn.simulate, ensemble or gradient with solver='euler' or 'heun', and dt",
+            )
         if self.objective is None or self.objective.signals is None:
             return self.x
         extra = self.objective.signals.aligned(self._every)
@@ -255,6 +275,8 @@ class Trials(Sequence[Problem]):
         Each with its own times.
     events : ctrnn.Event or sequence of them
         The same for all trials.
+    noise : ctrnn.WhiteNoise, or what it takes as a scale
+        The same strength for all; trial b takes path b.
 
     Raises
     ------
@@ -282,7 +304,14 @@ class Trials(Sequence[Problem]):
     """
 
     def __init__(
-        self, field: Field, r0: Any, t_span: Any, x: Any = None, objective: Any = None, events: Any = ()
+        self,
+        field: Field,
+        r0: Any,
+        t_span: Any,
+        x: Any = None,
+        objective: Any = None,
+        events: Any = (),
+        noise: Any = None,
     ) -> None:
         given = {"r0": r0, "t_span": t_span, "x": x, "objective": objective}
         batches = {name: list(value) for name, value in given.items() if comes_as_batch(name, value)}
@@ -298,11 +327,11 @@ class Trials(Sequence[Problem]):
         if isinstance(field, Field) and len(shape) == 2 and shape[1] != field.n:
             allowed = f"shape ({field.n},), or (B, {field.n}) for B trials"
             raise UsageError("r0", given=f"shape {shape}", allowed=allowed)
-        problems = []
+        problems, noise = [], as_noise(noise)
         for b in range(next(iter(lengths.values()))):
             its = {name: values[b] for name, values in batches.items()}
             try:
-                made = Problem(field, **(given | its), events=events)
+                made = Problem(field, **(given | its), events=events, noise=None if noise is None else noise.of_path(b))
                 if not isinstance(made, Problem):
                     raise UsageError(
                         "trials", given="a batch inside a batch", allowed="one start, span and input a trial"
@@ -352,7 +381,7 @@ class Trials(Sequence[Problem]):
         return [f"r0[{b}{name}]" for b in trials for name in self.field.state_names]
 
     def replace(self, **changes: Any) -> Trials:
-        """A copy with another field, or other r0, t_span, x, objective: one for all, or a batch of B."""
+        """A copy with another field, or other r0, t_span, x, objective, noise: one for all, or a batch of B."""
         batches = {name: list(value) for name, value in changes.items() if comes_as_batch(name, value)}
         for name, values in batches.items():
             if len(values) != len(self):
@@ -360,6 +389,9 @@ class Trials(Sequence[Problem]):
                     name, given=f"{len(values)} of them", allowed=f"{len(self)}, one a trial, or one for all"
                 )
         every = [changes | {name: values[b] for name, values in batches.items()} for b in range(len(self))]
+        if changes.get("noise") is not None:
+            noise: Any = as_noise(changes["noise"])
+            every = [its | {"noise": noise.of_path(b)} for b, its in enumerate(every)]
         made = [problem.replace(**its) for problem, its in zip(self, every, strict=True)]
         return Trials.of(made, "r0" not in batches if "r0" in changes else self.shares_r0)
 
@@ -412,6 +444,19 @@ def _input(field: Field, x: Any) -> Input:
             hint="ctrnn.inputs.stack(...) puts signals side by side",
         )
     return signal
+
+
+def _noise(field: Field, noise: Any, with_events: bool, is_backward: bool) -> WhiteNoise | None:
+    """The noise, which fits the field."""
+    made = as_noise(noise)
+    if made is None:
+        return None
+    if with_events:
+        raise UsageError("noise", given=made, allowed="None, of a problem with events")
+    if is_backward:
+        raise UsageError("noise", given=made, allowed="None, of a problem backwards in time")
+    made.noisy(field)
+    return made
 
 
 @lru_cache

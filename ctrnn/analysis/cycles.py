@@ -199,6 +199,8 @@ def _from_run(problem: Problem, period: float | None, tol: float) -> Cycle:
 
 def _held(problem: Problem) -> Array | None:
     """The input (inputs,), which has to be constant."""
+    if problem.noise is not None:
+        raise UsageError("problem", given="a problem with noise", allowed="one without: a cycle closes")
     if problem.events:
         raise UsageError("problem", given=f"{len(problem.events)} events", allowed="a problem without events, here")
     if problem.field.input_size == 0:

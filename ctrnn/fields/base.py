@@ -313,6 +313,21 @@ class Field(ABC):
         """
         return None
 
+    def _with_noise(self, scale: Any) -> Field:
+        """F + g ∘ ξ, with ξ as inputs behind its own and the same parameters (ctrnn.fields.noisy).
+
+        ``scale``: g, as of ctrnn.WhiteNoise. Raises UsageError for a field that has no such form.
+        """
+        raise UsageError("noise", given=f"a field of {type(self).__name__}", allowed="Equations, a network, TorchField")
+
+    @cached_property
+    def _noisy_twins(self) -> dict[Any, Field]:
+        """Those that were made (ctrnn.noise), one table for all copies that differ in their numbers alone."""
+        return {}
+
+    #: of a field with noise, whether g is known not to depend on the state
+    noise_is_additive = True
+
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """What makes this field again besides its parameters, as JSON and arrays; None for Python code.
 
@@ -585,6 +600,7 @@ class Field(ABC):
             "_blank",
             "_point_bound",
             "_second_ctx",
+            "_noisy_twins",
         )
         return {k: v for k, v in self.__dict__.items() if k not in compiled}
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import ExpressionError, UnknownNameError, UsageError
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import Node, names_in, symbol
 from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, as_mapping, checked_names
 from ctrnn.fields.expressions import check_names, read
+from ctrnn.fields.noisy import depends_on, strengths, with_noise
 from ctrnn.fields.rows import RowsKernel, SlotRows
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
@@ -244,6 +245,25 @@ class Equations(Field):
         masks = {k: v for k, v in self.masks.items() if k in kept}
         return Equations(self.equations, kept, inputs, self.states, self.definitions, self.constants, masks)
 
+    def _with_noise(self, scale: Any) -> Equations:
+        g = strengths(self.states, scale)
+        taken = (*self.states, *self.parameters, *self.inputs, *self.definitions, *self.constants)
+        equations, definitions, constants, white = with_noise(self.equations, g, taken)
+        try:
+            twin = Equations(
+                equations, self.parameters, self.inputs | {white[k]: self.states[k] for k in g}, self.states,
+                self.definitions | definitions, self.constants | constants, self.masks,
+            )  # fmt: skip
+        except ExpressionError as error:
+            wrong = next((name for name in g if str(error).startswith(f"d{name}/dt")), None)
+            if wrong is None:
+                raise
+            shape = self.states[wrong]
+            allowed = f"a formula that gives a number{f' or shape {shape}' * bool(shape)}"
+            raise UsageError(f"noise[{wrong!r}]", given=g[wrong], allowed=allowed) from error
+        twin.noise_is_additive = not depends_on(definitions.values(), self.states, self.definitions)
+        return twin
+
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """All that the constructor takes but the parameters; None of a subclass, which may be anything."""
         if type(self) is not Equations:
@@ -259,7 +279,7 @@ class Equations(Field):
         if not self._has_arrays:
             return None
         twin = copy.copy(self)
-        for made in ("_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots"):
+        for made in ("_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots", "_noisy_twins"):
             twin.__dict__.pop(made, None)
         twin.input_names = (*self.input_names, "h")
         twin._reads_step_size = True

@@ -20,7 +20,8 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
-from ctrnn.fields.cells import ACTIVATIONS, Cell, rate_cell
+from ctrnn.fields.cells import ACTIVATIONS, Cell, activated, rate_cell
+from ctrnn.fields.equations import Equations
 from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.fields.rows import NetworkForm, NetworkRows, RowsKernel, Weights
 from ctrnn.kernels import abi, network, network_second
@@ -165,6 +166,33 @@ class RateNetwork(Field):
         twin = copy.copy(self)
         twin._tau = self._checked_tau(tau, self.n)
         twin._tau.setflags(write=False)
+        twin.__dict__.pop("_noisy_twins", None)
+        return twin
+
+    def as_text(self) -> Equations:
+        """The same network as array equations, with the same parameters, for what texts alone can do; without dale.
+
+        Returns
+        -------
+        ctrnn.Equations
+            States "r", or ``r0``, ``r1``, … as here.
+        """
+        u = "W @ s + U @ x + b" if self.input_size else "W @ s + b"
+        if self.form == "state":
+            definitions, rate = {"s": activated(self.activation, "r")}, f"(-r + {u})/tau"
+        else:
+            definitions, rate = {"s": "r", "u": u}, f"(-r + {activated(self.activation, 'u')})/tau"
+        text = Equations(
+            {"r": rate}, self.parameters, {"x": self.input_size} if self.input_size else {}, {"r": self.n}, definitions,
+            {} if self.train_tau else {"tau": self._tau}, {} if self.mask is None else {"W": self.mask},
+        )  # fmt: skip
+        text.state_names, text.input_names = self.state_names, self.input_names
+        return text
+
+    def _with_noise(self, scale: Any) -> Equations:
+        twin = self.as_text()._with_noise(scale)
+        twin.state_names, own = self.state_names, self.input_size
+        twin.input_names = (*self.input_names, *twin.input_names[own:])
         return twin
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array, checked_names
+from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
 
@@ -134,6 +135,17 @@ class TorchField(Field):
             return rows.reshape(r.shape)
 
         return field
+
+    def _with_noise(self, scale: Any) -> TorchField:
+        if isinstance(scale, (str, dict)):
+            allowed = f"a number, {self.n} of them, or a function (t, r, w, x) ↦ ({self.n},), for a TorchField"
+            raise UsageError("noise", given=scale, allowed=allowed)
+        if isinstance(scale, np.ndarray) and scale.shape != (self.n,):
+            raise UsageError("noise", given=f"shape {scale.shape}", allowed=f"a number, or {self.n} of them")
+        function = torch_with_noise(self._function, scale, self.input_size)
+        twin = TorchField(function, self.n, self.parameters, self.input_size + self.n, self.state_names)
+        twin.noise_is_additive = not callable(scale)
+        return twin
 
     def _kernel_vector(self) -> Array:
         return self.vector

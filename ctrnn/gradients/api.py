@@ -15,7 +15,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.gradients.advise.choice import resolve
-from ctrnn.gradients.check.alive import check_alive, warn_if_zero_gradient
+from ctrnn.gradients.check.alive import check_alive, refuse_certified_noise, warn_if_zero_gradient
 from ctrnn.gradients.check.certificate import certify as check
 from ctrnn.gradients.check.trials import certified_trials
 from ctrnn.gradients.dispatch import compute
@@ -25,6 +25,7 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.solvers.noise import with_noise
 
 
 def gradient(
@@ -102,8 +103,11 @@ def gradient(
     settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control, max_step, first_step)
     if isinstance(problem, Trials):
         check_alive(problem)
-        return warn_if_zero_gradient(_of_trials(problem, method, settings, certify))
+        refuse_certified_noise(certify, problem)
+        return warn_if_zero_gradient(_of_trials(with_noise(problem, settings), method, settings, certify))
     check_alive([checked_problem(problem)])
+    refuse_certified_noise(certify, [problem])
+    problem = with_noise(problem, settings)
     settings = resolve_auto_solver(problem, settings)
     chosen, reason = resolve(method, problem, settings)
     found = compute(chosen, problem, settings)
@@ -175,5 +179,6 @@ def value_and_gradient(
         check_alive(problem)
         return ValueAndGradient(problem, method, settings, None)
     check_alive([checked_problem(problem)])
-    settings = resolve_auto_solver(problem, settings)
-    return ValueAndGradient(problem, method, settings, resolve(method, problem, settings)[0])
+    driven = with_noise(problem, settings)
+    settings = resolve_auto_solver(driven, settings)
+    return ValueAndGradient(problem, method, settings, resolve(method, driven, settings)[0])

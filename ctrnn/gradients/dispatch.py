@@ -23,6 +23,9 @@ def compute(method: GradientMethod, problem: Problem, settings: Settings) -> Gra
     """
     if problem.events and method.torch_device is None:
         return _through_events(method, problem, settings)
+    if problem.is_noisy and not method.facts.through_noise:
+        hint = "method='adjoint' or 'rtrl', which are exact for the steps taken"
+        raise UsageError("method", given=method.name, allowed="one that goes along a path of noise", hint=hint)
     if method.needs is not None:  # its recording knows how many threads suit it
         return method.compute(problem, settings)
     problem = with_steps(problem, settings)

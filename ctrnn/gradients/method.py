@@ -102,6 +102,11 @@ class Facts:
         return self.exact_for is Exact.NOTHING
 
     @property
+    def through_noise(self) -> bool:
+        """Whether it goes along a path of noise: not by an equation of its own that runs backwards in time."""
+        return not (self.exact_for is Exact.EQUATION and self.passes is Passes.BACKWARD)
+
+    @property
     def exactness(self) -> str:
         """For what its number is exact, in words."""
         if self.approximates:
@@ -150,4 +155,6 @@ class GradientMethod(ABC):
             return f"not on {settings.solver}, whose stages need a Jacobian of λ's equation"
         if problem.events and self.facts.through_events is None:
             return "it does not go through events"
+        if (problem.noise is not None or problem.is_noisy) and not self.facts.through_noise:
+            return "its equation runs backwards, which a path of noise has none of"
         return ""

@@ -17,6 +17,7 @@ from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials
+from ctrnn.solvers.noise import with_noise
 
 
 class ValueAndGradient:
@@ -36,7 +37,8 @@ class ValueAndGradient:
         self._prepared: Any = None
         if resolved is not None and resolved.needs is not None and isinstance(problem, Problem) and not problem.events:
             schedule: Any = resolved  # a method with needs is a schedule over recordings
-            self._prepared = schedule.prepare([problem], settings)
+            self._driven = with_noise(problem, settings)
+            self._prepared = schedule.prepare([self._driven], settings)
 
     def __repr__(self) -> str:
         return f"value_and_gradient of {self.problem!r}"
@@ -79,10 +81,11 @@ class ValueAndGradient:
         Gradient
             As of `ctrnn.gradient`.
         """
+        problem = with_noise(problem, self._settings)
         if isinstance(problem, Trials):
             return trials_gradient(problem, self._method, self._settings)
         method: Any = self._resolved
-        if self._prepared is None or problem.driven_by is not self.problem.driven_by:  # type: ignore[union-attr]
+        if self._prepared is None or problem.driven_by is not self._driven.driven_by:
             return compute(method, problem, self._settings)
         found = self._prepared.totals([problem], method.schedule)
         return result(problem, method.name, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)

@@ -23,7 +23,14 @@ from ctrnn.fields.base import Field
 from ctrnn.fields.network import RateNetwork
 from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
-from ctrnn.nn.recurrent import Recurrent, check_count, check_tensor, checked_parameter, checked_timestamps
+from ctrnn.nn.recurrent import (
+    Recurrent,
+    check_count,
+    check_tensor,
+    checked_parameter,
+    checked_timestamps,
+    refuse_transforms,
+)
 from ctrnn.nn.sequences import last, masked, turned
 from ctrnn.solvers import tableaus
 
@@ -57,6 +64,7 @@ class Layer(Recurrent):
         bidirectional: bool = False,
         dropout: float = 0.0,
         seed: int | None = None,
+        noise: Any = None,
         **options: Any,
     ) -> None:
         check_count("input_size", input_size, 0)
@@ -70,6 +78,7 @@ class Layer(Recurrent):
             tau = tau.detach().cpu().numpy()
         network = {"tau": tau, "train_tau": train_tau, **options}
         steps = {"dt": dt, "solver": solver, "steps_per_input": steps_per_input, "interpolation": interpolation}
+        steps["noise"] = noise
         super().__init__(self._make(input_size, hidden_size, seed=seed, **network), batch_first=batch_first, **steps)
         self.input_size, self.hidden_size = input_size, hidden_size
         self.num_layers, self.bidirectional, self.dropout = num_layers, bool(bidirectional), float(dropout)
@@ -90,8 +99,12 @@ class Layer(Recurrent):
         """The layer of each direction and level, in torch's order."""
         return [self, *self.others]
 
-    def forward(self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
+    ) -> tuple[Any, Any]:
         """The states at the end of each input's time, of the last layer; and the last states."""
+        refuse_transforms(x, r0, *self.parameters())
+        path = self._path(seed)
         batch, is_alone = self._batch(x, lengths)
         T, B = batch.x.shape[:2]
         cells, directions = self.cells, 2 if self.bidirectional else 1
@@ -105,7 +118,8 @@ class Layer(Recurrent):
             for d in range(directions):
                 k = level * directions + d
                 way = turned(values, batch.lengths) if d else values
-                states = cells[k]._run(way, starts[k], spans if d == 0 or spans is None else spans[::-1].copy())
+                its = spans if d == 0 or spans is None else spans[::-1].copy()
+                states = cells[k]._run(way, starts[k], its, None if path is None else (path[0], k))
                 ends.append(last(states, batch.lengths))
                 out = masked(states[..., : self.hidden_size], batch.lengths)
                 outputs.append(turned(out, batch.lengths) if d else out)
@@ -212,6 +226,8 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
         As of torch.nn.RNN.
     seed : int, optional
         Of W and U; without it one is taken from torch's generator (torch.manual_seed).
+    noise : float, array_like (n,), str or dict, optional
+        White noise in the states, as of `ctrnn.nn.Recurrent`; of each layer and direction its own.
 
     Raises
     ------
@@ -222,14 +238,14 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
 
     Notes
     -----
-    ``layer(x, r0=None, lengths=None, timestamps=None)`` takes x as above, (T, input_size) without a batch, or a
-    PackedSequence, and r0 (n,), (B, n) or (1, B, n), 0 where it is not given; with several layers or directions r0 is
-    (layers · directions, B, n). It returns the states, shaped as x with n channels, and the last of them, (B, n) or
+    ``layer(x, r0=None, lengths=None, timestamps=None, seed=None)`` takes x as above, (T, input_size) without a batch,
+    or a PackedSequence, and r0 (n,), (B, n) or (1, B, n), 0 where it is not given; with several layers or directions r0
+    is (layers · directions, B, n). It returns the states, shaped as x with n channels, and the last of them, (B, n) or
     (n,) (with the first axis of r0, where that has one). Parameters are ``W`` (n, n), ``U`` (n, input_size), ``b`` (n,)
     and, when trained, ``tau`` (else a buffer), in float64, those of other layers and directions in ``layer.others``.
     Tensors of any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
     ``layer.field()`` gives the trained network to everything else in ctrnn. ``lengths`` and ``timestamps`` are those of
-    `ctrnn.nn.Recurrent`.
+    `ctrnn.nn.Recurrent`, and so is ``seed``, of the noise.
 
     Differentiable once by compiled code, a second time (create_graph=True) by torch, at torch's speed. Until backward
     has run, 8 bytes a unit, stage, step and trial are kept, twice as many for the form "rate" or a trained tau.
@@ -260,6 +276,8 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
 
     def __init__(self, input_size: int, hidden_size: int, *, solver: str = "rk4", **options: Any) -> None:
         tableau = tableaus.get(solver)
+        if tableau.exponential and options.get("noise") is not None:
+            raise UsageError("solver", given=tableau.name, allowed="'euler', 'heun', 'rk4' …, with noise")
         super().__init__(
             input_size, hidden_size, solver="euler" if tableau.exponential else tableau.name, **options
         )  # fmt: skip
@@ -274,7 +292,15 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
     def _make(cls, inputs: int, n: int, **options: Any) -> RateNetwork:
         return RateNetwork(n, inputs=inputs, **options)
 
-    def _run(self, x: torch.Tensor, start: torch.Tensor, spans: Any) -> torch.Tensor:
+    def _trainable_field(self) -> Field:
+        # tau, trained or not, is a tensor
+        f = self._field
+        if f.train_tau:
+            return f  # type: ignore[no-any-return]
+        twin = RateNetwork(f.n, f.input_size, f.tau, f.activation, form=f.form, seed=0, train_tau=True)
+        return twin.with_parameters(**f.parameters)
+
+    def _run(self, x: torch.Tensor, start: torch.Tensor, spans: Any, path: tuple[int, int] | None) -> torch.Tensor:
         w, how = self._numbers(), self._recurrence
         tau = w["tau"] if "tau" in w else checked_parameter("tau", self.tau)
         if not bool((tau > 0).all()):
@@ -284,6 +310,8 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
             if spans is not None:
                 raise UsageError("timestamps", given="with exponential-euler", allowed="solver='euler', 'rk4' …")
             tau = how.dt / -torch.expm1(-how.dt / tau)
+        if path is not None:
+            return self._run_noisy(x, start, w | {"tau": tau}, spans, path)
         if "tau" in w:
             return how(x, start, w | {"tau": tau}, spans)
         return replace(how, field=self._field.with_time_constant(tau.detach().numpy()))(x, start, w, spans)
@@ -308,7 +336,7 @@ class CTGRU(Layer, reset="after"):
 
     Parameters
     ----------
-    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed
+    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed, noise
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.GRU.
@@ -346,7 +374,7 @@ class CTLSTM(Layer):
 
     Parameters
     ----------
-    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed
+    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed, noise
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.LSTM.
@@ -397,7 +425,7 @@ class LTC(Layer, activation="sigmoid", gain=1.0):
 
     Parameters
     ----------
-    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed
+    input_size, hidden_size, dt, tau, solver, steps_per_input, interpolation, train_tau, batch_first, seed, noise
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.RNN.

@@ -9,17 +9,21 @@ is the discrete one.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
+from ctrnn.nn.noise import checked_seed, noisy_inputs
 from ctrnn.nn.recurrence import Recurrence
 from ctrnn.nn.sequences import Batch, checked_lengths, last, masked, packed_again, unpacked
+from ctrnn.noise import WhiteNoise, checked_scale
 from ctrnn.solvers import tableaus
 
 #: how the input runs between two values of a sequence
@@ -44,6 +48,9 @@ class Recurrent(nn.Module):
         causal.
     batch_first : bool, default True
         Whether sequences are (B, T, inputs) or, as is torch's default, (T, B, inputs).
+    noise : float, array_like (n,), str or dict, optional
+        White noise in the states, dr = F dt + g dW, in training and evaluation alike: g, as the ``scale`` of
+        `ctrnn.WhiteNoise`. Only with interpolation="hold". ``layer.noise = None`` runs without.
 
     Raises
     ------
@@ -54,10 +61,13 @@ class Recurrent(nn.Module):
 
     Notes
     -----
-    ``layer(x, r0=None, lengths=None, timestamps=None)`` takes x as above, (T, inputs) without a batch, or a
+    ``layer(x, r0=None, lengths=None, timestamps=None, seed=None)`` takes x as above, (T, inputs) without a batch, or a
     PackedSequence. r0 is (n,), (B, n) or (1, B, n), 0 where it is not given. ``lengths`` (B,) are the inputs of each
     trial; states behind them are 0. ``timestamps`` (T,) are the increasing times at which the inputs' times end, the
     first of which begins at 0: each input then lasts ``steps_per_input`` steps of its own size, and dt is not used.
+    ``seed`` is that of the noise, of which trial b takes path b; None takes a new one from torch's generator.
+    solver="euler" is then the method of Euler and Maruyama (Itô), the others solve Stratonovich's equation; gradients
+    are those of the path, exact for the steps taken.
 
     It returns the states, shaped as x with n channels (packed where x was), and the last state of each trial: (B, n),
     (n,) without a batch, (1, B, n) where r0 was given so. Parameters carry the field's names, in float64. Tensors of
@@ -84,6 +94,7 @@ class Recurrent(nn.Module):
         steps_per_input: int = 1,
         interpolation: str = "hold",
         batch_first: bool = True,
+        noise: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(field, Field):
@@ -99,21 +110,55 @@ class Recurrent(nn.Module):
         self.input_size, self.hidden_size, self.batch_first = field.input_size, field.n, bool(batch_first)
         for name, value in field.parameters.items():
             self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+        #: g of the noise; None runs without
+        self.noise = None
+        if noise is not None:
+            self.noise, made = checked_scale(noise), WhiteNoise(noise)
+            if interpolation != "hold":
+                raise UsageError("interpolation", given=interpolation, allowed="'hold', with noise")
+            noisy = made.noisy(self._trainable_field())
+            self._noisy = replace(self._recurrence, field=noisy, steps=1)
 
-    def forward(self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None) -> tuple[Any, Any]:
+    def forward(
+        self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
+    ) -> tuple[Any, Any]:
         """The states at the end of each input's time, and the last of each trial."""
+        refuse_transforms(x, r0, *self.parameters())
         batch, is_alone = self._batch(x, lengths)
         T, B = batch.x.shape[:2]
         start, is_stacked = self._start(r0, B, is_alone)
         h = None if timestamps is None else checked_timestamps(timestamps, T)
         dtype = batch.x.dtype
-        states = masked(self._run(batch.x.double(), start, h), batch.lengths).to(dtype)
+        states = masked(self._run(batch.x.double(), start, h, self._path(seed)), batch.lengths).to(dtype)
         end = last(states, batch.lengths)
         return self._shaped(states, batch, is_alone), end[0] if is_alone else end[None] if is_stacked else end
 
-    def _run(self, x: torch.Tensor, start: torch.Tensor, h: Any) -> torch.Tensor:
-        """States (T, B, n) of x (T, B, inputs), all in float64."""
+    def _run(self, x: torch.Tensor, start: torch.Tensor, h: Any, path: tuple[int, int] | None) -> torch.Tensor:
+        """States (T, B, n) of x (T, B, inputs), all in float64; path: seed and number of the layer, of noise."""
+        if path is not None:
+            return self._run_noisy(x, start, self._numbers(), h, path)
         return self._recurrence(x, start, self._numbers(), h)
+
+    def _run_noisy(
+        self, x: torch.Tensor, start: torch.Tensor, w: dict[str, torch.Tensor], h: Any, path: tuple[int, int]
+    ) -> torch.Tensor:
+        how = self._recurrence
+        spans = how.intervals(len(x), h).h
+        channels = self._noisy.field.input_size - self._field.input_size
+        driven = noisy_inputs(x, spans, how.steps, channels, *path)
+        return self._noisy(driven, start, w, spans)[how.steps - 1 :: how.steps]
+
+    def _path(self, seed: Any, cell: int = 0) -> tuple[int, int] | None:
+        """The seed of the noise and the number of the layer; None without noise."""
+        if self.noise is None:
+            if seed is not None:
+                raise UsageError("seed", given=seed, allowed="None, of a layer without noise", hint="noise=0.1")
+            return None
+        return checked_seed(seed), cell
+
+    def _trainable_field(self) -> Field:
+        """The field whose parameters are all that a run hands over."""
+        return self._field  # type: ignore[no-any-return]
 
     def field(self) -> Field:
         """The field with the numbers that the parameters have now; raises UsageError where it does not allow them."""
@@ -126,6 +171,7 @@ class Recurrent(nn.Module):
         how = self._recurrence
         text = f"{self.input_size}, {self.hidden_size}, dt={how.dt:g}, solver={self.solver!r}"
         text += f", steps_per_input={how.steps}" + (", interpolation='linear'" if how.linear else "")
+        text += "" if self.noise is None else f", noise={self.noise!r}"
         return text + ("" if self.batch_first else ", batch_first=False")
 
     # -- arguments
@@ -184,6 +230,24 @@ class Recurrent(nn.Module):
         if is_alone:
             return states[:, 0]
         return states.transpose(0, 1) if self.batch_first else states
+
+
+def refuse_transforms(*values: Any) -> None:
+    """Raise UsageError for tensors inside a transform of torch.func, or with a tangent of forward mode."""
+    for value in values:
+        tensors = value if isinstance(value, tuple | list) else (value,)
+        for tensor in tensors:
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            inside = is_functorch_wrapped_tensor(tensor)
+            if inside or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None:
+                raise UsageError(
+                    "layer",
+                    given="a call inside torch.func (vmap, grad, jvp, …)" if inside else "a tensor of forward mode",
+                    allowed="plain tensors: the steps of a layer of ctrnn are compiled, and torch does not see them",
+                    hint="torch.autograd.grad(..., create_graph=True) for second derivatives, one call for each "
+                    "sample's gradient, or torch.func on field.torch_function()",
+                )
 
 
 def check_count(name: str, value: Any, least: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from ctrnn.errors import SolverError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.inputs import stack
 from ctrnn.kernels import abi, signals, stepper
 from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
@@ -28,6 +29,7 @@ from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.noise import noisy, step_times, with_noise
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import course_onto
@@ -110,6 +112,9 @@ def ensemble(
     max_steps: int = 1_000_000,
     min_step: float = 0.0,
     allow_failures: bool = False,
+    noise: Any = None,
+    seed: int | None = None,
+    paths: int | None = None,
 ) -> Ensemble:
     """Solve a problem once for each member of an ensemble.
 
@@ -127,6 +132,10 @@ def ensemble(
         As in ctrnn.simulate, for our own solvers.
     allow_failures : bool
         False raises the first member's error; True keeps it in ``failures``, and NaN in the member's r.
+    noise, seed
+        As in ctrnn.simulate; member b takes path b of the seed.
+    paths : int, optional
+        How many members, where they differ in their noise alone.
 
     Returns
     -------
@@ -147,7 +156,7 @@ def ensemble(
     some 40 units. The others are solved side by side, with sums in another order: the same steps, and r to rounding
     (1e-13 or so for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a
     kink, as relu has: the error of a step there depends on where it lies, and the two differ by what the tolerance
-    allows.
+    allows. With noise members are solved one after the other, and are what ctrnn.simulate gives for their path.
 
     Examples
     --------
@@ -159,12 +168,27 @@ def ensemble(
     """
     checked_problem(problem)
     problem = problem.replace(objective=None)
+    if noise is not None or seed is not None:
+        problem = noisy(problem, noise, seed)
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
-    tableau = tableau_of(settings, "ensemble")
+    if problem.noise is None:
+        tableau = tableau_of(settings, "ensemble")
     times = np.array([problem.t_span[1]]) if save_at is None else checked_times("save_at", save_at, problem.t_span)
+    if paths is not None:
+        if problem.noise is None or isinstance(paths, bool) or not isinstance(paths, (int, np.integer)) or paths < 1:
+            raise UsageError("paths", given=paths, allowed="a whole number, at least 1, of paths of a noise")
+        if parameters is None and r0 is None:
+            r0 = np.tile(problem.r0, (paths, 1))
     vectors, starts = _members(problem, parameters, r0)
     B, n = len(starts), problem.field.n
+    if paths is not None and paths != B:
+        raise UsageError("paths", given=paths, allowed=f"None, or {B}, as there are members")
     dense = partial(_dense_of_member, problem, settings, times, vectors, starts)
+    if problem.noise is not None:
+        found = _along_paths(problem, settings, vectors, starts, times)
+        if found.failures and not allow_failures:
+            raise next(iter(found.failures.values()))
+        return replace(found, dense=dense)
     problem = with_steps(problem, settings)
     weights = _kernel_vectors(problem.field, vectors)
     course = course_onto(problem.course, settings, times)
@@ -218,7 +242,40 @@ def _dense_of_member(
     problem: Problem, settings: Settings, times: Array, vectors: Array, starts: Array, b: int
 ) -> DenseOutput:
     member = problem.replace(field=problem.field.with_vector(vectors[b]), r0=starts[b])
+    if member.noise is not None:
+        member = with_noise(member.replace(noise=member.noise.of_path(b)), settings)
     return dense_of(with_steps(member, settings), settings, times)
+
+
+def _along_paths(problem: Problem, settings: Settings, vectors: Array, starts: Array, times: Array) -> Ensemble:
+    """Member b along path b of the problem's noise."""
+    began, B, field, noise = time.perf_counter(), len(starts), problem.field, problem.noise
+    first = with_noise(problem, settings)
+    assert noise is not None and settings.dt is not None
+    ends = step_times(problem.course, settings)
+    own, channels, dt = problem.driven_by, first.field.input_size - field.input_size, settings.dt
+    r = np.full((B, times.size, field.n), np.nan)
+    cost, failures = [Stats()] * B, {}
+
+    def solve_one(b: int) -> None:
+        path = noise.of_path(b).signal(ends, channels, dt)
+        x = (stack(own, path) if own.size else path).program()
+        bound = first.field.with_vector(vectors[b])._bind(x, x.size)
+        run = Integration(bound, starts[b], first.course, settings, times, label="ensemble")
+        try:
+            run.run()
+            r[b] = run.saved
+        except SolverError as error:
+            error.args = (f"member {b}: {error}",)
+            failures[b] = error
+        cost[b] = run.stats
+
+    _ = first.field._kernel  # compiled once, before many threads ask for it
+    map_parallel(range(B), solve_one, "ensemble")
+    steps = np.array([one.steps for one in cost])
+    evaluations, taken = sum(one.evaluations for one in cost), time.perf_counter() - began
+    stats = Stats(cost[0].solver, int(steps.sum()), 0, evaluations, wall_time=taken)
+    return Ensemble(times, r, steps, np.zeros_like(steps), dict(sorted(failures.items())), field.state_names, stats)
 
 
 def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:

@@ -8,12 +8,13 @@ import numpy as np
 
 from ctrnn.batches import one_each
 from ctrnn.fields.base import Array
-from ctrnn.problem import Problem, Settings, Trials
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.events import occurrences, pieces
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.noise import noisy, with_noise
 from ctrnn.solvers.runge_kutta import tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import course_onto, solve
@@ -40,6 +41,8 @@ def simulate(
     min_step: float = 0.0,
     max_step: float = np.inf,
     first_step: float | None = None,
+    noise: Any = None,
+    seed: int | None = None,
 ) -> Trajectory | list[Trajectory]:
     """Solve dr/dt = F(t, r, w, x(t)) over the problem's time span; of ctrnn.Trials, a list with the solution of each.
 
@@ -67,6 +70,11 @@ def simulate(
         The longest adaptive step, in the unit of t: not longer than a short event that no error estimate would see.
     first_step : float, optional
         The length of the first adaptive step tried; None chooses it.
+    noise : ctrnn.WhiteNoise, or what it takes as a scale, optional
+        dr = F dt + g dW in the place of the problem's own noise; takes dt, and "euler" (Euler and Maruyama, Itô) or
+        "heun" (Stratonovich) or another explicit solver.
+    seed : int, optional
+        Which path of the noise, in the place of its own seed.
 
     Returns
     -------
@@ -83,7 +91,8 @@ def simulate(
     Notes
     -----
     Steps end on the jumps of the input and on the objective's observation times. Values between two steps are those of
-    the method's dense output (``ctrnn.solvers.dense``).
+    the method's dense output (``ctrnn.solvers.dense``); with noise, whose path is known at the steps alone, they are no
+    more than a curve.
 
     Examples
     --------
@@ -93,7 +102,12 @@ def simulate(
     >>> simulate(decay, save_at=[0.5, 1.0]).r.ravel() - np.exp([-1.0, -2.0]) < 1e-8
     array([ True,  True])
     """
+    if noise is not None or seed is not None:
+        if not isinstance(problem, Trials):
+            checked_problem(problem)
+        problem = noisy(problem, noise, seed)
     if isinstance(problem, Trials):
+        problem = with_noise(problem, Settings.of(solver, rtol, atol, dt, max_steps, min_step))
         jobs = list(zip(problem, one_each("save_at", save_at, len(problem)), strict=True))
         options = (solver, rtol, atol, dt)
         limits = max_steps, min_step, max_step, first_step
@@ -102,6 +116,8 @@ def simulate(
     if isinstance(problem, Problem) and problem.events:
         saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
         return simulate_with_events(problem, settings, saved)
+    names = checked_problem(problem).field.state_names
+    problem = with_noise(problem, settings)
     settings = resolve_auto_solver(problem, settings)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     problem = with_steps(problem, settings)
@@ -114,7 +130,7 @@ def simulate(
         label="simulate",
     )
     dense = dense_of(problem, settings, saved)
-    return Trajectory(found.t, found.r, problem.field.state_names, found.stats, dense=dense)
+    return Trajectory(found.t, found.r, names, found.stats, dense=dense)
 
 
 def simulate_with_events(problem: Problem, settings: Settings, save_at: Array | None) -> Trajectory:

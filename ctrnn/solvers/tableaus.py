@@ -429,6 +429,8 @@ _TABLEAUS = {
 }
 _ALIASES = {
     "exp_euler": "exponential-euler",
+    "euler-maruyama": "euler",
+    "stochastic-heun": "heun",
     "bosh3": "bs3",
     "bs32": "bs3",
     "rk23": "bs3",

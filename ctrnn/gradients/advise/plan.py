@@ -27,6 +27,7 @@ from ctrnn.gradients.methods import METHODS
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.noise import with_noise
 from ctrnn.solvers.solve import solve
 from ctrnn.threads import one_blas_thread
 
@@ -156,7 +157,9 @@ def plan(
     checked_problem(problem).needs_objective("a plan")
     if memory is not None and not (isinstance(memory, int) and memory > 0):
         raise UsageError("memory", given=memory, allowed="a number of bytes, at least 1, or None")
-    settings = resolve_auto_solver(problem, Settings(solver, rtol, atol, dt, max_steps))
+    settings = Settings(solver, rtol, atol, dt, max_steps)
+    problem = with_noise(problem, settings)
+    settings = resolve_auto_solver(problem, settings)
     problem = with_steps(problem, settings)
     at_hand = machine.available_memory() if memory is None else memory
     with one_blas_thread:

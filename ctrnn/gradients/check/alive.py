@@ -17,6 +17,14 @@ def check_alive(problems: Iterable[Problem]) -> None:
         raise UsageError("objective.weight", given="0 at every time", allowed="a weight that is not zero somewhere")
 
 
+def refuse_certified_noise(certify: bool, problems: Iterable[Problem]) -> None:
+    """Raises UsageError for a certificate of a gradient along a path of noise."""
+    if certify and any(problem.noise is not None for problem in problems):
+        allowed = "False, with noise: a path of noise is no solution of a differential equation to compare with"
+        hint = "ctrnn.compare_gradients(problem, ['adjoint', 'rtrl'], ...), through the same steps"
+        raise UsageError("certify", given=True, allowed=allowed, hint=hint)
+
+
 def warn_if_zero_gradient(found: Gradient) -> Gradient:
     """The gradient; warns of a dead objective, one with a loss that nothing changes."""
     parts = [found.vector, found.r0, *(found.readout or {}).values()]

@@ -18,7 +18,7 @@ import numpy as np
 from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
-from ctrnn.gradients.check.alive import check_alive
+from ctrnn.gradients.check.alive import check_alive, refuse_certified_noise
 from ctrnn.gradients.check.certificate import Certificate, relative_error
 from ctrnn.gradients.check.certificate import certify as certificate_of
 from ctrnn.gradients.dispatch import compute
@@ -32,6 +32,7 @@ from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.solvers.noise import with_noise
 
 #: evaluations of F that a reference may take
 AFFORDABLE = 3_000_000
@@ -173,6 +174,9 @@ def compare_gradients(
     one = problem[0] if isinstance(problem, Trials) else problem
     checked_problem(one).needs_objective("a comparison of gradients")
     check_alive(problem if isinstance(problem, Trials) else [one])
+    refuse_certified_noise(certify, [one])
+    problem = with_noise(problem, settings)
+    one = problem[0] if isinstance(problem, Trials) else problem
     settings = resolve_auto_solver(one, settings)
     chosen = [resolve(m, one, settings)[0] for m in methods]
     judge = _reference(problem, settings, reference)

@@ -13,14 +13,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ctrnn.errors import DivergenceError, SolverError, UsageError
 from ctrnn.fields.base import Array
-from ctrnn.fields.equations import Equations
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
 from ctrnn.gradients.result import check_finite
@@ -28,6 +26,7 @@ from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
+from ctrnn.solvers.noise import at_rest
 from ctrnn.solvers.runge_kutta import Integration, tableau_of, weights
 from ctrnn.trajectory import Stats
 
@@ -238,13 +237,8 @@ def _stacked(parts: list[Array], axis: int) -> Array | None:
     return np.stack([part if part.size else np.zeros_like(some) for part in parts], axis=axis)
 
 
-@lru_cache(maxsize=1)
-def _at_rest() -> Equations:
-    return Equations({"r": "0"})
-
-
 def _clock(problem: Problem, program: Program, settings: Settings, caller: str) -> Integration:
     """The compiled stepper on the problem's course, with its inputs and nothing to solve."""
     settings = replace(settings, rtol=1e-8, atol=1e-8)  # one a state: there is one state
-    bound = _at_rest()._bind(program, problem.signals.size)
+    bound = at_rest()._bind(program, problem.signals.size)
     return Integration(bound, np.zeros(1), problem.course, settings, keep="stages", label=caller)

@@ -24,6 +24,7 @@ from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
+from ctrnn.solvers.noise import with_noise
 
 #: bytes that the tangents of one block may take
 BLOCK_BYTES = 64 * 2**20
@@ -100,6 +101,7 @@ class HessianOperator:
 
 def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str) -> HessianOperator | HessianOfTrials:
     """The products v ↦ H v of a problem, or of the sum over trials, whose r0 is that of all of them (Trials.r0)."""
+    problem = with_noise(problem, settings)
     if isinstance(problem, Trials):
         return HessianOfTrials(
             problem, lambda one: HessianOperator(one, resolve_auto_solver(one, settings), caller), caller
@@ -109,6 +111,7 @@ def hessian_operator(problem: Problem | Trials, settings: Settings, caller: str)
 
 def hessian_matrix(problem: Problem | Trials, settings: Settings, columns: Array, caller: str) -> Array:
     """The rows and columns of H numbered ``columns`` among (w, r0, V and c)."""
+    problem = with_noise(problem, settings)
     if isinstance(problem, Trials):
         return matrix_of_trials(problem, columns, caller, lambda p, its: hessian_matrix(p, settings, its, caller))
     return HessianOperator(problem, resolve_auto_solver(problem, settings), caller).matrix(columns)
@@ -116,6 +119,7 @@ def hessian_matrix(problem: Problem | Trials, settings: Settings, columns: Array
 
 def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: Array | None = None) -> Array:
     """The Gauss–Newton matrix of the entries ``columns`` of (w, r0, V and c); all without."""
+    problem = with_noise(problem, settings)
     if isinstance(problem, Trials):
         return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
     tangents = Tangents(problem, resolve_auto_solver(problem, settings), "gauss_newton")

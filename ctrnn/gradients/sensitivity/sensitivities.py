@@ -17,6 +17,7 @@ from ctrnn.inputs import Constant, stack
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
+from ctrnn.solvers.noise import with_noise
 from ctrnn.solvers.solution import checked_times
 from ctrnn.threads import map_parallel, one_blas_thread
 from ctrnn.trajectory import Stats
@@ -152,7 +153,7 @@ def sensitivities(
     checked_problem(problem)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
     # the objective is not needed here, and an integral one would ride along
-    problem, is_chosen = _chosen(problem.replace(objective=None), wrt)
+    problem, is_chosen = _chosen(with_noise(problem.replace(objective=None), settings), wrt)
     settings = resolve_auto_solver(problem, settings)
     problem = with_steps(problem, settings)
     system = ForwardSystem(problem, leak_only=leak_only)
