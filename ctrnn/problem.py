@@ -111,7 +111,7 @@ class Problem:
         self.objective: BoundObjective | None = None if objective is None else objective.bind(field)
         self._events, self.events = events, bound_events(events, field)
         #: the noise in the states, or None
-        self.noise = _noise(field, noise, bool(self.events), is_backward)
+        self.noise = _noise(field, noise, bool(self.events), t1 < t0)
         #: whether its input is a path of noise, held over each step (ctrnn.solvers.noise)
         self.is_noisy = False
         if isinstance(self.objective, BoundEventObjective):
