@@ -367,6 +367,11 @@ class Field(ABC):
         return np.ones((self.n, self.n), dtype=bool), np.ones((self.n, self.m), dtype=bool)
 
     @property
+    def units(self) -> Array:
+        """Which unit each state belongs to (n,), counted from 0; a state alone is a unit where F says no more."""
+        return np.arange(self.n)
+
+    @property
     def time_constants(self) -> Array | None:
         """The leak of each state as a time constant τ (n,), with J = −diag(1/τ) + what couples the states.
 

@@ -226,6 +226,14 @@ class Equations(Field):
         )
         return J, F_w
 
+    @property
+    def units(self) -> Array:
+        """Which unit each state belongs to (n,): the i-th entries of states that are all vectors of one length."""
+        shapes = set(self.states.values())
+        if len(shapes) == 1 and len(shape := next(iter(shapes))) == 1:
+            return np.tile(np.arange(shape[0]), len(self.states))
+        return super().units
+
     def _probed(self) -> tuple[Array, Array]:
         """Where J and F_w are not 0 at one of some random points, with random parameters inside the masks."""
         rng = np.random.default_rng(0)

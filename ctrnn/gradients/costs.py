@@ -24,7 +24,7 @@ itself besides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctrnn.gradients.continuous.scales import SAMPLES
 from ctrnn.gradients.recording.base import Needs
@@ -244,6 +244,17 @@ def forward(z: Size, block: int) -> Cost:
     cotangents = 8.0 * z.s * z.n * q * (K * (1 if z.dense else 2) + 1)
     sources = 8 * K * z.s * 4 * z.n if z.integral else 0
     return Cost(flops, z.before(8.0 * q * z.entries + cotangents + (kept + K) * z.record + sources + 8 * 4 * z.n * q))
+
+
+def online(z: Size, flops: float, numbers: float) -> Cost:
+    """A rule of learning along recorded steps.
+
+    Φ of each, by n rows, for dl/dr0; beside it the rule's own flops a step, and the numbers that it works with.
+    """
+    z = replace(z, rows=z.n + 1)
+    q, textbook = z.rows, forward(z, 1)
+    own = textbook.flops + z.steps * (flops - 2.0 * q**2 * z.entries)
+    return Cost(own, textbook.memory + 8.0 * (numbers - q * z.entries))
 
 
 def stages_of(z: Size, N: int, kept: int) -> float:

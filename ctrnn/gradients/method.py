@@ -55,6 +55,8 @@ class Facts:
         What its number is exact for; ``NOTHING`` is an approximation.
     unless
         Where even that is not so.
+    unbiased
+        Of an approximation that draws random numbers: whether its mean over all draws is the exact gradient.
     passes
         Which way its derivatives go in time.
     own_steps
@@ -87,6 +89,7 @@ class Facts:
     memory: str
     aliases: tuple[str, ...] = ()
     unless: str = ""
+    unbiased: bool = False
     own_steps: bool = True
     implicit: bool = True
     through_events: Passes | None = None
@@ -109,6 +112,8 @@ class Facts:
     @property
     def exactness(self) -> str:
         """For what its number is exact, in words."""
+        if self.unbiased:
+            return f"{Exact.STEPS}, in the mean over seeds"
         if self.approximates:
             return "nothing: an approximation"
         return f"{self.exact_for}, {self.unless}" if self.unless else str(self.exact_for)

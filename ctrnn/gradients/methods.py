@@ -14,8 +14,12 @@ from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.independent.autograd import Autograd
 from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
 from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
+from ctrnn.gradients.online.eprop import EProp
+from ctrnn.gradients.online.kronecker import KFRTRL
 from ctrnn.gradients.online.rflo import RFLO
+from ctrnn.gradients.online.sketch import Sketch
 from ctrnn.gradients.online.snap import SnAp
+from ctrnn.gradients.online.uoro import UORO
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.gradients.schedules.rtrl import RTRL
@@ -33,6 +37,10 @@ _ALL: tuple[GradientMethod, ...] = (
     RFLO(),
     SnAp(1),
     SnAp(2),
+    EProp(),
+    UORO(),
+    KFRTRL(),
+    Sketch(),
     Autograd(),
     ComplexStep(),
     CentralDifference(),
@@ -108,6 +116,6 @@ def names_where(fact: str, *values: Any) -> tuple[str, ...]:
     """The names of the methods whose fact has one of these values.
 
     >>> names_where("approximates", True)
-    ('tbptt', 'rflo', 'snap-1', 'snap-2')
+    ('tbptt', 'rflo', 'snap-1', 'snap-2', 'e-prop', 'uoro', 'kf-rtrl', 'sketch')
     """
     return tuple(name for name, method in METHODS.items() if getattr(method.facts, fact) in values)

@@ -171,6 +171,26 @@ class Step:
         self.add_parameter_part(self._linear[1].copy(), G)
         return G
 
+    def jacobian(self, i: int) -> Array:
+        """J (n, n) at stage i."""
+        J = np.empty((self.lane.n, self.lane.n))
+        point.jacobian(self.system, float(self.t[0, i]), self.r[0, i], self.x[0, i], J)
+        self.lane.bound.raise_pending()
+        return J
+
+    @cached_property
+    def stages_of_C(self) -> list[Array]:
+        """What each stage adds to C, (groups, n, columns): F_w there, taken to the end of the step."""
+        if self.lane.s == 1:
+            return [self.C]
+        found, K = [], self._linear[1]
+        for i in range(self.lane.s):
+            alone, G = np.zeros_like(K), np.zeros((self.lane.groups, self.lane.n, self.lane.columns))
+            alone[0, i] = K[0, i]
+            self.add_parameter_part(alone, G)
+            found.append(G)
+        return found
+
     # -- forward
 
     def right(self, dr: Array, dw: Array | None = None) -> Array:
