@@ -324,6 +324,10 @@ class BoundObjective:
             return self._entrywise(r, self.targets[here], self.each[here])
         return self._weighted(r, self.targets[here], None if self._is_plain else self.weights[here])
 
+    def at_states(self, r: Array, y: Array) -> tuple[Array, Array, Array]:
+        """ℓ (K,), ∂ℓ/∂r (K, n) and Σ_k ∂ℓ/∂(V, c) at states r (K, n) with targets y (K, q), whatever the times."""
+        return self._weighted(r, y, None)
+
     def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
         """a ℓ (T,), its ∂/∂r (T, n) and Σ_t h_t ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals.
 
@@ -366,6 +370,16 @@ class BoundObjective:
                 l_r = np.zeros_like(r)
                 l_r[:, self.selection] = l_o
             return (l, l_r, np.empty(0)) if a is None else (a * l, a[:, None] * l_r, np.empty(0))
+        l, l_u = self.by_output(r, y)
+        if a is not None:
+            l, l_u = a * l, a[:, None] * l_u
+        # the read-out's gradient is one product over all times, never an outer product a time
+        summed = l_u if h is None else h[:, None] * l_u
+        return l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
+
+    def by_output(self, r: Array, y: Array) -> tuple[Array, Array]:
+        """ℓ (K,) and ∂ℓ/∂u (K, p) at states r (K, n) with targets y (K, q), of a trained read-out with u = V r + c."""
+        assert self.readout is not None
         if self.named is not None and self.named.of_log:
             log_o = log_softmax(self.readout.linear(r))
             l, slope = self.named(log_o, y)
@@ -374,11 +388,7 @@ class BoundObjective:
             o = self.output(r)
             l, l_o = self._loss(o, y)
             l_u = self.readout.pullback(o, l_o)
-        if a is not None:
-            l, l_u = a * l, a[:, None] * l_u
-        # the read-out's gradient is one product over all times, never an outer product a time
-        summed = l_u if h is None else h[:, None] * l_u
-        return l, l_u @ self.readout.V, np.concatenate([(summed.T @ r).ravel(), summed.sum(axis=0)])
+        return l, l_u
 
     def unflatten_readout(self, vector: Array) -> dict[str, Array]:
         """V (p, n) and c (p,) from a flat vector (readout_size,); empty where there is none."""

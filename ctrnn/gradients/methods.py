@@ -6,7 +6,7 @@ A new method is one file with a ``GradientMethod`` (ctrnn.gradients.method) and 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ctrnn.errors import UnknownNameError, UsageError
@@ -101,6 +101,32 @@ def named(method: Any) -> GradientMethod:
     if hasattr(method, "compute"):
         return Foreign(method)
     raise UsageError("method", given=method, allowed=f"a name ({', '.join(METHODS)}, auto) or a method object")
+
+
+def described(method: Any) -> dict[str, Any] | None:
+    """A method by its name and options, as JSON has them; None for an object that is not in the list.
+
+    >>> described(SnAp(3)), described("rtrl")
+    ({'name': 'snap-1', 'options': {'k': 3}}, {'name': 'rtrl', 'options': {}})
+    """
+    if isinstance(method, str):
+        return {"name": method, "options": {}}
+    known: Any
+    for name, known in METHODS.items():
+        if type(known) is type(method):
+            options = {f.name: getattr(method, f.name) for f in fields(known)}
+            return {"name": name, "options": options}
+    return None
+
+
+def method_described(text: dict[str, Any]) -> Any:
+    """What ``described`` described; raises UnknownNameError.
+
+    >>> method_described(described(SnAp(3)))
+    SnAp(k=3)
+    """
+    method: Any = named(text["name"])
+    return replace(method, **text["options"]) if text["options"] else text["name"]
 
 
 def table() -> str:

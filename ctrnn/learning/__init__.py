@@ -15,13 +15,18 @@ from ctrnn.learning.fit import Fit, fit
 from ctrnn.learning.laplace import Laplace, laplace
 
 if TYPE_CHECKING:
+    from ctrnn.learning.online.learner import OnlineLearner
     from ctrnn.learning.trained import Training
     from ctrnn.learning.training import train
 
 #: what needs torch, and where it is
-_LAZY = {"Training": "ctrnn.learning.trained", "train": "ctrnn.learning.training"}
+_LAZY = {
+    "OnlineLearner": "ctrnn.learning.online.learner",
+    "Training": "ctrnn.learning.trained",
+    "train": "ctrnn.learning.training",
+}
 
-__all__ = ["Dataset", "Fit", "Laplace", "Training", "fit", "laplace", "tasks", "train"]
+__all__ = ["Dataset", "Fit", "Laplace", "OnlineLearner", "Training", "fit", "laplace", "tasks", "train"]
 
 
 def __getattr__(name: str) -> Any:

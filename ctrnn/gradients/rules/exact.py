@@ -28,6 +28,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.rules.rule import Memory, Rule
@@ -61,7 +62,7 @@ class Exact(Memory):
 
     def take(self, step: Step) -> None:
         """Keep it; at the end of a block P ← Φ P + C."""
-        if len(self.steps) == self.block:
+        if len(self.steps) >= self.block:
             self._close()
         self.steps.append(step)
         self.rows.append(None)
@@ -81,6 +82,11 @@ class Exact(Memory):
             return
         waiting = self.rows[-1]
         self.rows[-1] = row.copy() if waiting is None else waiting + row
+
+    def peek(self) -> Array:
+        """What ``collect`` would give; nothing changes."""
+        waits = any(row is not None for row in self.rows)
+        return self.g + self._pulled(self.rows) if waits else self.g.copy()
 
     def collect(self) -> Array:
         """The gradient of all losses since the last call."""
@@ -141,15 +147,22 @@ class Exact(Memory):
     # -- to disk and back
 
     def state_dict(self) -> dict[str, Array]:
-        """P, and the steps of the block with their weights."""
-        self._pull_all()
-        return super().state_dict() | stacked(self.steps)
+        """P, the steps of the block with their weights, and the rows that wait."""
+        waits = np.array([row is not None for row in self.rows], dtype=bool)
+        rows = np.array([np.zeros(self.lane.n) if row is None else row for row in self.rows])
+        return super().state_dict() | stacked(self.steps) | ({"rows": rows, "waits": waits} if self.steps else {})
 
     def load_state_dict(self, arrays: dict[str, Array]) -> None:
         """The same again."""
         super().load_state_dict(arrays)
         self.steps = taken_apart(self.lane, arrays)
         self.rows = [None] * len(self.steps)
+        if self.steps:
+            count, n = len(self.steps), self.lane.n
+            rows, waits = (arrays.get(name, np.empty(0)) for name in ("rows", "waits"))
+            if rows.shape != (count, n) or waits.shape != (count,):
+                raise UsageError("memory 'rows'", given=f"shape {rows.shape}", allowed=f"shape {(count, n)}")
+            self.rows = [row.copy() if there else None for row, there in zip(rows, waits, strict=True)]
 
     @property
     def nbytes(self) -> int:
@@ -173,6 +186,7 @@ class ExactRule(Rule):
     """Exact RTRL; ``block``: steps in a block, at least 1, by default chosen."""
 
     block: int | None = None
+    is_exact: ClassVar[bool] = True
 
     def start(self, lane: Lane, rng: np.random.Generator) -> Exact:
         """A memory for one lane."""

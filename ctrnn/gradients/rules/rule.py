@@ -70,6 +70,10 @@ class Memory(ABC):
         self.g += c
         return row
 
+    def peek(self) -> Array:
+        """What ``collect`` would give; nothing changes."""
+        return self.g.copy()
+
     def collect(self) -> Array:
         """The gradient (groups, columns) of all losses since the last call; from here on 0."""
         found, self.g = self.g, self.lane.zeros()
@@ -103,6 +107,9 @@ class Memory(ABC):
 
 class Rule(ABC):
     """A rule with its options."""
+
+    #: whether its memory is exact, and that of ctrnn.gradients.rules.exact
+    is_exact: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:

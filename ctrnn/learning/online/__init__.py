@@ -1,0 +1,1 @@
+"""Learning while a system runs: its weights move as the data come."""
