@@ -7,31 +7,61 @@ from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
 from ctrnn.analysis.cycle_switch import double_period
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
-from ctrnn.analysis.fixed_points import FixedPoints, fixed_points
+from ctrnn.analysis.fixed_point_table import FixedPoints
+from ctrnn.analysis.fixed_points import fixed_points
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
+from ctrnn.analysis.nonnormal import (
+    TransientGrowth,
+    henrici_number,
+    numerical_abscissa,
+    pseudospectral_abscissa,
+    transient_growth,
+)
+from ctrnn.analysis.plane import Basins, basins, nullclines, saddle_manifolds
+from ctrnn.analysis.subspaces import (
+    LinearSubspaces,
+    Projection,
+    linear_subspaces,
+    participation_ratio,
+    principal_components,
+)
 from ctrnn.analysis.two_parameters import CodimensionTwoPoint, SpecialCurve, continue_special
 
 __all__ = [
+    "Basins",
     "Branch",
     "CodimensionTwoPoint",
     "Cycle",
     "CycleBranch",
     "Equilibrium",
     "FixedPoints",
+    "LinearSubspaces",
     "LyapunovSpectrum",
+    "Projection",
     "SpecialCurve",
     "SpecialCycle",
     "SpecialPoint",
+    "TransientGrowth",
+    "basins",
     "continue_cycles",
     "continue_equilibria",
     "continue_special",
     "double_period",
     "find_equilibrium",
     "fixed_points",
+    "henrici_number",
     "largest_exponent",
     "limit_cycle",
+    "linear_subspaces",
     "lyapunov_spectrum",
+    "nullclines",
+    "numerical_abscissa",
+    "participation_ratio",
+    "principal_components",
+    "pseudospectral_abscissa",
+    "saddle_manifolds",
     "switch_branch",
+    "transient_growth",
 ]

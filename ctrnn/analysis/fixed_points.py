@@ -10,145 +10,20 @@ Source: Sussillo and Barak, "Opening the black box", Neural Computation 25 (2013
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ctrnn.analysis.equilibria import METHODS, Equilibrium, find_equilibrium
 from ctrnn.analysis.family import Family
+from ctrnn.analysis.fixed_point_table import FixedPoints
 from ctrnn.analysis.many_starts import newton_all, slow_points
-from ctrnn.errors import ConvergenceError, MissingDependencyError, SingularJacobianError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["FixedPoints", "fixed_points"]
-
-
-@dataclass(frozen=True)
-class FixedPoints:
-    """Points of rest as a table, the most stable first (the smallest spectral abscissa).
-
-    Slow points follow them, the slowest first. table[i] is a row, table[mask] or table[a:b] a smaller table; the
-    columns are ``r`` (k, n), ``kind``, ``speed``, ``stable``, ``index``, ``slow`` and ``eigenvalues`` (k, n).
-
-    Attributes
-    ----------
-    rows : an `Equilibrium` each, with r, speed, jacobian, eigenvalues, stable, index, kind
-    reached : (k,) by how many starts
-    lost : starts that led nowhere
-
-    Examples
-    --------
-    >>> from ctrnn import Equations
-    >>> table = fixed_points(Equations({"r": "-r + 2*tanh(r)"}), [[-2.0], [0.1], [1.0]])
-    >>> len(table), table[0].stable, table[table.stable].r.round(3).ravel()
-    (3, True, array([-1.915,  1.915]))
-    """
-
-    rows: tuple[Equilibrium, ...]
-    reached: np.ndarray
-    lost: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Equilibrium]:
-        return iter(self.rows)
-
-    def __getitem__(self, which: Any) -> Any:
-        if isinstance(which, (int, np.integer)):
-            return self.rows[which]
-        chosen = np.arange(len(self))[which]
-        return FixedPoints(tuple(self.rows[i] for i in chosen), self.reached[chosen], self.lost)
-
-    @property
-    def r(self) -> np.ndarray:
-        """(k, n) the points."""
-        return np.array([row.r for row in self.rows])
-
-    @property
-    def kind(self) -> np.ndarray:
-        """(k,) "stable node", "saddle", … (`ctrnn.analysis.equilibria.classify`), or "slow"."""
-        return np.array([row.kind for row in self.rows], dtype=str)
-
-    @property
-    def speed(self) -> np.ndarray:
-        """(k,) ‖F‖ there, in units of r per t."""
-        return np.array([row.speed for row in self.rows])
-
-    @property
-    def stable(self) -> np.ndarray:
-        """(k,) whether all eigenvalues have a negative real part."""
-        return np.array([row.stable for row in self.rows], dtype=bool)
-
-    @property
-    def slow(self) -> np.ndarray:
-        """(k,) whether F does not vanish there."""
-        return np.array([row.slow for row in self.rows], dtype=bool)
-
-    @property
-    def index(self) -> np.ndarray:
-        """(k,) the number of growing modes."""
-        return np.array([row.index for row in self.rows], dtype=int)
-
-    @property
-    def eigenvalues(self) -> np.ndarray:
-        """(k, n) of J, real parts descending; a mode's time constant is −1/Re λ, its frequency Im λ/(2π)."""
-        return np.array([row.eigenvalues for row in self.rows])
-
-    def sort(self, by: str = "abscissa") -> FixedPoints:
-        """The table in the order of a column: "abscissa", "speed", "index" or "reached" (most starts first)."""
-        columns: dict[str, Any] = {
-            "abscissa": [row.abscissa for row in self.rows],
-            "speed": self.speed,
-            "index": self.index,
-            "reached": -self.reached,
-        }
-        if by not in columns:
-            raise UnknownNameError("by", by, columns)
-        result: FixedPoints = self[np.argsort(columns[by], kind="stable")]
-        return result
-
-    def to_dataframe(self) -> Any:
-        """A pandas table with a row a point.
-
-        Kind, stable, index, speed, abscissa, time constant and frequency of the first mode, reached, states.
-        """
-        try:
-            import pandas  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError("pandas", "FixedPoints.to_dataframe", "pandas") from error
-        first = np.array([row.eigenvalues[0] for row in self.rows])
-        with np.errstate(divide="ignore"):
-            time_constant = -1.0 / first.real if len(self) else first.real
-        columns: dict[str, Any] = {
-            "kind": self.kind,
-            "stable": self.stable,
-            "index": self.index,
-            "speed": self.speed,
-            "abscissa": first.real,
-            "time_constant": time_constant,
-            "frequency": np.abs(first.imag) / (2 * np.pi),
-            "reached": self.reached,
-        }
-        if self.rows:
-            columns |= {name: self.r[:, i] for i, name in enumerate(self.rows[0].names)}
-        return pandas.DataFrame(columns)
-
-    def __str__(self) -> str:
-        starts = int(self.reached.sum()) + self.lost
-        slow = f", {int(self.slow.sum())} of them slow" if self.slow.any() else ""
-        lines = [f"{len(self)} points of rest{slow} from {starts} starts, {self.lost} of which led to none"]
-        lines.append(f"  {'':>3}  {'kind':<16}{'max Re λ':>12}{'index':>7}{'speed':>10}{'starts':>8}  r")
-        for i, (row, count) in enumerate(zip(self.rows, self.reached, strict=True)):
-            r = np.array2string(row.r, precision=4, threshold=6, edgeitems=2, max_line_width=60).replace("\n", "")
-            lines.append(
-                f"  {i:>3}  {row.kind:<16}{row.abscissa:>12.5g}{row.index:>7}{row.speed:>10.1e}{count:>8}  {r}"
-            )
-        return "\n".join(lines)
 
 
 def fixed_points(
@@ -167,8 +42,11 @@ def fixed_points(
     Parameters
     ----------
     field : any field
-    starts : states (k, n), or a Trajectory, whose states they then are; thousands of them go together
-    x : the input (inputs,), held; a signal is taken at t
+    starts : states (k, n), a Trajectory, whose states they then are, a list of these, or runs (B, T, n); thousands of
+        starts go together
+    x : the input (inputs,), held; a signal is taken at t. Several inputs (q, inputs): the points of each, from all
+        starts, in one table; ``table.x`` says which, ``table.at(x)`` takes those of one. Points at different inputs
+        are different ones
     slow : whether the minima of ‖F‖ that are not zero belong into the table, of kind "slow", with their ``speed``
     t : time, held
     method, tol : of `find_equilibrium`
@@ -198,11 +76,39 @@ def fixed_points(
         raise UnknownNameError("method", method, METHODS)
     if not (np.isfinite(distance) and distance > 0):
         raise UsageError("distance", given=distance, allowed="a positive number")
+    states = _starts(field, starts)
+    several = None if x is None or callable(x) else np.asarray(x, dtype=float)
+    if several is None or several.ndim < 2:
+        return _at_one_input(field, states, x, slow, t, method, tol, distance)
+    if several.ndim != 2 or several.shape[1] != field.input_size or not several.size:
+        allowed = f"an input of {field.input_size} numbers, or several (q, {field.input_size})"
+        raise UsageError("x", given=f"shape {several.shape}", allowed=allowed)
+    tables = [_at_one_input(field, states, one, slow, t, method, tol, distance) for one in np.unique(several, axis=0)]
+    rows = tuple(row for table in tables for row in table)
+    return FixedPoints(rows, np.concatenate([table.reached for table in tables]), sum(table.lost for table in tables))
+
+
+def _starts(field: Field, starts: Any) -> np.ndarray:
+    """The states (k, n) of all starts."""
+    wide = [np.asarray(getattr(one, "r", one)) for one in starts] if isinstance(starts, (list, tuple)) else []
+    if wide and all(one.ndim == 2 for one in wide):  # a list of runs
+        allowed = f"runs of {field.n} states"
+        if any(one.shape[1] != field.n for one in wide):
+            raise UsageError("starts", given=f"shapes {[one.shape for one in wide[:4]]}", allowed=allowed)
+        starts = np.concatenate(wide)
     states = np.asarray(getattr(starts, "r", starts), dtype=float)
+    if states.ndim == 3:
+        states = states.reshape(-1, states.shape[-1])
     if states.ndim != 2 or states.shape[1] != field.n or not states.size:
         raise UsageError("starts", given=f"shape {states.shape}", allowed=f"states (k, {field.n}), at least one")
     for start in states[~np.isfinite(states).all(axis=1)]:
         state_of(field, start)  # says which number it is
+    return states
+
+
+def _at_one_input(
+    field: Field, states: np.ndarray, x: Any, slow: bool, t: float, method: str, tol: float, distance: float
+) -> FixedPoints:
     found = _Found(distance)
     if method == "newton" and isinstance(field, Field):
         ends, ok = _together(field, states, x, t, tol, found)

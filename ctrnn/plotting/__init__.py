@@ -13,6 +13,7 @@ from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter
 from ctrnn.plotting.fitting import fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
+from ctrnn.plotting.portrait import portrait, projection, transient_growth
 from ctrnn.plotting.rest import learning_at_rest, one_phase, recalled
 from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
@@ -31,10 +32,13 @@ __all__ = [
     "limit_cycle",
     "one_phase",
     "phase_portrait",
+    "portrait",
+    "projection",
     "recalled",
     "save",
     "sensitivities",
     "spectrum",
     "trajectory",
+    "transient_growth",
     "two_parameter_diagram",
 ]

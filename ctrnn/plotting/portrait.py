@@ -1,0 +1,300 @@
+"""Figures of what a field does: its portrait in a plane, and runs with points of rest on their principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ctrnn.analysis.family import Family
+from ctrnn.analysis.plane import Plane, nullclines, saddle_manifolds
+from ctrnn.analysis.subspaces import linear_subspaces, principal_components
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Field
+from ctrnn.plotting.bifurcation import _canvas
+from ctrnn.plotting.style import AMBER, BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, legend_above, styled
+
+#: light colours of basins
+SHADES = ("#CFE6F5", "#FBDCC4", "#D3EFE3", "#F3E0EC", "#FAEBC8", "#E4F3FC", "#E6E6E6")
+#: of a point its marker, face and edge, by what it is
+LOOKS: dict[str, dict[str, Any]] = {
+    "stable": {"marker": "o", "mfc": BLACK, "mec": BLACK},
+    "saddle, 1 growing mode": {"marker": "D", "mfc": "white", "mec": ORANGE, "mew": 1.5},
+    "2 or more growing modes": {"marker": "s", "mfc": "white", "mec": BLACK, "mew": 1.2},
+    "neutral": {"marker": "P", "mfc": "white", "mec": PINK, "mew": 1.2},
+    "slow point": {"marker": "x", "mec": PINK, "mew": 1.5},
+}
+
+
+def _look(row: Any) -> str:
+    if row.slow:
+        return "slow point"
+    if row.stable:
+        return "stable"
+    return ("neutral", "saddle, 1 growing mode")[row.index] if row.index < 2 else "2 or more growing modes"
+
+
+@styled
+def portrait(
+    field: Field,
+    box: Any,
+    *,
+    states: Sequence[str | int] = (0, 1),
+    at: Any = None,
+    x: Any = None,
+    points: Any = (),
+    runs: Any = (),
+    cycles: Any = (),
+    basins: Any = None,
+    manifolds: bool = True,
+    ax: Axes | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """A phase portrait: stream lines, nullclines, points of rest, manifolds of saddles, cycles, runs, basins.
+
+    Parameters
+    ----------
+    field : Field
+        F. With more than two states the stream lines and nullclines are those in the plane through ``at``.
+    box : ((low, high), (low, high))
+        Limits of the plane, in units of the two states.
+    states : two of str or int, default (0, 1)
+        The states of the plane.
+    at : (n,) array_like or mapping, optional
+        The other states; 0.
+    x : (inputs,) array_like, optional
+        Input, held.
+    points : FixedPoints or sequence of Equilibrium, optional
+        Points of rest.
+    runs : Trajectory or sequence of them, optional
+        Solutions.
+    cycles : Cycle or sequence of them, optional
+        Limit cycles: solid where stable, dashed where not.
+    basins : Basins, optional
+        Shades the plane by where its points go.
+    manifolds : bool, default True
+        Whether a saddle of a field of two states has its stable and unstable lines.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+    labels : mapping, optional
+        What stands for a state's name at its axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
+
+    Raises
+    ------
+    UsageError
+        For a box or states that are none.
+
+    Examples
+    --------
+    >>> from ctrnn import Equations
+    >>> from ctrnn.analysis import fixed_points
+    >>> field = Equations({"u": "u - u**3", "v": "-v"})
+    >>> table = fixed_points(field, [[-1.0, 0.0], [0.1, 0.0], [1.0, 0.0]])
+    >>> portrait(field, ((-2, 2), (-1, 1)), points=table).axes[0].get_xlabel()
+    'u'
+    """
+    plane = Plane.of(field, box, states, at)
+    i, j = plane.states
+    figure, axes = _canvas(ax, 4.4)
+    axes.grid(False)
+    if basins is not None:
+        shown = np.where(basins.attractor < 0, len(SHADES) - 1, basins.attractor % (len(SHADES) - 1))
+        axes.pcolormesh(
+            basins.a, basins.b, shown, cmap=ListedColormap(SHADES), vmin=0, vmax=len(SHADES) - 1, shading="nearest",
+            zorder=0, rasterized=True,
+        )  # fmt: skip
+    family = Family(field, (), x)
+    r, (a, b) = plane.grid(41)
+    with np.errstate(all="ignore"):
+        F = family.F(r, np.empty(0)).reshape(len(b), len(a), -1)
+    F = np.where(np.isfinite(F), F, 0.0)
+    if np.abs(F[..., [i, j]]).max() > 0:
+        axes.streamplot(
+            a, b, F[..., i], F[..., j], color="#AAAAAA", linewidth=0.5, arrowsize=0.6, density=1.0, zorder=1
+        )
+    for (name, lines), colour, style in zip(
+        nullclines(field, box, states, at=plane.at, x=x).items(), (GREEN, PINK), ("--", "-."), strict=True
+    ):
+        for k, line in enumerate(lines):
+            axes.plot(*line.T, style, color=colour, lw=1.2, zorder=2, label="_" if k else f"d {name}/dt = 0")
+    known: set[str] = set()
+    if manifolds and field.n == 2:
+        whole = np.empty((2, 2))
+        whole[[i, j]] = np.stack([plane.low, plane.high], axis=1)
+        _manifolds(axes, points, whole, (i, j), known)
+    for k, run in enumerate(_list(runs)):
+        axes.plot(run.r[:, i], run.r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
+    for cycle in _list(cycles):
+        path = cycle(np.linspace(0.0, cycle.period, 600))
+        label = "stable cycle" if cycle.stable else "unstable cycle"
+        style = "-" if cycle.stable else "--"
+        axes.plot(path[:, i], path[:, j], style, color=BLACK, lw=2.0, zorder=3, label="_" if label in known else label)
+        known.add(label)
+    for row in points:
+        _dot(axes, row.r[[i, j]], _look(row), known)
+    words = labels or {}
+    names = field.state_names
+    axes.set(
+        xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]),
+        xlim=(plane.low[0], plane.high[0]), ylim=(plane.low[1], plane.high[1]),
+    )  # fmt: skip
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
+
+
+def _manifolds(axes: Axes, points: Any, box: NDArray[np.float64], states: tuple[int, int], known: set[str]) -> None:
+    for row in points:
+        if row.slow or row.index != 1 or row.stable:
+            continue
+        for name, lines in saddle_manifolds(row, box=box).items():
+            label = f"{name} manifold"
+            colour, style = (ORANGE, "-") if name == "unstable" else (AMBER, (0, (5, 1)))
+            for line in lines:
+                axes.plot(
+                    *line[:, list(states)].T, color=colour, ls=style, lw=1.4, zorder=2.5,
+                    label="_" if label in known else label,
+                )  # fmt: skip
+                known.add(label)
+
+
+def _dot(axes: Axes, at: NDArray[np.float64], label: str, known: set[str]) -> None:
+    axes.plot([at[0]], [at[1]], ls="none", ms=7, zorder=5, label="_" if label in known else label, **LOOKS[label])
+    known.add(label)
+
+
+@styled
+def projection(
+    runs: Any,
+    points: Any = (),
+    *,
+    components: tuple[int, int] = (0, 1),
+    plane: Any = None,
+    subspaces: bool = True,
+    ax: Axes | None = None,
+) -> Figure:
+    """Runs and points of rest together, on the principal components of the runs.
+
+    Parameters
+    ----------
+    runs : Trajectory, array_like (T, n) or (B, T, n), or a sequence of runs
+        Solutions.
+    points : FixedPoints or sequence of Equilibrium, optional
+        Points of rest; a saddle with one growing mode has its unstable direction drawn through it.
+    components : tuple of two int, default (0, 1)
+        Which principal components.
+    plane : Projection, optional
+        Other directions, from `ctrnn.analysis.principal_components`; by default those of the runs.
+    subspaces : bool, default True
+        Whether the unstable directions are drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel; the axes say which part of the variance lies along them.
+
+    Raises
+    ------
+    UsageError
+        For components that are not there.
+
+    Examples
+    --------
+    >>> t = np.linspace(0.0, 6.0, 50)
+    >>> circle = np.stack([np.cos(t), np.sin(t), 0.1 * t], axis=1)
+    >>> projection(circle).axes[0].get_xlabel().startswith("principal component 1 (")
+    True
+    """
+    several = _runs(runs)
+    onto = principal_components(several) if plane is None else plane
+    i, j = components
+    if not all(isinstance(c, (int, np.integer)) and 0 <= c < len(onto.directions) for c in (i, j)) or i == j:
+        raise UsageError("components", given=components, allowed=f"two of 0 to {len(onto.directions) - 1}")
+    figure, axes = _canvas(ax, 4.4)
+    two = [i, j]
+    for k, run in enumerate(several):
+        axes.plot(*onto(run)[:, two].T, color=GREY, lw=0.7, alpha=0.7, zorder=1, label="_" if k else "runs")
+    known: set[str] = set()
+    width = float(np.ptp(np.concatenate([onto(run)[:, two] for run in several]), axis=0).max())
+    for row in points:
+        look = _look(row)
+        middle = onto(row.r)[two]
+        if subspaces and look.startswith("saddle"):
+            v = onto.directions[two] @ linear_subspaces(row).unstable[:, 0]
+            ends = middle + 0.06 * width * np.outer([-1.0, 1.0], v / max(float(np.linalg.norm(v)), 1e-300))
+            label = "unstable direction"
+            axes.plot(*ends.T, color=ORANGE, lw=1.6, zorder=2, label="_" if label in known else label)
+            known.add(label)
+        _dot(axes, middle, look, known)
+    for set_label, c in ((axes.set_xlabel, i), (axes.set_ylabel, j)):
+        set_label(f"principal component {c + 1} ({100 * onto.explained[c]:.0f} % of the variance)")
+    axes.set_aspect("equal", adjustable="datalim")
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
+
+
+def _runs(runs: Any) -> list[NDArray[np.float64]]:
+    one = getattr(runs, "r", runs)
+    if isinstance(one, (list, tuple)) and one and any(hasattr(run, "r") or np.ndim(run) == 2 for run in one):
+        found = [np.asarray(getattr(run, "r", run), dtype=float) for run in one]
+    else:
+        found = list(np.asarray(one, dtype=float)) if np.ndim(one) == 3 else [np.asarray(one, dtype=float)]
+    if not found or any(run.ndim != 2 for run in found):
+        raise UsageError("runs", given=f"{len(found)} of them", allowed="runs (T, n)")
+    return found
+
+
+@styled
+def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t") -> Figure:
+    """How much a small change can grow before it decays: ‖e^{Jt}‖ against t, with its peak.
+
+    Parameters
+    ----------
+    found : TransientGrowth
+        From `ctrnn.analysis.transient_growth`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+    time_label : str, default "t"
+        At the time axis, with its unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
+
+    Raises
+    ------
+    UsageError
+        For ``ax`` that are in no figure.
+
+    Examples
+    --------
+    >>> from ctrnn.analysis import transient_growth as growth
+    >>> transient_growth(growth([[-1.0, 10.0], [0.0, -2.0]])).axes[0].get_ylabel()
+    '‖exp(Jt)‖'
+    """
+    figure, axes = _canvas(ax, 3.0)
+    axes.semilogy(found.t, found.growth, color=COLOURS[0], label="largest amplification until t")
+    axes.plot([found.t_peak], [found.peak], "o", color=ORANGE, ms=6, label=f"peak {found.peak:.4g}", zorder=4)
+    axes.axhline(1.0, color=GREY, lw=0.8)
+    axes.set(xlabel=time_label, ylabel="‖exp(Jt)‖")
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
+
+
+def _list(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, (list, tuple)) else [values]
