@@ -441,14 +441,15 @@ def _new_attractors(field: Field, r: Array, x: Any, t_end: float, known: list[_C
     """The attractors that states at the end of their runs lie at: points of rest, then cycles."""
     found: list[Any] = []
     some = r if len(r) <= 400 else r[np.linspace(0, len(r) - 1, 400).astype(int)]
+    size = float(max(1.0, np.abs(r).max()))
     table = fixed_points(field, some, x)
     for row in table[table.stable]:
-        near = _Catcher(row, float(max(1.0, np.abs(r).max())))
-        if near(r).any() and not any(catcher(row.r[None])[0] for catcher in known):
+        if _Catcher(row, size)(r).any() and not any(catcher(row.r[None])[0] for catcher in known):
             found.append(row)
     rest = r
     for one in found:
-        rest = rest[~_Catcher(one, float(max(1.0, np.abs(r).max())))(rest)]
+        rest = rest[~_Catcher(one, size)(rest)]
+    catchers = [*known, *(_Catcher(one, size) for one in found)]
     for _ in range(MOST_CYCLES):
         if not len(rest):
             break
@@ -456,11 +457,12 @@ def _new_attractors(field: Field, r: Array, x: Any, t_end: float, known: list[_C
             cycle = limit_cycle(Problem(field, r0=rest[0], t_span=(0.0, t_end), x=x))
         except (ConvergenceError, UsageError):
             break
-        if not cycle.stable or any(catcher(cycle.r[:1])[0] for catcher in known):
+        if not cycle.stable:
             break
-        catcher = _Catcher(cycle, float(max(1.0, np.abs(r).max())))
+        if any(catcher(cycle.r[:1])[0] for catcher in catchers):  # on the way to one that is known
+            rest = rest[1:]
+            continue
+        catchers.append(_Catcher(cycle, size))
         found.append(cycle)
-        if not catcher(rest).any():
-            break
-        rest = rest[~catcher(rest)]
+        rest = rest[1:][~catchers[-1](rest[1:])]
     return found

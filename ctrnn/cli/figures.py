@@ -9,6 +9,7 @@ import numpy as np
 
 import ctrnn
 from ctrnn.errors import CtrnnError
+from ctrnn.experiment.boxes import around
 from ctrnn.experiment.drawable import PANELS, lacking
 from ctrnn.trajectory import Trajectory
 
@@ -151,6 +152,41 @@ def _spectrum(job: Job) -> Drawn:
     yield "spectrum", ctrnn.plotting.spectrum(job.results["equilibrium"].eigenvalues, time_unit=unit)
 
 
+def _fixed_points(job: Job) -> Drawn:
+    """The points where they lie: on the line, in the plane, or on the principal components of the run."""
+    table, field = job.results["fixed_points"], _best(job).field
+    run = _solve(job, _best(job))
+    if field.n == 1:
+        some = table if len(table) == 0 else table.at(table.x[0])
+        x = some.x[0] if len(some) else job.experiment.held["x"]
+        yield "fixed-points", ctrnn.plotting.phase_line(field, points=some, run=run, x=x, labels=_labels(job))
+    elif field.n == 2:
+        some = table if len(table) == 0 else table.at(table.x[0])
+        x = some.x[0] if len(some) else job.experiment.held["x"]
+        box = around(np.concatenate([run.r, *[row.r[None] for row in some]]))
+        figure = ctrnn.plotting.portrait(field, box, points=some, runs=run, x=x, labels=_labels(job))
+        yield "fixed-points", figure
+    elif len(run.t) > 2:
+        yield "fixed-points", ctrnn.plotting.projection(run, table)
+
+
+def _portrait(job: Job) -> Drawn:
+    found, field = job.results["portrait"], _best(job).field
+    if found.box is None:
+        yield "portrait", ctrnn.plotting.projection(found.runs, found.points)
+        return
+    figure = ctrnn.plotting.portrait(
+        field, found.box, states=found.states, at=found.at, x=found.x, points=found.points, runs=found.runs,
+        cycles=found.cycles, basins=found.basins, labels=_labels(job),
+    )  # fmt: skip
+    yield "portrait", figure
+
+
+def _lyapunov(job: Job) -> Drawn:
+    unit = job.experiment.spec.figures.time_unit or ""
+    yield "lyapunov", ctrnn.plotting.lyapunov(job.results["lyapunov"], time_label=_time(job), time_unit=unit)
+
+
 def _bifurcation(job: Job) -> Drawn:
     results, spec = job.results, job.experiment.require("continue")
     labels = _labels(job)
@@ -224,6 +260,9 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "fit": _fit,
     "fit-history": _fit_history,
     "spectrum": _spectrum,
+    "fixed-points": _fixed_points,
+    "portrait": _portrait,
     "bifurcation": _bifurcation,
     "cycle": _cycle,
+    "lyapunov": _lyapunov,
 }

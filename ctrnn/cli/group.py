@@ -17,14 +17,16 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "compare": "Gradient methods side by side: agreement, time, memory.",
     "fit": "Parameters that make the objective least.",
     "equilibrium": "A rest point, its eigenvalues and stability.",
+    "fixed-points": "All points of rest that many starts lead to.",
+    "portrait": "The phase plane: nullclines, points of rest, basins.",
     "continue": "Equilibria against a parameter, with their bifurcations.",
     "cycle": "A limit cycle: period, multipliers, phase response.",
     "lyapunov": "Lyapunov exponents along the run.",
     "examples": "List, print or copy the shipped experiments.",
     "new": "Write a commented template of an experiment file.",
 }
-#: of a command whose name no module can have
-MODULES = {"continue": "continuation"}
+#: of commands whose names no module can have
+MODULES = {"continue": "continuation", "fixed-points": "fixed_points"}
 
 
 class LazyGroup(click.Group):

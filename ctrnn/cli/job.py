@@ -39,16 +39,15 @@ class Job:
     """One call of a command: the experiment, what was computed so far, and where it goes.
 
     ``steps`` are those that the command takes. ``results`` holds the library's objects by step (``run``, ``gradient``,
-    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``, ``branch``, ``cycle``, ``lyapunov``),
-    ``summary`` the numbers of
-    ``summary.json``.
+    ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``, ``fixed_points``, ``portrait``,
+    ``branch``, ``cycle``, ``lyapunov``), ``summary`` the numbers of ``summary.json``.
     """
 
     def __init__(
         self, command: str, name: str, overrides: Sequence[str], out: Path | None, figures: bool, quiet: bool
     ) -> None:
         self.command, self.experiment = command, Experiment(name, overrides)
-        self.steps = steps_of(self.experiment.spec) if command == "run" else [command]
+        self.steps = steps_of(self.experiment.spec) if command == "run" else [command.replace("-", "_")]
         # a single step does not replace the results of `run`
         usual = Path("results") / self.experiment.name
         self.folder = Folder(out or (usual if command == "run" else usual / command))

@@ -120,6 +120,15 @@ guess = { v = -1.2, u = -0.6 }   # where the search starts: by state, a list, or
 # x = [0.5]                      # the input that is held; x(t) if left out
 # t = 0.0                        # the time; t0 if left out
 
+# [fixed_points]                 # all points of rest that many starts lead to
+# starts = 1000                  # states of the run, scattered by scatter = 0.3 of its spread, from seed = 0;
+#                                # or box = [[-2.0, 2.0], [-1.0, 1.0]], drawn from it
+# slow = true                    # slow points, too;  x = [[0.0], [0.5]]: the inputs, held
+# [portrait]                     # the plane of two states; of more than two the principal components of runs
+# box = [[-2.5, 2.5], [-1.0, 2.0]]
+# basins = true                  # whose points = 101 a side are followed until t_end
+# states = ["v", "u"]            # the plane of a larger field;  runs = 6, from scattered starts
+
 [continue]                       # equilibria against a parameter, from the one at the guess, both ways
 parameter = "a"                  # or "W[0,1]" of a network, or an input's name
 span = [0.0, 1.0]                # holds the parameter's own value
@@ -139,7 +148,7 @@ labels = { v = "potential v", i = "current i" }
 # loss = "loss (mV²)"
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
-                                 # bifurcation, cycle
+                                 # fixed-points, portrait, bifurcation, cycle, lyapunov
 
 # A network in place of equations:
 #   [field]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ctrnn.cli.compare import compare
 from ctrnn.cli.continuation import continuation
 from ctrnn.cli.cycle import cycle
 from ctrnn.cli.equilibrium import equilibrium
 from ctrnn.cli.fit import fit
+from ctrnn.cli.fixed_points import fixed_points
 from ctrnn.cli.gradient import gradient
 from ctrnn.cli.job import Job, experiment_command
 from ctrnn.cli.lyapunov import lyapunov
+from ctrnn.cli.portrait import portrait
 from ctrnn.cli.simulate import simulate
 
-STEPS = {step.__name__: step for step in (simulate, gradient, compare, fit, equilibrium, cycle, lyapunov)}
+STEPS: dict[str, Callable[[Job], None]] = {
+    step.__name__: step
+    for step in (simulate, gradient, compare, fit, equilibrium, fixed_points, portrait, cycle, lyapunov)
+}
 STEPS["continue"] = continuation
 
 
 def run(job: Job) -> None:
-    """Simulate, then what the file has a table for: gradient, compare, fit, equilibrium, continue, cycle, lyapunov."""
+    """Simulate, then what the file has a table for: from gradient to lyapunov."""
     spec = job.experiment.spec
     if spec.title:
         job.console.print(spec.title, markup=False)
@@ -48,7 +53,13 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
     if "equilibrium" in results:
         eq = results["equilibrium"]
         yield "equilibrium", eq.kind if "stable" in eq.kind else f"{eq.kind}, {'stable' if eq.stable else 'not stable'}"
-
+    if "fixed_points" in results:
+        table = results["fixed_points"]
+        kinds = {kind: int((table.kind == kind).sum()) for kind in sorted(set(table.kind))}
+        yield "fixed points", ", ".join(f"{count} × {kind}" for kind, count in kinds.items()) or "none"
+    if "portrait" in results and results["portrait"].basins is not None:
+        shares = results["portrait"].basins.shares
+        yield "basins", ", ".join(f"{share:.1%}" for share in shares) or "none"
     if "branch" in results:
         points = results["branch"].special
         yield "continue", ", ".join(f"{p.kind} at {p.parameter:.6g}" for p in points) or "no special points"

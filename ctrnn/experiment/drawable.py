@@ -15,7 +15,17 @@ PANELS = 6  # curves, or panels, that one figure can show
 
 def steps_of(spec: ExperimentSpec) -> list[str]:
     """What ``ctrnn run`` does with a file."""
-    optional = ("gradient", "compare", "fit", "equilibrium", "continue", "cycle", "lyapunov")
+    optional = (
+        "gradient",
+        "compare",
+        "fit",
+        "equilibrium",
+        "fixed_points",
+        "portrait",
+        "continue",
+        "cycle",
+        "lyapunov",
+    )
     return ["simulate", *(step for step in optional if getattr(spec, step) is not None)]
 
 
@@ -76,6 +86,9 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "fit": _fit,
     "fit-history": _step("fit"),
     "spectrum": _step("equilibrium"),
+    "fixed-points": _step("fixed_points"),
+    "portrait": _step("portrait"),
     "bifurcation": _step("continue"),
     "cycle": _step("cycle"),
+    "lyapunov": _step("lyapunov"),
 }

@@ -226,7 +226,7 @@ class ObjectiveSpec(Section):
     ) = None
 
 
-# --- [solver], [gradient], [compare], [fit], [equilibrium], [continue], [cycle], [lyapunov], [figures]
+# --- [solver], [gradient], [compare], [fit], [equilibrium], [fixed_points], [portrait], [continue], …
 
 
 class SolverSpec(Section):
@@ -358,6 +358,42 @@ class EquilibriumSpec(Section):
     t: Number | None = None
 
 
+Box = Annotated[
+    list[Annotated[list[Number], Field(min_length=2, max_length=2)]],
+    Field(min_length=1),
+]
+
+
+class FixedPointsSpec(Section):
+    """The points of rest, from many starts: states of the run with a scatter, or drawn from a box.
+
+    ``box`` is one [low, high] for all states, or one for each. ``x`` are inputs, held, one list each.
+    """
+
+    starts: Count = 1000
+    scatter: NotNegative = 0.3
+    box: Box | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    slow: bool = False
+    x: Matrix | None = None
+
+
+class PortraitSpec(Section):
+    """The plane of two states: stream lines, nullclines, points of rest, manifolds, runs, and basins on request.
+
+    Fields of more than two states are drawn on the principal components of runs, unless ``states`` names a plane.
+    """
+
+    states: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    box: Annotated[Box, Field(min_length=2, max_length=2)] | None = None
+    runs: Annotated[int, Field(ge=0)] = 6
+    scatter: Positive = 1.0
+    seed: Annotated[int, Field(ge=0)] = 0
+    basins: bool = False
+    points: Annotated[int, Field(ge=2)] = 101
+    t_end: Positive | None = None
+
+
 class ContinueSpec(Section):
     """The branch of equilibria in one parameter through the one at [equilibrium]'s guess, and the cycles born on it."""
 
@@ -390,8 +426,11 @@ FigureName = Literal[
     "fit",
     "fit-history",
     "spectrum",
+    "fixed-points",
+    "portrait",
     "bifurcation",
     "cycle",
+    "lyapunov",
 ]
 
 
@@ -431,6 +470,8 @@ class _ExperimentSpec(Section):
     compare: CompareSpec | None = None
     fit: FitSpec | None = None
     equilibrium: EquilibriumSpec | None = None
+    fixed_points: FixedPointsSpec | None = None
+    portrait: PortraitSpec | None = None
     cycle: CycleSpec | None = None
     lyapunov: LyapunovSpec | None = None
     figures: FiguresSpec = FiguresSpec()

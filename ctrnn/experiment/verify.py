@@ -20,6 +20,7 @@ from ctrnn.experiment.drawable import lacking, steps_of
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
+from ctrnn.experiment.schema import FixedPointsSpec, PortraitSpec
 
 #: a fit that is only tried: one start, in one piece, with the observations as they are
 _PLAIN = {"multistart": None, "shooting": False, "noise": "normal", "sigma": None, "max_iterations": 1}
@@ -27,7 +28,7 @@ TRIED = 1e-3  # of the time span
 
 
 def verify(e: Experiment, steps: Collection[str]) -> None:
-    """Check the experiment for these steps: simulate, gradient, compare, fit, equilibrium, continue, cycle, lyapunov.
+    """Check the experiment for these steps: those of ``steps_of``.
 
     Raises LocatedError at the key that is wrong, or at the ``--set`` without which the file is right.
     """
@@ -55,6 +56,10 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
         _fit(e)
     if "equilibrium" in steps:
         _ = e.guess, e.held
+    if "fixed_points" in steps:
+        _fixed_points(e)
+    if "portrait" in steps:
+        _portrait(e)
     if "continue" in steps:
         _continue(e)
     if "lyapunov" in steps and e.spec.lyapunov and (e.spec.lyapunov.k or 1) > e.field.n:
@@ -83,6 +88,46 @@ def _fit(e: Experiment) -> None:
             "fit", method=("fit", "methods") if e.spec.fit and e.spec.fit.methods else ("gradient", "method")
         ):
             _try(ctrnn.learning.fit, short, method=method, **options | _PLAIN)
+
+
+def _fixed_points(e: Experiment) -> None:
+    """The box, with a pair for each state, and the inputs."""
+    spec = e.spec.fixed_points or FixedPointsSpec()
+    _ = e.held
+    _box(e, ("fixed_points", "box"), spec.box, (1, e.field.n))
+    size = e.field.input_size
+    for k, one in enumerate(spec.x or []):
+        if len(one) != size:
+            allowed = f"one number for each input ({size})" if size else "no key x: the field has no inputs"
+            raise e.fault(("fixed_points", "x", k), allowed=allowed)
+
+
+def _portrait(e: Experiment) -> None:
+    """The two states, and their box."""
+    spec = e.spec.portrait or PortraitSpec()
+    _ = e.held
+    if e.field.n < 2:
+        raise e.fault(("portrait",), allowed="a field of two states or more", given="a field of one state")
+    names = e.field.state_names
+    for k, name in enumerate(spec.states or []):
+        if name not in names:
+            path: KeyPath = ("portrait", "states", k)
+            raise e.fault(path, given=name, allowed=", ".join(names[:12]), hint=nearest(name, names))
+    if spec.states and spec.states[0] == spec.states[1]:
+        raise e.fault(("portrait", "states"), allowed="two different states")
+    _box(e, ("portrait", "box"), spec.box, (2,))
+    if spec.basins and not (spec.states or e.field.n == 2):
+        raise e.fault(("portrait", "basins"), allowed="basins with portrait.states, which name the plane")
+
+
+def _box(e: Experiment, path: KeyPath, box: Any, lengths: tuple[int, ...]) -> None:
+    if box is None:
+        return
+    if len(box) not in lengths:
+        raise e.fault(path, allowed=f"[low, high] for {' or '.join(str(n) for n in lengths)} of the states")
+    for k, (low, high) in enumerate(box):
+        if not low < high:
+            raise e.fault((*path, k), allowed="[low, high] with low < high")
 
 
 def _continue(e: Experiment) -> None:

@@ -13,7 +13,8 @@ from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter
 from ctrnn.plotting.fitting import fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
-from ctrnn.plotting.portrait import portrait, projection, transient_growth
+from ctrnn.plotting.portrait import phase_line, portrait, projection
+from ctrnn.plotting.rates import lyapunov, transient_growth
 from ctrnn.plotting.rest import learning_at_rest, one_phase, recalled
 from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
@@ -30,7 +31,9 @@ __all__ = [
     "inverse_convergence",
     "learning_at_rest",
     "limit_cycle",
+    "lyapunov",
     "one_phase",
+    "phase_line",
     "phase_portrait",
     "portrait",
     "projection",

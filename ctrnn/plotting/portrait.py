@@ -17,7 +17,7 @@ from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
 from ctrnn.plotting.bifurcation import _canvas
-from ctrnn.plotting.style import AMBER, BLACK, BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, legend_above, styled
+from ctrnn.plotting.style import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, legend_above, styled
 
 #: light colours of basins
 SHADES = ("#CFE6F5", "#FBDCC4", "#D3EFE3", "#F3E0EC", "#FAEBC8", "#E4F3FC", "#E6E6E6")
@@ -26,6 +26,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "stable": {"marker": "o", "mfc": BLACK, "mec": BLACK},
     "saddle, 1 growing mode": {"marker": "D", "mfc": "white", "mec": ORANGE, "mew": 1.5},
     "2 or more growing modes": {"marker": "s", "mfc": "white", "mec": BLACK, "mew": 1.2},
+    "unstable": {"marker": "o", "mfc": "white", "mec": BLACK, "mew": 1.3},
     "neutral": {"marker": "P", "mfc": "white", "mec": PINK, "mew": 1.2},
     "slow point": {"marker": "x", "mec": PINK, "mew": 1.5},
 }
@@ -258,17 +259,34 @@ def _runs(runs: Any) -> list[NDArray[np.float64]]:
 
 
 @styled
-def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t") -> Figure:
-    """How much a small change can grow before it decays: ‖e^{Jt}‖ against t, with its peak.
+def phase_line(
+    field: Field,
+    span: tuple[float, float] | None = None,
+    *,
+    points: Any = (),
+    run: Any = None,
+    x: Any = None,
+    ax: Axes | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """The rate F(r) of a field of one state against r, with its points of rest and the way of a run.
 
     Parameters
     ----------
-    found : TransientGrowth
-        From `ctrnn.analysis.transient_growth`.
+    field : Field
+        F, of one state.
+    span : tuple of two float, optional
+        Least and largest r; None: what the points and the run reach.
+    points : FixedPoints or sequence of Equilibrium, optional
+        Points of rest.
+    run : Trajectory, optional
+        A solution: its rates lie on the line.
+    x : (inputs,) array_like, optional
+        Input, held.
     ax : matplotlib.axes.Axes, optional
         Where to draw; its figure then is returned.
-    time_label : str, default "t"
-        At the time axis, with its unit.
+    labels : mapping, optional
+        What stands for the state's name at its axis.
 
     Returns
     -------
@@ -278,19 +296,42 @@ def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t
     Raises
     ------
     UsageError
-        For ``ax`` that are in no figure.
+        For a field of more states, or without anything that says which r to show.
 
     Examples
     --------
-    >>> from ctrnn.analysis import transient_growth as growth
-    >>> transient_growth(growth([[-1.0, 10.0], [0.0, -2.0]])).axes[0].get_ylabel()
-    '‖exp(Jt)‖'
+    >>> from ctrnn import Equations
+    >>> phase_line(Equations({"r": "r - r**3"}), (-1.5, 1.5)).axes[0].get_ylabel()
+    'd r/dt'
     """
+    if field.n != 1:
+        raise UsageError("field", given=f"{field.n} states", allowed="one state; plotting.portrait shows two")
+    if span is None:
+        seen = [*(row.r[0] for row in points), *([] if run is None else run.r[:, 0])]
+        if not seen:
+            raise UsageError("span", given=None, allowed="(low, high), or points or a run to show")
+        margin = 0.15 * max(float(np.ptp(seen)), 1e-3)
+        span = (float(min(seen)) - margin, float(max(seen)) + margin)
     figure, axes = _canvas(ax, 3.0)
-    axes.semilogy(found.t, found.growth, color=COLOURS[0], label="largest amplification until t")
-    axes.plot([found.t_peak], [found.peak], "o", color=ORANGE, ms=6, label=f"peak {found.peak:.4g}", zorder=4)
-    axes.axhline(1.0, color=GREY, lw=0.8)
-    axes.set(xlabel=time_label, ylabel="‖exp(Jt)‖")
+    r, family = np.linspace(*span, 801), Family(field, (), x)
+    axes.axhline(0.0, color=GREY, lw=0.8)
+    axes.plot(r, family.F(r[:, None], np.empty(0))[:, 0], color=BLUE, label="rate", zorder=2)
+    if run is not None:
+        at = run.r[[0, -1]]
+        rate = family.F(at, np.empty(0))[:, 0]
+        axes.plot(
+            at[:1, 0], rate[:1], ">", mfc="none", mec=GREEN, ms=8, mew=1.5, ls="none", label="run, start", zorder=4
+        )
+        axes.plot(
+            at[1:, 0], rate[1:], "s", mfc="none", mec=GREEN, ms=11, mew=1.5, ls="none", label="run, end", zorder=4
+        )
+    known: set[str] = set()
+    for row in points:
+        look = "unstable" if row.index == 1 and not row.slow else _look(row)
+        _dot(axes, np.array([row.r[0], row.speed if row.slow else 0.0]), look, known)
+    name = field.state_names[0]
+    word = (labels or {}).get(name, name)
+    axes.set(xlabel=word, ylabel=f"d {name}/dt", xlim=span)
     if ax is None:
         legend_above(figure, axes)
     return figure

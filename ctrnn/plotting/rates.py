@@ -1,0 +1,113 @@
+"""Figures of rates: Lyapunov exponents as they settle, and growth before decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctrnn.plotting.bifurcation import _canvas
+from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled
+
+#: so many exponents have a colour and an entry of their own
+NAMED = 4
+
+
+@styled
+def lyapunov(found: Any, *, time_label: str = "t", time_unit: str = "") -> Figure:
+    """Lyapunov exponents: how the running means settle, and the spectrum with its standard errors.
+
+    Parameters
+    ----------
+    found : LyapunovSpectrum
+        From `ctrnn.analysis.lyapunov_spectrum`.
+    time_label : str, default "t"
+        At the time axis, with its unit.
+    time_unit : str, optional
+        Exponents are rates, per this.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Running means left, all exponents right.
+
+    Raises
+    ------
+    AttributeError
+        For what is no spectrum.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> decay = ctrnn.Problem(ctrnn.Equations({"u": "-u", "v": "-3*v"}), r0=[1.0, 1.0], t_span=(0.0, 20.0))
+    >>> len(lyapunov(ctrnn.analysis.lyapunov_spectrum(decay)).axes)
+    2
+    """
+    figure, (left, right) = frame(1, 2, height=2.9, width_ratios=(3, 2))
+    t, running, k = found.t[1:], found.running, found.exponents.size
+    for i in range(k):
+        style: dict[str, Any] = {
+            "color": COLOURS[i],
+            "label": f"λ{i + 1} = {found.exponents[i]:+.4g}".replace("-", "−"),
+            "zorder": 3,
+        }
+        if i >= NAMED:
+            style = {"color": GREY, "lw": 0.6, "label": "others" if i == NAMED else "_"}
+        left.plot(t, running[:, i], **style)
+    # the first means are far off; the last nine tenths say where they go
+    late = running[max(len(t) // 10, min(1, len(t) - 1)) :]
+    low, high = min(late.min(), 0.0), max(late.max(), 0.0)
+    margin = 0.08 * max(high - low, 1e-12)
+    per = f" (1/{time_unit})" if time_unit else " (per unit of t)"
+    left.set(xlabel=time_label, ylabel=f"exponents up to t{per}", ylim=(low - margin, high + margin))
+    errors = np.nan_to_num(found.standard_errors)
+    number = np.arange(1, k + 1)
+    right.errorbar(number, found.exponents, 2 * errors, fmt="o", ms=4 if k <= 40 else 2, color=BLUE, lw=1.0)
+    for axes in (left, right):
+        axes.axhline(0.0, color=GREY, lw=0.8)
+    right.set(xlabel="number; bars: ± 2 standard errors", ylabel=f"exponents{per}")
+    if k <= 10:
+        right.set_xticks(number)
+    legend_above(figure, left)
+    return figure
+
+
+@styled
+def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t") -> Figure:
+    """How much a small change can grow before it decays: ‖e^{Jt}‖ against t, with its peak.
+
+    Parameters
+    ----------
+    found : TransientGrowth
+        From `ctrnn.analysis.transient_growth`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; its figure then is returned.
+    time_label : str, default "t"
+        At the time axis, with its unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel.
+
+    Raises
+    ------
+    UsageError
+        For ``ax`` that are in no figure.
+
+    Examples
+    --------
+    >>> from ctrnn.analysis import transient_growth as growth
+    >>> transient_growth(growth([[-1.0, 10.0], [0.0, -2.0]])).axes[0].get_ylabel()
+    '‖exp(Jt)‖'
+    """
+    figure, axes = _canvas(ax, 3.0)
+    axes.semilogy(found.t, found.growth, color=COLOURS[0], label="largest amplification until t")
+    axes.plot([found.t_peak], [found.peak], "o", color=ORANGE, ms=6, label=f"peak {found.peak:.4g}", zorder=4)
+    axes.axhline(1.0, color=GREY, lw=0.8)
+    axes.set(xlabel=time_label, ylabel="‖exp(Jt)‖")
+    if ax is None:
+        legend_above(figure, axes)
+    return figure
