@@ -12,8 +12,8 @@ def around(states: NDArray[np.float64], margin: float = 0.15) -> NDArray[np.floa
     """[low, high] of each column (n, 2), wider by a part of its extent.
 
     >>> around(np.array([[0.0, 1.0], [1.0, 1.0]])).round(3)
-    array([[-0.15, 1.15],
-           [ 0.  , 2.  ]])
+    array([[-0.15,  1.15],
+           [ 0.  ,  2.  ]])
     """
     low, high = np.nanmin(states, axis=0), np.nanmax(states, axis=0)
     extent = high - low
