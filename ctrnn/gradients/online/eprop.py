@@ -24,17 +24,15 @@ for recurrent networks of spiking neurons", Nature Communications 11:3625, 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
-from ctrnn.gradients.rules.rule import Memory
-from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.gradients.rules.step import Lane
+from ctrnn.gradients.rules.traces import Traces, padded
 
 
 @dataclass(frozen=True)
@@ -80,56 +78,9 @@ class EProp(OnlineMethod):
             6.0 * size.entries if size.s == 1 else 2.0 * size.n * size.entries,
         )
 
-    def start(self, lane: Lane, rng: np.random.Generator) -> EPropMemory:
-        """A memory for one lane."""
-        return EPropMemory(lane, rng)
-
-
-class EPropMemory(Memory):
-    """The traces, one for each parameter, unit that it acts on and state of that unit: (traces, states of a unit)."""
-
-    carried: ClassVar[tuple[str, ...]] = ("e",)
-
-    def __init__(self, lane: Lane, rng: np.random.Generator) -> None:
-        super().__init__(lane, rng)
+    def start(self, lane: Lane, rng: np.random.Generator) -> Traces:
+        """A memory for one lane: a trace for each unit and each parameter that acts on it."""
         unit = np.unique(lane.field.units, return_inverse=True)[1]
-        count = int(unit.max(initial=-1)) + 1
-        number = np.array([np.count_nonzero(unit[:i] == unit[i]) for i in range(lane.n)], dtype=np.int64)
-        #: the states of each unit (units, most states of one), −1 where there are fewer
-        self.states = np.full((count, int(number.max(initial=0)) + 1), -1)
-        self.states[unit, number] = np.arange(lane.n)
-        _, F_w = lane.field.sparsity()
-        acts = np.zeros((count, lane.m + 1), dtype=bool)  # the last: no parameter
-        np.logical_or.at(acts, unit, np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1))
-        on, entry = np.nonzero(acts[:, lane.bound.kernel.index])
-        #: of each trace its unit, group and column
-        self.unit, self.group, self.column = on, entry // lane.columns, entry % lane.columns
-        self.e = np.zeros((on.size, self.states.shape[1]))
-        #: whether one pullback of a row for each number within a unit tells all of C that is kept
-        self.alone = np.unique(entry).size == entry.size and lane.s == 1
-        self.rows = (number == np.arange(self.states.shape[1])[:, None]).astype(float)
-
-    def reset(self) -> None:
-        """No trace."""
-        self.e[...] = 0.0
-
-    def take(self, step: Step) -> None:
-        """Each trace by its unit's block of Φ, and what the step adds."""
-        there = self.states[self.unit]
-        if self.alone and (b := float(self.lane.b[0])) != 0.0 and not self.lane.a.any():
-            phi = np.eye(self.lane.n) + float(step.h[0]) * b * step.jacobian(0)
-            _, G = step.left(self.rows)
-            added = G[self.group, :, self.column]
-        else:
-            phi = step.phi
-            added = step.C[self.group[:, None], there, self.column[:, None]]
-        blocks = np.where((self.states[:, :, None] >= 0) & (self.states[:, None, :] >= 0),
-                          phi[self.states[:, :, None], self.states[:, None, :]], 0.0)  # fmt: skip
-        self.e = np.einsum("kij,kj->ki", blocks[self.unit], self.e) + np.where(there >= 0, added, 0.0)
-
-    def pull(self, row: Array) -> Array:
-        """∂ℓ/∂r P."""
-        there = self.states[self.unit]
-        g = self.lane.zeros()
-        np.add.at(g, (self.group, self.column), (np.where(there >= 0, row[there], 0.0) * self.e).sum(axis=1))
-        return g
+        sets = [np.flatnonzero(unit == u) for u in range(int(unit.max(initial=-1)) + 1)]
+        F_w = lane.field.sparsity()[1]
+        return Traces(lane, rng, padded(sets), np.array([F_w[states].any(axis=0) for states in sets]))

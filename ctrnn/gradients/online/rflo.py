@@ -25,8 +25,12 @@ from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.gradients.rules.traces import SPARSE, Traces, padded
 from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
+
+#: random points at which the leak is looked at
+PROBES = 3
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,40 @@ class RFLO(GradientMethod):
 class LeakRule(Rule):
     """RFLO as a rule along steps: P ← D P + C."""
 
-    def start(self, lane: Lane, rng: np.random.Generator) -> LeakMemory:
-        """A memory for one lane; raises UsageError for a field that does not know its leak."""
+    def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
+        """A memory for one lane; raises UsageError for a field that does not know its leak.
+
+        Traces for Euler steps, where the leak takes each parameter to few states.
+        """
         if not lane.has_leak:
             raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own")
+        if lane.s == 1:
+            F_w, leak = lane.field.sparsity()[1], leak_pattern(lane)
+            keep, before = leak @ F_w, F_w
+            while (keep != before).any():
+                keep, before = leak @ keep, keep
+            patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
+            if SPARSE * int(patterns.sum(axis=0).max(initial=0)) <= lane.n:
+                sets = [np.flatnonzero(pattern) for pattern in patterns.T]
+                return LeakTraces(lane, rng, padded(sets), np.arange(len(sets))[:, None] == of_parameter.ravel())
         return LeakMemory(lane, rng)
+
+
+def leak_pattern(lane: Lane) -> Array:
+    """Where 1 + h D can be other than 0 (n, n), as D is at some random points."""
+    rng, found = np.random.default_rng(0), np.eye(lane.n, dtype=bool)
+    for _ in range(PROBES):
+        r, x = (rng.normal(size=(1, lane.s, size)) for size in (lane.n, lane.bound.x_stride))
+        found |= lane.leak(Step(lane, np.ones(1), np.zeros((1, lane.s)), r, x), 0) != 0.0
+    return found
+
+
+class LeakTraces(Traces):
+    """P by the leak alone, one trace a weight."""
+
+    def transition(self, step: Step) -> Array:
+        """D of the step (n, n)."""
+        return np.eye(self.lane.n) + self.weight(step) * self.lane.leak(step, 0)
 
 
 class LeakMemory(Memory):

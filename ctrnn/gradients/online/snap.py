@@ -28,6 +28,7 @@ from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.gradients.rules.traces import SPARSE, Traces, padded
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class SnAp(OnlineMethod):
 
     Notes
     -----
-    It is computed from the whole step's Φ and C, at the cost of textbook RTRL: to study the approximation, not to save
-    time.
+    Where each parameter is kept for few states (SnAp-1 of a network; of a sparse one a few k more), Euler steps take
+    O(n² + m); others are computed from the whole step's Φ and C, at the cost of textbook RTRL. dl/dr0 is exact.
 
     Examples
     --------
@@ -74,8 +75,8 @@ class SnAp(OnlineMethod):
             summary=f"RTRL with what a weight reaches within {self.k} step{'s'[: self.k - 1]}: to learn online with",
             exact_for=Exact.NOTHING,
             passes=Passes.FORWARD,
-            cost="O(n² m) a step, as built",
-            memory="O(n m)",
+            cost="O(n² + m) an Euler step where few states are kept, else O(n² m)",
+            memory="what is kept, at most O(n m)",
         )
 
     @property
@@ -83,9 +84,15 @@ class SnAp(OnlineMethod):
         """What a result says that it was computed by."""
         return f"SnAp-{self.k}"
 
-    def start(self, lane: Lane, rng: np.random.Generator) -> SnApMemory:
-        """A memory for one lane."""
-        return SnApMemory(lane, rng, reach(lane.field, self.k))
+    def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
+        """A memory for one lane: traces, where parameters are kept for few states each, or P with zeros."""
+        keep = reach(lane.field, self.k)
+        patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
+        size = int(patterns.sum(axis=0).max(initial=0))
+        if SPARSE * size > lane.n:
+            return SnApMemory(lane, rng, keep)
+        sets = [np.flatnonzero(pattern) for pattern in patterns.T]
+        return Traces(lane, rng, padded(sets), np.arange(len(sets))[:, None] == of_parameter.ravel())
 
 
 class SnApMemory(Memory):

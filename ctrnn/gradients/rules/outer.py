@@ -68,13 +68,15 @@ def outer_product(C: Array) -> tuple[Array, Array, bool]:
     >>> D, h, exact
     (array([[ 5., 10.]]), array([0.6, 0.8]), True)
     """
-    size = np.einsum("gic,gic->gi", C, C)
-    g, i = np.unravel_index(size.argmax(), size.shape)
-    if not size[g, i] > 0.0:
-        return np.zeros(C.shape[:2]), np.zeros(C.shape[2]), bool(np.isfinite(size).all())
-    h = C[g, i] / np.sqrt(size[g, i])
+    z = np.random.default_rng(0).normal(size=C.shape[2])  # no product but this one has C z = D (h · z)
+    along = C @ z
+    g, i = np.unravel_index(abs(along).argmax(), along.shape)
+    length = np.linalg.norm(C[g, i])
+    if not length > 0.0:
+        return np.zeros(C.shape[:2]), np.zeros(C.shape[2]), bool(length == 0.0 and not C.any())
+    h = C[g, i] / length
     D = C @ h
-    return D, h, bool(abs(C - D[:, :, None] * h).max() <= ROUNDING * abs(C).max())
+    return D, h, bool(abs(along - D * (h @ z)).max() <= ROUNDING * abs(along[g, i]))
 
 
 def _probed(lane: Lane) -> tuple[Array, Array]:
