@@ -11,8 +11,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrnn import Equations, Problem, RateNetwork
-from ctrnn.analysis import lyapunov_spectrum
+from ctrnn.analysis import lyapunov_spectra, lyapunov_spectrum
 from ctrnn.errors import UsageError
+from ctrnn.inputs import Step
+from ctrnn.kernels.frames import orthonormal
 
 LORENZ = Equations({"x": "s*(y - x)", "y": "x*(r - z) - y", "z": "x*y - b*z"}, {"s": 10.0, "r": 28.0, "b": 8 / 3})
 
@@ -94,8 +96,74 @@ def test_covariant_vectors_of_lorenz():
     assert some.covariant_vectors.shape[2] == 2
 
 
+def test_implicit_solvers():
+    """Of a linear stiff field the eigenvalues; along Lorenz's run what another solver, another equation, gives."""
+    stiff = Equations({"u": "-1000*(u - v)", "v": "w", "w": "-v - 0.2*w"})
+    found = lyapunov_spectrum(Problem(stiff, [1.0, 0.0, 1.0], (0.0, 60.0)), k=2, solver="kvaerno5", transient=5.0)
+    # the pair of −0.1 ± i turns the frame: its mean is exact over whole turns, and their sum is exact
+    assert found.exponents.sum() == pytest.approx(-0.2, rel=1e-7)
+    assert found.stats.factorisations > 0
+    tight = {"rtol": 1e-11, "atol": 1e-13}
+    for solver in ("kvaerno5", "kencarp4"):
+        one = lyapunov_spectrum(lorenz(4.0), solver=solver, **(tight if solver == "kvaerno5" else {"rtol": 1e-9}))
+        other = lyapunov_spectrum(lorenz(4.0), solver="dop853", **tight)
+        assert_allclose(one.exponents, other.exponents, rtol=1e-6)
+        assert one.exponents.sum() == pytest.approx(-(10 + 1 + 8 / 3), rel=1e-8)
+    # with parameters that the columns are not to see
+    network = RateNetwork(3, seed=2)
+    start = Problem(network, [0.3, -0.2, 0.1], (0.0, 30.0))
+    a, b = lyapunov_spectrum(start, solver="kvaerno5"), lyapunov_spectrum(start)
+    assert_allclose(a.exponents, b.exponents, atol=1e-7)
+
+
+def test_compiled_frames_are_those_of_lapack():
+    """The same run with all frames kept goes interval by interval, through LAPACK's QR."""
+    compiled = lyapunov_spectrum(lorenz(8.0), rtol=1e-11, atol=1e-13)
+    kept = lyapunov_spectrum(lorenz(8.0), rtol=1e-11, atol=1e-13, covariant=True)
+    assert_allclose(compiled.exponents, kept.exponents, rtol=1e-7)
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(7, 4)) @ np.diag([1.0, 1e-3, 1e-6, 1e-9]) @ rng.normal(size=(4, 4))
+    y, out = np.concatenate([np.zeros(7), A.ravel()]), np.empty(4)
+    orthonormal(y, 7, 4, out)
+    Q = y[7:].reshape(7, 4)
+    assert_allclose(Q.T @ Q, np.eye(4), atol=1e-14)
+    R = np.linalg.qr(A)[1]
+    assert_allclose(out, np.log(np.abs(np.diag(R))), atol=1e-6)
+
+
+def test_intervals_that_spread_are_taken_again():
+    """Rates 300 apart: an interval of 1/12 would lose the least; and jumps of an input on the way."""
+    field = Equations({"u": "-u", "v": "-300*v + x"}, inputs=["x"])
+    x = Step(0.333, 2.0)
+    found = lyapunov_spectrum(Problem(field, [1.0, 1.0], (0.0, 6.0), x=x), transient=1.0)
+    assert_allclose(found.exponents, [-1.0, -300.0], rtol=1e-4)
+
+
+def test_exponents_against_a_parameter():
+    field = Equations({"u": "-a*u", "v": "-b*v + x"}, {"a": 1.0, "b": 2.0}, inputs=["x"])
+    problem = Problem(field, [1.0, 1.0], (0.0, 10.0), x=[1.0])
+    found = lyapunov_spectra(problem, {"a": [1.0, 3.0, 5.0], "x": [0.0, 1.0, 2.0]}, transient=9.0)
+    assert_allclose(found.exponents, [[-1, -2], [-2, -3], [-2, -5]], atol=1e-3)
+    assert len(found) == 3
+    assert_allclose(found[1].exponents, found.exponents[1])
+    # a member is what it is alone, to the bit
+    alone = lyapunov_spectrum(problem.replace(field=field.with_parameters(a=3.0), x=[1.0]), transient=9.0)
+    assert (alone.exponents == found[1].exponents).all()
+    several = lyapunov_spectra(lorenz(30.0), r0=[[1.0, 1.0, 1.0], [2.0, 3.0, 20.0]], k=1, transient=10.0)
+    assert several.exponents.shape == (2, 1)
+    assert "2 runs" in repr(several)
+    network = RateNetwork(2)
+    entries = lyapunov_spectra(Problem(network, [0.0, 0.0], (0.0, 20.0)), {"W[0,1]": [0.0, 0.5]})
+    assert entries.exponents.shape == (2, 2)
+    for bad in ({"a": 1.0}, {}, {"a": [1.0], "b": [1.0, 2.0]}):
+        with pytest.raises(UsageError, match="parameters"):
+            lyapunov_spectra(problem, bad)
+    with pytest.raises(UsageError, match="parameters"):
+        lyapunov_spectra(problem, {"c": [1.0]})
+
+
 def test_solvers_that_cannot():
-    with pytest.raises(UsageError, match="scipy:LSODA"):
-        lyapunov_spectrum(lorenz(10.0), solver="kvaerno5")
+    with pytest.raises(UsageError, match="kvaerno5"):
+        lyapunov_spectrum(lorenz(10.0), solver="auto")
     with pytest.raises(UsageError, match="k"):
         lyapunov_spectrum(lorenz(10.0), k=True)

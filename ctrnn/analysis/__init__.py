@@ -12,6 +12,7 @@ from ctrnn.analysis.fixed_points import fixed_points
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
+from ctrnn.analysis.lyapunov_many import LyapunovSpectra, lyapunov_spectra
 from ctrnn.analysis.nonnormal import (
     TransientGrowth,
     henrici_number,
@@ -38,6 +39,7 @@ __all__ = [
     "Equilibrium",
     "FixedPoints",
     "LinearSubspaces",
+    "LyapunovSpectra",
     "LyapunovSpectrum",
     "Projection",
     "SpecialCurve",
@@ -55,6 +57,7 @@ __all__ = [
     "largest_exponent",
     "limit_cycle",
     "linear_subspaces",
+    "lyapunov_spectra",
     "lyapunov_spectrum",
     "nullclines",
     "numerical_abscissa",

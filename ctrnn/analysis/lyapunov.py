@@ -22,7 +22,6 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.continuous.frame import Frame, mean_rates
 from ctrnn.problem import Problem, Settings, checked_problem
-from ctrnn.solvers import tableaus
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
 
@@ -126,8 +125,7 @@ def lyapunov_spectrum(
     transient : float
         Time at the start that does not count, in which the run finds its attractor and the frame its directions.
     solver, rtol, atol, dt, max_steps
-        As in ctrnn.simulate: an explicit solver of ours, or "scipy:LSODA", "scipy:Radau" for a stiff field. The
-        tangent vectors are in
+        As in ctrnn.simulate; "kvaerno5", "kencarp4" or "scipy:LSODA" for a stiff field. The tangent vectors are in
         the step test too. With dt the exponents are those of the discrete map that the solver is.
     seed : int
         Of the first frame, which is random: one along the axes may lie in an invariant subspace.
@@ -172,9 +170,9 @@ def lyapunov_spectrum(
     transient = float(checked_array("transient", transient, ()))
     if not 0.0 <= transient < t1 - t0:
         raise UsageError("transient", given=transient, allowed=f"a time from 0 to less than {t1 - t0:g} (t_span)")
-    if not settings.library and (solver == "auto" or tableaus.get(solver).implicit):
-        hint = "'scipy:LSODA' or 'scipy:Radau' for a stiff field"
-        raise UsageError("solver", given=solver, allowed="an explicit solver, for Lyapunov exponents", hint=hint)
+    if solver == "auto":
+        hint = "'tsit5', or 'kvaerno5' for a stiff field"
+        raise UsageError("solver", given=solver, allowed="a solver by its own name, for Lyapunov exponents", hint=hint)
     problem = problem.replace(objective=None)
     with one_blas_thread if problem.field._kernel.blas else nullcontext():
         frame = Frame(problem, int(k), settings, seed, covariant, f"Lyapunov exponents, {settings.solver}")

@@ -5,21 +5,27 @@
     λ_i = (1/T) Σ log R_ii
 
 (Benettin, Galgani, Giorgilli & Strelcyn 1980; Shimada & Nagashima 1979.) The standard errors of λ come from the means
-over blocks of the run.
+over blocks of the run. Small frames of explicit methods stay in compiled code from one interval to the next
+(ctrnn.kernels.frames); behind implicit methods Q follows step by step, as the derivative of the step that was taken
+(ctrnn.kernels.staggered).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ctrnn.errors import ConvergenceError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
-from ctrnn.kernels import abi, augmented
+from ctrnn.kernels import abi, augmented, frames, stepper
 from ctrnn.kernels.tangent import tangent
 from ctrnn.problem import Course, Problem, Settings
+from ctrnn.progress import track
+from ctrnn.solvers import tableaus
+from ctrnn.solvers.runge_kutta import Integration, staggered_for
 from ctrnn.solvers.solve import solve
 from ctrnn.trajectory import Stats
 
@@ -32,6 +38,10 @@ SPREAD = 25.0
 AIM = 6.0
 #: the shortest interval, as a part of the run
 SHORTEST = 1e-7
+#: a frame of up to so much n k² is made orthonormal in compiled code; a larger one by LAPACK
+SMALL = 200_000
+#: intervals that compiled code takes at a time
+STRETCH = 1024
 
 
 class Frame:
@@ -47,6 +57,9 @@ class Frame:
         n = problem.field.n
         self.problem, self.n, self.k, self.label = problem, n, k, label
         base = problem.bind()
+        self.base = base
+        self.is_staggered = not settings.library and tableaus.get(settings.solver).implicit
+        self.is_small = not (settings.library or self.is_staggered or keep) and n * k * k <= SMALL
         self.bound = augmented_bound(base, tangent, n + n * k, problem.field.input_size, abi.JACOBIAN, None, False, 0)
         ctx = self.bound.system.ctx
         ctx[abi.COLUMNS] = k
@@ -86,43 +99,48 @@ class Frame:
         longest = (t1 - begin) / (2 * BLOCKS)
         rate = float(np.linalg.norm(self._jacobian(), 2))
         interval = min(longest, AIM / rate) if rate > 0 else longest
-        ends: list[float] = [begin]
-        growth: list[Array] = []
+        ends, growth = [np.array([begin])], [np.empty((0, self.k))]
         self._remember(np.empty((0, 0)))
-        while self.t < t1:
-            if interval < SHORTEST * (t1 - t0):
-                raise ConvergenceError(
-                    f"the exponents lie too far apart: near t = {self.t:.6g} the frame would have to be set right "
-                    f"every {interval:.2g}, {1 / SHORTEST:.0e} times in a run. Try: a smaller k, or a shorter t_span"
-                )
-            counts = self.t >= begin
-            goal = t1 if counts else begin
-            end = self._end(interval, goal)
-            log_R = self._advance(end)
-            spread = float(np.ptp(np.append(log_R, 0.0)))
-            if log_R.size and spread > SPREAD and not self._is_least(end):
-                interval = 0.5 * min(interval, end - self.t)
-                continue
-            self._accept(end)
-            if counts:
-                ends.append(end)
-                growth.append(log_R)
-            else:
-                self.kept.clear()
-            self._remember(self._R)
-            interval = min(longest, interval * float(np.clip(AIM / max(spread, 1e-300), 0.5, 2.0)))
-        return np.array(ends), np.array(growth)
+        count = 1
+        with track(t1 - t0, self.label) as update:
+            while self.t < t1:
+                if interval < SHORTEST * (t1 - t0):
+                    raise ConvergenceError(
+                        f"the exponents lie too far apart: near t = {self.t:.6g} the frame would have to be set right "
+                        f"every {interval:.2g}, {1 / SHORTEST:.0e} times in a run. Try: a smaller k, a shorter t_span"
+                    )
+                counts = self.t >= begin
+                planned = self._planned(interval, t1 if counts else begin, count)
+                rows = self._stretch(planned) if self.is_small else self._one(float(planned[0]))
+                if counts:
+                    ends.append(planned[: len(rows)])
+                    growth.append(rows)
+                elif len(rows):
+                    self.kept.clear()
+                if len(rows):
+                    self._remember(self._R)
+                if len(rows) < len(planned):
+                    interval = 0.5 * min(interval, planned[len(rows)] - self.t)
+                    continue
+                spread = _spread(rows)
+                interval = min(longest, interval * float(np.clip(AIM / max(spread, 1e-300), 0.5, 2.0)))
+                count = count if not self.is_small else min(2 * count, STRETCH)
+                update(self.t - t0)
+        return np.concatenate(ends), np.concatenate(growth)
 
     def _remember(self, R: Array) -> None:
         if self._keep:
             self.kept.append((self.y[: self.n], self.y[self.n :].reshape(self.n, self.k), R))
 
-    def _end(self, interval: float, goal: float) -> float:
+    def _planned(self, interval: float, goal: float, count: int) -> Array:
+        """The ends of up to ``count`` intervals from here, the last at the goal where they reach so far."""
         dt = self.settings.dt
         if dt is not None:
             interval = max(1.0, np.round(interval / dt)) * dt
+        planned = self.t + interval * np.arange(1, count + 1)
         # no short rest: it would say little
-        return goal if self.t + 1.5 * interval >= goal else self.t + interval
+        inside = planned + 0.5 * interval < goal
+        return planned if inside.all() else np.append(planned[inside], goal)
 
     def _is_least(self, end: float) -> bool:
         """Whether the interval is a single step of fixed length."""
@@ -133,25 +151,97 @@ class Frame:
         x = self.problem.x(t0) if self.problem.field.input_size else None
         return self.problem.field.jacobian(t0, self.problem.r0, x)
 
-    def _advance(self, end: float) -> Array:
-        """log R_ii of the interval up to ``end``; the state and the new frame wait for ``_accept``."""
+    def _course(self, ends: Array) -> Course:
+        """The way to these ends, on which the input's own stops lie too."""
         whole = self.problem.course
-        inside = (whole.stops > self.t) & (whole.stops < end)
-        course = Course(self.t, np.append(whole.stops[inside], end), np.append(whole.is_break[inside], True))
-        found = solve(self.bound, self.y, course, self.settings, np.array([end]), self.groups, self.step, self.label)
-        y, n = found.r[-1].copy(), self.n
+        inside = (whole.stops > self.t) & (whole.stops < ends[-1])
+        stops, breaks = (
+            np.append(whole.stops[inside], ends),
+            np.append(whole.is_break[inside], np.ones(len(ends), bool)),
+        )
+        stops, first = np.unique(stops, return_index=True)
+        return Course(self.t, stops, breaks[first] | np.isin(stops, ends))
+
+    def _stretch(self, ends: Array) -> Array:
+        """log R_ii (K, k) of as many of these intervals as stay within SPREAD, in compiled code."""
+        course = self._course(ends)
+        run = Integration(
+            self.bound, self.y, course, self.settings, np.empty(0), "nothing", self.groups, self.step, self.label
+        )
+        arguments: Any = run.arguments(run.record(0), self.settings.max_steps)
+        marks = np.searchsorted(course.stops, ends)
+        growth = np.empty((len(ends), self.k))
+        widest = np.inf if self._is_least(ends[0]) else SPREAD
+        done, status = frames.follow(
+            arguments, self.n, self.k, marks, growth, widest, np.empty(run.r.size + run.clock.size)
+        )
+        self.bound.raise_pending()
+        if status not in (stepper.DONE, frames.SPREAD):
+            raise run.failure(status)
+        self.y, self.step, self.t = run.r, float(run.clock[stepper.H]), (float(ends[done - 1]) if done else self.t)
+        self.stats = self.stats + run.stats
+        self._R = np.empty((0, 0))
+        return growth[:done]
+
+    def _one(self, end: float) -> Array:
+        """log R_ii (1, k) of the interval up to ``end``; (0, k) where it spread too far and was taken back."""
+        y, step, stats = self._advanced_by_columns(end) if self.is_staggered else self._advanced(end)
+        n = self.n
         Q, R = np.linalg.qr(y[n:].reshape(n, self.k))
         diagonal = np.diag(R)
         sign = np.where(diagonal < 0, -1.0, 1.0)
         y[n:] = (Q * sign).ravel()
-        self._R = sign[:, None] * R
-        self._next = y, found.step
-        self.stats = self.stats + found.stats
+        self.stats = self.stats + stats
         # a map may be singular, as Euler's of step tau is where a unit has no input
-        return np.log(np.maximum(np.abs(diagonal), np.finfo(float).tiny))
+        log_R = np.log(np.maximum(np.abs(diagonal), np.finfo(float).tiny))
+        if _spread(log_R[None]) > SPREAD and not self._is_least(end):
+            return np.empty((0, self.k))
+        self._R = sign[:, None] * R
+        self.y, self.step, self.t = y, step, end
+        return log_R[None]
 
-    def _accept(self, end: float) -> None:
-        (self.y, self.step), self.t = self._next, end
+    def _advanced(self, end: float) -> tuple[Array, float | None, Stats]:
+        found = solve(
+            self.bound,
+            self.y,
+            self._course(np.array([end])),
+            self.settings,
+            np.array([end]),
+            self.groups,
+            self.step,
+            self.label,
+        )
+        return found.r[-1].copy(), found.step, found.stats
+
+    def _advanced_by_columns(self, end: float) -> tuple[Array, float | None, Stats]:
+        """By an implicit method: the state's stages first, then those of Q's columns."""
+        n, k = self.n, self.k
+        rtol, atol = (np.asarray(v) for v in self.settings.tolerances(n + n * k))
+        its = replace(self.settings, rtol=rtol[:n], atol=atol[:n])
+        z = self.y[n:].reshape(n, k)
+        method = tableaus.get(self.settings.solver)
+        columns = staggered_for(self.base, method, z, rtol[n:].reshape(n, k), atol[n:].reshape(n, k))
+        # no parameter drives Q: what the field writes as F_w goes to memory of which no column is read
+        columns = columns._replace(drive=columns.drive[:, :, :0])
+        run = Integration(
+            self.base,
+            self.y[:n],
+            self._course(np.array([end])),
+            its,
+            None,
+            "nothing",
+            None,
+            self.step,
+            self.label,
+            columns,
+        )
+        run.run()
+        return np.concatenate([run.r, run.staggered.z.ravel()]), float(run.clock[stepper.H]), run.stats
+
+
+def _spread(log_R: Array) -> float:
+    """How far apart log R_ii, with 0 among them, lie in the widest of some intervals (K, k)."""
+    return float((log_R.max(axis=1).clip(min=0.0) - log_R.min(axis=1).clip(max=0.0)).max())
 
 
 def mean_rates(t: Array, growth: Array) -> tuple[Array, Array]:
