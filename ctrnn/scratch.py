@@ -16,7 +16,7 @@ import numpy as np
 Array = np.ndarray
 
 #: bytes that an arena holds on to
-KEPT_BYTES = 2**24
+KEPT_BYTES = 2**26
 
 
 class ScratchArena:

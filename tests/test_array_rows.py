@@ -48,6 +48,7 @@ class Run:
             r.reshape(-1),
             np.empty((STEPS, s, N)),
             np.empty((s, N)),
+            STEPS * s,
             tape,
             states,
         )

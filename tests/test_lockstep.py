@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 import ctrnn
 from ctrnn import Adjoint, Objective, Problem, RateNetwork, Readout, Trials, gradient
@@ -17,11 +18,24 @@ from ctrnn.gradients.recording.base import Needs
 from ctrnn.gradients.recording.rows import RowsRecording
 from ctrnn.gradients.trials import TrialsGradient
 from ctrnn.inputs import Sampled, Sine
-from ctrnn.kernels.batch.tiles import multiply_add, padded, product, transposed_product
+from ctrnn.kernels.abi import LEAN, at
+from ctrnn.kernels.batch.tiles import LANES, call_multiply_add, multiply_add, padded
 from ctrnn.problem import Settings
 
 ADDRESS = multiply_add.address
 STEPS = {"solver": "rk4", "dt": 0.1}
+
+
+@njit(**{**LEAN, "cache": False})
+def multiplied(address, A, M, C, transposed, turned):
+    """C += A M of the first K columns of A, or Aᵀ M of the first rows of Aᵀ; ``turned``: from the end of M on."""
+    width, K = M.shape[1], M.shape[0]
+    row, column = (1, A.shape[1]) if transposed else (A.shape[1], 1)
+    back, way = (K - 1) * turned, 1 - 2 * turned
+    call_multiply_add(
+        address, C.shape[0], K, at(A) + 8 * back * column, row, way * column, at(M) + 8 * back * width, way * width,
+        at(C), width, width // LANES,
+    )  # fmt: skip
 
 
 def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -29,13 +43,13 @@ def whole(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.integers(-50, 50, shape).astype(float)
 
 
-@given(q=st.integers(1, 11), K=st.integers(0, 9), n=st.integers(1, 90), seed=st.integers(0, 99))
+@given(q=st.integers(1, 11), K=st.integers(0, 9), n=st.integers(1, 90), seed=st.integers(0, 99), turned=st.booleans())
 @settings(deadline=None)
-def test_products_are_exact_for_whole_numbers(q, K, n, seed):
+def test_products_are_exact_for_whole_numbers(q, K, n, seed, turned):
     rng = np.random.default_rng(seed)
     A, M, C = whole(rng, q, K + 2), whole(rng, K, padded(n)), whole(rng, q, padded(n))
     expected = C + A[:, :K] @ M
-    product(ADDRESS, A, M, C)
+    multiplied(ADDRESS, A, M, C, False, turned)
     np.testing.assert_array_equal(C, expected)
 
 
@@ -45,7 +59,7 @@ def test_transposed_products_are_exact_for_whole_numbers(n, S, columns, seed):
     rng = np.random.default_rng(seed)
     A, M, C = whole(rng, S, n + 3), whole(rng, S, padded(columns)), whole(rng, n, padded(columns))
     expected = C + A[:, :n].T @ M
-    transposed_product(ADDRESS, A, M, C)
+    multiplied(ADDRESS, A, M, C, True, False)
     np.testing.assert_array_equal(C, expected)
 
 
@@ -56,9 +70,9 @@ def test_a_row_is_the_same_in_any_company(q, n, seed):
     rng = np.random.default_rng(seed)
     A, M = rng.normal(size=(q, n)), rng.normal(size=(n, padded(n)))
     together_, alone = np.ones((2, q, padded(n)))
-    product(ADDRESS, A, M, together_)
+    multiplied(ADDRESS, A, M, together_, False, False)
     for e in range(q):
-        product(ADDRESS, A[e : e + 1], M, alone[e : e + 1])
+        multiplied(ADDRESS, A[e : e + 1], M, alone[e : e + 1], False, False)
     np.testing.assert_array_equal(together_, alone)
 
 

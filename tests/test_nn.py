@@ -246,14 +246,14 @@ def test_nothing_is_kept_once_backward_has_run(monkeypatch) -> None:
     """Though the loss be kept; and torch.utils.checkpoint, which runs forward again, gives the same bits."""
     from torch.utils.checkpoint import checkpoint
 
-    kept, forward = [], rows.Network.forward
+    kept, forward = [], rows.Rows.forward
 
     def watched(*arguments):
         parts = forward(*arguments)
-        kept.extend(weakref.ref(part.kept[0].base) for part in parts)
+        kept.extend(weakref.ref(part.tape) for part in parts)
         return parts
 
-    monkeypatch.setattr(rows.Network, "forward", watched)
+    monkeypatch.setattr(rows.Rows, "forward", watched)
     layer, x = CTRNN(2, 5, dt=0.1, seed=0), torch.randn(3, 4, 2)
     loss = layer(x)[1].sum()
     assert kept[0]() is not None

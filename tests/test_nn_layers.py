@@ -176,7 +176,7 @@ def test_what_is_not_allowed_is_said():
         "layer": lambda: CTGRU.from_torch(nn.LSTM(2, 3)),
         "dropout": lambda: CTRNN(2, 3, dt=0.1, dropout=1.0),
         "field": lambda: Recurrent("r", 0.1),
-        "a kernel of many rows": lambda: Recurrent(ctrnn.Equations({"r": "-r"}), 0.1),
+        "functions of many rows": lambda: Recurrent(ctrnn.Equations({"r": "-r"}), 0.1),
     }.items():
         with pytest.raises(UsageError, match=words if words != "layer" else "module"):
             call()

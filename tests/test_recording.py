@@ -75,7 +75,7 @@ def test_a_kernel_of_rows_is_declared_not_guessed():
     """A field that declares none goes by the stepper, and gives the same to 1e-12; a class of its own is fine."""
 
     class Undeclared(RateNetwork):
-        _rows_kernel = None
+        row_slots = None
 
     ours, theirs = (network(kind(5, inputs=1, gain=1.4, train_tau=True, seed=0)) for kind in (RateNetwork, Undeclared))
     assert backend_for([theirs], FIXED, Needs()) is StepperRecording

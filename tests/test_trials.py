@@ -101,7 +101,7 @@ def test_one_failing_trial_says_what_failed():
         ({"r0": R0, "t_span": SPANS[:2]}, "r0 of 4 trials, t_span of 2"),
         ({"r0": R0[0], "t_span": (0.0, 1.0)}, "nothing that comes as a batch"),
         ({"r0": [R0[0, :3]], "t_span": (0.0, 1.0)}, "r0: got"),
-        ({"r0": R0, "t_span": [(0.0, 1.0)] * 3 + [(1.0, 0.0)]}, "trial 3: t_span"),
+        ({"r0": R0, "t_span": [(0.0, 1.0)] * 3 + [(1.0, 1.0)]}, "trial 3: t_span"),
     ],
 )
 def test_what_is_refused(arguments, says):

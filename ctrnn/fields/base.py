@@ -19,7 +19,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.kernels import abi, point, signals
 
 if TYPE_CHECKING:
-    from ctrnn.fields.rows import NetworkForm, RowsKernel, Weights
+    from ctrnn.fields.cells import NetworkForm, Weights
 
 Array = np.ndarray
 
@@ -391,13 +391,8 @@ class Field(ABC):
         """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None for another form."""
         return None
 
-    @cached_property
-    def _rows_kernel(self) -> RowsKernel | None:
-        """The compiled functions of many trials in lockstep, made when first asked for; None where a field has none."""
-        return None
-
     def _network_weights(self) -> Weights:
-        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``_network_form`` or a ``_rows_kernel``."""
+        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``_network_form``."""
         raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
     def _network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:

@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields import codegen
@@ -200,8 +202,40 @@ def activated(activation: Any, z: str, argument: str = "activation") -> str:
     return "(" + re.sub(r"\bz\b", f"({z})", activation) + ")"
 
 
+def rate_equation(activation: Any, form: str, hidden: str, inputs: int) -> tuple[str, dict[str, str]]:
+    """τ dr/dt of rate units as array equations: dr/dt, and the definitions of s, which is sent, and u.
+
+    ``hidden``: what the units receive from each other, a text in s.
+
+    >>> rate_equation("tanh", "state", "W @ s", inputs=2)
+    ('(-r + u)/tau', {'s': 'tanh(r)', 'u': 'W @ s + U @ x + b'})
+    """
+    u = f"{hidden} + U @ x + b" if inputs else f"{hidden} + b"
+    if form == "state":
+        return "(-r + u)/tau", {"s": activated(activation, "r"), "u": u}
+    return f"(-r + {activated(activation, 'u')})/tau", {"s": "r", "u": u}
+
+
 def rate_cell(activation: str, form: str) -> Cell:
     """The rate unit: ``state``: τ dz/dt = −z + W φ(z) + U x + b; ``rate``: τ dz/dt = −z + φ(W z + U x + b)."""
     if form == "state":
         return Cell(("z",), ("u",), ("tau",), source=activated(activation, "z"), rates=("(-z + u)/tau",))
     return Cell(("z",), ("u",), ("tau",), source="z", rates=(f"(-z + {activated(activation, 'u')})/tau",))
+
+
+class NetworkForm(NamedTuple):
+    """What a field declares that is dz/dt = G(z, u, θ), u = W h(z) + U x + b.
+
+    It has one state, one pre-activation and one θ a unit.
+    """
+
+    cell: Cell
+    trains_theta: bool
+
+
+class Weights(NamedTuple):
+    """The numbers of a network: W (n, n), [U b] (n, inputs + 1), theta (n,)."""
+
+    W: np.ndarray
+    drive: np.ndarray
+    theta: np.ndarray

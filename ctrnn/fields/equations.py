@@ -24,7 +24,6 @@ from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, as_mapping, checked_names
 from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.noisy import depends_on, strengths, with_noise
-from ctrnn.fields.rows import RowsKernel, SlotRows
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
 from ctrnn.fields.torch_functions import phi
@@ -324,10 +323,6 @@ class Equations(Field):
             return self._arrays.lanes_kernel
         made = self._scalars.lanes_module
         return LanesKernel(made.field.address, keep=(made,))
-
-    @cached_property
-    def _rows_kernel(self) -> RowsKernel | None:
-        return SlotRows(self.row_slots) if self._has_arrays else None
 
     @property
     def row_slots(self) -> RowSlots | None:

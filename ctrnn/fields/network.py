@@ -5,6 +5,7 @@
 
 (Wilson & Cowan 1972; Hopfield 1984; Sompolinsky, Crisanti & Sommers 1988.) The mathematics of the cells is in
 ctrnn.fields.cells, their compiled functions in ctrnn.kernels.network; here the named parameters are packed for those.
+Many rows at once go by the same equation as an array equation.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, SecondKernel, checked_array
-from ctrnn.fields.cells import ACTIVATIONS, Cell, activated, rate_cell
+from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, checked_array
+from ctrnn.fields.cells import ACTIVATIONS, Cell, NetworkForm, Weights, rate_cell, rate_equation
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.networks.low_rank import LowRankNetwork
-from ctrnn.fields.rows import NetworkForm, NetworkRows, RowsKernel, Weights
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
 
@@ -117,6 +117,8 @@ class RateNetwork(Field):
         n, inputs = int(n), int(inputs)
         self.activation, self.form, self.train_tau = activation, form, bool(train_tau)
         self.cell: Cell = rate_cell(activation, form)
+        #: what copies that differ in their numbers alone make once
+        self._shared: dict[str, Any] = {}
         self.state_names = tuple(f"r{i}" for i in range(n))
         self.input_names = tuple(f"x{i}" for i in range(inputs))
         self._tau = self._checked_tau(tau, n)
@@ -164,6 +166,7 @@ class RateNetwork(Field):
         if self.train_tau:
             raise UsageError("tau", given=tau, allowed="with_parameters(tau=...), as it is trained")
         twin = copy.copy(self)
+        twin._shared = {}  # which knows tau's shape
         twin._tau = self._checked_tau(tau, self.n)
         twin._tau.setflags(write=False)
         twin.__dict__.pop("_noisy_twins", None)
@@ -177,11 +180,7 @@ class RateNetwork(Field):
         ctrnn.Equations
             States "r", or ``r0``, ``r1``, … as here.
         """
-        u = "W @ s + U @ x + b" if self.input_size else "W @ s + b"
-        if self.form == "state":
-            definitions, rate = {"s": activated(self.activation, "r")}, f"(-r + {u})/tau"
-        else:
-            definitions, rate = {"s": "r", "u": u}, f"(-r + {activated(self.activation, 'u')})/tau"
+        rate, definitions = rate_equation(self.activation, self.form, "W @ s", self.input_size)
         text = Equations(
             {"r": rate}, self.parameters, {"x": self.input_size} if self.input_size else {}, {"r": self.n}, definitions,
             {} if self.train_tau else {"tau": self._tau}, {} if self.mask is None else {"W": self.mask},
@@ -400,9 +399,27 @@ class RateNetwork(Field):
     def _network_form(self) -> NetworkForm:
         return NetworkForm(self.cell, self.train_tau)
 
-    @cached_property
-    def _rows_kernel(self) -> RowsKernel | None:
-        return NetworkRows(self.cell, self.train_tau) if self.is_dense else None
+    @property
+    def _arrays(self) -> Any:
+        """The graph of the network as array equations."""
+        if "arrays" not in self._shared:
+            self._shared["arrays"] = self.as_text()._arrays
+        return self._shared["arrays"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds."""
+        return {**super().__getstate__(), "_shared": {}}
+
+    @property
+    def row_slots(self) -> RowSlots | None:
+        """Functions of many rows at once; none where most weights do not exist, as rows store all of them."""
+        slots: RowSlots | None = self._arrays.row_slots if self.is_dense else None
+        return slots
+
+    @property
+    def rows_entries(self) -> Array:
+        """The numbers that ``row_slots`` makes its own ones from: parameters, a fixed tau, and 0."""
+        return np.concatenate([self.vector, [] if self.train_tau else self.tau.ravel(), [0.0]])
 
     def _network_weights(self) -> Weights:
         p = self.parameters

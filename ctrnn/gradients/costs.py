@@ -76,8 +76,8 @@ class Size:
         Whether F_w is a dense matrix.
     rows
         q of RTRL.
-    tiled, keeps_u
-        Whether BPTT goes by ctrnn.gradients.recording.rows, and whether that keeps U.
+    tiled, tape
+        Whether BPTT goes by ctrnn.gradients.recording.rows, and the numbers that it keeps of a stage.
     """
 
     n: int
@@ -101,7 +101,7 @@ class Size:
     dense: bool
     rows: int
     tiled: bool
-    keeps_u: bool
+    tape: int
 
     @classmethod
     def of(cls, problem: Problem, settings: Settings, steps: int, calls: int | None = None) -> Size:
@@ -134,7 +134,7 @@ class Size:
             dense=not kernel.blas,
             rows=kernel.largest_part(field.n) + 1,
             tiled=RowsRecording.supports([problem], settings, Needs()),
-            keeps_u=field._rows_kernel is not None and field._rows_kernel.keeps_u,
+            tape=0 if field.row_slots is None else field.row_slots.tape(1, 1),
         )
 
     @property
@@ -200,19 +200,19 @@ class Cost:
 
 
 def tiled(z: Size) -> Cost:
-    """Rate networks by fixed steps.
+    """Networks and array equations by fixed steps.
 
-    Z, the drive, and U where it counts; states and jumps at the ends of steps; and the stages of an integral, with
-    their sources.
+    The tape and the inputs of all stages; states and jumps at the ends of steps; and the stages of an integral, with
+    their sources; weights both ways round, and their cotangents.
     """
     wide, T = padded(z.n), z.steps
     inputs = z.stride - (z.outputs + 1 if z.integral else 0)
-    kept = (2 if z.keeps_u else 1) * wide + padded(inputs + 1) + (wide if z.integral else 0)
+    kept = z.tape + inputs + (wide if z.integral else 0)
     block = wide + z.stride + 4 + (3 * z.n if z.integral else 0)
     stages = z.s * (T * kept + min(T, z.block) * block)
     states = T * 4 + min(T, z.observations) * wide + min(T, z.block) * (2 * wide + z.n)
-    panels = 4 * min(128, T * z.s) * wide + 7 * z.n * wide
-    return Cost(z.calls * z.f + T * z.s * z.va, z.before(8.0 * (stages + states + panels)))
+    weights = 3 * (z.entries + z.n * wide)
+    return Cost(z.calls * z.f + T * z.s * z.va, z.before(8.0 * (stages + states + weights)))
 
 
 def discrete(z: Size) -> Cost:

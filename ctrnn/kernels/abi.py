@@ -31,7 +31,7 @@ B rows, trials in lockstep, are taken at once by three more, with a tape of what
 
     F_ROWS           (ctx, B, S, m, t, r, w, x, out, tape)      out = F(t, r, w, x) of each row, at stage m; (B, ·)
     VJP_ROWS         (ctx, B, S, m, w, K, R, x_bar, tape, G)    R = K J of each row; x̄ = K F_x if its address is not 0
-    ACCUMULATE_ROWS  (ctx, B, S, tape, G)                       G += Σ K F_w over all stages and rows
+    ACCUMULATE_ROWS  (ctx, B, S, m, count, tape, G)             G += Σ K F_w over ``count`` stages from m on, and rows
 
 Their ctx, w, G and tape are the field's own. A row does not depend on its company, to the bit.
 
@@ -92,7 +92,7 @@ SIGNATURES = {
     IN_LANES: types.void(_i, _i, _i, _i, _i, _i, _i),
     F_ROWS: types.void(_i, _i, _i, _i, _d, _i, _i, _i, _i, _i),
     VJP_ROWS: types.void(*[_i] * 10),
-    ACCUMULATE_ROWS: types.void(*[_i] * 5),
+    ACCUMULATE_ROWS: types.void(*[_i] * 7),
 }
 _CTYPES: dict[Any, Any] = {types.int64: ctypes.c_int64, types.float64: ctypes.c_double}
 
@@ -200,7 +200,7 @@ def call_vjp_rows(typingctx, address, ctx, B, S, m, w, K, R, x_bar, tape, G):
 
 
 @intrinsic
-def call_accumulate_rows(typingctx, address, ctx, B, S, tape, G):
+def call_accumulate_rows(typingctx, address, ctx, B, S, m, count, tape, G):
     """ACCUMULATE_ROWS at an address."""
     return call(SIGNATURES[ACCUMULATE_ROWS])
 

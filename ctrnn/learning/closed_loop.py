@@ -69,7 +69,7 @@ class ClosedLoop:
                 taken[k][:, self.channels] = np.where(own[k][:, None], readout(states[k - 1, :, :n]), fed)
             steps = how.intervals(end - k, None)
             t = how.stage_times(steps) + k * how.steps * how.dt
-            kept.append(rows.forward(steps, t, rows.inputs(taken[k:end]), r, states[k:end], True))
+            kept.append(rows.forward(steps, t, taken[k:end], r, states[k:end], True))
             if not np.isfinite(states[end - 1]).all():
                 raise DivergenceError(
                     "the states of a network that runs on its own outputs became infinite or NaN",
@@ -87,7 +87,7 @@ class ClosedLoop:
         x, r0, V, c, *parameters = numbers
         how, (B, n) = self.recurrence, r0.shape
         rows, readout = how.rows(tuple(parameters)), Readout(V, c, self.activation)
-        found, lam = rows.zero_cotangents(B), np.zeros((B, rows.width))
+        found, lam = rows.zero_cotangents(), np.zeros((B, rows.width))
         x_bar, V_bar, c_bar = np.zeros_like(x), np.zeros_like(V), np.zeros_like(c)
         for (k, end), parts in zip(reversed(self.pieces(own)), reversed(kept), strict=True):
             steps = how.intervals(end - k, None)
@@ -95,7 +95,7 @@ class ClosedLoop:
             jumps[..., :n] = cotangent[k:end]
             rows.backward(steps, parts, jumps, none, lam, found, True)
             assert found.X is not None
-            x_bar[k:end] = found.X[..., : x.shape[2]]
+            x_bar[k:end] = found.X
             if own[k].any():
                 fed = x_bar[k][:, self.channels]
                 o_bar = np.where(own[k][:, None], fed, 0.0)
@@ -105,7 +105,7 @@ class ClosedLoop:
                 lam[:, :n] += u_bar @ V
                 V_bar += u_bar.T @ before
                 c_bar += u_bar.sum(axis=0)
-        vector = how.field.unflatten(rows.vector(found))
+        vector = how.field.unflatten(found.vector)
         return x_bar, lam[:, :n].copy(), V_bar, c_bar, *vector.values()
 
     @staticmethod

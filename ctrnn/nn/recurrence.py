@@ -36,8 +36,8 @@ class Recurrence:
     linear: bool
 
     def __post_init__(self) -> None:
-        if self.field._rows_kernel is None:
-            allowed = "a field with a kernel of many rows: array equations, networks"
+        if self.field.row_slots is None:
+            allowed = "a field with functions of many rows: array equations, networks"
             raise UsageError("field", given=type(self.field).__name__, allowed=allowed)
         tableau = tableaus.get(self.solver)
         if tableau.gamma or tableau.exponential:
@@ -58,7 +58,7 @@ class Recurrence:
         h = np.full(C, self.dt) if spans is None else np.repeat(spans / self.steps, self.steps)
         p = (j[:, None] + self.tableau[2]) / self.steps if self.linear else np.ones((C, s))
         mark = np.where(j == self.steps - 1, interval, -1)
-        return Steps(h, np.repeat(interval[:, None], s, axis=1), p, False, mark)
+        return Steps(h, np.repeat(interval[:, None], s, axis=1), p, mark)
 
     def stage_times(self, steps: Steps) -> Array:
         """t (C, s) of the stages, from 0 on."""
@@ -67,10 +67,8 @@ class Recurrence:
 
     def rows(self, numbers: tuple[Array, ...]) -> Rows:
         """The field's rows at parameters in the order of its names."""
-        kernel = self.field._rows_kernel
-        assert kernel is not None
         named = dict(zip(self.field.parameter_names, numbers, strict=True))
-        return kernel.bind(self.field.with_parameters(**named), method_weights(self.solver))
+        return Rows(self.field.with_parameters(**named), method_weights(self.solver))
 
     def __call__(
         self, x: torch.Tensor, r0: torch.Tensor, w: dict[str, torch.Tensor], spans: Array | None = None
@@ -94,7 +92,7 @@ class Recurrence:
         r = np.zeros((B, rows.width))
         r[:, :n] = r0
         states = np.empty((T, B, rows.width))
-        parts = rows.forward(steps, self.stage_times(steps), rows.inputs(x), r, states, keep)
+        parts = rows.forward(steps, self.stage_times(steps), x, r, states, keep)
         states = np.ascontiguousarray(states[..., :n])
         self._check(states, r0, steps)
         return states, parts
@@ -105,13 +103,12 @@ class Recurrence:
         """The cotangents of x (an empty one where it is not wanted), r0 and the parameters."""
         T, B, n = cotangent.shape
         rows, steps = self.rows(parameters), self.intervals(T, spans)
-        found, lam = rows.zero_cotangents(B), np.zeros((B, rows.width))
+        found, lam = rows.zero_cotangents(), np.zeros((B, rows.width))
         jumps, none = np.zeros((T, B, rows.width)), np.empty((0, steps.row.shape[1], B, rows.width))
         jumps[..., :n] = cotangent
         rows.backward(steps, parts, jumps, none, lam, found, x_wanted)
-        nx = self.field.input_size
-        x_bar = np.empty((0, B, nx)) if found.X is None else found.X[..., :nx].copy()
-        vector = self.field.unflatten(rows.vector(found))
+        x_bar = np.empty((0, B, self.field.input_size)) if found.X is None else found.X
+        vector = self.field.unflatten(found.vector)
         return x_bar, lam[:, :n].copy(), *vector.values()
 
     def replayed(self, spans: Array | None, *tensors: torch.Tensor) -> torch.Tensor:
@@ -152,14 +149,18 @@ def _array(tensor: torch.Tensor) -> Array:
     return tensor.detach().contiguous().numpy()
 
 
+#: what a part keeps
+KEPT = "X", "tape", "stages"
+
+
 class _States(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, recurrence: Recurrence, spans: Array | None, *tensors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         ctx.recurrence, ctx.spans = recurrence, spans
         states, ctx.parts = recurrence.forward(tuple(map(_array, tensors)), spans, keep=True)
         # torch lets go of what it saves itself once backward has run, though the loss be kept
-        kept = [torch.from_numpy(array) for part in ctx.parts for array in (part.X, *part.kept)]
-        ctx.parts = [replace(part, X=np.empty(0), kept=(np.empty(0),) * len(part.kept)) for part in ctx.parts]
+        kept = [torch.from_numpy(array) for part in ctx.parts for array in (getattr(part, name) for name in KEPT)]
+        ctx.parts = [replace(part, **dict.fromkeys(KEPT, np.empty(0))) for part in ctx.parts]
         ctx.count = len(tensors)
         ctx.save_for_backward(*tensors, *kept)
         return torch.from_numpy(states)
@@ -174,9 +175,7 @@ class _States(torch.autograd.Function):
             states = ctx.recurrence.replayed(ctx.spans, *tensors)
             found = iter(torch.autograd.grad(states, leaves, cotangent, create_graph=True, allow_unused=True))
             return (None, None, *(next(found) if wanted else None for wanted in needed))
-        parts = [
-            replace(part, X=next(kept), kept=tuple(next(kept) for _ in range(len(part.kept)))) for part in ctx.parts
-        ]
+        parts = [replace(part, **{name: next(kept) for name in KEPT}) for part in ctx.parts]
         parameters = tuple(map(_array, tensors[2:]))
         bars = ctx.recurrence.backward(parts, parameters, _array(cotangent), ctx.spans, needed[0])
         gradients = (torch.from_numpy(bar) if wanted else None for bar, wanted in zip(bars, needed, strict=True))

@@ -73,6 +73,7 @@ class RowsCode:
             K.BACK: self._back(False),
             K.BACK_TO_INPUTS: self._back(True),
             K.PREPARE: self._prepare,
+            K.VALUES: self._values,
         }
         self.plan = np.zeros(K.PLAN_SIZE, dtype=np.int64)
         operands = max((len(v.inputs) + len(v.outs) * (1 + len(v.inputs)) for v in self._nodes(Elementwise)), default=1)
@@ -160,8 +161,11 @@ class RowsCode:
         self._outs = set(graph.outs.values())
         self._back_reads = self._needed_back()
         self._prepare: list[Any] = []
+        #: F alone: the same steps, of which the loops make no partial derivatives
+        self._values: list[Any] = []
         program: list[Any] = []
         for node in graph.nodes:
+            begin = len(program)
             if isinstance(node, Elementwise):
                 self._elementwise(program, node)
             elif isinstance(node, Stack):
@@ -173,12 +177,18 @@ class RowsCode:
                 program.append((K.CONTRACT, node.m, node.k, node.n, fi, fl, sl, sj, node.n, 1, 0, *a, *b, *to))
             else:
                 program.append(self._plain(node, 0, self._get(program, node.a), self._place(node.out), back=False))
+            self._values += program[begin:]
+            if isinstance(node, Elementwise):
+                del self._values[-1]
+                self._loop(self._values, Loop(node, list(range(len(node.outs))), []))
+        begin = len(program)
         if not self.alone:
             start = 0
             for state in graph.states:
                 of = self._place(graph.outs[state])
                 program.append((K.MOVE, state.size, 0, *of, 0, K.OUT, 0, self.width, start))
                 start += state.size
+        self._values += program[begin:]
         return program
 
     @staticmethod

@@ -14,8 +14,8 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
+from ctrnn.fields.cells import rate_equation
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, generator
 
 
 class LowRankNetwork(TextNetwork):
@@ -38,12 +38,8 @@ class LowRankNetwork(TextNetwork):
         if inputs:
             weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
         weights["b"] = np.zeros(n)
-        if form == "state":
-            source, rate = activated(activation, "r"), "(-r + u)/tau"
-        else:
-            source, rate = "r", f"(-r + {activated(activation, 'u')})/tau"
-        u = drive(hidden=f"M @ (N.T @ s)/{n}", inputs=inputs)
-        super().__init__({"r": rate}, weights, {"r": n}, inputs, tau, train_tau, {"s": source, "u": u})
+        rate, definitions = rate_equation(activation, form, f"M @ (N.T @ s)/{n}", inputs)
+        super().__init__({"r": rate}, weights, {"r": n}, inputs, tau, train_tau, definitions)
 
     @property
     def W(self) -> Array:

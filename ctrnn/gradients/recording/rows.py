@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array
-from ctrnn.fields.rows import PART_TRIALS, Cotangents, Part
+from ctrnn.fields.rows import MOST_TRIALS, Cotangents, Part, Rows, Steps
 from ctrnn.gradients.recording.base import Needs
 from ctrnn.gradients.recording.lockstep import LockstepRecording
-from ctrnn.kernels.batch.network_batch import Steps
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings
 from ctrnn.scratch import ScratchArena, scratch_arena
@@ -63,13 +62,11 @@ class RowsBlock:
 
 
 class RowsRecording(LockstepRecording):
-    """B trials of a field that has a kernel of many rows."""
+    """B trials of a field that has functions of many rows."""
 
     def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
         super().__init__(problems, settings, caller, first)
-        kernel = self.field._rows_kernel
-        assert kernel is not None
-        self.rows = kernel.bind(self.field, (self.a, self.b))
+        self.rows = Rows(self.field, (self.a, self.b))
         self._memory = ScratchArena()
 
     def __enter__(self) -> RowsRecording:
@@ -81,18 +78,19 @@ class RowsRecording(LockstepRecording):
 
     def again(self, problems: Sequence[Problem]) -> bool:
         """Make ready for another run, in the same memory."""
-        kernel = problems[0].field._rows_kernel
         before = self.problems
-        if kernel is None or any(p.course is not q.course for p, q in zip(problems, before, strict=True)):
+        if problems[0].field.row_slots is None or any(
+            p.course is not q.course for p, q in zip(problems, before, strict=True)
+        ):
             return False
         self.restart(problems)
-        self.rows = kernel.bind(self.field, (self.a, self.b))
+        self.rows = Rows(self.field, (self.a, self.b))
         return True
 
     @classmethod
     def supports(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> bool:
         """Whether it takes all of these problems, together."""
-        if needs.rows != "one" or needs.device is not None or problems[0].field._rows_kernel is None:
+        if needs.rows != "one" or needs.device is not None or problems[0].field.row_slots is None:
             return False
         return super().supports(problems, settings, needs)
 
@@ -107,10 +105,10 @@ class RowsRecording(LockstepRecording):
     def at_once(cls, problems: Sequence[Problem], settings: Settings, needs: Needs) -> int:
         """How many of them at a time, for memory's sake."""
         one = problems[0]
-        kernel = one.field._rows_kernel
-        assert kernel is not None
+        slots = one.field.row_slots
+        assert slots is not None
         steps = (one.t_span[1] - one.t_span[0]) / (settings.dt or 1.0)
-        numbers = steps * tableaus.get(settings.solver).stages * kernel.kept(one.field.n)
+        numbers = steps * tableaus.get(settings.solver).stages * (slots.width + slots.tape(1, 1))
         return max(1, int(TOGETHER_BYTES // (8 * max(numbers, 1.0))))
 
     # -- forward
@@ -121,12 +119,12 @@ class RowsRecording(LockstepRecording):
         r = np.zeros((B, rows.width))
         r[:, :n] = self.r0_given
         if capacity is None:
-            capacity = min(BLOCK, max(64, BLOCK_NUMBERS // (self.s * min(B, PART_TRIALS) * rows.width)))
+            capacity = min(BLOCK, max(64, BLOCK_NUMBERS // (self.s * min(B, MOST_TRIALS) * rows.width)))
         for records in self.records(capacity):
             plan, X = self.remembered("rows", records, self._plan)
             with scratch_arena() as scratch:
                 states = scratch(plan.h.size, B, rows.width)
-                parts = rows.forward(plan, records[0].stage_t, X, r, states, keep=True, take=self._memory)
+                parts = rows.forward(plan, records[0].stage_t, X, r, states, True, self._memory, stages=self.integral)
                 stages = rows.stages(parts) if self.integral else states
                 losses = self.seen_in(records, states[..., :n].transpose(1, 0, 2), stages)
             plan, jumps = _marked(plan, losses.jumps, rows.width, self._memory)
@@ -142,8 +140,8 @@ class RowsRecording(LockstepRecording):
         """
         h, s, x = records[0].h, self.s, self.inputs(records)
         C = h.size
-        plan = Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), True, np.arange(C))
-        return plan, self.rows.inputs(x.reshape(C * s, *x.shape[2:]))
+        plan = Steps(h, np.arange(C * s).reshape(C, s), np.ones((C, s)), np.arange(C))
+        return plan, np.ascontiguousarray(x.reshape(C * s, *x.shape[2:]))
 
     # -- back
 
@@ -153,7 +151,7 @@ class RowsRecording(LockstepRecording):
 
     def zero_parameters(self) -> Cotangents:
         """A parameter part of one cotangent, 0."""
-        return self.rows.zero_cotangents(self.B)
+        return self.rows.zero_cotangents()
 
     def pull(self, block: RowsBlock, rows: Array, G: Cotangents) -> None:
         """Take ``rows`` back through a block, in place, and add their parameter part to G."""
@@ -166,7 +164,7 @@ class RowsRecording(LockstepRecording):
 
     def vector(self, G: Cotangents) -> Array:
         """The parameter part of one cotangent, summed over the trials, in the order of the field's parameters (m,)."""
-        return self.rows.vector(G)
+        return G.vector
 
 
 def _marked(plan: Steps, jumps: Array | None, width: int, take: ScratchArena) -> tuple[Steps, Array]:

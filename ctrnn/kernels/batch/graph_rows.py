@@ -8,9 +8,10 @@ What the way back needs is kept on the *tape* of S stages: partial derivatives t
 products, and, written on the way back, the cotangents u̅ of affine nodes. One array's rows of all stages lie one after
 the other, so that Ā = Σ_stages Σ_rows u̅ sᵀ is one product of S B rows:
 
-    F_ROWS           out (B, ·) = F of r (B, ·) at t; fills stage m of the tape
+    F_ROWS           out (B, ·) = F of r (B, ·) at t; fills stage m of the tape. S = 0: nothing goes back, and the tape
+                     is working space of one stage
     VJP_ROWS         R (B, ·) = K J row by row, x̄ (B, ·) = K F_x where its address is not 0; leaves u̅ on the tape
-    ACCUMULATE_ROWS  G += Σ K F_w over all stages and rows of the tape
+    ACCUMULATE_ROWS  G += Σ K F_w over some stages and all rows of the tape
 
 Registers hold addresses. An operand is (base, offset, stride): on the tape at base + 8 B (offset S + m stride),
 elsewhere at base + 8 B offset. Given rows (r, out, K, R, x) are as far apart as the plan says. ``w`` is made of the
@@ -46,8 +47,8 @@ LOOP, PRODUCT, SET, ZERO, MOVE, SCALE, COPY, GATHER, SUM, SPREAD, TURN, CONTRACT
 # the plan: numbers a row of scratch; of matrices in w and in G; operands of the longest loop; distance of given rows,
 # of inputs; the address of multiply_add; the table of stacks; programs (address, length)
 ROW_SCRATCH, MATRICES, GRADIENTS, POINTERS, WIDTH, INPUTS, TILES, STACKS, PROGRAMS = range(9)
-FORWARD, BACK, BACK_TO_INPUTS, PREPARE = range(4)
-PLAN_SIZE = PROGRAMS + 2 * 4
+FORWARD, BACK, BACK_TO_INPUTS, PREPARE, VALUES = range(5)
+PLAN_SIZE = PROGRAMS + 2 * 5
 
 # ctx: the plan, and room: REGISTERS + POINTERS + B ROW_SCRATCH doubles
 PLAN, ROOM = range(2)
@@ -61,7 +62,7 @@ STACK = 7
 def place(registers, B, S, m, base, offset, stride):
     """The address of B rows."""
     if base == TAPE:
-        return registers[base] + 8 * B * (offset * S + m * stride)
+        return registers[base] + 8 * B * (offset * max(S, 1) + m * stride)
     return registers[base] + 8 * B * offset if base >= TAPE else registers[base] + 8 * offset
 
 
@@ -89,9 +90,13 @@ def gather_row(size, has_d, d, k):
 
 
 @njit(**LEAN)
-def execute(code, length, registers, pointers, w, tiles, B, S, m, t):
-    """Run the steps of a program for B rows, at stage m of S."""
-    p = 0
+def execute(code, length, registers, pointers, w, tiles, B, S, stage, t):
+    """Run the steps of a program for B rows, at a stage of S.
+
+    In every other stage products begin at the end of M, which is in the cache still.
+    """
+    p, turned = 0, stage % 2
+    m = stage if S > 0 else 0
     while p < length:
         step = code[p]
         a, b = code[p + 2], code[p + 3]
@@ -103,7 +108,9 @@ def execute(code, length, registers, pointers, w, tiles, B, S, m, t):
         elif step == PRODUCT:  # K, vectors, A, offset and stride of M, C
             A = place(registers, B, S, m, code[p + 4], code[p + 5], code[p + 6])
             C = place(registers, B, S, m, code[p + 9], code[p + 10], code[p + 11])
-            call_multiply_add(tiles, B, a, A, code[p + 6], 1, w + 8 * code[p + 7], code[p + 8], C, code[p + 11], b)
+            M, width = w + 8 * code[p + 7], code[p + 8]
+            A, M, way = A + 8 * (a - 1) * turned, M + 8 * width * (a - 1) * turned, 1 - 2 * turned
+            call_multiply_add(tiles, B, a, A, code[p + 6], way, M, width * way, C, code[p + 11], b)
         elif step == SET:  # offset in w, to
             to = place(registers, B, S, m, code[p + 3], code[p + 4], code[p + 5])
             row, n = doubles(w + 8 * a, code[p + 5]), code[p + 5]
@@ -181,7 +188,7 @@ def _run(ctx_, program, B, S, m, t, r, w, x, out, K_, R_, x_bar, tape, G):
 @lazy(SIGNATURES[F_ROWS], **LEAN)
 def field(ctx_, B, S, m, t, r, w, x, out, tape):
     """F_ROWS."""
-    _run(ctx_, FORWARD, B, S, m, t, r, w, x, out, 0, 0, 0, tape, 0)
+    _run(ctx_, FORWARD if S > 0 else VALUES, B, S, m, t, r, w, x, out, 0, 0, 0, tape, 0)
 
 
 @lazy(SIGNATURES[VJP_ROWS], **LEAN)
@@ -204,23 +211,23 @@ def call_prepare(address, ctx, B, w):
 
 
 @lazy(SIGNATURES[ACCUMULATE_ROWS], **LEAN)
-def accumulate(ctx_, B, S, tape, G):
+def accumulate(ctx_, B, S, m, count, tape, G):
     """ACCUMULATE_ROWS."""
     plan = integers(integers(ctx_, 2)[PLAN], PLAN_SIZE)
-    count = integers(plan[STACKS], 1)[0]
-    stacks = integers(plan[STACKS] + 8, (count, STACK))
-    for b in range(count):
+    stacks = integers(plan[STACKS] + 8, (integers(plan[STACKS], 1)[0], STACK))
+    for b in range(len(stacks)):
         rows, wide, source_wide, size = stacks[b, 0], stacks[b, 2], stacks[b, 4], stacks[b, 5]
-        u, s, to = tape + 8 * B * S * stacks[b, 1], tape + 8 * B * S * stacks[b, 3], G + 8 * stacks[b, 6]
+        u = tape + 8 * B * (S * stacks[b, 1] + m * wide)
+        s, to = tape + 8 * B * (S * stacks[b, 3] + m * source_wide), G + 8 * stacks[b, 6]
         if size == 0:
             total = doubles(to, rows)
-            for k in range(B * S):
+            for k in range(B * count):
                 row = doubles(u + 8 * k * wide, rows)
                 for i in range(rows):
                     total[i] += row[i]
             continue
-        for begin in range(0, B * S, BLOCK):
-            many = min(BLOCK, B * S - begin)
+        for begin in range(0, B * count, BLOCK):
+            many = min(BLOCK, B * count - begin)
             call_multiply_add(
                 plan[TILES], rows, many, u + 8 * begin * wide, 1, wide, s + 8 * begin * source_wide, source_wide, to,
                 source_wide, source_wide // LANES,

@@ -4,7 +4,8 @@
     for i = s … 1:   K̄ = h b_i Λ + h Σ_{j>i} a_ji R̄_j,   R̄_i = K̄ J_i [+ h b_i ∂ℓ/∂r];      Λ ← Λ + Σ_i R̄_i
 
 (ctrnn.kernels.pullback has the source.) Rows are ``width`` numbers apart; N = B width. The tape keeps what F_ROWS wants
-of all S = C s stages; the parameter part is one call at the end. A row's numbers do not depend on the others.
+of all S = C s stages; the parameter part is taken of some steps together, while they are in the cache. A row's numbers
+do not depend on the others.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from ctrnn.kernels.compiled import njit
 
 FUSED = LEAN | {"fastmath": {"contract"}}
 
+#: rows, of stages and trials, whose parameter part is one product
+PANEL_ROWS = 128
+
 
 @njit(**FUSED)
-def forward(f, ctx, w, a, b, h, t, x, r, z, k, tape, states):
+def forward(f, ctx, w, a, b, h, t, x, r, z, k, S, tape, states):
     """r (N,) -> its value at the end, in place; states (C, N) at the end of every step.
 
-    a (s, s), b (s,), h (C,), t (C, s), x (C, s, B, ·); z (C, s, N) receives the stages; k (s, N) is working space.
+    a (s, s), b (s,), h (C,), t (C, s), x (C, s, B, ·); z (C or 1, s, N) receives the stages; the tape
+    those S = C s stages, or is of one, S = 0, and nothing goes back. k (s, N) is working space.
     """
     C, s = t.shape
     N, B = r.size, x.shape[2]
     for m in range(C):
         for i in range(s):
-            z_i = z[m, i]
+            z_i = z[m % z.shape[0], i]
             copy(r, z_i)
             for l in range(i):
                 c = h[m] * a[i, l]
@@ -33,7 +38,7 @@ def forward(f, ctx, w, a, b, h, t, x, r, z, k, tape, states):
                     k_l = k[l]
                     for e in range(N):
                         z_i[e] += c * k_l[e]
-            call_f_rows(f, at(ctx), B, C * s, m * s + i, t[m, i], at(z_i), at(w), at(x[m, i]), at(k[i]), at(tape))
+            call_f_rows(f, at(ctx), B, S, m * s + i, t[m, i], at(z_i), at(w), at(x[m, i]), at(k[i]), at(tape))
         for i in range(s):
             c, k_i = h[m] * b[i], k[i]
             for e in range(N):
@@ -50,6 +55,7 @@ def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, 
     """
     C, s = h.size, b.size
     N, B = lam.size, x_bar.shape[2]
+    together = max(1, PANEL_ROWS // (s * B))
     for m in range(C - 1, -1, -1):
         if jumps.shape[0] > 0:
             for e in range(N):
@@ -73,4 +79,6 @@ def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, 
             R_i = R[i]
             for e in range(N):
                 lam[e] += R_i[e]
-    call_accumulate_rows(accumulate, at(ctx), B, C * s, at(tape), at(G))
+        if m % together == 0:
+            count = s * min(together, C - m)
+            call_accumulate_rows(accumulate, at(ctx), B, C * s, s * m, count, at(tape), at(G))

@@ -24,8 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ctrnn.kernels.abi import LEAN, at, call
-from ctrnn.kernels.compiled import njit
+from ctrnn.kernels.abi import LEAN, call
 from ctrnn.kernels.lazy import lazy
 
 #: numbers in a vector, to which rows are filled up
@@ -118,21 +117,3 @@ def call_multiply_add(typingctx, address, q, K, A, row_stride, k_stride, M, m_st
 
 #: rows that go into a product of a transpose together, so that they are in the cache for all its tiles
 BLOCK = 128
-
-
-@njit(**LEAN)
-def product(address, A, M, C):
-    """C (p, width) += A (p, ·) M (K, width), of the first K columns of A; address: that of ``multiply_add``."""
-    width = M.shape[1]
-    call_multiply_add(address, A.shape[0], M.shape[0], at(A), A.shape[1], 1, at(M), width, at(C), width, width // LANES)
-
-
-@njit(**LEAN)
-def transposed_product(address, A, M, C):
-    """C (n, width) += Aᵀ M of the first n columns of A (S, ·), M (S, width), a block of rows at a time."""
-    n, width = C.shape
-    for start in range(0, A.shape[0], BLOCK):
-        rows = min(BLOCK, A.shape[0] - start)
-        call_multiply_add(
-            address, n, rows, at(A[start]), 1, A.shape[1], at(M[start]), width, at(C), width, width // LANES
-        )

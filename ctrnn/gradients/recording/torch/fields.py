@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
-from ctrnn.fields.rows import NetworkForm
+from ctrnn.fields.cells import NetworkForm
 from ctrnn.gradients.recording.torch.device import Device, to_numpy
 from ctrnn.gradients.recording.torch.threads import divided
 
