@@ -12,6 +12,7 @@ over blocks of the run. Small frames of explicit methods stay in compiled code f
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -172,9 +173,11 @@ class Frame:
         marks = np.searchsorted(course.stops, ends)
         growth = np.empty((len(ends), self.k))
         widest = np.inf if self._is_least(ends[0]) else SPREAD
+        began = time.perf_counter()
         done, status = frames.follow(
             arguments, self.n, self.k, marks, growth, widest, np.empty(run.r.size + run.clock.size)
         )
+        run.wall_time += time.perf_counter() - began
         self.bound.raise_pending()
         if status not in (stepper.DONE, frames.SPREAD):
             raise run.failure(status)
