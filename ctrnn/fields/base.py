@@ -37,6 +37,7 @@ class Kernel:
     blas: bool = False
     keep: tuple[Any, ...] = ()  # objects that own what lies at the addresses
     divisible: bool = False  # whether VJP takes any columns alone, and ACCUMULATE adds them to a part of G (G_STRIDE)
+    moving: bool = False  # whether ACCUMULATE takes the weights of each stage (W_AT)
     #: part of each state (n,) and of each group (groups,), where F falls into parts that know nothing of each other
     parts: tuple[Array, Array] | None = None
     step_channel: int = -1  # the channel of x for the step size, of a field that knows it (ctrnn.fields.exponential)

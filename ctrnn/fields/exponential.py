@@ -153,7 +153,8 @@ class Exponential(Field):
             scratch=2 * self.n,
             keep=keep,
             step_channel=self.field.input_size,
-            divisible=False,  # the ctx of F and of D know nothing of G_STRIDE
+            divisible=False,  # the ctx of F and of D know nothing of G_STRIDE, nor of W_AT
+            moving=False,
         )
 
     def _bind(self, program: Any = None, channels: int | None = None) -> Bound:

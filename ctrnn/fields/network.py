@@ -300,6 +300,7 @@ class RateNetwork(Field):
             blas=True,
             keep=(made, shared, self._lists),
             divisible=True,
+            moving=True,
             parts=self._parts(),
         )
 

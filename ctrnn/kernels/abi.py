@@ -67,7 +67,9 @@ JVP, SECOND, IN_LANES, F_ROWS, VJP_ROWS, ACCUMULATE_ROWS = range(5, 11)  # not i
 # (targets and weights travel behind the field's own inputs).
 # G_STRIDE is the number of doubles from one group of G to the next, where ACCUMULATE is given a part of its q rows; 0:
 # q · COLUMNS. A kernel that reads it says so (Kernel.divisible).
-N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, EXTRA = range(8)
+# W_AT is the address of S addresses, of the weights of each stage that ACCUMULATE is given; 0: the same for all.
+# A kernel that reads it says so (Kernel.moving).
+N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, W_AT, EXTRA = range(9)
 
 #: members of an ensemble that go side by side (ctrnn.kernels.lanes.steps)
 LANES = 32

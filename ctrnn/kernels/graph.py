@@ -35,6 +35,7 @@ from ctrnn.kernels.abi import (
     SCRATCH,
     SIGNATURES,
     VJP,
+    W_AT,
     X_STRIDE,
     F,
     N,
@@ -219,6 +220,8 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     for m in range(S):
         registers[R], registers[X], registers[T] = r_ + 8 * m * n, x_ + 8 * m * ctx[X_STRIDE], t_ + 8 * m
         registers[V], registers[D] = at(values) + 8 * m * sizes, at(partials) + 8 * m * plan[PARTIALS]
+        if ctx[W_AT] != 0:
+            registers[W] = integers(ctx[W_AT], S)[m]
         run(plan, TRAINED, registers, pointers, 1, ctx[DGEMM])
         if goes_back:
             registers[K], registers[C] = K_ + 8 * m * n * q, at(cotangents) + 8 * m * size

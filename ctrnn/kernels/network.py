@@ -37,6 +37,7 @@ from ctrnn.kernels.abi import (
     SCRATCH,
     SIGNATURES,
     VJP,
+    W_AT,
     X_STRIDE,
     F,
     alive,
@@ -249,6 +250,9 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     Gth = np.empty((A, nth, n))
     for m in range(S):
         here = r_ + 8 * m * A * n
+        if ctx[W_AT] != 0:
+            w_ = integers(ctx[W_AT], S)[m]
+            theta = w_ + 8 * B * n * width
         _sources(ctx, here, x_ + 8 * m * ctx[X_STRIDE], s[m])
         if ctx[DRIVE_NEEDS_U] or ctx[BY_THETA] != 0:
             _preactivations(ctx, w_, s[m], u)

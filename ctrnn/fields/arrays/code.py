@@ -131,6 +131,7 @@ class ArrayCode:
             blas=True,
             keep=(self, self.table),
             divisible=True,
+            moving=True,
         )
 
     @cached_property

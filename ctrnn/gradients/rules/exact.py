@@ -28,11 +28,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.structure import Structure
+from ctrnn.gradients.rules.kept import Kept
 from ctrnn.gradients.rules.rule import Memory, Rule
-from ctrnn.gradients.rules.step import Lane, Step, stacked, taken_apart
+from ctrnn.gradients.rules.step import Lane, Step
 
 #: bytes that the weights of a block's steps, and the cotangents at its end, may take
 BLOCK_BYTES = 128 * 2**20
@@ -48,94 +48,85 @@ class Exact(Memory):
         self.structure = Structure(lane.n, lane.bound)
         self.size = self.structure.size
         self.block = default_block(lane, self.size) if block is None else block
-        #: (groups, size, columns) at the beginning of the block
-        self.P = np.zeros((lane.groups, self.size, lane.columns))
-        #: the steps since, and ∂ℓ/∂r of what was seen at the end of each and not pulled back yet
-        self.steps: list[Step] = []
-        self.rows: list[Array | None] = []
+        #: (groups, size, columns) at the beginning of the block, and whether it is more than zeros
+        self.P, self._begun = np.zeros((lane.groups, self.size, lane.columns)), False
+        #: the steps since; losses that were seen at their ends wait there to go back together
+        self.steps = Kept(lane, self.block)
 
     def reset(self) -> None:
         """P = 0; what was seen before counts."""
-        self._pull_all()
-        self.P[...] = 0.0
-        self.steps, self.rows = [], []
+        self._pull_waiting()
+        self.P[...], self._begun = 0.0, False
+        self.steps.clear()
 
     def take(self, step: Step) -> None:
         """Keep it; at the end of a block P ← Φ P + C."""
         if len(self.steps) >= self.block:
             self._close()
         self.steps.append(step)
-        self.rows.append(None)
 
     def pull(self, row: Array) -> Array:
         """g_t, by one row through the block."""
-        rows: list[Array | None] = [None] * len(self.steps)
-        if not self.steps:
+        if not len(self.steps):
             return self._through_P(row)
-        rows[-1] = row
-        return self._pulled(rows)
+        G = np.zeros((self.lane.groups, 1, self.lane.columns))
+        return self._through_P(self.steps.pull(row, G), G[:, 0])
 
     def add(self, row: Array) -> None:
         """A loss at the present state: it waits, and goes back with the others."""
-        if not self.steps:
-            self.g += self._through_P(row)
-            return
-        waiting = self.rows[-1]
-        self.rows[-1] = row.copy() if waiting is None else waiting + row
+        if len(self.steps):
+            self.steps.wait(row)
+        else:
+            self._through_P(row, self.g)
 
     def peek(self) -> Array:
         """What ``collect`` would give; nothing changes."""
-        waits = any(row is not None for row in self.rows)
-        return self.g + self._pulled(self.rows) if waits else self.g.copy()
+        g = self.g.copy()
+        return self._pulled(g) if self.steps.waiting else g
 
     def collect(self) -> Array:
         """The gradient of all losses since the last call."""
-        self._pull_all()
+        self._pull_waiting()
         return super().collect()
 
-    def _pull_all(self) -> None:
-        if any(row is not None for row in self.rows):
-            self.g += self._pulled(self.rows)
-            self.rows = [None] * len(self.steps)
+    def _pull_waiting(self) -> None:
+        if self.steps.waiting:
+            self._pulled(self.g)
+            self.steps.forget_waiting()
 
-    def _pulled(self, rows: list[Array | None]) -> Array:
-        """Σ_j λ_j C_j + λ_0 P, of the rows at the ends of the steps."""
-        lane = self.lane
-        lam, G = np.zeros((1, lane.n)), np.zeros((lane.groups, 1, lane.columns))
-        begun = False
-        for step, row in zip(reversed(self.steps), reversed(rows), strict=True):
-            if row is not None:
-                lam, begun = lam + row, True
-            if begun:
-                back, K = step.pulled(lam)
-                step.add_parameter_part(K, G)
-                lam = back.T
-        return G[:, 0] + self._through_P(lam[0])
+    def _pulled(self, g: Array) -> Array:
+        """g + Σ_j λ_j C_j + λ_0 P, of the losses that wait, in place."""
+        return self._through_P(self.steps.pull_waiting(g[:, None]), g)
 
-    def _through_P(self, row: Array) -> Array:
-        """row P (groups, columns)."""
+    def _through_P(self, row: Array, g: Array | None = None) -> Array:
+        """g + row P (groups, columns), in place; without g, row P."""
+        g = self.lane.zeros() if g is None else g
+        if not self._begun:
+            return g
         structure = self.structure
         if structure.count == 1:
-            return np.matmul(row, self.P)
+            g += np.matmul(row, self.P)
+            return g
         parts = np.zeros((structure.count, self.size))
         parts[structure.of_state, structure.number] = row
-        return np.matmul(parts[structure.of_group][:, None], self.P)[:, 0]
+        g += np.matmul(parts[structure.of_group][:, None], self.P)[:, 0]
+        return g
 
     def _close(self) -> None:
         """P ← Φ P + C over the block, which begins anew."""
-        self._pull_all()
-        rows = np.ascontiguousarray(self.structure.rows()[:, :-1].T)
-        cotangents = []
-        for step in reversed(self.steps):
-            back, K = step.pulled(rows)
-            rows = back.T
-            cotangents.append(K)
-        T = np.zeros((self.structure.count, self.size, self.size))
-        T[self.structure.of_state, :, self.structure.number] = rows.T
-        self.structure.transform(T, self.P)
-        for step, K in zip(reversed(self.steps), cotangents, strict=True):
-            step.add_parameter_part(K, self.P)
-        self.steps, self.rows = [], []
+        if not len(self.steps):
+            return
+        self._pull_waiting()
+        structure = self.structure
+        rows = np.ascontiguousarray(structure.rows()[:, :-1])
+        K = self.steps.pull_rows(rows)
+        if self._begun:
+            T = np.zeros((structure.count, self.size, self.size))
+            T[structure.of_state, :, structure.number] = rows
+            structure.transform(T, self.P)
+        self.steps.add_parameter_part(K, self.P)
+        self._begun = True
+        self.steps.clear()
 
     @property
     def sensitivities(self) -> Array:
@@ -147,27 +138,21 @@ class Exact(Memory):
     # -- to disk and back
 
     def state_dict(self) -> dict[str, Array]:
-        """P, the steps of the block with their weights, and the rows that wait."""
-        waits = np.array([row is not None for row in self.rows], dtype=bool)
-        rows = np.array([np.zeros(self.lane.n) if row is None else row for row in self.rows])
-        return super().state_dict() | stacked(self.steps) | ({"rows": rows, "waits": waits} if self.steps else {})
+        """P, and the steps of the block with their weights and the losses that wait."""
+        return super().state_dict() | self.steps.state_dict()
 
     def load_state_dict(self, arrays: dict[str, Array]) -> None:
         """The same again."""
         super().load_state_dict(arrays)
-        self.steps = taken_apart(self.lane, arrays)
-        self.rows = [None] * len(self.steps)
-        if self.steps:
-            count, n = len(self.steps), self.lane.n
-            rows, waits = (arrays.get(name, np.empty(0)) for name in ("rows", "waits"))
-            if rows.shape != (count, n) or waits.shape != (count,):
-                raise UsageError("memory 'rows'", given=f"shape {rows.shape}", allowed=f"shape {(count, n)}")
-            self.rows = [row.copy() if there else None for row, there in zip(rows, waits, strict=True)]
+        if len(arrays.get("step h", ())) > self.steps.capacity:  # of a memory with longer blocks: as they are
+            self.steps = Kept(self.lane, len(arrays["step h"]))
+        self.steps.load_state_dict(arrays)
+        self._begun = bool(self.P.any())
 
     @property
     def nbytes(self) -> int:
         """Bytes that are carried."""
-        return self.P.nbytes + sum(step.nbytes for step in self.steps)
+        return self.P.nbytes + self.steps.nbytes
 
 
 def default_block(lane: Lane, size: int) -> int:

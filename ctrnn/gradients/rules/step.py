@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import SingularJacobianError, UsageError
+from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, Bound, Field
 from ctrnn.kernels import abi, point, pullback, second
 from ctrnn.kernels.linalg import lapack_addresses
@@ -37,12 +37,16 @@ class Lane:
     groups, columns : how the parameters lie
     """
 
+    G_STRIDE = abi.G_STRIDE
+
     def __init__(self, field: Field, bound: Bound, a: Array, b: Array) -> None:
         self.field, self.bound, self.a, self.b = field, bound, a, b
         self.n, self.m, self.s = field.n, field.m, b.size
         kernel = bound.kernel
         self.groups, self.columns = kernel.groups, kernel.columns
         self.lapack = lapack_addresses()
+        #: of explicit stages, which need nothing more
+        self.explicit = pullback.implicit_for(np.zeros((self.s, self.s)), self.lapack, np.empty((self.n, 1)))
         self.no_jumps, self.no_sources = np.empty((0, self.n)), np.empty((0, self.s, self.n))
 
     def vector(self, g: Array) -> Array:
@@ -238,27 +242,3 @@ def steps_of(lane: Lane, block: Any) -> Sequence[tuple[Step, Array | None]]:
         jump = losses.jumps[i] if len(losses.jumps) else None
         found.append((step, jump if jump is not None and jump.any() else None))
     return found
-
-
-_KEPT = ("h", "t", "r", "x", "weights")
-
-
-def stacked(steps: Sequence[Step]) -> dict[str, Array]:
-    """Steps as arrays, with their weights; nothing where there are none."""
-    if not steps:
-        return {}
-    return {f"step {name}": np.stack([getattr(step, name) for step in steps]) for name in _KEPT}
-
-
-def taken_apart(lane: Lane, arrays: dict[str, Array]) -> list[Step]:
-    """The steps that ``stacked`` made arrays of; raises UsageError for arrays of another field."""
-    if f"step {_KEPT[0]}" not in arrays:
-        return []
-    kept = [arrays.get(f"step {name}", np.empty(0)) for name in _KEPT]
-    count = len(kept[0])
-    channels = lane.bound.x_stride
-    shapes = [(1,), (1, lane.s), (1, lane.s, lane.n), (1, lane.s, channels), lane.bound.system.w.shape]
-    for name, part, shape in zip(_KEPT, kept, shapes, strict=True):
-        if part.shape != (count, *shape):
-            raise UsageError(f"memory 'step {name}'", given=f"shape {part.shape}", allowed=f"shape {(count, *shape)}")
-    return [Step(lane, *(part[i].copy() for part in kept)) for i in range(count)]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.gradients.rules.kept import Kept
 from ctrnn.gradients.rules.rule import Memory, Rule
-from ctrnn.gradients.rules.step import Lane, Step, stacked, taken_apart
+from ctrnn.gradients.rules.step import Lane, Step
 
 
 class Window(Memory):
@@ -22,40 +23,36 @@ class Window(Memory):
 
     def __init__(self, lane: Lane, rng: np.random.Generator, window: int) -> None:
         super().__init__(lane, rng)
-        self.window = window
-        self.steps: list[Step] = []
+        self.steps = Kept(lane, window)
 
     def reset(self) -> None:
         """No step behind."""
-        self.steps = []
+        self.steps.clear()
 
     def take(self, step: Step) -> None:
         """One step on."""
-        self.steps = [*self.steps[-(self.window - 1) :], step] if self.window > 1 else [step]
+        self.steps.append(step)
 
     def pull(self, row: Array) -> Array:
         """g_t, by one row through the window."""
-        lane = self.lane
-        lam, G = row[None], np.zeros((lane.groups, 1, lane.columns))
-        for step in reversed(self.steps):
-            back, K = step.pulled(lam)
-            step.add_parameter_part(K, G)
-            lam = back.T
+        G = np.zeros((self.lane.groups, 1, self.lane.columns))
+        if len(self.steps):
+            self.steps.pull(row, G)
         return G[:, 0]
 
     def state_dict(self) -> dict[str, Array]:
         """The steps with their weights."""
-        return super().state_dict() | stacked(self.steps)
+        return super().state_dict() | self.steps.state_dict()
 
     def load_state_dict(self, arrays: dict[str, Array]) -> None:
         """The same again."""
         super().load_state_dict(arrays)
-        self.steps = taken_apart(self.lane, arrays)
+        self.steps.load_state_dict(arrays)
 
     @property
     def nbytes(self) -> int:
         """Bytes that are carried."""
-        return sum(step.nbytes for step in self.steps)
+        return self.steps.nbytes
 
 
 @dataclass(frozen=True)

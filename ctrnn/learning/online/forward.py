@@ -12,7 +12,7 @@ import numpy as np
 from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.kernels import point
+from ctrnn.kernels import online
 from ctrnn.settings import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import weights
@@ -34,6 +34,7 @@ class Stepping:
         self.h, self.t0, self.steps, self.r = np.array([float(dt)]), 0.0, 0, r
         self.c = np.array(tableau.c[: tableau.stages])
         self.lane = Lane(field, field._bind(), *weights(solver))
+        self._k = np.empty((self.lane.s, field.n))
 
     @property
     def t(self) -> float:
@@ -46,25 +47,16 @@ class Stepping:
         Raises DivergenceError; then no state has moved.
         """
         lane, h, t = self.lane, float(self.h[0]), self.t
-        a, b, s, n = lane.a, lane.b, lane.s, lane.n
+        B, n = self.r.shape
+        times, new = t + self.c * h, self.r.copy()
+        stages, inputs = np.empty((B, 1, lane.s, n)), np.empty((B, 1, lane.s, x.shape[1]))
         system = lane.bound.system._replace(w=w)
-        times, k, new, taken = (t + self.c * h)[None], np.empty((s, n)), self.r.copy(), []
-        for lane_x, start, end in zip(x, self.r, new, strict=True):
-            stages, inputs = np.empty((1, s, n)), np.empty((1, s, x.shape[1]))
-            inputs[...] = lane_x
-            for i in range(s):
-                stages[0, i] = start
-                for j in range(i):
-                    stages[0, i] += h * a[i, j] * k[j]
-                point.field(system, times[0, i], stages[0, i], inputs[0, i], k[i])
-            for i in range(s):
-                end += h * b[i] * k[i]
-            taken.append(Step(lane, self.h, times, stages, inputs, w))
+        finite = online.advance(system, lane.a, lane.b, times, h, x, new, stages, inputs, self._k)
         lane.bound.raise_pending()
-        if not np.isfinite(new).all():
+        if not finite:
             at = int(np.argwhere(~np.isfinite(new).all(axis=1))[0, 0])
             which = f" in lane {at}" if len(new) > 1 else ""
             hint = "a smaller dt, a smaller lr, or clip"
             raise DivergenceError(f"the state became infinite or NaN{which}", t=t, r=self.r[at].copy(), h=h, hint=hint)
         self.r, self.steps = new, self.steps + 1
-        return taken
+        return [Step(lane, self.h, times[None], stages[i], inputs[i], w) for i in range(B)]

@@ -30,7 +30,7 @@ from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
 from ctrnn.losses import Readout
 from ctrnn.progress import track
-from ctrnn.threads import one_blas_thread
+from ctrnn.threads import one_blas_thread, one_torch_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +293,7 @@ class OnlineLearner:
         target = self._observer.targets(y, self.B, self._shape) if counts and self._observer.needs_target else None
         if y is not None and not self._observer.needs_target:
             raise UsageError("y", given=y, allowed="None: the loss takes no target")
-        with one_blas_thread:
+        with one_blas_thread, one_torch_thread:
             return self._step(inputs, target, weight if counts else 0.0)
 
     def _step(self, x: Array, y: Array | None, weight: float) -> float:
@@ -451,7 +451,7 @@ class OnlineLearner:
         record_every, every = whole("record_every", record_every, 1), whole("every", every, 1)
         reset_every = None if reset_every is None else whole("reset_every", reset_every, 1)
         table, began, last = LearningTable(), time.perf_counter(), self.steps
-        with track(data.T, "learn") as update, one_blas_thread:
+        with track(data.T, "learn") as update, one_blas_thread, one_torch_thread:
             for k in range(data.T):
                 if reset_every is not None and self.steps and self.steps % reset_every == 0:
                     self.reset()
