@@ -55,9 +55,8 @@ class Kept:
             for rows in (*self._rows.values(), self._at, self._jumps, self._waits):
                 rows[:count] = rows[self.first : self.last]
             self.first, self.last = 0, count
-        i, w = self.last, step.weights
-        rows = self._rows
-        rows["h"][i], rows["t"][i], rows["r"][i], rows["x"][i] = step.h[0], step.t[0], step.r[0], step.x[0]
+        i, w, to = self.last, step.weights, self._rows
+        to["h"][i], to["t"][i], to["r"][i], to["x"][i] = step.h[0], step.t[0], step.r[0], step.x[0]
         self._at[i], self._waits[i] = w.ctypes.data, False
         self._weights.append(w)
         self.last += 1
