@@ -396,6 +396,32 @@ def test_a_listed_picture_that_this_command_does_not_draw_is_told(ctrnn):
     assert code == 0 and "figure fit not drawn here: it takes the step fit" in out
 
 
+def test_noise_from_a_file_with_paths_their_moments_and_a_figure(ctrnn, tmp_path):
+    noise = DECAY.split("[objective]")[0] + '[noise]\nscale = "s*r"\npaths = 300\n[solver]\nname = "euler"\ndt = 0.01\n'
+    (tmp_path / "noisy.toml").write_text(noise.replace("k = 2.0", "k = 2.0\ns = 0.5"), encoding="utf-8")
+    code, out, err = ctrnn("simulate", "noisy.toml", "--set", "noise.seed=4", "--out", "one")
+    assert code == 0, err
+    assert "300 paths" in out and "mean at t = 1" in out
+    assert {"paths.npz", "paths.png", "trajectory.csv"} <= {file.name for file in (tmp_path / "one").iterdir()}
+    end = np.load(tmp_path / "one" / "paths.npz")["r"][:, -1, 0]
+    mean, sd = 3.0 * np.exp(-2.0), 3.0 * np.exp(-2.0) * np.sqrt(np.exp(0.25) - 1.0)
+    assert abs(end.mean() - mean) < 4 * sd / np.sqrt(300) + 0.01
+    first = np.loadtxt(tmp_path / "one" / "trajectory.csv", delimiter=",", skiprows=1)
+    assert first[-1, 1] == pytest.approx(end[0], rel=1e-12)  # the run itself is path 0
+    assert ctrnn("simulate", "noisy.toml", "--set", "noise.seed=5", "--out", "two")[0] == 0
+    assert np.loadtxt(tmp_path / "two" / "trajectory.csv", delimiter=",", skiprows=1)[-1, 1] != first[-1, 1]
+    for change, words in (
+        ("noise.scale=q", "unknown name"),
+        ("noise.calculus=itoo", "did you mean 'ito'"),
+        ("solver.name=kvaerno5", "with noise"),
+        ("noise.seed=-1", "a number >= 0"),
+    ):
+        changes = ("--set", change, "--set", "field.parameters={k=2.0}") if change.endswith("=q") else ("--set", change)
+        code, _, err = ctrnn("simulate", "noisy.toml", *changes, "--out", "three")
+        assert code == 2 and words in err, err
+    assert not (tmp_path / "three").exists()
+
+
 # --- examples and the template
 
 

@@ -59,6 +59,10 @@ def _trajectory(job: Job) -> Drawn:
     )
 
 
+def _paths(job: Job) -> Drawn:
+    yield "paths", ctrnn.plotting.paths(job.results["paths"], labels=_labels(job), time_label=_time(job))
+
+
 def _phase_portrait(job: Job) -> Drawn:
     problem, fits = _best(job), job.results.get("fits")
     points = _points(job)
@@ -253,6 +257,7 @@ def _solve(job: Job, problem: Any) -> Any:
 
 KINDS: dict[str, Callable[[Job], Drawn]] = {
     "trajectory": _trajectory,
+    "paths": _paths,
     "phase-portrait": _phase_portrait,
     "gradient-agreement": _gradient_agreement,
     "leak-only": _leak_only,

@@ -65,6 +65,11 @@ r0 = { v = -1.2, u = -0.62 }     # or a number, a list, "data" (its first row),
                                  # { seed = 1, sd = 0.5 } for normal values
 t_span = [0.0, 60.0]
 
+# [noise]                        # dr = F dt + g dW, by steps solver.dt of "euler" (Itô) or "heun" (Stratonovich)
+# scale = 0.1                    # g: a number, one a state, a formula, or by state { v = "0.1*v" }
+# seed = 0                       # the same seed, the same path;  dt = 0.01 is the grid that it is drawn on
+# paths = 100                    # `ctrnn simulate` follows so many, for their mean and spread
+
 # [[events]]                     # where a condition on the state crosses zero
 # condition = "v - threshold"    # in states, inputs, parameters and t
 # direction = 1                  # upwards; -1 downwards, 0 both
@@ -146,7 +151,7 @@ time = "t (ms)"
 time_unit = "ms"                 # for rates, in 1/ms
 labels = { v = "potential v", i = "current i" }
 # loss = "loss (mV²)"
-# show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, phase-portrait,
+# show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, paths, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
                                  # fixed-points, portrait, bifurcation, cycle, lyapunov
 

@@ -39,6 +39,9 @@ def _equations(e: Experiment, spec: EquationsField) -> Any:
         made = ctrnn.Equations(spec.equations, parameters, spec.inputs, spec.states, spec.definitions, constants, masks)
     texts = [*spec.equations.values(), *spec.definitions.values(), *(event.condition for event in e.spec.events)]
     texts += [text for event in e.spec.events for text in (event.reset or {}).values()]
+    if e.spec.noise is not None:
+        scale = e.spec.noise.scale
+        texts += [text for text in (scale.values() if isinstance(scale, dict) else [scale]) if isinstance(text, str)]
     used = {name for text in texts for name in re.findall(r"[^\W\d]\w*", text)}
     for name in spec.parameters:
         if name not in used:  # most often a slip of the pen

@@ -77,8 +77,14 @@ def _fit(e: Experiment, steps: Collection[str]) -> str:
     return "" if bound.output_size <= PANELS else f"at most {PANELS} outputs (here: {bound.output_size})"
 
 
+def _paths(e: Experiment, steps: Collection[str]) -> str:
+    has = e.spec.noise is not None and e.spec.noise.paths is not None
+    return _step("simulate")(e, steps) if has else "a table [noise] with paths = 100"
+
+
 LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "trajectory": _step("simulate"),
+    "paths": _paths,
     "phase-portrait": _phase_portrait,
     "gradient-agreement": _step("compare"),
     "leak-only": _leak_only,

@@ -154,6 +154,31 @@ class ProblemSpec(Section):
     ] = 0.0
 
 
+Scale = Annotated[
+    Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[str, Tag("<text>")],
+    ByShape,
+]
+
+
+class NoiseSpec(Section):
+    """dr = F dt + g dW: g a number, one a state, a formula, or a table by state; as ctrnn.WhiteNoise has it.
+
+    ``paths``: how many paths `ctrnn simulate` follows beside the first.
+    """
+
+    scale: Annotated[
+        Annotated[Number, Tag("<number>")]
+        | Annotated[Numbers, Tag("<list>")]
+        | Annotated[str, Tag("<text>")]
+        | Annotated[dict[str, Scale], Field(min_length=1), Tag("<table>")],
+        ByShape,
+    ]
+    seed: Annotated[int, Field(ge=0)] = 0
+    dt: Positive | None = None
+    calculus: Literal["ito", "stratonovich"] | None = None
+    paths: Annotated[int, Field(ge=2)] | None = None
+
+
 class EventSpec(Section):
     """What happens where a condition on the state crosses zero: a reset, the end of the run, or a note of it."""
 
@@ -419,6 +444,7 @@ class LyapunovSpec(Section):
 
 FigureName = Literal[
     "trajectory",
+    "paths",
     "phase-portrait",
     "gradient-agreement",
     "leak-only",
@@ -462,6 +488,7 @@ class _ExperimentSpec(Section):
         ]
         | None
     ) = None
+    noise: NoiseSpec | None = None
     events: list[EventSpec] = []
     data: Data | None = None
     objective: ObjectiveSpec | None = None

@@ -12,6 +12,7 @@ from ctrnn.plotting.agreement import gradient_agreement
 from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter_diagram
 from ctrnn.plotting.fitting import fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
+from ctrnn.plotting.paths import paths
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
 from ctrnn.plotting.portrait import phase_line, portrait, projection
 from ctrnn.plotting.rates import lyapunov, transient_growth
@@ -33,6 +34,7 @@ __all__ = [
     "limit_cycle",
     "lyapunov",
     "one_phase",
+    "paths",
     "phase_line",
     "phase_portrait",
     "portrait",

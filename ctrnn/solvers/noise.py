@@ -23,6 +23,8 @@ from ctrnn.problem import Course, Problem, Settings, Trials
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 
+TRY = "solver='euler' or solver='heun', with dt=..."
+
 
 @overload
 def noisy(problem: Problem, noise: Any, seed: int | None) -> Problem: ...
@@ -87,12 +89,12 @@ def check(settings: Settings, calculus: str | None, is_additive: bool) -> None:
     """Raise UsageError for settings under which noise cannot be solved, or means something else."""
     allowed = "fixed steps of an explicit method, with noise"
     if settings.library:
-        raise UsageError("solver", given=settings.solver, allowed=allowed, hint="solver='euler' or 'heun', dt=...")
+        raise UsageError("solver", given=settings.solver, allowed=allowed, hint=TRY)
     tableau = tableaus.get(settings.solver) if settings.solver != "auto" else None
     if tableau is None or tableau.implicit or tableau.exponential:
-        raise UsageError("solver", given=settings.solver, allowed=allowed, hint="solver='euler' or 'heun', dt=...")
+        raise UsageError("solver", given=settings.solver, allowed=allowed, hint=TRY)
     if settings.dt is None:
-        raise UsageError("dt", given=None, allowed="a step size, with noise", hint="solver='euler' or 'heun', dt=...")
+        raise UsageError("dt", given=None, allowed="a step size, with noise", hint=TRY)
     if calculus is None or is_additive:
         return
     its = "ito" if tableau.order == 1 else "stratonovich"
