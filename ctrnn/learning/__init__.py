@@ -15,18 +15,33 @@ from ctrnn.learning.fit import Fit, fit
 from ctrnn.learning.laplace import Laplace, laplace
 
 if TYPE_CHECKING:
+    from ctrnn.learning.online.compare import LearnerComparison, compare_learners
     from ctrnn.learning.online.learner import OnlineLearner
     from ctrnn.learning.trained import Training
     from ctrnn.learning.training import train
 
 #: what needs torch, and where it is
 _LAZY = {
+    "LearnerComparison": "ctrnn.learning.online.compare",
+    "compare_learners": "ctrnn.learning.online.compare",
     "OnlineLearner": "ctrnn.learning.online.learner",
     "Training": "ctrnn.learning.trained",
     "train": "ctrnn.learning.training",
 }
 
-__all__ = ["Dataset", "Fit", "Laplace", "OnlineLearner", "Training", "fit", "laplace", "tasks", "train"]
+__all__ = [
+    "Dataset",
+    "Fit",
+    "Laplace",
+    "LearnerComparison",
+    "OnlineLearner",
+    "Training",
+    "compare_learners",
+    "fit",
+    "laplace",
+    "tasks",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

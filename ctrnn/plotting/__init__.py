@@ -12,6 +12,7 @@ from ctrnn.plotting.agreement import gradient_agreement
 from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter_diagram
 from ctrnn.plotting.fitting import fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
+from ctrnn.plotting.learners import learner_comparison
 from ctrnn.plotting.paths import paths
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
 from ctrnn.plotting.portrait import phase_line, portrait, projection
@@ -30,6 +31,7 @@ __all__ = [
     "gradient_agreement",
     "hardware_error",
     "inverse_convergence",
+    "learner_comparison",
     "learning_at_rest",
     "limit_cycle",
     "lyapunov",
