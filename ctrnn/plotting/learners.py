@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctrnn.errors import UsageError
 from ctrnn.plotting.style import COLOURS, GREY, frame, legend_above, styled
@@ -75,6 +76,9 @@ def learner_comparison(comparison: Any, time_label: str = "steps") -> Figure:
         )  # fmt: skip
         axes.set(xscale="log", ylim=(-0.6, len(names) - 0.4), xlabel=label)
         axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(y, names)
         axes.tick_params(axis="y", length=0)
         axes.spines.left.set_visible(False)

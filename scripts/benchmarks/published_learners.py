@@ -24,12 +24,12 @@ from ctrnn.learning import OnlineLearner, tasks
 
 UNITS, LANES, STEPS, RESET, RECORD, LAST = 64, 8, 15_000, 200, 250, 5
 METHODS = {
-    "exact": "rtrl",
-    "SnAp-1": "snap-1",
-    "RFLO": "rflo",
-    "UORO": "uoro",
-    "truncated (25)": ctrnn.TruncatedBPTT(window=25),
-    "e-prop": "e-prop",
+    "exact": {"method": "rtrl"},
+    "SnAp-1": {"method": "snap-1"},
+    "RFLO": {"method": "rflo", "feedback": "random"},
+    "RFLO, exact feedback": {"method": "rflo"},
+    "UORO": {"method": "uoro"},
+    "truncated (25)": {"method": ctrnn.TruncatedBPTT(window=25)},
 }
 TASKS = {
     "Mackey–Glass": lambda seed: tasks.mackey_glass(trials=LANES, steps=STEPS, seed=seed),
@@ -66,7 +66,7 @@ def run(task: str, method: str, seed: int) -> tuple[float, float]:
     data = TASKS[task](seed).stream(LANES)
     field, readout = start(seed)
     learner = OnlineLearner(
-        field, METHODS[method], "adam", 1e-3, readout=readout, dt=1.0, batch=LANES, seed=seed, drift_window=0
+        field, optimizer="adam", lr=1e-3, readout=readout, batch=LANES, seed=seed, drift_window=0, **METHODS[method]
     )
     began = time.perf_counter()
     table = learner.run(data.x, data.y, record_every=RECORD, reset_every=RESET)
@@ -106,7 +106,7 @@ def table(path: Path) -> str:
 
 def fidelity(steps: int) -> None:
     """Cosine and relative error of all rules along the exact rule's own way through weights."""
-    methods = [*[m for name, m in METHODS.items() if name != "exact"], "kf-rtrl", ctrnn.Sketch(8)]
+    methods = ["snap-1", "rflo", "uoro", METHODS["truncated (25)"]["method"], "kf-rtrl", ctrnn.Sketch(8)]
     for task in TASKS:
         data = TASKS[task](0).steps(0, steps).stream(LANES)
         field, readout = start(0)
