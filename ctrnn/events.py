@@ -304,6 +304,8 @@ class BoundEventObjective(BoundObjective):
         self.state_names, self.n = tuple(field.state_names), field.n
         self.times, self.signals, self.signal_breaks = np.empty(0), None, np.empty(0)
         self.readout, self.selection, self.readout_size, self.output_size = None, None, 0, field.n
+        if objective.output.strip() == "t" and objective.target is not None:
+            self.event_times = np.atleast_1d(objective.target)
 
     @property
     def is_named(self) -> bool:

@@ -168,8 +168,11 @@ class BoundObjective:
     times          (K,), or None for the integral
     signals        target (q channels) and weight (the last one) as one input; None at times
     signal_breaks  its jump times; empty at times
+    event_times    (K,) target times of events, None of an objective that is not about such
     readout_size   p n + p entries of a trained read-out, V row by row, then c; else 0
     """
+
+    event_times: Array | None = None
 
     def __init__(self, objective: Objective, field: Any) -> None:
         self.objective = objective

@@ -10,7 +10,8 @@ import numpy as np
 import ctrnn
 from ctrnn.errors import CtrnnError
 from ctrnn.experiment.boxes import around
-from ctrnn.experiment.drawable import PANELS, lacking
+from ctrnn.experiment.drawable import PANELS, lacking, repeats
+from ctrnn.plotting.curve import curve
 from ctrnn.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -22,15 +23,16 @@ Drawn = Iterator[tuple[str, "Figure"]]  # file name without suffix, picture
 
 
 def draw(job: Job) -> None:
-    """Draw what [figures] lists, or all that the results give rise to, as PNG files."""
-    listed = job.experiment.spec.figures.show
+    """Draw what [figures] lists, or all that the results give rise to, but nothing twice."""
+    spec = job.experiment.spec.figures
+    listed = spec.show
     for kind, figures in KINDS.items():
-        if listed is not None and kind not in listed:
+        if kind not in listed if listed is not None else repeats(job.experiment, kind, job.steps):
             continue
         lacks = lacking(job.experiment, kind, job.steps)
         if not lacks:
             for name, figure in figures(job):
-                ctrnn.plotting.save(figure, job.path(f"{name}.png"))
+                ctrnn.plotting.save(figure, job.path(f"{name}.{spec.format}"))
         elif listed is not None:
             job.console.print(f"figure {kind} not drawn here: it takes {lacks}", markup=False)
 
@@ -102,7 +104,7 @@ def _read_out(job: Job) -> Drawn:
     e = job.experiment
     outputs = {}
     for name, one in job.results["fits"].items():
-        run = job.results["fitted"][name]
+        run = curve(job.results["fitted"][name])
         outputs[name] = run.t, one.problem.objective.output(run.r)
     target = e.problem.objective.objective.target
     points = _points(job)
@@ -120,18 +122,30 @@ def _read_out(job: Job) -> Drawn:
 
 def _fit(job: Job) -> Drawn:
     """The outputs before and after the fit, and what they were fitted to."""
+    times = job.experiment.problem.objective.event_times
+    if times is not None:
+        yield "fit", _event_fit(job, times)
+        return
     points = _points(job)
     if points is None:
         return
     t, y, names = points
 
     def outputs(problem: Any) -> Any:
-        run = _solve(job, problem)
+        run = curve(_solve(job, problem))
         return Trajectory(run.t, problem.objective.output(run.r), names)
 
     before, after = outputs(job.experiment.problem), outputs(_best(job))
     words: dict[str, Any] = {"time_label": _time(job), "labels": _labels(job), "data_label": _word(job)}
-    yield "fit", ctrnn.plotting.fit(t, y, before, after, names, bands=_bands(job, after.t), **words)
+    yield "fit", ctrnn.plotting.fit(t, y, before, after, names, bands=_bands(job, job.experiment.grid), **words)
+
+
+def _event_fit(job: Job, times: np.ndarray) -> Figure:
+    """The times of events before and after the fit, and the fitted states."""
+    before = job.experiment.problem
+    event = before.objective.number([event.event.label for event in before.events])
+    runs = _solve(job, before), _solve(job, _best(job))
+    return ctrnn.plotting.event_fit(times, *runs, event, time_label=_time(job), labels=_labels(job))
 
 
 def _bands(job: Job, t: Any) -> Any:
@@ -147,8 +161,7 @@ def _bands(job: Job, t: Any) -> Any:
 
 def _fit_history(job: Job) -> Drawn:
     label = job.experiment.spec.figures.loss
-    for k, one in enumerate(job.results["fits"].values()):
-        yield "fit-history" if k == 0 else f"fit-history-{k + 1}", ctrnn.plotting.fit_history(one, label=label)
+    yield "fit-history", ctrnn.plotting.fit_history(job.results["fits"], label=label)
 
 
 def _spectrum(job: Job) -> Drawn:

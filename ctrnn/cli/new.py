@@ -151,6 +151,7 @@ time = "t (ms)"
 time_unit = "ms"                 # for rates, in 1/ms
 labels = { v = "potential v", i = "current i" }
 # loss = "loss (mV²)"
+# format = "png"                 # or pdf, svg
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, paths, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
                                  # fixed-points, portrait, bifurcation, cycle, lyapunov

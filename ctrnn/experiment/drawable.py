@@ -70,6 +70,8 @@ def _fit(e: Experiment, steps: Collection[str]) -> str:
     bound = e.problem.objective
     if missing or bound is None:
         return missing or "a table [objective]"
+    if bound.event_times is not None:
+        return ""
     if not bound.is_named:
         return "a target to compare with"
     if bound.times is None and e.data is None:
@@ -98,3 +100,12 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "cycle": _step("cycle"),
     "lyapunov": _step("lyapunov"),
 }
+
+
+def repeats(e: Experiment, kind: str, steps: Collection[str]) -> bool:
+    """Whether a picture shows nothing that another of the same run does not show too."""
+    bound = e.problem.objective
+    if kind == "trajectory":  # the fit's has the run before the fit, and what it was fitted to
+        shown = bound is not None and bound.event_times is None and e.output_names == tuple(e.field.state_names)
+        return shown and not e.problem.x.size and not lacking(e, "fit", steps)
+    return kind == "fit" and not lacking(e, "read-out", steps)

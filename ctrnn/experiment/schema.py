@@ -464,9 +464,10 @@ class FiguresSpec(Section):
     """Which pictures to draw (all that the results allow, unless listed), and the labels of their axes.
 
     ``time`` and ``loss`` are labels of axes, ``labels`` those of states, inputs and outputs by their names;
-    ``time_unit`` is for rates.
+    ``time_unit`` is for rates. ``format`` is the kind of the files.
     """
 
+    format: Literal["png", "pdf", "svg"] = "png"
     show: list[FigureName] | None = None
     time: str | None = None
     time_unit: str | None = None

@@ -10,7 +10,7 @@
 
 from ctrnn.plotting.agreement import gradient_agreement
 from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter_diagram
-from ctrnn.plotting.fitting import fit, fit_history
+from ctrnn.plotting.fitting import event_fit, fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.learners import learner_comparison
 from ctrnn.plotting.paths import paths
@@ -25,6 +25,7 @@ __all__ = [
     "bifurcation_diagram",
     "cycle",
     "euler_step",
+    "event_fit",
     "exact_versus_leak_only",
     "fit",
     "fit_history",

@@ -12,13 +12,15 @@ from ctrnn.plotting.style import BLUE, GREY, ORANGE, frame, styled
 
 
 @styled
-def gradient_agreement(comparison: Any) -> Figure:
+def gradient_agreement(comparison: Any, *, ax: Any = None) -> Figure:
     """Digits of agreement with the reference, and the time, of each method in a comparison.
 
     Parameters
     ----------
     comparison : Comparison or iterable of rows
         What `ctrnn.compare_gradients` returns, or any rows with ``method``, ``digits`` and ``time`` (seconds).
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two, for the digits and the times.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def gradient_agreement(comparison: Any) -> Figure:
     digits = np.array([np.nan if k in words else row.digits for k, row in enumerate(rows)], float)
     approximate = [k for k, row in enumerate(rows) if k not in words and _approximates(row)]
     seconds = np.array([row.time or np.nan for row in rows], float)
-    figure, (left, right) = frame(1, 2, height=0.9 + 0.27 * n, sharey=True, width_ratios=(3, 2))
+    figure, (left, right) = frame(1, 2, height=0.9 + 0.27 * n, ax=ax, sharey=True, width_ratios=(3, 2))
     # Exact agreement has no finite number of digits; float64 cannot show more than 16.
     digits = np.minimum(digits, 16.0)
     left.hlines(y, 0, np.where(np.isnan(digits), 0, digits), color=GREY, lw=0.8)
@@ -73,6 +75,7 @@ def gradient_agreement(comparison: Any) -> Figure:
     right.plot(seconds, y, "D", color=ORANGE, ms=5)
     right.set(xlabel="time (s)", xscale="log")
     right.margins(x=0.12)
+    right.set_ylim(left.get_ylim())
     right.tick_params(labelleft=False)
     right.spines.left.set_visible(False)
     for axes in (left, right):

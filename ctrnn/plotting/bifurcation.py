@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, frame, legend_above, styled
+from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, frame, legend_above, mosaic, styled
 
 #: of each kind of special point its marker and colour
 MARKERS = {
@@ -79,7 +79,7 @@ def bifurcation_diagram(
         if branch.name != first.name or branch.states != first.states:
             raise UsageError("branches", given=f"branches in {first.name} and {branch.name}", allowed="one parameter")
     k = _state(first.states, state)
-    figure, axes = _canvas(ax, 3.6)
+    figure, (axes,) = frame(height=3.6, width=5.4, ax=ax)
     known: set[str] = set()
     for branch in every:
         _line(axes, branch.parameter, branch.r[:, k], branch.stable, BLUE, "equilibria", known)
@@ -97,8 +97,7 @@ def bifurcation_diagram(
     words = labels or {}
     name = first.states[k]
     axes.set(xlabel=words.get(first.name, first.name), ylabel=words.get(name, name))
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure
 
 
@@ -142,7 +141,7 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
     if not every:
         raise UsageError("curves", given="none", allowed="one curve or more")
     names = tuple(every[0].parameters)
-    figure, axes = _canvas(ax, 4.0)
+    figure, (axes,) = frame(height=4.0, width=5.4, ax=ax)
     known: set[str] = set()
     for curve in every:
         if tuple(curve.parameters) != names:
@@ -158,8 +157,7 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
             _mark(axes, point.kind, at[names[0]], at[names[1]], point.kind, known)
     words_ = labels or {}
     axes.set(xlabel=words_.get(names[0], names[0]), ylabel=words_.get(names[1], names[1]))
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure
 
 
@@ -170,6 +168,7 @@ def cycle(
     *,
     labels: Mapping[str, str] | None = None,
     time_label: str = "t",
+    ax: Any = None,
 ) -> Figure:
     """A limit cycle: two states against each other, all of them over a turn, and the phase response.
 
@@ -183,6 +182,8 @@ def cycle(
         What stands for a state's name at its axis.
     time_label : str, default "t"
         Label of the time axis.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Three, for the plane, the states and the phase response.
 
     Returns
     -------
@@ -208,11 +209,10 @@ def cycle(
     words = labels or {}
     t = np.linspace(0.0, cycle.period, 601)
     r = cycle(t)
-    figure = frame(height=3.4)[0]
-    figure.clear()
-    axes = figure.subplot_mosaic("ab;ac", width_ratios=(5, 6))
-    axes["c"].sharex(axes["b"])
-    axes["b"].tick_params(labelbottom=False)
+    figure, axes = mosaic("ab;ac", height=3.4, ax=ax, width_ratios=(5, 6))
+    if ax is None:
+        axes["c"].sharex(axes["b"])
+        axes["b"].tick_params(labelbottom=False)
     i, j = shown[:2]
     style = "-" if cycle.stable else "--"
     axes["a"].plot(r[:, i], r[:, j], style, color=BLUE)
@@ -237,16 +237,6 @@ def _state(names: Sequence[str], state: str | int) -> int:
     if state in names:
         return list(names).index(str(state))
     raise UnknownNameError("state", state, names[:12])
-
-
-def _canvas(ax: Axes | None, height: float) -> tuple[Figure, Axes]:
-    if ax is None:
-        figure, (axes,) = frame(height=height, width=5.4)
-        return figure, axes
-    whole = ax.get_figure(root=True)
-    if whole is None:
-        raise UsageError("ax", given=ax, allowed="axes of a figure")
-    return whole, ax
 
 
 def _line(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
@@ -21,13 +22,15 @@ DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)))
 
 
 @styled
-def inverse_convergence(results: Mapping[str, Any]) -> Figure:
+def inverse_convergence(results: Mapping[str, Any], *, ax: Axes | None = None) -> Figure:
     """The relative residual ‖VA − a‖/‖a‖ of each method against its iterations.
 
     Parameters
     ----------
     results : mapping of str to Inverse
         What `ctrnn.inverse.right_divide` returned, by the name in the legend.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -48,7 +51,7 @@ def inverse_convergence(results: Mapping[str, Any]) -> Figure:
     """
     if not results:
         raise UsageError("results", given=results, allowed="one result or more")
-    figure, (axes,) = frame(height=3.6)
+    figure, (axes,) = frame(height=3.6, ax=ax)
     axes.set_xscale("log")
     axes.set_yscale("log")
     for k, (name, result) in enumerate(results.items()):
@@ -77,7 +80,9 @@ def inverse_convergence(results: Mapping[str, Any]) -> Figure:
 
 
 @styled
-def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] = (), *, time_unit: str = "") -> Figure:
+def euler_step(
+    eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] = (), *, time_unit: str = "", ax: Any = None
+) -> Figure:
     """The eigenvalues of a Hurwitz A with the discs |1 + hλ| < 1 of Euler's step, and the contraction against h.
 
     Parameters
@@ -88,6 +93,8 @@ def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] =
         Pairs of a step and the factor of the residual an iteration that was measured with it: dots beside the curve.
     time_unit : str, optional
         The eigenvalues are rates, per this.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two, for the plane and for the contraction.
 
     Returns
     -------
@@ -112,7 +119,7 @@ def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] =
     if z.size == 0 or not np.isfinite(z).all() or z.real.max() >= 0:
         raise UsageError("eigenvalues", given=z, allowed="finite numbers left of the imaginary axis")
     bound, best = step_bound(z), best_step(z)
-    figure, (plane, rate) = frame(1, 2, height=3.3, width_ratios=(1, 1))
+    figure, (plane, rate) = frame(1, 2, height=3.3, ax=ax, width_ratios=(1, 1))
     plane.axvline(0.0, color=GREY, lw=1.0)
     plane.axhline(0.0, color=GREY, lw=0.5)
     plane.plot(z.real, z.imag, "o", color=BLUE, ms=3.5, label="eigenvalues of A", zorder=3)
@@ -145,17 +152,12 @@ def euler_step(eigenvalues: ArrayLike, observed: Sequence[tuple[float, float]] =
     rate.axhline(1.0, color=GREY, lw=0.8)
     rate.set(xlabel=f"step h{f' ({time_unit})' if time_unit else ''}", ylabel="factor of the residual per iteration")
     handles = [axes.get_legend_handles_labels() for axes in (plane, rate)]
-    figure.legend(
-        [h for one in handles for h in one[0]],
-        [t for one in handles for t in one[1]],
-        loc="outside upper center",
-        ncols=2,
-    )
+    legend_above(figure, plane, ([h for one in handles for h in one[0]], [t for one in handles for t in one[1]]))
     return figure
 
 
 @styled
-def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
+def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = (), *, ax: Any = None) -> Figure:
     """The relative error of a A⁻¹ against fraction bits and, beside it, against noise.
 
     Parameters
@@ -164,6 +166,8 @@ def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
         Of `ctrnn.inverse.word_length`.
     noise : sequence of HardwareTable, optional
         Of `ctrnn.inverse.device_noise`.
+    ax : matplotlib.axes.Axes or a sequence of them, optional
+        One for each panel.
 
     Returns
     -------
@@ -185,7 +189,7 @@ def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
     panels = [tables for tables in (bits, noise) if len(tables)]
     if not panels:
         raise UsageError("bits", given=bits, allowed="one table or more")
-    figure, axes = frame(1, len(panels), height=3.4)
+    figure, axes = frame(1, len(panels), height=3.4, ax=ax)
     names = list(dict.fromkeys(_name(table) for tables in panels for table in tables))
     for one, tables in zip(axes, panels, strict=True):
         one.set_yscale("log")
@@ -221,7 +225,7 @@ def hardware_error(bits: Sequence[Any], noise: Sequence[Any] = ()) -> Figure:
         for handle, name in zip(*one.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
     handles |= {name: Line2D([], [], color=GREY, ls=dash) for name, dash in (("expected", "-"), ("bound", ":"))}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=3)
+    legend_above(figure, axes[0], (list(handles.values()), list(handles)))
     return figure
 
 

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.plotting.curve import curve, spans_decades
 from ctrnn.plotting.style import (
     BLACK,
     BLUE,
@@ -22,7 +23,7 @@ from ctrnn.plotting.style import (
     PINK,
     frame,
     legend_above,
-    round_ticks,
+    mosaic,
     styled,
 )
 from ctrnn.trajectory import Trajectory
@@ -39,6 +40,7 @@ def phase_portrait(
     x: ArrayLike | None = None,
     label: str = "solution",
     labels: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """One state of a run against another, with the field's stream lines and nullclines where it has two states.
 
@@ -61,11 +63,13 @@ def phase_portrait(
         What the run is, in the legend.
     labels : mapping, optional
         What stands for a state's name at its axis: ``{"prey": "hare pelts (thousands)"}``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One panel.
+        One panel; its axes are logarithmic where positive states span decades and no field is drawn.
 
     Raises
     ------
@@ -82,6 +86,7 @@ def phase_portrait(
     'x'
     """
     i, j = (run.index(s) for s in states)
+    start, run = run.r[0, [i, j]], curve(run)
     solution = run.r[:, [i, j]]
     points = np.empty((0, 2)) if data is None else np.asarray(data, float)
     if points.ndim != 2 or points.shape[1] != 2:
@@ -92,14 +97,16 @@ def phase_portrait(
     shown = np.concatenate([solution, points, *[np.asarray(e.r)[None, [i, j]] for e in rests]])
     low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
     margin = 0.06 * np.maximum(high - low, 1e-9)
+    with_field = field is not None and field.n == 2
+    logarithmic = [not with_field and low[k] > 0.0 and spans_decades(solution[:, k]) for k in (0, 1)]
     low, high = low - margin, high + margin
 
-    figure, (axes,) = frame(height=4.6, width=5.4)
-    if field is not None and field.n == 2:
+    figure, (axes,) = frame(height=4.6, width=5.4, ax=ax)
+    if with_field:
         _vector_field(axes, field, float(run.t[0]), x, (i, j), low, high)
     axes.plot(*solution.T, color=BLUE, label=label, zorder=3)
     # open, and larger than the dot of an equilibrium: where both are at one place, both are seen
-    axes.plot(*solution[0], "s", mec=BLUE, mfc="none", mew=1.6, ms=10, label="start", zorder=6)
+    axes.plot(*start, "s", mec=BLUE, mfc="none", mew=1.6, ms=10, label="start", zorder=6)
     if len(points):
         axes.plot(*points.T, "o", color=ORANGE, label="data", zorder=4)
     for e in rests:
@@ -115,7 +122,8 @@ def phase_portrait(
         axes.plot(*np.asarray(e.r)[[i, j]], "o", zorder=5, **style)
     at = [(labels or {}).get(run.names[k], run.names[k]) for k in (i, j)]
     axes.set(xlabel=at[0], ylabel=at[1])
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    for k, axis in enumerate("xy"):
+        axes.set(**{f"{axis}scale": "log"} if logarithmic[k] else {f"{axis}lim": (low[k], high[k])})
     legend_above(figure, axes)
     return figure
 
@@ -160,6 +168,7 @@ def limit_cycle(
     *,
     names: tuple[str, str] = ("y[0]", "y[1]"),
     time_label: str = "t",
+    ax: Any = None,
 ) -> Figure:
     """A target of two components and what trained networks make of it, in the plane and in time.
 
@@ -173,6 +182,8 @@ def limit_cycle(
         Of the two components, at their axes.
     time_label : str, default "t"
         At the time axis, with its unit.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Three, for the plane and the two components.
 
     Returns
     -------
@@ -191,13 +202,10 @@ def limit_cycle(
     >>> len(limit_cycle(circle, {"rtrl": circle}).axes)
     3
     """
-    figure = frame(height=3.6)[0]
-    figure.clear()
-    axes = figure.subplot_mosaic("ab;ac", width_ratios=(5, 6))
-    for one in axes.values():
-        round_ticks(one)
-    axes["c"].sharex(axes["b"])
-    axes["b"].tick_params(labelbottom=False)
+    figure, axes = mosaic("ab;ac", height=3.6, ax=ax, width_ratios=(5, 6))
+    if ax is None:
+        axes["c"].sharex(axes["b"])
+        axes["b"].tick_params(labelbottom=False)
     dashes = ("-", (0, (4, 3)), (0, (1, 2)))
     everything = [("target", target), *runs.items()]
     for k, (name, run) in enumerate(everything):
@@ -220,7 +228,9 @@ def limit_cycle(
 
 
 @styled
-def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None, time_unit: str = "") -> Figure:
+def spectrum(
+    eigenvalues: ArrayLike, *, step_bound: float | None = None, time_unit: str = "", ax: Axes | None = None
+) -> Figure:
     """Eigenvalues in the complex plane; those right of the imaginary axis grow.
 
     Parameters
@@ -232,6 +242,8 @@ def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None, time_un
         which eigenvalue bounds the step.
     time_unit : str, optional
         The eigenvalues are rates, per this.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -253,7 +265,7 @@ def spectrum(eigenvalues: ArrayLike, *, step_bound: float | None = None, time_un
         raise UsageError("step_bound", given=step_bound, allowed="a positive step")
     if z.size == 0 or not np.all(np.isfinite(z)):
         raise UsageError("eigenvalues", given=z, allowed="one finite number or more")
-    figure, (axes,) = frame(height=3.8, width=4.4)
+    figure, (axes,) = frame(height=3.8, width=4.4, ax=ax)
     axes.axvline(0.0, color=GREY, lw=1.0)
     axes.axhline(0.0, color=GREY, lw=0.5)
     for growing, colour, label in ((False, BLUE, "decays"), (True, ORANGE, "does not decay")):

@@ -13,7 +13,9 @@ from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREY, ORANGE, frame, lege
 
 
 @styled
-def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_label: str = "t") -> Figure:
+def one_phase(
+    runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_label: str = "t", *, ax: Any = None
+) -> Figure:
     """The gradient's relative error in a one-phase relaxation, beside the decay that the spectrum of J predicts.
 
     Parameters
@@ -24,6 +26,8 @@ def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_
         max Re λ(J), per unit of t.
     time_label : str, default "t"
         At the time axes, with their unit.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two, for the error and for the speed.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_
     """
     if not runs:
         raise UsageError("runs", given="none", allowed="one run or more")
-    figure, (left, right) = frame(1, 2, height=2.9)
+    figure, (left, right) = frame(1, 2, height=2.9, ax=ax)
     for colour, (name, (run, errors)) in zip(COLOURS, runs.items(), strict=False):
         left.semilogy(run.t, errors, color=colour, label=name)
         right.semilogy(run.t, np.where(run.speed > 0, run.speed, np.nan), color=colour)
@@ -67,7 +71,7 @@ def one_phase(runs: Mapping[str, tuple[Any, np.ndarray]], abscissa: float, time_
 
 
 @styled
-def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Figure:
+def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy", *, ax: Any = None) -> Figure:
     """Trainings of one network on top of each other: loss, score, and the spectral abscissa of its rest points.
 
     Parameters
@@ -77,6 +81,8 @@ def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Fig
         (epochs + 1,).
     score : str, default "test accuracy"
         What the score is.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Three, for the loss, the score and the abscissa.
 
     Returns
     -------
@@ -97,7 +103,7 @@ def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Fig
     """
     if not curves:
         raise UsageError("curves", given="none", allowed="one training or more")
-    figure, axes = frame(1, 3, height=2.6)
+    figure, axes = frame(1, 3, height=2.6, ax=ax)
     for one, (colour, width, style) in zip(
         curves, ((BLUE, 4.0, "-"), (ORANGE, 1.4, "--"), (BLACK, 1.0, ":")), strict=False
     ):
@@ -124,7 +130,7 @@ def learning_at_rest(curves: Sequence[Any], score: str = "test accuracy") -> Fig
 
 
 @styled
-def recalled(given: Any, settled: Any, stored: Any, side: int = 8) -> Figure:
+def recalled(given: Any, settled: Any, stored: Any, side: int = 8, *, ax: Any = None) -> Figure:
     """Pictures in three rows: what the network is given, what it settles in, what it had stored.
 
     Parameters
@@ -133,6 +139,8 @@ def recalled(given: Any, settled: Any, stored: Any, side: int = 8) -> Figure:
         K pictures each.
     side : int, default 8
         Of the square pictures, in pixels.
+    ax : sequence of matplotlib.axes.Axes, optional
+        3 K, row by row.
 
     Returns
     -------
@@ -155,7 +163,7 @@ def recalled(given: Any, settled: Any, stored: Any, side: int = 8) -> Figure:
             "given", given=[row.shape for row in rows], allowed=f"three arrays of one shape (K, {side**2})"
         )
     count = len(rows[0])
-    figure, axes = frame(3, count, height=6.7 / count)
+    figure, axes = frame(3, count, height=6.7 / count, ax=ax)
     low, high = float(rows[2].min()), float(rows[2].max())
     for row, (name, images) in enumerate(zip(("given", "settled", "stored"), rows, strict=True)):
         for k, image in enumerate(images):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import matplotlib
 import numpy as np
@@ -55,13 +56,17 @@ def styled(draw: Draw) -> Draw:
 
 
 def frame(
-    rows: int = 1, columns: int = 1, *, height: float = 2.6, width: float = WIDTH, **options: Any
+    rows: int = 1, columns: int = 1, *, height: float = 2.6, width: float = WIDTH, ax: Any = None, **options: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` inches whose rows are ``height`` inches high, and its axes, row by row.
 
-    Further options go to :meth:`matplotlib.figure.Figure.subplots` (sharex, width_ratios, ...).
+    Further options go to :meth:`matplotlib.figure.Figure.subplots` (sharex, width_ratios, ...). With ``ax``, the axes
+    of somebody else's figure, as many as are drawn on, there is no new one; raises UsageError for another number.
     """
+    if ax is not None:
+        return _given(ax, rows * columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
+    _OURS.add(figure)
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for one in axes:
         round_ticks(one)
@@ -74,10 +79,46 @@ def round_ticks(axes: Axes) -> None:
         axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
 
 
-def legend_above(figure: Figure, axes: Axes) -> None:
-    """One legend for the figure, above the axes, where it can hide no curve; as many columns as its width holds."""
-    handles, labels = axes.get_legend_handles_labels()
+#: figures that ``frame`` made, whose legends may stand outside their axes
+_OURS: WeakSet[Figure] = WeakSet()
+
+
+def _given(ax: Any, count: int) -> tuple[Figure, list[Axes]]:
+    """The figure of somebody's axes, and these."""
+    axes = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(axes) != count or not all(isinstance(one, Axes) for one in axes):
+        allowed = "one matplotlib Axes" if count == 1 else f"{count} matplotlib Axes, row by row"
+        raise UsageError("ax", given=ax if len(axes) == 1 else f"{len(axes)} of them", allowed=allowed)
+    figure = axes[0].get_figure(root=True)
+    if figure is None:
+        raise UsageError("ax", given=ax, allowed="axes of a figure")
+    return figure, axes
+
+
+def mosaic(pattern: str, *, height: float, ax: Any = None, **options: Any) -> tuple[Figure, dict[str, Axes]]:
+    """As ``frame``, for panels "ab;ac" by their letters; ``ax``: one for each letter, in their order."""
+    letters = sorted(set(pattern) - {";"})
+    if ax is not None:
+        figure, axes = _given(ax, len(letters))
+        return figure, dict(zip(letters, axes, strict=True))
+    figure = frame(height=height)[0]
+    figure.clear()
+    named = figure.subplot_mosaic(pattern, **options)
+    for one in named.values():
+        round_ticks(one)
+    return figure, named
+
+
+def legend_above(figure: Figure, axes: Axes, entries: tuple[Sequence[Any], Sequence[str]] | None = None) -> None:
+    """One legend for the figure, above the axes, where it can hide no curve; as many columns as its width holds.
+
+    In somebody else's figure it stands in the axes. ``entries``: handles and labels, by default those of the axes.
+    """
+    handles, labels = axes.get_legend_handles_labels() if entries is None else entries
     if not handles:
+        return
+    if figure not in _OURS:
+        axes.legend(handles, labels, loc="best")
         return
     room = 15 * figure.get_figwidth()  # letters of this size
     for columns in range(min(len(labels), 4), 0, -1):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
+from ctrnn.plotting.curve import crowds_at_start, curve, spans_decades
 from ctrnn.plotting.style import BLACK, BLUE, COLOURS, ORANGE, frame, legend_above, shared_unit, styled
 from ctrnn.trajectory import Trajectory
 
@@ -28,6 +29,8 @@ def trajectory(
     value_label: str | None = None,
     data_label: str = "data",
     title: str = "",
+    log: bool | None = None,
+    ax: Any = None,
 ) -> Figure:
     """The states of a run against time; more than seven states at once are drawn as a map.
 
@@ -53,11 +56,16 @@ def trajectory(
         What the points are.
     title : str, optional
         Above the panel.
+    log : bool, optional
+        Whether the axis of the states is logarithmic; None: where positive states span decades.
+    ax : matplotlib.axes.Axes or a sequence of two, optional
+        Where to draw: the states and, with an input, the input.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The states and, below, the input.
+        The states and, below, the input. A run of ctrnn.simulate is drawn from its dense output, with as many points
+        as the curve needs; times that crowd at the start, as those of stiff problems do, are on a logarithmic axis.
 
     Raises
     ------
@@ -75,7 +83,8 @@ def trajectory(
     if states is not None and len(states) == 0:
         raise UsageError("states", given=states, allowed="one state or more")
     which = [run.index(s) for s in (run.names if states is None else states)]
-    run = _with_resets(run)
+    is_map = len(which) > len(COLOURS)
+    run = run if is_map else curve(run)
     labels = labels or {}
     names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
     unit = shared_unit(names)
@@ -90,14 +99,14 @@ def trajectory(
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
     has_input = x is not None and x.size > 0
     panels: dict[str, Any] = {"sharex": True, "height_ratios": (3, 1)} if has_input else {}
-    figure, every = frame(2 if has_input else 1, height=1.9 if has_input else 2.6, **panels)
+    figure, every = frame(2 if has_input else 1, height=1.9 if has_input else 2.6, ax=ax, **panels)
     axes = every[0]
     every[-1].set_xlabel(time_label)
     axes.set_title(title, loc="left")
     if has_input:
         given = list(input_names) or [f"x{i}" for i in range(x.size)]
         _input(every[1], x, float(run.t[0]), float(run.t[-1]), [labels.get(name, name) for name in given])
-    if len(columns) > len(COLOURS):
+    if is_map:
         scale = max(float(np.max(np.abs(columns))), np.finfo(float).tiny)
         mesh = axes.pcolormesh(
             run.t, np.arange(len(columns)), np.stack(columns),
@@ -112,30 +121,21 @@ def trajectory(
         if data is not None:
             axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, {data_label}")
     axes.set_ylabel(value_label)
+    seen = [] if data is None else [times]
+    if log or (log is None and spans_decades(*columns)):
+        axes.set_yscale("log")
+    if not has_input and crowds_at_start(run.t) and all((t > 0.0).all() for t in seen):
+        axes.set_xscale("log")
     legend_above(figure, axes)
     return figure
 
 
-def _with_resets(run: Trajectory) -> Trajectory:
-    """The run with both states of each reset, so that it is drawn upright."""
-    if run.events is None or not len(run.events):
-        return run
-    events = run.events
-    jumps = (events.before != events.after).any(axis=1)
-    inside = jumps & (events.t >= run.t[0]) & (events.t <= run.t[-1])
-    t = np.concatenate([run.t, np.repeat(events.t[inside], 2)])
-    pairs = np.stack([events.before[inside], events.after[inside]], axis=1).reshape(-1, run.r.shape[1])
-    r = np.concatenate([run.r, pairs])
-    # behind both states comes what was saved at the same time, which is the state after
-    order = np.lexsort((np.concatenate([np.full(len(run.t), 2), np.tile([0, 1], inside.sum())]), t))
-    return Trajectory(t[order], r[order], run.names, run.stats)
-
-
 def _input(axes: Axes, x: Any, t0: float, t1: float, names: Sequence[str]) -> None:
     """An input from t0 to t1, with its jumps upright; of many channels the first ones."""
+    t0, t1 = sorted((t0, t1))
     breaks = x.breaks[(x.breaks > t0) & (x.breaks <= t1)]
     # at a jump the input has its later value: the earlier one is just before it
-    t = np.sort(np.concatenate([np.linspace(t0, t1, 501), breaks, np.nextafter(breaks, -np.inf)]))
+    t = np.sort(np.concatenate([np.linspace(t0, t1, 2001), breaks, np.nextafter(breaks, -np.inf)]))
     values = x(t)
     shown = min(x.size, len(COLOURS))
     for i in range(shown):
@@ -154,6 +154,7 @@ def sensitivities(
     *,
     names: Sequence[str] | None = None,
     time_label: str = "t",
+    ax: Any = None,
 ) -> Figure:
     """The sensitivities p = dr/dw of the states to the parameters, one panel each.
 
@@ -169,6 +170,8 @@ def sensitivities(
         Of the n states.
     time_label : str, default "t"
         At the time axes, with their unit.
+    ax : matplotlib.axes.Axes or a sequence of n m, optional
+        Where to draw, row by row.
 
     Returns
     -------
@@ -195,7 +198,7 @@ def sensitivities(
         hint = "a few states and parameters, p[:, :2, :4]"
         raise UsageError("p", given=f"{n} x {m} panels", allowed="at most 64 panels", hint=hint)
     names = [f"r[{i}]" for i in range(n)] if names is None else names
-    figure, axes = frame(n, m, height=1.6, width=min(2.2 * m + 0.8, 11.0), sharex=True)
+    figure, axes = frame(n, m, height=1.6, width=min(2.2 * m + 0.8, 11.0), ax=ax, sharex=True)
     for k in range(n * m):
         i, j = divmod(k, m)
         axes[k].plot(t, p[:, i, j], color=COLOURS[i % len(COLOURS)])
@@ -214,6 +217,7 @@ def exact_versus_leak_only(
     labels: Sequence[str] = ("w", "b"),
     *,
     time_label: str = "t",
+    ax: Any = None,
 ) -> Figure:
     """The exact sensitivities and those of the leak alone: where they part.
 
@@ -227,6 +231,8 @@ def exact_versus_leak_only(
         Of the m parameters.
     time_label : str, default "t"
         At the time axes, with their unit.
+    ax : sequence of matplotlib.axes.Axes, optional
+        2 m, row by row.
 
     Returns
     -------
@@ -255,7 +261,7 @@ def exact_versus_leak_only(
         if p.shape != shape:
             raise UsageError(name, given=f"an array of shape {p.shape}", allowed=f"shape {shape}")
     m = len(labels)
-    figure, axes = frame(2, m, height=1.9, sharex=True, height_ratios=(3, 2))
+    figure, axes = frame(2, m, height=1.9, ax=ax, sharex=True, height_ratios=(3, 2))
     for j, label in enumerate(labels):
         axes[j].plot(t, p_exact[:, j], color=BLUE, label="exact")
         axes[j].plot(t, p_leak[:, j], "--", color=ORANGE, label="leak only")
