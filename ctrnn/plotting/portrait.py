@@ -16,8 +16,8 @@ from ctrnn.analysis.plane import Plane, nullclines, saddle_manifolds
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
-from ctrnn.plotting.bifurcation import _canvas
-from ctrnn.plotting.style import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, legend_above, styled
+from ctrnn.plotting.curve import curve
+from ctrnn.plotting.style import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, frame, legend_above, styled
 
 #: light colours of basins
 SHADES = ("#CFE6F5", "#FBDCC4", "#D3EFE3", "#F3E0EC", "#FAEBC8", "#E4F3FC", "#E6E6E6")
@@ -106,7 +106,7 @@ def portrait(
     """
     plane = Plane.of(field, box, states, at)
     i, j = plane.states
-    figure, axes = _canvas(ax, 4.4)
+    figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
     axes.grid(False)
     if basins is not None:
         shown = np.where(basins.attractor < 0, len(SHADES) - 1, basins.attractor % (len(SHADES) - 1))
@@ -134,7 +134,8 @@ def portrait(
         whole[[i, j]] = np.stack([plane.low, plane.high], axis=1)
         _manifolds(axes, points, whole, (i, j), known)
     for k, run in enumerate(_list(runs)):
-        axes.plot(run.r[:, i], run.r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
+        r = curve(run).r
+        axes.plot(r[:, i], r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
     for cycle in _list(cycles):
         path = cycle(np.linspace(0.0, cycle.period, 600))
         label = "stable cycle" if cycle.stable else "unstable cycle"
@@ -149,8 +150,7 @@ def portrait(
         xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]),
         xlim=(plane.low[0], plane.high[0]), ylim=(plane.low[1], plane.high[1]),
     )  # fmt: skip
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure
 
 
@@ -223,7 +223,7 @@ def projection(
     i, j = components
     if not all(isinstance(c, (int, np.integer)) and 0 <= c < len(onto.directions) for c in (i, j)) or i == j:
         raise UsageError("components", given=components, allowed=f"two of 0 to {len(onto.directions) - 1}")
-    figure, axes = _canvas(ax, 4.4)
+    figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
     two = [i, j]
     for k, run in enumerate(several):
         axes.plot(*onto(run)[:, two].T, color=GREY, lw=0.7, alpha=0.7, zorder=1, label="_" if k else "runs")
@@ -242,8 +242,7 @@ def projection(
     for set_label, c in ((axes.set_xlabel, i), (axes.set_ylabel, j)):
         set_label(f"principal component {c + 1} ({100 * onto.explained[c]:.0f} % of the variance)")
     axes.set_aspect("equal", adjustable="datalim")
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure
 
 
@@ -312,7 +311,7 @@ def phase_line(
             raise UsageError("span", given=None, allowed="(low, high), or points or a run to show")
         margin = 0.15 * max(float(np.ptp(seen)), 1e-3)
         span = (float(min(seen)) - margin, float(max(seen)) + margin)
-    figure, axes = _canvas(ax, 3.0)
+    figure, (axes,) = frame(height=3.0, width=5.4, ax=ax)
     r, family = np.linspace(*span, 801), Family(field, (), x)
     axes.axhline(0.0, color=GREY, lw=0.8)
     axes.plot(r, family.F(r[:, None], np.empty(0))[:, 0], color=BLUE, label="rate", zorder=2)
@@ -332,8 +331,7 @@ def phase_line(
     name = field.state_names[0]
     word = (labels or {}).get(name, name)
     axes.set(xlabel=word, ylabel=f"d {name}/dt", xlim=span)
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ctrnn.plotting.bifurcation import _canvas
 from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled
 
 #: so many exponents have a colour and an entry of their own
@@ -16,7 +15,7 @@ NAMED = 4
 
 
 @styled
-def lyapunov(found: Any, *, time_label: str = "t", time_unit: str = "") -> Figure:
+def lyapunov(found: Any, *, time_label: str = "t", time_unit: str = "", ax: Any = None) -> Figure:
     """Lyapunov exponents: how the running means settle, and the spectrum with its standard errors.
 
     Parameters
@@ -27,6 +26,8 @@ def lyapunov(found: Any, *, time_label: str = "t", time_unit: str = "") -> Figur
         At the time axis, with its unit.
     time_unit : str, optional
         Exponents are rates, per this.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two, for the means and for the exponents.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def lyapunov(found: Any, *, time_label: str = "t", time_unit: str = "") -> Figur
     >>> len(lyapunov(ctrnn.analysis.lyapunov_spectrum(decay)).axes)
     2
     """
-    figure, (left, right) = frame(1, 2, height=2.9, width_ratios=(3, 2))
+    figure, (left, right) = frame(1, 2, height=2.9, ax=ax, width_ratios=(3, 2))
     t, running, k = found.t[1:], found.running, found.exponents.size
     for i in range(k):
         style: dict[str, Any] = {
@@ -103,11 +104,10 @@ def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t
     >>> transient_growth(growth([[-1.0, 10.0], [0.0, -2.0]])).axes[0].get_ylabel()
     '‖exp(Jt)‖'
     """
-    figure, axes = _canvas(ax, 3.0)
+    figure, (axes,) = frame(height=3.0, width=5.4, ax=ax)
     axes.semilogy(found.t, found.growth, color=COLOURS[0], label="largest amplification until t")
     axes.plot([found.t_peak], [found.peak], "o", color=ORANGE, ms=6, label=f"peak {found.peak:.4g}", zorder=4)
     axes.axhline(1.0, color=GREY, lw=0.8)
     axes.set(xlabel=time_label, ylabel="‖exp(Jt)‖")
-    if ax is None:
-        legend_above(figure, axes)
+    legend_above(figure, axes)
     return figure

@@ -116,7 +116,9 @@ def simulate(
     if isinstance(problem, Problem) and problem.events:
         saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
         return simulate_with_events(problem, settings, saved)
-    names = checked_problem(problem).field.state_names
+    names = checked_problem(problem, backward=True).field.state_names
+    if problem.noise is not None:
+        checked_problem(problem)
     problem = with_noise(problem, settings)
     settings = resolve_auto_solver(problem, settings)
     saved = None if save_at is None else checked_times("save_at", save_at, problem.t_span)
