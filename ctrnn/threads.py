@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import islice, product
 from threading import Lock
@@ -112,6 +112,9 @@ one_torch_thread = OneThread(_torch, is_per_thread=True)
 
 _here = threading.local()
 
+#: flops from which a call of compiled code takes so long, some 0.1 s, that Ctrl-C would have to wait for it
+LONG = 3e9
+
 
 def workers() -> int:
     """How many threads work may be divided among.
@@ -143,54 +146,120 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def run_parallel(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+class Stopped(BaseException):
+    """Nobody wants the result of this thread any more: Ctrl-C, or an error beside it. It never reaches a caller."""
+
+
+class Stop:
+    """A word that says to the threads that work for one whether the result is still wanted.
+
+    Compiled loops that take long look at it, by its address (ctrnn.kernels.abi.STOP); Python asks ``raise_if_stopped``
+    between two calls of such loops. Python answers Ctrl-C on the main thread alone, and not while that is in compiled
+    code: whoever starts what takes long lets others do it, and waits.
+    """
+
+    def __init__(self) -> None:
+        self._word = (ctypes.c_int64 * 1)()
+        self.address = ctypes.addressof(self._word)
+
+    def set(self, to: bool) -> None:
+        """Whether those that work are to stop."""
+        self._word[0] = int(to)
+
+    def __bool__(self) -> bool:
+        return self._word[0] != 0
+
+
+def stop() -> Stop:
+    """That of this thread, or of the one it works for."""
+    if not hasattr(_here, "stop"):
+        _here.stop = Stop()
+    return _here.stop  # type: ignore[no-any-return]
+
+
+def raise_if_stopped() -> None:
+    """To be called now and then in what may run on a worker; raises Stopped."""
+    if getattr(_here, "is_worker", False) and stop():
+        raise Stopped
+
+
+def _work(whose: Stop, function: Callable[..., Result], *arguments: Any) -> Result:
+    """On a worker: a call for another thread."""
+    _here.stop = whose
+    raise_if_stopped()
+    made = function(*arguments)
+    raise_if_stopped()
+    return made
+
+
+def run_parallel(calls: Sequence[tuple[Any, ...]], takes_long: bool = False) -> list[Any]:
     """The results of (function, *arguments), all but the first on other threads; the functions release Python's lock.
 
     They may write to addresses that only the caller's arrays keep alive, so that neither an error nor Ctrl-C leaves
-    this function before all of them have ended.
+    this function before all of them have ended. Where they take long, and look at ``stop``, all are on other threads,
+    so that Ctrl-C is heard.
     """
-    if len(calls) == 1:
+    own = 0 if takes_long and not getattr(_here, "is_worker", False) else 1
+    if own and len(calls) == 1:
         function, *arguments = calls[0]
-        return [function(*arguments)]
-    others = [_pool().submit(function, *arguments) for function, *arguments in calls[1:]]
-    function, *arguments = calls[0]
+        found = [function(*arguments)]
+        raise_if_stopped()
+        return found
+    others = [_pool().submit(_work, stop(), *call) for call in calls[own:]]
+    found = []
     try:
-        first = function(*arguments)
-    finally:
-        _ended(others)
-    return [first, *(other.result() for other in others)]
+        for function, *arguments in calls[:own]:
+            found.append(function(*arguments))
+        wait(others, return_when=FIRST_EXCEPTION)
+        for other in others:
+            if other.done():
+                other.result()
+        return [*found, *(other.result() for other in others)]
+    except BaseException:
+        _end(others)
+        raise
 
 
-def _ended(others: Sequence[Future[Any]]) -> None:
+def _end(others: Sequence[Future[Any]]) -> None:
+    """Stop them, and wait until they are at their end, whatever comes."""
+    stop().set(True)
     interrupted = None
     while not all(other.done() for other in others):
         try:
             wait(others)
         except KeyboardInterrupt as error:
             interrupted = error
+    stop().set(False)
     if interrupted is not None:
         raise interrupted
 
 
-def map_parallel(items: Sequence[Item], run: Callable[[Item], Result], label: str) -> list[Result]:
+def map_parallel(
+    items: Sequence[Item], run: Callable[[Item], Result], label: str, takes_long: bool = False
+) -> list[Result]:
     """``run`` for every item on all workers; the results, in the order of the items.
 
-    The first error is raised, and then no further item is begun.
+    The first error is raised, and then no further item is begun, and those under way are stopped. ``takes_long``: an
+    item may be a long time in compiled code, so that this thread only waits.
     """
     threads, found = min(len(items), workers()), []
+    apart = takes_long and not getattr(_here, "is_worker", False)
     with one_blas_thread, track(len(items), label) as update:
-        if threads == 1:
+        if threads <= 1 and not apart:
             for item in items:
                 found.append(run(item))
+                raise_if_stopped()
                 update(len(found))
             return found
         waiting = iter(items)
-        under_way = deque(_pool().submit(run, item) for item in islice(waiting, threads))
+        under_way = deque(_pool().submit(_work, stop(), run, item) for item in islice(waiting, threads))
         try:
             while under_way:
-                found.append(under_way.popleft().result())
-                under_way.extend(_pool().submit(run, item) for item in islice(waiting, 1))
+                found.append(under_way[0].result())
+                under_way.popleft()
+                under_way.extend(_pool().submit(_work, stop(), run, item) for item in islice(waiting, 1))
                 update(len(found))
-        finally:
-            wait(under_way)
+        except BaseException:
+            _end(under_way)
+            raise
     return found

@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from ctrnn import progress
+
 # Before NumPy and torch are loaded: several workers with several threads each would only spin against each other.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -13,3 +15,6 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # No deadline: the first example of a test may compile a field.
 settings.register_profile("ctrnn", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ctrnn")
+
+# Whether kernels were compiled before does not show in what a test reads of standard error (tests/test_notice.py asks).
+progress.silence()

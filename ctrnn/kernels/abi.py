@@ -69,7 +69,9 @@ JVP, SECOND, IN_LANES, F_ROWS, VJP_ROWS, ACCUMULATE_ROWS = range(5, 11)  # not i
 # q · COLUMNS. A kernel that reads it says so (Kernel.divisible).
 # W_AT is the address of S addresses, of the weights of each stage that ACCUMULATE is given; 0: the same for all.
 # A kernel that reads it says so (Kernel.moving).
-N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, W_AT, EXTRA = range(9)
+# STOP is the address of an integer that is not 0 once nobody wants the result any more (ctrnn.threads.Stop), or 0: then
+# nothing stops what may take long.
+N, GROUPS, COLUMNS, X_STRIDE, SCRATCH, DGEMM, G_STRIDE, W_AT, STOP, EXTRA = range(10)
 
 #: members of an ensemble that go side by side (ctrnn.kernels.lanes.steps)
 LANES = 32
@@ -319,6 +321,12 @@ def copy(values, to):
     """to ← values, (n,) both; an assignment of slices would allow for the case that they overlap."""
     for j in range(values.size):
         to[j] = values[j]
+
+
+@njit(**INLINE)
+def stopped(address):
+    """Whether nobody wants the result any more; an address of 0 says no."""
+    return address != 0 and integers(address, 1)[0] != 0
 
 
 @intrinsic

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrnn.kernels.abi import alive, at, gemm
+from ctrnn.kernels.abi import alive, at, gemm, stopped
 from ctrnn.kernels.compiled import njit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def transform(dgemm, T, part, G, first, last):
-    """Groups ``first`` to ``last``."""
+def transform(dgemm, T, part, G, first, last, stop):
+    """Groups ``first`` to ``last``, unless ``stop`` (ctrnn.kernels.abi.STOP) says that they are not wanted any more."""
     _, q, columns = G.shape
     product = np.empty((q, columns))
     for g in range(first, last):
+        if stopped(stop):
+            break
         gemm(dgemm, False, False, q, columns, q, at(T[part[g]]), q, at(G[g]), columns, 0.0, at(product), columns)
         G[g] = product
     alive(product)

@@ -27,7 +27,8 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
-from ctrnn import cache
+from ctrnn import cache, clock
+from ctrnn.kernels import notice
 
 FOLDER = Path(__file__).parent
 PACKAGE = __name__.rpartition(".")[0]
@@ -85,9 +86,12 @@ class KernelCache:
         if data is None:
             return None
         try:
-            return CompileResult._rebuild(target_context, *pickle.loads(data))
+            with clock.aside():
+                found = CompileResult._rebuild(target_context, *pickle.loads(data))
         except Exception:  # whatever is wrong with it, it can be made again
             return None
+        notice.found_on_disk += 1
+        return found
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep a compiled function, unless addresses of this process were compiled into it."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrnn.kernels import stepper
+from ctrnn.kernels.abi import STOP, stopped
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.stepper import advance, first_step
 
@@ -33,12 +34,17 @@ class Members(NamedTuple):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def solve_members(run, order, members, first, last):
-    """Members ``first`` to ``last``; run: the arguments of ``advance``, of a run that has not begun."""
+    """Members ``first`` to ``last``; run: the arguments of ``advance``, of a run that has not begun.
+
+    Its ``block`` is the number of steps after which STOP is looked at.
+    """
     (system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record, save_t, save_r,
      staggered, block) = run  # fmt: skip
     t0 = clock[stepper.START]
     limit = abs(stops[-1] - t0)
     for b in range(first, last):
+        if stopped(system.ctx[STOP]):
+            return
         system.w[:] = members.weights[b]
         r[:] = members.starts[b]
         newton.state[:] = 0.0
@@ -56,10 +62,12 @@ def solve_members(run, order, members, first, last):
                 status = NOT_FINITE
             clock[stepper.H] = max(h, control.min_step, 100.0 * (np.nextafter(abs(t0), np.inf) - abs(t0)))
         if status == stepper.DONE:
-            status = advance(
-                system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record,
-                save_t, save_r, staggered, block,
-            )  # fmt: skip
+            status = stepper.FULL
+            while status == stepper.FULL and not stopped(system.ctx[STOP]):
+                status = advance(
+                    system, method, newton, control, stops, is_break, clock, count, r, k, y, x, work, record,
+                    save_t, save_r, staggered, block,
+                )  # fmt: skip
         members.status[b] = status
         members.counts[b] = count
         members.last[b, 0], members.last[b, 1] = clock[stepper.T], clock[stepper.H]

@@ -34,6 +34,7 @@ from ctrnn.kernels.abi import (
     OWN,
     SCRATCH,
     SIGNATURES,
+    STOP,
     VJP,
     W_AT,
     X_STRIDE,
@@ -44,6 +45,7 @@ from ctrnn.kernels.abi import (
     doubles,
     gemm,
     integers,
+    stopped,
 )
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph_steps import OUT, REGISTERS, RR, C, D, K, M, P, R, T, V, W, X, execute
@@ -260,6 +262,8 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
         else:  # a row at a time: its panel of cotangents is made in the cache, where the product finds it
             mine = np.empty((S if listed else 0, width))
             for i in range(rows):
+                if stopped(ctx[STOP]):
+                    break
                 for m in range(S):
                     terms_of_row(
                         term, many, i, at(partials) + 8 * m * plan[PARTIALS], at(cotangents) + 8 * m * size,

@@ -27,7 +27,7 @@ class Lazy:
     @cached_property
     def compiled(self) -> Any:
         """The function, compiled now if it was not."""
-        with compiling(self.function):
+        with compiling():
             return c_function(self.function, self.signature, self.options)
 
     @property

@@ -36,6 +36,7 @@ from ctrnn.kernels.abi import (
     OWN,
     SCRATCH,
     SIGNATURES,
+    STOP,
     VJP,
     W_AT,
     X_STRIDE,
@@ -48,6 +49,7 @@ from ctrnn.kernels.abi import (
     doubles,
     gemm,
     integers,
+    stopped,
 )
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import LazyTable, lazy
@@ -282,6 +284,8 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
             mine = np.empty((S, width))
         for p in range(B):
             for i in range(n):
+                if stopped(ctx[STOP]):
+                    break
                 for m in range(S):
                     to = panel[m]
                     c, row = Gu[m, 0, p, i], K[m, 0, i]

@@ -1,47 +1,87 @@
-"""A cold compile says what it does: a line on standard error, where that is a terminal, for as long as it takes.
+"""The wait of a first compilation is told: by a line on standard error, on a terminal for as long as it takes.
 
-Kernels are compiled once on a machine, some seconds in all. Nothing is said in a pipe or a file, nor when the machine
-code is read from disk, nor of the small functions of a new equation.
+Kernels are compiled once on a machine, some 15 s for a first gradient. Nothing is said when the machine code is read
+from disk, nor of the small functions of a new equation. Neither counts as time that a solver took (ctrnn.clock). Ctrl-C
+stops a compilation: what LLVM makes of it on its way, which may be another error or nothing, becomes KeyboardInterrupt.
 """
 
 from __future__ import annotations
 
-import sys
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 from numba.core import event
 
-from ctrnn import progress
+from ctrnn import clock, progress
 
-_showing = Lock()
+FIRST = "compiling solver kernels, about 15 s, once per machine"
+MORE = "compiling more solver kernels, some seconds, once per machine"
+
+_showing = threading.Lock()
 _cold = False
+_said = False
+#: kernels that were read from disk by this process: then this machine has compiled before
+found_on_disk = 0
 
 
 @contextmanager
-def compiling(function: Any, certain: bool = False) -> Iterator[None]:
-    """Around the compilation of a Python function, with all that it calls.
+def compiling(certain: bool = False) -> Iterator[None]:
+    """Around the compilation of a function, with all that it calls.
 
     Unless that is ``certain``, it may be read from disk instead, and is mentioned only where something else had to be
     compiled before.
     """
     global _cold
     _cold = _cold or certain
-    if not (_cold and progress.terminal()) or progress.silenced() or not _showing.acquire(blocking=False):
+    with clock.aside(), _hearing_interrupts(), _told():
+        yield
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    global _said
+    if not _cold or progress.silenced() or not _showing.acquire(blocking=False):
         yield
         return
+    text = MORE if found_on_disk else FIRST
     try:
+        if not progress.terminal():
+            if not _said:
+                progress.say(text)
+            _said = True
+            yield
+            return
         from rich.console import Console
 
-        module = sys.modules.get(function.__module__)
-        purpose = ((module and module.__doc__) or "").strip().partition("\n")[0].rstrip(".:")
-        text = f"compiling, once on this machine: {function.__module__.removeprefix('ctrnn.')} ({purpose})"
         with Console(stderr=True, highlight=False).status(text):
             yield
     finally:
         _showing.release()
+
+
+@contextmanager
+def _hearing_interrupts() -> Iterator[None]:
+    """Ctrl-C comes out as KeyboardInterrupt: raised in a callback of LLVM it would be printed and forgotten."""
+    heard = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            raise KeyboardInterrupt
 
 
 class _Dispatchers(event.Listener):
@@ -54,7 +94,7 @@ class _Dispatchers(event.Listener):
         function = getattr(told.data["dispatcher"], "py_func", None)
         # a function that was made by exec has no module
         if (getattr(function, "__module__", None) or "").startswith("ctrnn."):
-            self.open.append((told.data["dispatcher"], compiling(function, certain=True)))
+            self.open.append((told.data["dispatcher"], compiling(certain=True)))
             self.open[-1][1].__enter__()
 
     def on_end(self, told: Any) -> None:

@@ -36,6 +36,7 @@ from ctrnn.kernels.abi import (
     INLINE,
     JACOBIAN,
     LEAN,
+    STOP,
     VJP,
     at,
     call,
@@ -45,6 +46,7 @@ from ctrnn.kernels.abi import (
     copy,
     doubles,
     packing,
+    stopped,
 )
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
@@ -185,7 +187,7 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
     a (s, s), b (s,); h (C,), stage_t (C, s), stage_r (C, s, n), stage_x (C, s, x_stride) are the record.
     jumps (C, n) or (0, n) and sources (C, s, n) or (0, s, n) act on the last cotangent.
     K (C, s, n, q) keeps the cotangents of all stages, for ``parameter_part``; R (s, n q) is working space. ``estimate``
-    receives what tells the error.
+    receives what tells the error. STOP ends it: what it has made is of no use then.
     """
     C, s, n = stage_r.shape
     q = rows.shape[1]
@@ -198,6 +200,8 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
             for j in range(n):
                 rows[j, q - 1] += jumps[m, j]
         for i in range(s - 1, -1, -1):
+            if stopped(system.ctx[STOP]):
+                return True
             Ki, Ri = flat[m, i], R[i]
             for begin in range(0, size, CHUNK):
                 end = min(begin + CHUNK, size)

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ctrnn.kernels.abi import LEAN
+from ctrnn.kernels.compiled import njit
 
 #: of the two running totals: the largest ‖λ‖ of the later steps, and Σ η
 LATER, SUM = 0, 1

@@ -12,7 +12,6 @@ handwritten digits, 8 by 8, that come with scikit-learn (E. Alpaydin and C. Kayn
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ctrnn.clock import working
 from ctrnn.errors import MissingDependencyError, UsageError
 from ctrnn.learning.rest import RestLayer
 
@@ -186,7 +186,7 @@ def train_at_rest(
         few = x[:MONITORED]
         return float(loss(model(x), y)), score(model), layer.abscissa(layer(few), few)
 
-    rows, factors, began = [measured()], [], time.perf_counter()
+    rows, factors, began = [measured()], [], working()
     for _ in range(epochs):
         worst = 0.0
         for chosen in torch.randperm(len(x), generator=order).split(batch):
@@ -201,4 +201,4 @@ def train_at_rest(
         factors.append(worst)
         rows.append(measured())
     losses, scores, abscissas = (np.array(column) for column in zip(*rows, strict=True))
-    return Curves(layer.inverse, losses, scores, abscissas, np.array(factors), time.perf_counter() - began)
+    return Curves(layer.inverse, losses, scores, abscissas, np.array(factors), working() - began)

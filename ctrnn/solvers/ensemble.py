@@ -10,7 +10,6 @@ in vector instructions (ctrnn.kernels.lanes.steps, ctrnn.kernels.lanes.ensemble)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import SolverError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.inputs import stack
@@ -34,11 +34,10 @@ from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import course_onto
 from ctrnn.solvers.tableaus import Tableau
-from ctrnn.threads import map_parallel, one_blas_thread, workers
+from ctrnn.threads import map_parallel, stop, workers
 from ctrnn.trajectory import Stats, Trajectory
 
-#: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first: Ctrl-C
-#: waits for that long
+#: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first
 CHUNK, PATIENCE = 1024, 0.2
 #: bytes of the parameters of all lanes beyond which they leave the cache, and one member after the other is faster
 LANES_BYTES = 512 * 2**10
@@ -205,7 +204,7 @@ def ensemble(
     def made() -> Integration:
         return Integration(problem.bind(), problem.r0, course, settings, times, label="ensemble")
 
-    began = time.perf_counter()
+    began = working()
     in_lanes = fit_in_lanes(problem.field, tableau)
     idle: SimpleQueue[OneByOne] = SimpleQueue()
     threads = workers()
@@ -220,13 +219,12 @@ def ensemble(
 
     solve(0, 0)  # read from disk, or compiled
     first = min(B, abi.LANES if in_lanes else 1)
-    began_alone = time.perf_counter()
-    with one_blas_thread:
-        solve(0, first)
-    each = (time.perf_counter() - began_alone) / first
+    began_alone = working()
+    map_parallel([first], lambda end: solve(0, end), "ensemble", takes_long=True)
+    each = (working() - began_alone) / first
     turns = max(1, -(-(B - first) // int(threads * min(CHUNK, max(first, PATIENCE / each)))))
     chunk = max(first, -(-(B - first) // (threads * turns)))  # all threads end together
-    map_parallel(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble")
+    map_parallel(range(first, B, chunk), lambda begin: solve(begin, min(begin + chunk, B)), "ensemble", True)
     failures = {int(b): _failure(made(), int(b), members) for b in np.flatnonzero(members.status != stepper.DONE)}
     if failures and not allow_failures:
         raise next(iter(failures.values()))
@@ -234,7 +232,7 @@ def ensemble(
     steps, rejected = counts[:, stepper.STEPS].copy(), counts[:, stepper.REJECTED].copy()
     evaluations = int(counts[:, stepper.EVALUATIONS].sum())
     name = idle.get().run.stats.solver
-    stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=time.perf_counter() - began)
+    stats = Stats(name, int(steps.sum()), int(rejected.sum()), evaluations, wall_time=working() - began)
     return Ensemble(times, members.saved, steps, rejected, failures, problem.field.state_names, stats, dense)
 
 
@@ -249,7 +247,7 @@ def _dense_of_member(
 
 def _along_paths(problem: Problem, settings: Settings, vectors: Array, starts: Array, times: Array) -> Ensemble:
     """Member b along path b of the problem's noise."""
-    began, B, field, noise = time.perf_counter(), len(starts), problem.field, problem.noise
+    began, B, field, noise = working(), len(starts), problem.field, problem.noise
     first = with_noise(problem, settings)
     assert noise is not None and settings.dt is not None
     ends = step_times(problem.course, settings)
@@ -273,7 +271,7 @@ def _along_paths(problem: Problem, settings: Settings, vectors: Array, starts: A
     _ = first.field._kernel  # compiled once, before many threads ask for it
     map_parallel(range(B), solve_one, "ensemble")
     steps = np.array([one.steps for one in cost])
-    evaluations, taken = sum(one.evaluations for one in cost), time.perf_counter() - began
+    evaluations, taken = sum(one.evaluations for one in cost), working() - began
     stats = Stats(cost[0].solver, int(steps.sum()), 0, evaluations, wall_time=taken)
     return Ensemble(times, r, steps, np.zeros_like(steps), dict(sorted(failures.items())), field.state_names, stats)
 
@@ -385,7 +383,8 @@ class OneByOne:
 
     def __init__(self, run: Integration, members: Any) -> None:
         self.run, self.bound, self.members = run, run.bound, members
-        self.arguments = run.arguments(run.record(0), run.settings.max_steps + 1)
+        self.bound.system.ctx[abi.STOP] = stop().address
+        self.arguments = run.arguments(run.record(0), run.pace)
         self.order = (run.tableau.error_order or 2) - 1
 
     def solve(self, first: int, last: int) -> None:
@@ -433,6 +432,7 @@ class SideBySide(OneByOne):
         self.task = _lanes_kernel.Task(
             order=self.order,
             start=float(run.clock[stepper.START]),
+            stop=stop().address,
             stops=self._at(run.stops),
             breaks=self._at(run.is_break.astype(np.int64)),
             K=run.stops.size,

@@ -11,11 +11,11 @@ of ctrnn.solvers.solve and ctrnn.gradients.recording.stepper, with the same step
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import TooManyStepsError, UsageError
 from ctrnn.events import Occurrences, ZenoError
 from ctrnn.fields.base import Array
@@ -91,7 +91,7 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
     residual = np.zeros(len(problem.events))  # |c| where it counts as zero
     counts, halts, last = (np.zeros(len(problem.events)) for _ in range(3))
     last[:] = -np.inf
-    steps, found, cost, stiff, began = 0, [], 0, False, time.perf_counter()
+    steps, found, cost, stiff, began = 0, [], 0, False, working()
     while True:
         ahead = course.stops > t
         way = Course(t, course.stops[ahead], course.is_break[ahead])
@@ -105,7 +105,7 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
         steps, cost, stiff = steps + search.steps, cost + search.evaluations, stiff or search.run_.stats.stiff
         if hit is None:
             found.append(_piece(plain, t, end, r, way, (), search.r, (), search.sizes, True))
-            return found, Stats(evaluations=cost, stiff=stiff, wall_time=time.perf_counter() - began)
+            return found, Stats(evaluations=cost, stiff=stiff, wall_time=working() - began)
         tau, before, fired = hit
         stops = way.stops < tau
         way = Course(t, np.append(way.stops[stops], tau), np.append(way.is_break[stops], True))
@@ -124,7 +124,7 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
         found.append(_piece(plain, t, tau, r, way, fired, before, tuple(states), search.sizes, ended or tau >= end))
         found[-1] = replace(found[-1], ended=ended)
         if ended or tau >= end:
-            return found, Stats(evaluations=cost, stiff=stiff, wall_time=time.perf_counter() - began)
+            return found, Stats(evaluations=cost, stiff=stiff, wall_time=working() - began)
         if halts.max() >= ZENO_COUNT:
             name = problem.events[int(halts.argmax())].event.label
             raise ZenoError(

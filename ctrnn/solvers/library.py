@@ -6,12 +6,12 @@ up strictly inside it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooManyStepsError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.kernels import point
@@ -20,6 +20,7 @@ from ctrnn.kernels.signals import evaluate
 from ctrnn.kernels.stepper import field_at
 from ctrnn.problem import Course
 from ctrnn.solvers.solution import Solution
+from ctrnn.threads import raise_if_stopped
 from ctrnn.trajectory import Stats
 
 
@@ -48,6 +49,7 @@ class Rate:
 
     def reached(self, t: float, r: Any) -> None:
         """A step has led to r at t; raises DivergenceError where that is not finite."""
+        raise_if_stopped()
         if not np.isfinite(r).all():
             raise DivergenceError(
                 f"{self.name}: the solution became infinite or NaN",
@@ -127,7 +129,7 @@ def solve_by_pieces(
 
     ``piece(rate, a, b, r, wanted)`` returns times, states (T, n), and the state at b.
     """
-    began = time.perf_counter()
+    began = working()
     rate, r = Rate(bound, name, max_steps), np.array(r0, dtype=float)
     t0, sign = course.start, course.direction
     times: list[Array] = [np.array([t0])] if save_at is None else [save_at[save_at == t0]]
@@ -150,5 +152,5 @@ def solve_by_pieces(
         times.append(t)
         states.append(found)
         r = end
-    stats = Stats(name, rate.steps, rate.rejected, rate.calls, rate.jacobians, time.perf_counter() - began)
+    stats = Stats(name, rate.steps, rate.rejected, rate.calls, rate.jacobians, working() - began)
     return Solution(np.concatenate(times), np.concatenate(states), stats)

@@ -6,13 +6,13 @@ buffer or answer Ctrl-C.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import (
     ConvergenceOfStageError,
     DivergenceError,
@@ -31,12 +31,16 @@ from ctrnn.problem import Course, Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau
+from ctrnn.threads import raise_if_stopped
 from ctrnn.trajectory import Stats
 
 #: steps in a block, unless another number is asked for
 BLOCK = 4096
 #: bytes that the record of a block may take
 BLOCK_BYTES = 64 * 2**20
+#: seconds that compiled code may take before Python looks at Ctrl-C; flops a second of a slow machine, until it is
+#: known how long a step takes
+PATIENCE, RATE = 0.1, 1e8
 
 
 @cache
@@ -204,6 +208,10 @@ class Integration:
         self.save_at = np.empty(0) if save_at is None else np.ascontiguousarray(save_at, dtype=float)
         self.saved = np.empty((self.save_at.size, n))
         self._t0 = t0
+        kernel, stages = bound.kernel, tableau.stages
+        flops = stages * (2.0 * kernel.groups * kernel.columns + 32.0 * n) + (n**3 if tableau.implicit else 0)
+        #: steps in one call of compiled code; a block may take several
+        self.pace = max(1, int(PATIENCE * RATE / max(flops, 1.0)))
         self._start(first_step)
 
     def restart(self, r0: Array) -> None:
@@ -223,7 +231,7 @@ class Integration:
         self.wall_time = 0.0
         if self.settings.dt is not None:
             return
-        began = time.perf_counter()
+        began = working()
         order = (self.tableau.error_order or 2) - 1
         limit = abs(self.stops[-1] - t0)
         k1, x = self._k[0], self._x[0]
@@ -238,7 +246,7 @@ class Integration:
             first_step or self.settings.first_step or h, self.settings.min_step, 100 * np.spacing(abs(t0))
         )
         self.count[stepper.EVALUATIONS] += 2
-        self.wall_time += time.perf_counter() - began
+        self.wall_time += working() - began
 
     def record(self, capacity: int) -> Record:
         """An empty record of up to ``capacity`` steps, of what is kept."""
@@ -300,13 +308,11 @@ class Integration:
         start, end = self.clock[stepper.START], self.stops[-1]
         with track(abs(end - start), self.label) as update:
             while True:
-                began = time.perf_counter()
-                status = stepper.advance(*self.arguments(record, capacity))
-                self.wall_time += time.perf_counter() - began
-                self.bound.raise_pending()
-                if status not in (stepper.DONE, stepper.FULL):
-                    raise self.failure(status)
-                update(abs(self.clock[stepper.T] - start))
+                status, taken = stepper.FULL, 0
+                while status == stepper.FULL and taken < capacity:
+                    status, steps = self._advance(record, taken, capacity)
+                    taken += steps
+                    update(abs(self.clock[stepper.T] - start))
                 filled = self.count[stepper.RECORDED]
                 if filled:
                     yield Record(*(part[:filled] if part.size else part for part in record))
@@ -314,6 +320,27 @@ class Integration:
                         record = self.record(capacity)
                 if status == stepper.DONE:
                     return
+
+    def _advance(self, record: Record, taken: int, capacity: int) -> tuple[int, int]:
+        """Steps of a block that has ``taken`` already, for some PATIENCE seconds; the status, and how many they were.
+
+        What the steps give does not depend on how they are divided.
+        """
+        raise_if_stopped()
+        steps, count = min(capacity - taken, self.pace), self.count
+        rest = Record(*(part[taken:] if part.size else part for part in record)) if taken else record
+        before, began = int(count[stepper.STEPS]), working()
+        status = stepper.advance(*self.arguments(rest, steps))
+        spent = working() - began
+        self.wall_time += spent
+        self.bound.raise_pending()
+        if status not in (stepper.DONE, stepper.FULL):
+            raise self.failure(status)
+        if record.t.size:
+            count[stepper.RECORDED] += taken
+        if status == stepper.FULL:
+            self.pace = max(1, int(min(8 * steps, steps * PATIENCE / max(spent, 1e-9))))
+        return status, int(count[stepper.STEPS]) - before
 
     def run(self) -> None:
         """Run to the end, keeping only what was to be saved."""

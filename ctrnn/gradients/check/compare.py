@@ -7,7 +7,6 @@ tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
@@ -265,9 +265,9 @@ def _row(method: GradientMethod, problem: Problem | Trials, settings: Settings, 
 
 
 def _timed(method: GradientMethod, problem: Problem | Trials, settings: Settings) -> tuple[Gradient, float]:
-    began = time.perf_counter()
+    began = working()
     found = _computed(method, problem, settings)
-    return found, time.perf_counter() - began
+    return found, working() - began
 
 
 def _scale(problem: Problem | Trials) -> Array:

@@ -7,12 +7,12 @@ forward one, which is known there, and put back to it.
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import replace
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import ReconstructionError, ReconstructionWarning, SolverError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
@@ -34,7 +34,7 @@ INTERPOLATE = "method='adjoint-interpolate', or the discrete methods"
 
 def backward_gradient(problem: Problem, settings: Settings, name: str, interpolate: bool) -> Gradient:
     """Forward for r and the loss, backward for λ and dl/dw."""
-    began = time.perf_counter()
+    began = working()
     objective = problem.needs_objective(name)
     n, (t0, t1) = problem.field.n, problem.t_span
     ahead = ForwardSystem(problem, with_p=False)
@@ -67,7 +67,7 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     back = _Backward(problem, settings, ahead, r_of_t, size or 1.0, name)
     back.run(wanted, states[:, :n], jumps)
     back.warn()
-    stats = replace(stats + back.stats, wall_time=time.perf_counter() - began)
+    stats = replace(stats + back.stats, wall_time=working() - began)
     return result(problem, name, loss, back.gradient(), back.lam.copy(), g_o, stats)
 
 

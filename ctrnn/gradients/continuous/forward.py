@@ -5,11 +5,11 @@ On our own implicit solvers it goes behind the state, stage by stage (ctrnn.grad
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.staggered import is_staggered, solve_staggered
 from ctrnn.gradients.continuous.system import ForwardSystem
@@ -39,7 +39,7 @@ def forward_gradient(
     problem: Problem, settings: Settings, name: str, error_control: str = "all", leak_only: bool = False
 ) -> Gradient:
     """g = Σ_k a_k ∂ℓ/∂r(t_k) P(t_k), or the integral of the same, from the augmented solution."""
-    began = time.perf_counter()
+    began = working()
     objective = problem.needs_objective(name)
     system = ForwardSystem(problem, leak_only=leak_only)
     n, kernel = problem.field.n, system.kernel
@@ -59,5 +59,5 @@ def forward_gradient(
         g, g0 = np.einsum("tn,tgnc->gc", l_r, P), np.einsum("tn,tnk->k", l_r, S)
     vector = system.base.rows(g[:, None])[0]
     jacobians = found.stats.jacobians or found.stats.evaluations  # the augmented F calls J itself
-    stats = replace(found.stats, jacobians=jacobians, wall_time=time.perf_counter() - began)
+    stats = replace(found.stats, jacobians=jacobians, wall_time=working() - began)
     return result(problem, name, loss, vector, g0, g_o, stats)

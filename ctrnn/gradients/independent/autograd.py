@@ -6,12 +6,12 @@ step.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
@@ -59,7 +59,7 @@ class Autograd(GradientMethod):
         """The loss and its gradient."""
         import torch
 
-        began = time.perf_counter()
+        began = working()
         steps = recorded(problem, settings, self.name)
         w = {k: torch.tensor(v, requires_grad=True) for k, v in problem.field.parameters.items()}
         r0 = torch.tensor(problem.r0, requires_grad=True)
@@ -80,5 +80,5 @@ class Autograd(GradientMethod):
             np.zeros(leaf.numel()) if g is None else g.numpy().ravel() for g, leaf in zip(got, leaves, strict=True)
         ]
         vector = within_mask(problem.field, np.concatenate([np.empty(0), *parts[:-1]]))
-        stats = replace(steps.stats, wall_time=time.perf_counter() - began)
+        stats = replace(steps.stats, wall_time=working() - began)
         return result(problem, self.name, steps.loss, vector, parts[-1] + steps.l_r0, steps.readout, stats)

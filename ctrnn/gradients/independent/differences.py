@@ -15,12 +15,12 @@ and both take the read-out's gradient, from the objective.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
@@ -78,7 +78,7 @@ class ComplexStep(GradientMethod):
         """The loss and its gradient."""
         import torch
 
-        began = time.perf_counter()
+        began = working()
         steps = recorded(problem, settings, self.name)
         n, m = problem.field.n, problem.field.m
         function = field_inputs(problem)
@@ -109,9 +109,7 @@ class ComplexStep(GradientMethod):
                 allowed="a field of analytic functions",
                 hint=f"method='central-difference' (torch says: {str(error).splitlines()[0]})",
             ) from error
-        stats = replace(
-            steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=time.perf_counter() - began
-        )
+        stats = replace(steps.stats, evaluations=steps.stats.evaluations * (1 + m + n), wall_time=working() - began)
         return result(
             problem,
             self.name,
@@ -164,7 +162,7 @@ class CentralDifference(GradientMethod):
 
     def compute(self, problem: Problem, settings: Settings) -> Gradient:
         """The loss and its gradient."""
-        began = time.perf_counter()
+        began = working()
         field = problem.field
         w, r0 = field.vector, problem.r0
         if problem.events:
@@ -193,7 +191,7 @@ class CentralDifference(GradientMethod):
         vector = np.array([_derivative(along_w, k, w[k], sizes_w[k]) for k in range(field.m)])
         g0 = np.array([_derivative(along_r0, k, r0[k], size_r0) for k in range(field.n)])
         runs = 1 + 6 * (field.m + field.n)
-        stats = replace(stats, evaluations=stats.evaluations * runs, wall_time=time.perf_counter() - began)
+        stats = replace(stats, evaluations=stats.evaluations * runs, wall_time=working() - began)
         return result(problem, self.name, loss, within_mask(field, vector), g0, readout, stats)
 
     @staticmethod

@@ -10,13 +10,13 @@ The times are those of the compiled stepper, to the bit: it runs beside them wit
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import DivergenceError, SolverError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
@@ -58,7 +58,7 @@ class LockstepRecording(Recording):
     """
 
     def __init__(self, problems: Sequence[Problem], settings: Settings, caller: str, first: int | None = None) -> None:
-        self._began = time.perf_counter()
+        self._began = working()
         tableau = tableau_of(settings, caller)
         if tableau.implicit or tableau.exponential:
             raise UsageError(
@@ -88,7 +88,7 @@ class LockstepRecording(Recording):
 
     def restart(self, problems: Sequence[Problem]) -> None:
         """Begin again, with problems of other numbers."""
-        self._began = time.perf_counter()
+        self._began = working()
         self.problems, self.field = problems, problems[0].field
         self.r0_given = np.stack([problem.r0 for problem in problems])
         self.pulled, self._one, self._t, self._r = 0, Stats(), problems[0].course.start, self.r0_given
@@ -197,7 +197,7 @@ class LockstepRecording(Recording):
     @property
     def stats(self) -> Stats:
         """The cost so far, all trials together."""
-        one, taken = self._one, time.perf_counter() - self._began
+        one, taken = self._one, working() - self._began
         steps, evaluations = self.B * one.steps, self.B * one.evaluations
         return replace(one, steps=steps, evaluations=evaluations, jacobians=self.pulled, wall_time=taken)
 

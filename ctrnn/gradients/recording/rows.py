@@ -24,6 +24,7 @@ from ctrnn.problem import Problem, Settings
 from ctrnn.scratch import ScratchArena, scratch_arena
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import BLOCK
+from ctrnn.threads import LONG, raise_if_stopped
 
 #: bytes that the stages of the trials may take that go together
 TOGETHER_BYTES = 2**30
@@ -120,7 +121,10 @@ class RowsRecording(LockstepRecording):
         r[:, :n] = self.r0_given
         if capacity is None:
             capacity = min(BLOCK, max(64, BLOCK_NUMBERS // (self.s * min(B, MOST_TRIALS) * rows.width)))
+            # by sizes alone: how the steps are divided shows in the last digits
+            capacity = min(capacity, max(1, int(LONG / (2.0 * self.s * B * (self.field.m + 1)))))
         for records in self.records(capacity):
+            raise_if_stopped()
             plan, X = self.remembered("rows", records, self._plan)
             with scratch_arena() as scratch:
                 states = scratch(plan.h.size, B, rows.width)
@@ -155,6 +159,7 @@ class RowsRecording(LockstepRecording):
 
     def pull(self, block: RowsBlock, rows: Array, G: Cotangents) -> None:
         """Take ``rows`` back through a block, in place, and add their parameter part to G."""
+        raise_if_stopped()
         self.rows.backward(block.plan, block.parts, block.jumps, block.sources, rows, G)
         self.pulled += block.plan.row.size * self.B
 

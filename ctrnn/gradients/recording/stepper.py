@@ -10,7 +10,6 @@ and r is what is recorded.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.continuous.system import ForwardSystem
@@ -33,7 +33,7 @@ from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.solvers.runge_kutta import BLOCK, Integration, tableau_of, weights
 from ctrnn.solvers.snapshot import restore, snapshot
-from ctrnn.threads import one_blas_thread, run_parallel, workers
+from ctrnn.threads import LONG, one_blas_thread, raise_if_stopped, run_parallel, stop, workers
 from ctrnn.trajectory import Stats
 
 #: bytes of cotangents that are pulled back before their parameter part is taken, so that it finds them in the cache
@@ -120,7 +120,7 @@ class StepperRecording(Recording):
     controls_steps = True
 
     def __init__(self, problem: Problem, settings: Settings, caller: str) -> None:
-        self._began = time.perf_counter()
+        self._began = working()
         tableau = tableau_of(settings, caller)
         if tableau.exponential:
             problem = with_steps(problem, settings)
@@ -175,7 +175,7 @@ class StepperRecording(Recording):
         # the size of an integral in the step test is measured anew, and functions of t keep what they raise
         if not same or self.integration.bound is not self.bound or (program is not None and program.callbacks):
             return False
-        self._began = time.perf_counter()
+        self._began = working()
         if problem.field is not before.field:
             w = problem.field._kernel_vector()
             for bound in self._bounds:
@@ -250,6 +250,7 @@ class StepperRecording(Recording):
         """A block from its end, in pieces whose cotangents, ``numbers`` a stage, stay in the cache."""
         steps = max(1, CACHE // (8 * self.s * numbers))
         for last in range(block.steps, 0, -steps):
+            raise_if_stopped()
             yield block if steps >= block.steps else block.cut(max(0, last - steps), last)
 
     def r0(self, rows: Array) -> Array:
@@ -276,26 +277,28 @@ class StepperRecording(Recording):
         threads = max(1, min(workers(), q // 2)) if self.bound.kernel.divisible and flops > WORTH_THREADS else 1
         if threads == 1:
             whole = self._working(0, 0, q, block.steps)
-            self._pull_rows(whole, block, rows)
+            run_parallel([(self._pull_rows, whole, block, rows)], flops > LONG)
             return [whole]
         edges = [q * i // threads for i in range(threads + 1)]
         pulled = [self._working(i, a, b, block.steps) for i, (a, b) in enumerate(pairwise(edges))]
         blocks = [block.without_loss()] * (threads - 1) + [block]  # only the last column is that of the loss
-        run_parallel([(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)])
+        calls = [(self._pull_columns, piece, its, rows) for piece, its in zip(pulled, blocks, strict=True)]
+        run_parallel(calls, flops > LONG)
         return pulled
 
     def add_parameter_part(self, block: Steps, pulled: list[Pulled], G: Array) -> None:
         """Add the parameter part of the rows that were pulled to G (groups, q, columns)."""
         if len(pulled) == 1:
             pulled[0].bound.system.ctx[abi.G_STRIDE] = 0  # all of G's rows
-            self._accumulate(pulled[0], block.record, G.ctypes.data)
+            flops = 2.0 * block.steps * self.s * G.size
+            run_parallel([(self._accumulate, pulled[0], block.record, G.ctypes.data)], flops > LONG)
             return
         stride, width = G.shape[1] * G.shape[2], G.shape[2]
         calls = []
         for piece in pulled:
             piece.bound.system.ctx[abi.G_STRIDE] = stride
             calls.append((self._accumulate, piece, block.record, G.ctypes.data + 8 * piece.first * width))
-        run_parallel(calls)
+        run_parallel(calls, 2.0 * block.steps * self.s * G.size > LONG)
 
     def _accumulate(self, piece: Pulled, record: Record, G: int) -> None:
         pullback.parameter_part(piece.bound.system, record.stage_t, record.stage_r, record.stage_x, piece.K, G)
@@ -307,6 +310,7 @@ class StepperRecording(Recording):
             self._bounds.append(self.problem.bind())
             self._K.append(np.empty(0))
         shape = (steps, self.s, self.n, last - first)
+        self._bounds[i].system.ctx[abi.STOP] = stop().address
         if self._K[i].size < math.prod(shape):
             self._K[i] = np.empty(math.prod(shape))
         return Pulled(first, last, self._bounds[i], self._K[i][: math.prod(shape)].reshape(shape))
@@ -387,7 +391,7 @@ class StepperRecording(Recording):
     @property
     def stats(self) -> Stats:
         """The cost so far, with the time of everything since the run was made."""
-        return self.integration.cost(self._pulled, time.perf_counter() - self._began)
+        return self.integration.cost(self._pulled, working() - self._began)
 
 
 def default_block(n: int, entries: int, s: int, size: int | None = None) -> int:

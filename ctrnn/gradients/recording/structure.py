@@ -13,13 +13,15 @@ Layout: G (groups, q, columns), the rows of P that are not 0, and g as the last 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.recording.base import Carry
 from ctrnn.kernels.abi import dgemm_address
 from ctrnn.kernels.carry import transform
-from ctrnn.threads import run_parallel, workers
+from ctrnn.threads import LONG, run_parallel, stop, workers
 
 #: flops below which a second thread costs more than it saves
 WORTH_THREADS = 5e6
@@ -80,11 +82,11 @@ class Structure(Carry):
         if not self.blas:
             G[...] = np.matmul(T[self.of_group], G)
             return G
-        threads = workers() if 2.0 * q * q * columns * groups > WORTH_THREADS else 1
-        edges, dgemm = np.linspace(0, groups, threads + 1).astype(int), dgemm_address()
-        run_parallel(
-            [(transform, dgemm, T, self.of_group, G, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-        )
+        flops = 2.0 * q * q * columns * groups
+        threads = workers() if flops > WORTH_THREADS else 1
+        edges, common = np.linspace(0, groups, threads + 1).astype(int), (dgemm_address(), T, self.of_group, G)
+        calls = [(transform, *common, a, b, stop().address) for a, b in pairwise(edges)]
+        run_parallel(calls, takes_long=flops > LONG)
         return G
 
     def r0(self, S: Array) -> Array:

@@ -21,12 +21,12 @@ Comput. Phys. 386, 2019.)
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from ctrnn.clock import working
 from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.formula import Slopes, scalar_parameters
@@ -79,7 +79,7 @@ class _Way:
     """The pieces of a run with what is linear at their ends, and the two ways along them."""
 
     def __init__(self, problem: Problem, settings: Settings, name: str) -> None:
-        self._began = time.perf_counter()
+        self._began = working()
         self.problem, self.settings, self.name = problem, settings, name
         self.objective = problem.needs_objective(name)
         self.pieces, self.cost = pieces(problem, settings)
@@ -134,7 +134,7 @@ class _Way:
 
     def _timed(self, stats: Stats) -> Stats:
         """The cost with the time of it all: the pieces' own times overlap."""
-        return replace(stats, wall_time=time.perf_counter() - self._began)
+        return replace(stats, wall_time=working() - self._began)
 
     # -- the two ways
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrnn.kernels import stepper
-from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers
+from ctrnn.kernels.abi import LANES, LEAN, at, doubles, integers, stopped
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.ensemble import NOT_FINITE
 from ctrnn.kernels.lanes import steps
@@ -41,6 +41,7 @@ class Task(NamedTuple):
     counts: int
     last: int
     first: int
+    stop: int  # ctrnn.kernels.abi.STOP
 
 
 @njit(**LEAN)
@@ -58,7 +59,7 @@ def solve_in_lanes(method, control, task, lanes, begin, end):
     for l in range(LANES):
         coming = _enter(l, fixed, control.min_step, task, lanes, coming, end)
         busy += int(member[l] != NOBODY)
-    while busy > 0:
+    while busy > 0 and not stopped(task.stop):
         ended = steps.propose(control.dt, task.start, control.min_step, control.max_steps, lanes)
         if ended == 0:
             steps.begin(lanes)
@@ -107,6 +108,8 @@ def _first_steps(rtol, atol, task, lanes, begin, end):
     r, k, y = doubles(lanes.r, (n, LANES)), doubles(lanes.k, (n, LANES)), doubles(lanes.y, (2, n, LANES))
     limit = doubles(task.stops, task.K)[task.K - 1] - t
     for b in range(begin, end, LANES):
+        if stopped(task.stop):
+            break
         for l in range(LANES):
             member[l] = min(b + l, end - 1)
             _load(l, member[l], task, lanes)
