@@ -16,7 +16,7 @@ DASHES = ("-", "--", ":")
 
 
 @styled
-def learner_comparison(comparison: Any, time_label: str = "steps") -> Figure:
+def learner_comparison(comparison: Any, time_label: str = "steps", *, ax: Any = None) -> Figure:
     """Cosine and relative error of each rule over the windows of a run; time and memory of each.
 
     Parameters
@@ -25,6 +25,8 @@ def learner_comparison(comparison: Any, time_label: str = "steps") -> Figure:
         What `ctrnn.learning.compare_learners` returns, with one rule or more beside the exact one.
     time_label : str, default "steps"
         Of the axis of steps.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Four, row by row.
 
     Returns
     -------
@@ -49,7 +51,9 @@ def learner_comparison(comparison: Any, time_label: str = "steps") -> Figure:
     names = comparison.methods[1:]
     if not names:
         raise UsageError("comparison", given=comparison.methods, allowed="one rule or more beside the exact one")
-    figure, (cosine, error, seconds, memory) = frame(2, 2, height=2.2, height_ratios=(1.3, 0.35 + 0.12 * len(names)))
+    figure, (cosine, error, seconds, memory) = frame(
+        2, 2, height=2.2, ax=ax, height_ratios=(1.3, 0.35 + 0.12 * len(names))
+    )
     y = np.arange(len(names))[::-1]
     for i, name in enumerate(names, start=1):
         line = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ def paths(
     exact: tuple[ArrayLike, ArrayLike] | None = None,
     labels: Mapping[str, str] | None = None,
     time_label: str = "t",
+    ax: Any = None,
 ) -> Figure:
     """The members of an ensemble against time, with the mean and two standard deviations of all of them.
 
@@ -42,6 +44,8 @@ def paths(
         What stands for a state's name: ``{"v": "v, potential (mV)"}``.
     time_label : str, default "t"
         At the time axis, with its unit.
+    ax : matplotlib.axes.Axes or a sequence of them, optional
+        One a state.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def paths(
         if any(part.shape[1] != len(names) for part in expected):
             shapes = " and ".join(str(part.shape) for part in expected)
             raise UsageError("exact", given=shapes, allowed=f"shape ({found.t.size}, {len(names)}), twice")
-    figure, axes = frame(len(names), height=2.6 if len(names) == 1 else 1.9, sharex=True)
+    figure, axes = frame(len(names), height=2.6 if len(names) == 1 else 1.9, ax=ax, sharex=True)
     for k, (name, panel) in enumerate(zip(names, axes, strict=True)):
         values = r[:, :, found.names.index(name)]
         mean, sd = values.mean(axis=0), values.std(axis=0, ddof=1)
