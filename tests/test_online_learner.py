@@ -16,7 +16,7 @@ import torch
 import ctrnn
 from ctrnn import Objective, Problem, RateNetwork, Readout, gradient
 from ctrnn.errors import CtrnnError, DivergenceError, UnknownNameError, UsageError
-from ctrnn.learning import OnlineLearner
+from ctrnn.learning import OnlineLearner, tasks
 
 RNG = np.random.default_rng(0)
 
@@ -177,6 +177,29 @@ def test_a_reset_forgets_what_the_state_owes_to_the_weights():
     assert not lanes.r[1].any() and lanes.r[0].any()
     with pytest.raises(UsageError, match="lanes"):
         lanes.reset(lanes=2)
+
+
+def test_the_stream_of_a_task_is_what_a_run_takes():
+    """Lanes, weights of lanes and resets: the sum over each lane's trials of the weighted gradients of BPTT."""
+    task = tasks.adding(trials=4, steps=6, seed=1)
+    stream, field = task.stream(lanes=2), network(5, 2)
+    readout = Readout(RNG.normal(size=(1, 5)))
+    learner = OnlineLearner(field, readout=readout, batch=2, update_every=None)
+    learner.run(stream.x, stream.y, weight=stream.weight, reset_every=stream.start)
+    expected, loss = 0.0, 0.0
+    for x, y, weight in task:
+        held = ctrnn.inputs.Sampled(np.arange(7.0), np.vstack([x, x[-1:]]))
+        objective = Objective(target=y, at=np.arange(1.0, 7.0), weight=weight, readout=readout)
+        exact = gradient(Problem(field, np.zeros(5), (0.0, 6.0), x=held, objective=objective), solver="euler", dt=1.0)
+        expected, loss = expected + exact.vector / 2, loss + exact.loss / 2
+    np.testing.assert_allclose(learner.gradient().vector, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+    assert learner.gradient().loss == pytest.approx(loss, rel=1e-12)
+    one = OnlineLearner(field, readout=readout, batch=2, update_every=None)
+    for t in range(12):
+        if stream.start[t]:
+            one.reset()
+        one.step(stream.x[t], stream.y[t], weight=stream.weight[t])
+    np.testing.assert_array_equal(one.gradient().vector, learner.gradient().vector)
 
 
 def test_no_target_no_loss_and_lr_0_moves_nothing():

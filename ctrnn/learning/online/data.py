@@ -8,10 +8,11 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
+from ctrnn.inputs.checks import whole
 
 
 class Data:
-    """Inputs x (T, B, inputs), targets and weights (T,) of T steps.
+    """Inputs x (T, B, inputs), targets, weights and resets of T steps.
 
     Raises UsageError for lengths that differ, NaN, and shapes that do not fit.
     """
@@ -28,17 +29,25 @@ class Data:
                     raise UsageError(name, given=v, allowed="an array, a row for each step")
                 lengths[name] = len(v)
         weight = checked_array("weight", weight)
-        if weight.ndim == 1:
+        if weight.ndim:
             lengths["weight"] = len(weight)
-        elif weight.ndim:
-            raise UsageError("weight", given=f"shape {weight.shape}", allowed="a number, or one for each step")
+            if weight.ndim > 1 and weight.shape[1:] != shape:
+                allowed = "a number, one for each step" + (f", or (T, {B})" if shape else "")
+                raise UsageError("weight", given=f"shape {weight.shape}", allowed=allowed)
         if len(set(lengths.values())) > 1:
             given = ", ".join(f"{count} rows of {name}" for name, count in lengths.items())
             raise UsageError("x, y", given=given, allowed="as many rows of each")
         self.T = next(iter(lengths.values()))
         self.x = self._inputs(x, B, shape, field)
         counts = not (y is None and observer.needs_target)
-        self.weight = (np.broadcast_to(weight, self.T) if counts else np.zeros(self.T)).tolist()
+        #: of each step None, where no loss counts, one number, or one for each lane
+        each = np.broadcast_to(weight, self.T) if weight.ndim < 2 else weight
+        self._weight: list[Any] = [None] * self.T
+        if counts:
+            self._weight = [
+                (w if weight.ndim == 2 else float(w)) if there else None
+                for w, there in zip(each, each.reshape(self.T, -1).any(axis=1), strict=True)
+            ]
         self._y = None if y is None else self._targets(y, observer, B, shape)
 
     def _inputs(self, x: Array | None, B: int, shape: tuple[int, ...], field: Any) -> Array:
@@ -67,3 +76,21 @@ class Data:
     def y(self, k: int) -> Array | None:
         """The targets (B, p) of step k."""
         return None if self._y is None else self._y[k]
+
+    def weight(self, k: int) -> float | Array | None:
+        """The weight of step k, one number or (B,); None where no loss counts."""
+        found: float | Array | None = self._weight[k]
+        return found
+
+    def resets(self, reset_every: Any, taken: int) -> list[bool]:
+        """Whether the state is reset before each step, of a learner that has taken so many."""
+        if reset_every is None:
+            return [False] * self.T
+        array = np.asarray(reset_every)
+        if array.dtype == bool and array.ndim:
+            if array.shape != (self.T,):
+                raise UsageError("reset_every", given=f"shape {array.shape}", allowed=f"({self.T},), one for each step")
+            found: list[bool] = array.tolist()
+            return found
+        every = whole("reset_every", reset_every, 1)
+        return [taken + k > 0 and (taken + k) % every == 0 for k in range(self.T)]

@@ -264,7 +264,7 @@ class OnlineLearner:
 
     # -- on in time
 
-    def step(self, x: Any = None, y: Any = None, weight: float = 1.0) -> float:
+    def step(self, x: Any = None, y: Any = None, weight: Any = 1.0) -> float:
         """One step of dt with the input x held, then the loss of the new state, then, where it is time, an update.
 
         Parameters
@@ -273,8 +273,8 @@ class OnlineLearner:
             The input; one row drives all lanes.
         y : (p,) or (batch, p) array, optional
             The target; None: no loss at this step. Of a loss without target None, and each step has a loss.
-        weight : float, default 1
-            Of the loss; 0: none.
+        weight : float or (batch,) array, default 1
+            Of the loss, or of that of each lane; 0: none.
 
         Returns
         -------
@@ -289,21 +289,25 @@ class OnlineLearner:
             Where the state, or the loss, does not stay finite.
         """
         inputs = self._inputs(x)
-        counts = weight != 0.0 and not (y is None and self._observer.needs_target)
+        weight = checked_array("weight", weight)
+        if weight.shape not in ((), self._shape):
+            raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, or {self.B} of them")
+        weight = weight if weight.ndim else float(weight)
+        counts = bool(np.any(weight)) and not (y is None and self._observer.needs_target)
         target = self._observer.targets(y, self.B, self._shape) if counts and self._observer.needs_target else None
         if y is not None and not self._observer.needs_target:
             raise UsageError("y", given=y, allowed="None: the loss takes no target")
         with one_blas_thread, one_torch_thread:
-            return self._step(inputs, target, weight if counts else 0.0)
+            return self._step(inputs, target, weight if counts else None)
 
-    def _step(self, x: Array, y: Array | None, weight: float) -> float:
+    def _step(self, x: Array, y: Array | None, weight: float | Array | None) -> float:
         if self._updated:
             self._updated, self._loss, self._waiting = False, 0.0, 0
         stepping, loss = self._stepping, 0.0
         for memory, step in zip(self._memories, stepping.advance(self._weights.w, x), strict=True):
             memory.take(step)
         self._window.take(self, x)
-        if weight:
+        if weight is not None:
             seen = self._observer(stepping.r, y, weight)
             for memory, row in zip(self._memories, seen.l_r, strict=True):
                 memory.add(row)
@@ -412,7 +416,7 @@ class OnlineLearner:
         record_every: int = 250,
         *,
         weight: Any = 1.0,
-        reset_every: int | None = None,
+        reset_every: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         every: int = 1000,
     ) -> LearningTable:
@@ -426,10 +430,11 @@ class OnlineLearner:
             The targets; None: no loss, but for a loss without target.
         record_every : int, default 250
             Steps from row to row of the table; the last step has a row too.
-        weight : float or (T,) array, default 1
+        weight : float or array (T,) or (T, batch), default 1
             Of the losses; 0: none.
-        reset_every : int, optional
-            Steps from reset to reset of the state, counted from the learner's first step.
+        reset_every : int or (T,) array of bool, optional
+            Steps from reset to reset of the state, counted from the learner's first step; or whether the state is reset
+            before each step, as ``start`` of a task's stream says.
         checkpoint : path, optional
             Where `save` writes the learner each ``every`` steps and at the end.
         every : int, default 1000
@@ -449,13 +454,13 @@ class OnlineLearner:
         """
         data = Data(self, x, y, weight)
         record_every, every = whole("record_every", record_every, 1), whole("every", every, 1)
-        reset_every = None if reset_every is None else whole("reset_every", reset_every, 1)
+        resets = data.resets(reset_every, self.steps)
         table, began, last = LearningTable(), time.perf_counter(), self.steps
         with track(data.T, "learn") as update, one_blas_thread, one_torch_thread:
             for k in range(data.T):
-                if reset_every is not None and self.steps and self.steps % reset_every == 0:
+                if resets[k]:
                     self.reset()
-                self._step(data.x[k], data.y(k), data.weight[k])
+                self._step(data.x[k], data.y(k), data.weight(k))
                 if (k + 1) % record_every == 0 or k + 1 == data.T:
                     now = time.perf_counter()
                     self._record(table, now - began)

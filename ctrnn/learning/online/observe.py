@@ -104,15 +104,20 @@ class Observer:
             allowed = f"numbers from {low:g} to {high:g}, for {self.loss}"
             raise UsageError("y", given=float(y[wrong].flat[0]), allowed=allowed)
 
-    def __call__(self, r: Array, y: Array | None, weight: float) -> Observed:
-        """The loss at the states r (B, n) with the targets y (B, p); raises NotFiniteError."""
+    def __call__(self, r: Array, y: Array | None, weight: float | Array) -> Observed:
+        """The loss at the states r (B, n) with the targets y (B, p), weight one number or (B,).
+
+        Raises NotFiniteError.
+        """
         B = len(r)
         y = np.empty((B, 0)) if y is None else y
-        l, l_r, l_o = self._bound.at_states(r, y)
+        l, l_r, l_o = self._bound.at_states(r, y, None if isinstance(weight, float) else weight)
         if self.feedback is not None:
             l_r = self._bound.by_output(r, y)[1] @ self.feedback
+            if not isinstance(weight, float):
+                l_r *= weight[:, None]
         check_finite(l, l_r, l_o)
-        share = weight / B
+        share = weight / B if isinstance(weight, float) else 1.0 / B
         return Observed(float(l.sum()) * share, l_r * share, l_o * share)
 
     @property
