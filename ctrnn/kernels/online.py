@@ -3,6 +3,8 @@
     forward     r_i = r + h Σ_{j<i} a_ij k_j,   k_i = F(t + c_i h, r_i, w, x),   r⁺ = r + h Σ_i b_i k_i     of each lane
     back        Λ ← (Λ + jump) Φ_m,   Ḡ ← Ḡ + Λ C_m    for m = C … 1, Φ_m and C_m at the weights w_m of step m
 
+and through what is carried, g += Λ P of each group of parameters.
+
 (ctrnn.kernels.pullback has the step's transpose.) Weights are reached by an address a step. The parameter part of all
 steps is one call of ACCUMULATE where the field reads W_AT (ctrnn.kernels.abi), so that it stays one matrix product a
 group of parameters.
@@ -14,6 +16,7 @@ import numpy as np
 
 from ctrnn.kernels.abi import ACCUMULATE, LEAN, W_AT, F, System, at, call_accumulate, call_f, copy, doubles
 from ctrnn.kernels.compiled import njit
+from ctrnn.kernels.products import vecmat
 from ctrnn.kernels.pullback import pull_rows
 
 
@@ -88,3 +91,18 @@ def parameter_part(system, w_at, stage_w_at, stage_t, stage_r, stage_x, K, G_):
             system.table[ACCUMULATE], at(system.ctx), s, q, at(stage_t[m]), at(stage_r[m]), w_at[m], at(stage_x[m]),
             at(K[m]), G_,
         )  # fmt: skip
+
+
+@njit(**LEAN)
+def through(rows, part, P, g, first, last, work):
+    """g (groups, columns) += rows[part] P of the groups ``first`` to ``last``: P is read once, 2 flops for 8 bytes.
+
+    rows (parts, q), part (groups,) says whose row is a group's own, P (groups, q, columns); work (columns,) or more.
+    """
+    columns = g.shape[1]
+    out = work[:columns]
+    for group in range(first, last):
+        vecmat(rows[part[group]], P[group], out)
+        to = g[group]
+        for c in range(columns):
+            to[c] += out[c]

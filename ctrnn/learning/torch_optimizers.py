@@ -23,6 +23,15 @@ _NOT_PLAIN = {"optimizer", "lbfgs", "sparseadam", "muon"}
 #: abstract, or made of other schedules
 _NOT_BY_NAME = {"lrscheduler", "_lrscheduler", "sequentiallr", "chainedscheduler", "lambdalr", "multiplicativelr"}
 
+#: those that look at the shape of a parameter; all others treat each number by itself
+_BY_SHAPE = {"adafactor"}
+
+
+def is_elementwise(optimizer: Any) -> bool:
+    """Whether an optimiser, known by its name, treats each number by itself: then tensors may lie in one."""
+    name, _ = _named("optimizer", optimizer)
+    return name is not None and name.lower() not in _BY_SHAPE
+
 
 def torch_optimizers() -> dict[str, Any]:
     """The classes of torch.optim that step on dense parameters from their gradient alone, by name in lower case."""

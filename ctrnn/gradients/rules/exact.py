@@ -24,6 +24,7 @@ recurrence costs O(m) a step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -33,7 +34,11 @@ from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.rules.kept import Kept
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.kernels import online
+from ctrnn.threads import run_parallel, workers
 
+#: bytes of P below which a second thread costs more than it saves
+WORTH_THREADS = 2**23
 #: bytes that the weights of a block's steps, and the cotangents at its end, may take
 BLOCK_BYTES = 128 * 2**20
 
@@ -103,13 +108,14 @@ class Exact(Memory):
         g = self.lane.zeros() if g is None else g
         if not self._begun:
             return g
-        structure = self.structure
-        if structure.count == 1:
-            g += np.matmul(row, self.P)
-            return g
-        parts = np.zeros((structure.count, self.size))
-        parts[structure.of_state, structure.number] = row
-        g += np.matmul(parts[structure.of_group][:, None], self.P)[:, 0]
+        structure, P = self.structure, self.P
+        rows = np.zeros((structure.count, self.size))
+        rows[structure.of_state, structure.number] = row
+        threads = workers() if P.nbytes > WORTH_THREADS else 1
+        edges = np.linspace(0, len(P), threads + 1).astype(int).tolist()
+        run_parallel(
+            [(online.through, rows, structure.of_group, P, g, *ends, np.empty(P.shape[2])) for ends in pairwise(edges)]
+        )
         return g
 
     def _close(self) -> None:

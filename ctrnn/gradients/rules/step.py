@@ -51,7 +51,19 @@ class Lane:
 
     def vector(self, g: Array) -> Array:
         """A gradient (groups, columns) as the flat vector (m,), in the order of the field's parameters."""
+        if self._entry is not None:
+            return g.ravel().take(self._entry)
         return self.bound.rows(g[:, None])[0]
+
+    @cached_property
+    def _entry(self) -> Array | None:
+        """Where each parameter lies in a gradient; None unless each lies in one place."""
+        alone, at, shared, _ = self.bound.kernel.parameter_index
+        if shared.size or at.size != self.m:
+            return None
+        entry = np.empty(self.m, dtype=np.int64)
+        entry[at] = alone
+        return entry
 
     def zeros(self) -> Array:
         """A gradient (groups, columns), 0."""
