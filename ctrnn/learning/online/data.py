@@ -44,10 +44,8 @@ class Data:
         each = np.broadcast_to(weight, self.T) if weight.ndim < 2 else weight
         self._weight: list[Any] = [None] * self.T
         if counts:
-            self._weight = [
-                (w if weight.ndim == 2 else float(w)) if there else None
-                for w, there in zip(each, each.reshape(self.T, -1).any(axis=1), strict=True)
-            ]
+            there = (each.reshape(self.T, -1) != 0.0).sum(axis=1)
+            self._weight = [(w if weight.ndim == 2 else float(w)) if there[k] else None for k, w in enumerate(each)]
         self._y = None if y is None else self._targets(y, observer, B, shape)
 
     def _inputs(self, x: Array | None, B: int, shape: tuple[int, ...], field: Any) -> Array:
