@@ -234,7 +234,7 @@ def test_more_rank_is_closer_and_the_bound_holds():
         def watch(memory, step):
             nonlocal P
             P = np.matmul(step.phi, P) + step.C
-            estimate = np.einsum("gik,ck->gic", memory.A, memory.u[0])
+            estimate = np.einsum("igk,ck->gic", memory.A, memory.u[0])
             true = np.linalg.norm(P - estimate) / np.linalg.norm(P)
             assert true <= memory.bound * (1 + 1e-9) + 1e-13
             if true > 1e-12:

@@ -6,7 +6,13 @@ RFLO (random feedback local online learning; Murray 2019), here with exact outpu
 
 instead of J P: each weight keeps one trace of its own, O(m) numbers in all. What it drops is the path through the
 recurrent weights; in the scalar example dr/dt = −r + w r + b + x it is dp/dt = −p + r, and it parts from dp/dt = −p + w
-p + r as w p grows.
+p + r as w p grows. By Euler steps of dt = τ, D is 0: what is left of P is what the last step added, as published for
+discrete networks with that leak. A learner's ``feedback="random"`` gives the rule its random feedback.
+
+Bias: all influence through weights. Variance: none. Time: O(n² + m) for Euler steps (ctrnn.gradients.rules.traces),
+otherwise O(n² m). Memory: a trace a weight.
+
+(J. M. Murray, "Local online learning in recurrent networks with random feedback", eLife 8:e43299, 2019.)
 """
 
 from __future__ import annotations
@@ -93,7 +99,7 @@ class LeakRule(Rule):
         """
         if not lane.has_leak:
             raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own")
-        if lane.s == 1:
+        if lane.one_stage:
             F_w, leak = lane.field.sparsity()[1], leak_pattern(lane)
             keep, before = leak @ F_w, F_w
             while (keep != before).any():

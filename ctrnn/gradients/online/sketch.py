@@ -112,7 +112,7 @@ class Sketch(OnlineMethod):
 
 
 class SketchMemory(Memory):
-    """A (groups, n, r) and u (sets, columns, r), filled up with 0 where they are fewer; S (n, n)."""
+    """A (n, groups, r) and u (sets, columns, r), filled up with 0 where they are fewer; S (n, n)."""
 
     carried: ClassVar[tuple[str, ...]] = ("A", "u", "count", "S")
 
@@ -121,7 +121,7 @@ class SketchMemory(Memory):
         self.outer, self.rank = Outer(lane), min(rank, lane.columns)
         #: the groups of each set; parameters of another kind are a set each
         self.sets = [*self.outer.sets, *(np.array([g]) for g in self.outer.others)]
-        self.A = np.zeros((lane.groups, lane.n, self.rank))
+        self.A = np.zeros((lane.n, lane.groups, self.rank))
         self.u = np.zeros((len(self.sets), lane.columns, self.rank))
         #: how many outer products each set has by now
         self.count = np.zeros(len(self.sets), dtype=np.int64)
@@ -134,27 +134,28 @@ class SketchMemory(Memory):
     def take(self, step: Step) -> None:
         """The recursion at the top of this file."""
         phi, n = step.phi, self.lane.n
-        A, lost = np.matmul(phi, self.A), np.zeros((n, n))
+        A, lost = (phi @ self.A.reshape(n, -1)).reshape(self.A.shape), np.zeros((n, n))
         terms = [*self.outer.factors(step), *(_factored(step.C[g]) for g in self.outer.others)]
         for k, (members, (D, H)) in enumerate(zip(self.sets, terms, strict=True)):
             had = self.count[k]
             basis = _extended(self.u[k, :, :had], H)
-            B = D @ (H.T @ basis)  # (members, n, products)
-            B[:, :, :had] += A[members, :, :had]
+            here = slice(None) if members.size == self.lane.groups else members
+            B = D.transpose(1, 0, 2) @ (H.T @ basis)  # (n, members, products)
+            B[:, :, :had] += A[:, here, :had]
             if basis.shape[1] > self.rank:
                 R = np.linalg.qr(B.reshape(-1, basis.shape[1]), mode="r")
                 Y = np.linalg.svd(R)[2].T
                 B, basis = B @ Y, basis @ Y
-                dropped = B[:, :, self.rank :]
-                lost += np.einsum("gik,gjk->ij", dropped, dropped)
+                dropped = B[:, :, self.rank :].reshape(n, -1)
+                lost += dropped @ dropped.T
                 B, basis = B[:, :, : self.rank], basis[:, : self.rank]
             has = self.count[k] = basis.shape[1]
-            self.A[members, :, :has], self.u[k, :, :has] = B, basis
+            self.A[:, here, :has], self.u[k, :, :has] = B, basis
         self.S = _widened(phi @ self.S @ phi.T, lost)
 
     def pull(self, row: Array) -> Array:
         """∂ℓ/∂r P̂."""
-        g, along = self.lane.zeros(), np.matmul(row, self.A)
+        g, along = self.lane.zeros(), (row @ self.A.reshape(self.lane.n, -1)).reshape(self.A.shape[1:])
         for k, members in enumerate(self.sets):
             g[members] = along[members] @ self.u[k].T
         return g

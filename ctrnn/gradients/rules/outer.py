@@ -15,6 +15,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.gradients.rules.traces import coloured
 
 #: random points at which F_w is looked at, and the distance from an outer product, relative, that is taken for rounding
 PROBES, ROUNDING = 4, 1e-9
@@ -41,23 +42,26 @@ class Outer:
             same = near & both.any(axis=0)
             self.sets.append(left[same])
             left = left[~same]
+        #: which states each group acts on, and rows that tell all of C of a step of one explicit stage: one a colour
+        self.acted, self.colour, self.rows = _by_colours(lane)
 
     def factors(self, step: Step) -> list[tuple[Array, Array]]:
         """Of each set D (groups of the set, n, s) and H (columns, s), with C = Σ_s D_s ⊗ h_s."""
-        parts = step.stages_of_C
+        parts = step.stages_of_C if self.rows is None else [step.left(self.rows)[1]]
         found = []
         for members in self.sets:
-            D, H = np.zeros((members.size, self.lane.n, len(parts))), np.zeros((self.lane.columns, len(parts)))
-            for s, C in enumerate(parts):
-                D[:, :, s], H[:, s], exact = outer_product(C[members])
-                if not exact:
-                    raise UsageError(
-                        "method",
-                        given="a step whose ∂r⁺/∂w is no longer weights times sources",
-                        allowed="a field where it is so everywhere",
-                        hint='method="uoro", or "sketch" of full rank',
-                    )
-            found.append((D, H))
+            terms = [outer_product(C if members.size == len(C) else C[members]) for C in parts]
+            if not all(exact for _, _, exact in terms):
+                raise UsageError(
+                    "method",
+                    given="a step whose ∂r⁺/∂w is no longer weights times sources",
+                    allowed="a field where it is so everywhere",
+                    hint='method="uoro", or "sketch" of full rank',
+                )
+            D = np.stack([D for D, _, _ in terms], axis=2)
+            if self.rows is not None:
+                D = D[:, self.colour] * self.acted[members, :, None]
+            found.append((D, np.stack([h for _, h, _ in terms], axis=1)))
         return found
 
 
@@ -77,6 +81,20 @@ def outer_product(C: Array) -> tuple[Array, Array, bool]:
     h = C[g, i] / length
     D = C @ h
     return D, h, bool(abs(along - D * (h @ z)).max() <= ROUNDING * abs(along[g, i]))
+
+
+def _by_colours(lane: Lane) -> tuple[Array, Array, Array | None]:
+    """Which states each group acts on (groups, n), the colour of each state, and a row for each colour.
+
+    No rows for steps of more stages, and where a group acts on several states of one colour.
+    """
+    F_w = lane.field.sparsity()[1]
+    by_entry = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, lane.bound.kernel.index]
+    acted = by_entry.reshape(lane.n, lane.groups, lane.columns).any(axis=2).T
+    colour = coloured(F_w)
+    rows = colour == np.arange(colour.max(initial=-1) + 1)[:, None]
+    fits = lane.one_stage and len(rows) < lane.n and (acted.astype(int) @ rows.T.astype(int) <= 1).all()
+    return acted, colour, rows.astype(float) if fits else None
 
 
 def _probed(lane: Lane) -> tuple[Array, Array]:

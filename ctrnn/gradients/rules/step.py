@@ -69,6 +69,11 @@ class Lane:
         """A gradient (groups, columns), 0."""
         return np.zeros((self.groups, self.columns))
 
+    @property
+    def one_stage(self) -> bool:
+        """Whether a step is r + h b F(r): then Φ = 1 + h b J and C = h b F_w."""
+        return self.s == 1 and not self.a.any()
+
     # -- what few need
 
     @cached_property

@@ -46,9 +46,8 @@ class Traces(Memory):
         self.sets, self.is_state = np.maximum(sets, 0), sets >= 0
         self.states, self.there = self.sets[self.set], self.is_state[self.set]
         self.e = np.zeros((entry.size, sets.shape[1]))
-        self.one_stage = lane.s == 1 and not lane.a.any()
         self.colour, self.rows = np.empty(0, dtype=np.int64), np.empty((0, lane.n))
-        if self.one_stage:
+        if lane.one_stage:
             F_w = lane.field.sparsity()[1]
             acts = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, index]
             colour = coloured(F_w)
@@ -62,7 +61,7 @@ class Traces(Memory):
 
     def transition(self, step: Step) -> Array:
         """Φ (n, n)."""
-        return np.eye(self.lane.n) + self.weight(step) * step.jacobian(0) if self.one_stage else step.phi
+        return np.eye(self.lane.n) + self.weight(step) * step.jacobian(0) if self.lane.one_stage else step.phi
 
     def weight(self, step: Step) -> float:
         """h b of the only stage."""
@@ -70,7 +69,7 @@ class Traces(Memory):
 
     def added(self, step: Step) -> Array:
         """C at the traces (traces, states of a set)."""
-        if not self.one_stage:
+        if not self.lane.one_stage:
             C: Array = step.C[self.group[:, None], self.states, self.column[:, None]]
             return C
         _, G = step.left(self.rows)
