@@ -97,7 +97,7 @@ def test_the_version_is_told(ctrnn):
         (["fit", "decay.toml", "--set", "field.parameters.k=-1"], "fit"),
         (
             ["examples", "limit"],
-            "allowed: fitzhugh-nagumo, hare-lynx, hare-lynx-posterior, integrate-and-fire, limit-cycle, scalar",
+            "allowed: fitzhugh-nagumo, flip-flop, hare-lynx, hare-lynx-posterior, integrate-and-fire, limit-cycle",
         ),
         (["examples", "--copy", "here"], "the name of an example"),
         (["new", "decay.toml"], "--force"),
@@ -514,7 +514,14 @@ def test_the_template_names_every_kind_and_key_of_signals_and_tables():
             assert section is not None
     assert all(name in TEMPLATE for name in tableaus.names())
     assert all(method in TEMPLATE for method in get_args(schema.MethodName))
-    for model in (schema.EquilibriumSpec, schema.FiguresSpec, schema.FitSpec, schema.SolverSpec, schema.EventSpec):
+    for model in (
+        schema.EquilibriumSpec,
+        schema.FiguresSpec,
+        schema.FitSpec,
+        schema.SolverSpec,
+        schema.EventSpec,
+        schema.TrainSpec,
+    ):
         missing = [key for key in model.model_fields if f"{key} = " not in TEMPLATE]
         assert not missing
 

@@ -363,7 +363,11 @@ def test_a_checkpoint_of_something_else_is_refused_and_left_alone(tmp_path):
             train(field(), delayed(), resume=True, **options | change)
     with pytest.raises(UsageError, match="trials"):
         train(field(), delayed(seed=8), resume=True, **options)
-    with pytest.raises(UsageError, match="parameters"):
+    slow = ctrnn.RateNetwork(N, inputs=INPUTS, seed=0, form="rate", gain=0.8, tau=2.0)
+    for other, words in ((field(seed=3), "start"), (slow, "first outputs")):
+        with pytest.raises(UsageError, match=words):
+            train(other, delayed(), resume=True, **options)
+    with pytest.raises(UsageError, match="n=6"):
         big = ctrnn.RateNetwork(N + 1, inputs=INPUTS, seed=0, form="rate")
         train(big, delayed(), resume=True, **options | {"readout": ctrnn.Readout(np.ones((1, N + 1)))})
     with pytest.raises(UsageError, match="resume"):
@@ -418,7 +422,7 @@ def test_save_and_load(tmp_path):
         ({"readout": None}, "6 states"),
         ({"readout": ["r0", "r1"]}, "2 states"),
         ({"readout": "q"}, "readout"),
-        ({"readout": readout(2)}, r"V of shape \(2, 6\)"),
+        ({"readout": readout(2)}, "2 outputs of 6 states"),
         ({"loss": "cross_entropy"}, "softmax"),
         ({"loss": "square"}, "squared_error"),
         ({"loss": "o - z"}, "z"),

@@ -217,6 +217,14 @@ def _cycle(job: Job) -> Drawn:
     yield "cycle", ctrnn.plotting.cycle(job.results["cycle"], labels=_labels(job), time_label=_time(job))
 
 
+def _training(job: Job) -> Drawn:
+    """Losses over the epochs, and the first trial that was not trained on, or else the first one."""
+    done, shown, spec = job.results["training"], job.results["shown trial"], job.experiment.spec.figures
+    labels = [_labels(job).get(name, name) for name in shown.names]
+    words: dict[str, Any] = {"names": labels, "time_label": spec.time or shown.time_label, "label": spec.loss}
+    yield "training", ctrnn.plotting.training(done, shown.t, shown.target, shown.output, **words)
+
+
 def _points(job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
     """What the outputs are compared with: times (K,), values (K, p) and the names of the outputs.
 
@@ -283,4 +291,5 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "bifurcation": _bifurcation,
     "cycle": _cycle,
     "lyapunov": _lyapunov,
+    "training": _training,
 }

@@ -1,7 +1,8 @@
 """The folder of the results: it holds one run, whole, or says of itself that it does not.
 
 While a run goes on, ``unfinished.json`` names the files that it has written; ``summary.json``, which names them too,
-comes last and takes its place. The next run into the folder deletes the files that either names, and no others.
+comes last and takes its place. The next run into the folder deletes the files that either names, and no others; a run
+that is resumed keeps them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: list[Path] = []
+        #: names of files of the run that goes on
+        self.kept: list[str] = []
 
-    def begin(self, about: dict[str, Any]) -> None:
-        """Make the folder, and empty it of the run before; ``about`` says what runs.
+    def begin(self, about: dict[str, Any], resume: bool = False) -> None:
+        """Make the folder, and empty it of the run before, unless that is resumed; ``about`` says what runs.
 
         Raises UsageError where nothing can be written.
         """
@@ -33,8 +36,10 @@ class Folder:
             raise UsageError("--out", given=str(self.path), allowed="a folder, or a name that is free")
         with writing("--out", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            if resume:
+                self.kept = [old for name in (SUMMARY, UNFINISHED) for old in named_in(self.path / name)]
             self._note()  # before anything goes: it shows whether files can be written at all
-            for name in (SUMMARY, UNFINISHED):
+            for name in () if resume else (SUMMARY, UNFINISHED):
                 for old in named_in(self.path / name):
                     (self.path / old).unlink(missing_ok=True)
             (self.path / SUMMARY).unlink(missing_ok=True)
@@ -57,7 +62,7 @@ class Folder:
 
     def _note(self) -> None:
         before = named_in(self.path / UNFINISHED) if not self.files else []
-        names = [*before, *(file.name for file in self.files)]
+        names = [*self.kept, *before, *(file.name for file in self.files)]
         write_json(self.path / UNFINISHED, {**self.about, "files": list(dict.fromkeys(names))})
 
 

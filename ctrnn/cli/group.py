@@ -22,6 +22,7 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "continue": "Equilibria against a parameter, with their bifurcations.",
     "cycle": "A limit cycle: period, multipliers, phase response.",
     "lyapunov": "Lyapunov exponents along the run.",
+    "train": "Offline training on trials.",
     "examples": "List, print or copy the shipped experiments.",
     "new": "Write a commented template of an experiment file.",
 }

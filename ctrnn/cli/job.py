@@ -40,7 +40,7 @@ class Job:
 
     ``steps`` are those that the command takes. ``results`` holds the library's objects by step (``run``, ``gradient``,
     ``comparison``, ``fits`` and their solutions ``fitted``, ``equilibrium``, ``fixed_points``, ``portrait``,
-    ``branch``, ``cycle``, ``lyapunov``), ``summary`` the numbers of ``summary.json``.
+    ``branch``, ``cycle``, ``lyapunov``, ``training``), ``summary`` the numbers of ``summary.json``.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Job:
         width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
         self.console = Console(width=width, quiet=quiet, highlight=False)
 
-    def start(self) -> None:
-        """Check all that the steps will use, then clear the folder of the results."""
+    def start(self, resume: bool = False) -> None:
+        """Check all that the steps will use, then clear the folder of the results, unless they are resumed."""
         verify(self.experiment, self.steps)
         if self.experiment.left_out:
             self.warn(_left_out(self.experiment))
         source = self.experiment.source
         about = {"experiment": self.experiment.name, "file": source.name, "overrides": self.experiment.overrides}
-        self.folder.begin({**about, "command": self.command})
+        self.folder.begin({**about, "command": self.command}, resume)
 
     def path(self, name: str) -> Path:
         """A file of the results, noted for the list at the end."""
@@ -163,7 +163,7 @@ def experiment_command(name: str, *options: Callable[..., Any]) -> Callable[[Cal
             progress.enable(not quiet)
             progress.silence(quiet)
             job = Job(name, experiment, overrides, out, not no_figures, quiet)
-            job.start()
+            job.start(bool(own.get("resume")))
             with warnings.catch_warnings():
                 warnings.showwarning = job.warn
                 try:

@@ -146,6 +146,24 @@ cycles = true                    # follow the limit cycles that are born at Hopf
 # k = 2                          # the largest; all, if left out
 # transient = 10.0               # time that does not count
 
+# [train]                        # offline training on trials, by `ctrnn train`; it needs no [problem]
+# data = { task = "flip-flop", bits = 3 }        # or { file = "trials.npz" } with arrays x and y, or
+#                                # { file = "trials.csv", inputs = ["u"], outputs = ["z"], trial = "n", weight = "a" }
+# fresh = true                   # a task draws new trials in each epoch
+# windows = { length = 100, stride = 50, warmup = 10 }         # of long trials
+# validation = 0.2               # a part by split = "trial" or "time", or a table as data;  test = { … }
+# readout = { size = 3, seed = 1 }               # or states; all, if left out
+# loss = "squared_error"         # or "cross_entropy", …, or a formula in o and y
+# solver = "euler"               # by steps of dt (the task's, or 1), steps_per_input = 1, interpolation = "hold"
+# r0 = 0.0                       # train_r0 = true trains it;  parameters = ["W"] only those
+# optimizer = "adam"             # { name = "sgd", momentum = 0.9 };  lr = 1e-3, weight_decay = 0.0, clip = 1.0
+# scheduler = "CosineAnnealingLR"                # { name = "StepLR", step_size = 30 }
+# epochs = 100                   # batch_size = 32, patience = 20, seed = 0
+# curriculum = { start = 10, increment = 5 }     # steps of a trial, more in each epoch
+# dropout = { x = 0.1, W = 0.2 } # of inputs, and of units by the columns of a matrix; the same at all times
+# feedback = true                # outputs are the next inputs; or the names of the inputs, one an output
+# teacher_forcing = { start = 1.0, decay = 0.98, end = 0.0 }   # probability of the data; warmup = 1 steps always
+
 [figures]                        # axis labels; by state, input or output
 time = "t (ms)"
 time_unit = "ms"                 # for rates, in 1/ms
@@ -154,7 +172,7 @@ labels = { v = "potential v", i = "current i" }
 # format = "png"                 # or pdf, svg
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, paths, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
-                                 # fixed-points, portrait, bifurcation, cycle, lyapunov
+                                 # fixed-points, portrait, bifurcation, cycle, lyapunov, training
 
 # A network in place of equations:
 #   [field]

@@ -15,16 +15,17 @@ from ctrnn.cli.job import Job, experiment_command
 from ctrnn.cli.lyapunov import lyapunov
 from ctrnn.cli.portrait import portrait
 from ctrnn.cli.simulate import simulate
+from ctrnn.cli.train import train
 
 STEPS: dict[str, Callable[[Job], None]] = {
     step.__name__: step
-    for step in (simulate, gradient, compare, fit, equilibrium, fixed_points, portrait, cycle, lyapunov)
+    for step in (simulate, gradient, compare, fit, equilibrium, fixed_points, portrait, cycle, lyapunov, train)
 }
 STEPS["continue"] = continuation
 
 
 def run(job: Job) -> None:
-    """Simulate, then what the file has a table for: from gradient to lyapunov."""
+    """Simulate, then what the file has a table for: from gradient to train."""
     spec = job.experiment.spec
     if spec.title:
         job.console.print(spec.title, markup=False)
@@ -37,7 +38,8 @@ def run(job: Job) -> None:
 def _summary(job: Job) -> Iterator[tuple[str, str]]:
     """One line a step."""
     results = job.results
-    yield "simulate", str(results["run"].stats)
+    if "run" in results:
+        yield "simulate", str(results["run"].stats)
     if "gradient" in results:
         yield "gradient", f"loss {results['gradient'].loss:.8g} by {results['gradient'].method}"
     if "comparison" in results:
@@ -67,6 +69,9 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
         yield "cycle", f"period {results['cycle'].period:.9g}, {'stable' if results['cycle'].stable else 'unstable'}"
     if "lyapunov" in results:
         yield "lyapunov", ", ".join(f"{value:+.4g}" for value in results["lyapunov"].exponents[:6])
+    if "training" in results:
+        done = results["training"]
+        yield "train", f"loss {done.history['loss'][0]:.6g} → {done.best.loss:.6g}; {done.reason}"
 
 
 command = experiment_command("run")(run)

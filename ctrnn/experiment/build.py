@@ -83,7 +83,7 @@ class Experiment:
     @property
     def t_span(self) -> tuple[float, float]:
         """(t0, t1)."""
-        t0, t1 = self.spec.problem.t_span
+        t0, t1 = self.require("problem").t_span
         if not t1 > t0:
             raise self.fault(("problem", "t_span"), allowed="[t0, t1] with t1 > t0")
         return t0, t1
@@ -124,7 +124,7 @@ class Experiment:
     @cached_property
     def r0(self) -> NDArray[np.float64]:
         """The initial state (n,)."""
-        r0, n, names = self.spec.problem.r0, self.field.n, self.field.state_names
+        r0, n, names = self.require("problem").r0, self.field.n, self.field.state_names
         if isinstance(r0, float | int):
             return np.full(n, float(r0))
         if isinstance(r0, s.RandomState):

@@ -12,7 +12,8 @@ import ctrnn
 from ctrnn.errors import nearest
 from ctrnn.experiment.build_signals import signal
 from ctrnn.experiment.locate import KeyPath
-from ctrnn.experiment.schema import Grid, ObjectiveSpec, ReadoutSpec
+from ctrnn.experiment.schema import Grid, ObjectiveSpec
+from ctrnn.experiment.schema_train import ReadoutSpec
 from ctrnn.experiment.values import Section
 
 if TYPE_CHECKING:
@@ -108,26 +109,26 @@ def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) 
 def _readout(e: Experiment, spec: ObjectiveSpec) -> Any:
     """How the output o is read from r."""
     readout = spec.readout
-    if isinstance(readout, ReadoutSpec):
-        path: KeyPath = ("objective", "readout")
-        if (readout.V is None) == (readout.size is None):
-            raise e.fault(path, allowed="either V, or size with a seed")
-        if readout.V is not None:
-            V = np.array(e.rectangular(readout.V, (*path, "V")))
-        else:
-            generator = np.random.default_rng(readout.seed)
-            V = generator.normal(0.0, e.field.n**-0.5, (readout.size or 0, e.field.n))
-        with e.at(*path):
-            return ctrnn.Readout(
-                V,
-                np.zeros(len(V)) if readout.c is None else readout.c,
-                activation=readout.activation,
-            )
     if readout is None and spec.target == "data" and e.data_are_states:
         # the data may have columns for some of the states only
         observed = e.table(("objective", "target")).names
         return None if observed == tuple(e.field.state_names) else list(observed)
-    return readout
+    return readout_of(e, readout, ("objective", "readout"))
+
+
+def readout_of(e: Experiment, readout: Any, path: KeyPath) -> Any:
+    """A read-out that is a table, given or drawn; names of states as they are."""
+    if not isinstance(readout, ReadoutSpec):
+        return readout
+    if (readout.V is None) == (readout.size is None):
+        raise e.fault(path, allowed="either V, or size with a seed")
+    if readout.V is not None:
+        V = np.array(e.rectangular(readout.V, (*path, "V")))
+    else:
+        generator = np.random.default_rng(readout.seed)
+        V = generator.normal(0.0, e.field.n**-0.5, (readout.size or 0, e.field.n))
+    with e.at(*path):
+        return ctrnn.Readout(V, np.zeros(len(V)) if readout.c is None else readout.c, activation=readout.activation)
 
 
 def _states(spec: ObjectiveSpec) -> list[str] | None:

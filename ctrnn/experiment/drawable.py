@@ -25,8 +25,10 @@ def steps_of(spec: ExperimentSpec) -> list[str]:
         "continue",
         "cycle",
         "lyapunov",
+        "train",
     )
-    return ["simulate", *(step for step in optional if getattr(spec, step) is not None)]
+    asked = [step for step in optional if getattr(spec, step) is not None]
+    return asked if spec.problem is None and asked == ["train"] else ["simulate", *asked]
 
 
 def lacking(e: Experiment, kind: str, steps: Collection[str]) -> str:
@@ -55,9 +57,9 @@ def _leak_only(e: Experiment, steps: Collection[str]) -> str:
 
 def _read_out(e: Experiment, steps: Collection[str]) -> str:
     missing = _step("fit")(e, steps)
-    bound = e.problem.objective
-    if missing or bound is None:
+    if missing or e.problem.objective is None:
         return missing or "a table [objective]"
+    bound = e.problem.objective
     if bound.readout is None:
         return "a trained read-out: objective.readout = { size = 2, seed = 1 }"
     if not bound.is_named or bound.output_size != 2:
@@ -67,9 +69,9 @@ def _read_out(e: Experiment, steps: Collection[str]) -> str:
 
 def _fit(e: Experiment, steps: Collection[str]) -> str:
     missing = _step("fit")(e, steps)
-    bound = e.problem.objective
-    if missing or bound is None:
+    if missing or e.problem.objective is None:
         return missing or "a table [objective]"
+    bound = e.problem.objective
     if bound.event_times is not None:
         return ""
     if not bound.is_named:
@@ -99,13 +101,14 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "bifurcation": _step("continue"),
     "cycle": _step("cycle"),
     "lyapunov": _step("lyapunov"),
+    "training": _step("train"),
 }
 
 
 def repeats(e: Experiment, kind: str, steps: Collection[str]) -> bool:
     """Whether a picture shows nothing that another of the same run does not show too."""
-    bound = e.problem.objective
-    if kind == "trajectory":  # the fit's has the run before the fit, and what it was fitted to
+    if kind == "trajectory" and "simulate" in steps:  # the fit's has the run before, and what it was fitted to
+        bound = e.problem.objective
         shown = bound is not None and bound.event_times is None and e.output_names == tuple(e.field.state_names)
         return shown and not e.problem.x.size and not lacking(e, "fit", steps)
     return kind == "fit" and not lacking(e, "read-out", steps)

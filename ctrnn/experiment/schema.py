@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from ctrnn.experiment.schema_train import Readouts, TrainSpec
 from ctrnn.experiment.signals import Signal
 from ctrnn.experiment.values import (
     ByKind,
@@ -203,16 +204,6 @@ Times = Annotated[
 ]
 
 
-class ReadoutSpec(Section):
-    """o = g(V r + c): V given, or drawn from N(0, 1/n) with a seed."""
-
-    V: Matrix | None = None
-    c: Numbers | None = None
-    size: Count | None = None
-    seed: int | None = None
-    activation: Literal["linear", "softmax"] = "linear"
-
-
 class ObjectiveSpec(Section):
     """The sum Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, the integral ∫ a(t) ℓ(o, y) dt when not.
 
@@ -240,15 +231,7 @@ class ObjectiveSpec(Section):
         Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Signal, Tag("<table>")],
         ByShape,
     ] = 1.0
-    readout: (
-        Annotated[
-            Annotated[str, Tag("<text>")]
-            | Annotated[list[str], Field(min_length=1), Tag("<list>")]
-            | Annotated[ReadoutSpec, Tag("<table>")],
-            ByShape,
-        ]
-        | None
-    ) = None
+    readout: Readouts | None = None
 
 
 # --- [solver], [gradient], [compare], [fit], [equilibrium], [fixed_points], [portrait], [continue], …
@@ -457,6 +440,7 @@ FigureName = Literal[
     "bifurcation",
     "cycle",
     "lyapunov",
+    "training",
 ]
 
 
@@ -481,7 +465,7 @@ class _ExperimentSpec(Section):
     title: str = ""
     shows: str = ""
     field: FieldSpec
-    problem: ProblemSpec
+    problem: ProblemSpec | None = None
     inputs: (
         Annotated[
             Annotated[Signal, Tag("<table>")] | Annotated[list[Signal], Field(min_length=1), Tag("<list>")],
@@ -502,6 +486,7 @@ class _ExperimentSpec(Section):
     portrait: PortraitSpec | None = None
     cycle: CycleSpec | None = None
     lyapunov: LyapunovSpec | None = None
+    train: TrainSpec | None = None
     figures: FiguresSpec = FiguresSpec()
 
 
@@ -516,5 +501,12 @@ else:
 def known_keys(section: str | int) -> frozenset[str]:
     """The keys that a table may have, where it is of one kind only."""
     models: dict[str | int, type[Section]]
-    models = {"problem": ProblemSpec, "data": Data, "objective": ObjectiveSpec, "solver": SolverSpec, "fit": FitSpec}
+    models = {
+        "problem": ProblemSpec,
+        "data": Data,
+        "objective": ObjectiveSpec,
+        "solver": SolverSpec,
+        "fit": FitSpec,
+        "train": TrainSpec,
+    }
     return frozenset(models[section].model_fields) if section in models else frozenset()

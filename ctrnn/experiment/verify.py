@@ -16,6 +16,7 @@ import ctrnn
 from ctrnn.analysis.family import Family
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.build_training import prepared_training
 from ctrnn.experiment.drawable import lacking, steps_of
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
@@ -45,6 +46,11 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
     for step in ("compare", "fit"):
         if step in steps:
             e.require(step)
+    if "train" in steps:
+        with e.at("train"):
+            prepared_training(e)
+    if set(steps) <= {"train"}:
+        return
     _ = e.problem
     _solver(e)
     if "gradient" in steps:

@@ -26,6 +26,7 @@ _LAZY = {
     "compare_learners": "ctrnn.learning.online.compare",
     "OnlineLearner": "ctrnn.learning.online.learner",
     "Training": "ctrnn.learning.trained",
+    "prepare": "ctrnn.learning.training",
     "train": "ctrnn.learning.training",
 }
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ctrnn.errors import UsageError
@@ -74,12 +75,15 @@ def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -
 
 def digest(data: Dataset | None) -> str:
     """A name of the numbers of a dataset; "" of none."""
-    if data is None:
-        return ""
+    return "" if data is None else numbers_digest(data.x, data.y, data.weight, data.lengths)
+
+
+def numbers_digest(*arrays: Any) -> str:
+    """A name of arrays, the same for the same bits."""
     total = hashlib.sha256()
-    for array in (data.x, data.y, data.weight, data.lengths):
+    for array in arrays:
         total.update(str(array.shape).encode())
-        total.update(array.tobytes())
+        total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()[:16]
 
 

@@ -144,6 +144,44 @@ class Training:
         check_sizes(data, self._form, self._loss.p)
         return mean_loss(self._model(), data, self._loss)
 
+    def accuracy(self, trials: Any) -> float:
+        """The part of right answers: signs of targets −1 and +1, or the largest output where one of several is right.
+
+        Parameters
+        ----------
+        trials : Dataset and what `train` takes
+            Targets −1 and +1, or a 1 among zeros.
+
+        Returns
+        -------
+        float
+            From 0 to 1, of all answers at times that count.
+
+        Raises
+        ------
+        UsageError
+            For other targets.
+        """
+        data = as_dataset("trials", trials)
+        check_sizes(data, self._form, self._loss.p)
+        counts = data.weight > 0.0
+        y, o = data.y[counts], self.predict(data.x, self._form.warmup if self.runs_free else None)[counts]
+        if (np.abs(y) == 1.0).all():
+            return float(np.mean(np.sign(o) == y))
+        if y.shape[1] > 1 and ((y == 0.0) | (y == 1.0)).all() and (y.sum(axis=1) == 1.0).all():
+            return float(np.mean(o.argmax(axis=1) == y.argmax(axis=1)))
+        raise UsageError("trials", given="other targets", allowed="targets −1 and +1, or a 1 among zeros")
+
+    @property
+    def dt(self) -> float:
+        """Time from one output to the next."""
+        return self._form.recurrence.dt * self._form.recurrence.steps
+
+    @property
+    def runs_free(self) -> bool:
+        """Whether it was trained to take its own outputs as inputs, and is validated so."""
+        return self._form.free
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all numbers to one .npz file, without any code in it; `Training.load` takes the field beside it."""
         told = {"best": list(self.best), "converged": self.converged, "reason": self.reason}

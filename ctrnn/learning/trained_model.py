@@ -166,8 +166,8 @@ def checked_readout(field: Field, readout: Any, p: int) -> tuple[Readout | None,
     """The read-out, or the numbers of the states that are outputs; raises UsageError where there are not p of them."""
     if isinstance(readout, Readout):
         if readout.V.shape != (p, field.n):
-            allowed = f"V of shape ({p}, {field.n}): outputs of the targets, states"
-            raise UsageError("readout", given=f"V of shape {readout.V.shape}", allowed=allowed)
+            given = f"{len(readout.V)} outputs of {readout.V.shape[1]} states"
+            raise UsageError("readout", given=given, allowed=f"{p} of {field.n}: those of the targets, of the field")
         return readout, ()
     names = list(field.state_names) if readout is None else [readout] if isinstance(readout, str) else readout
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):

@@ -11,19 +11,21 @@ own output else: one draw a time, for the whole minibatch (both of note 002). Al
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ctrnn import progress
-from ctrnn.errors import UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
 from ctrnn.inputs.checks import whole
-from ctrnn.learning.checkpoint import Metrics, check_place, digest, load_checkpoint, save_checkpoint
+from ctrnn.learning.checkpoint import Metrics, check_place, digest, load_checkpoint, numbers_digest, save_checkpoint
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
 from ctrnn.learning.torch_optimizers import make_optimizer, make_scheduler
@@ -32,15 +34,20 @@ from ctrnn.learning.trained_model import Model, checked_dropout, checked_readout
 from ctrnn.learning.training_arguments import (
     check_field,
     epoch_seed,
+    first_outputs,
     forcing,
     lengths,
     make_form,
+    recipe,
     sides,
     told,
     trained_names,
 )
 from ctrnn.learning.training_run import Run
 from ctrnn.states import state_of
+
+#: arguments of `train` that say where a run is kept
+_OF_A_RUN = ("checkpoint", "checkpoint_every", "resume", "metrics")
 
 
 def train(
@@ -171,21 +178,37 @@ def train(
     >>> bool(done.history["loss"][-1] < 0.5 * done.history["loss"][0])
     True
     """
+    given = {name: value for name, value in locals().items() if name not in ("field", "trials", *_OF_A_RUN)}
+    return prepared(field, trials, **given).run(checkpoint, checkpoint_every, resume, metrics)
+
+
+def prepare(field: Field, trials: Any, **given: Any) -> Prepared:
+    """A training with the arguments of `train`, checked and ready to run."""
+    known = inspect.signature(train).parameters.values()
+    usual = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY and p.name not in _OF_A_RUN}
+    for name in given:
+        if name not in usual:
+            raise UnknownNameError("train", name, usual)
+    return prepared(field, trials, **usual | given)
+
+
+def prepared(
+    field: Field, trials: Any, *, readout: Any, loss: Any, r0: Any, train_r0: bool, parameters: Sequence[str] | None,
+    optimizer: Any, lr: float, scheduler: Any, weight_decay: float, clip: float | None, epochs: int, batch_size: int,
+    validation: Any, split: str, patience: int | None, curriculum: Any, dropout: Any, teacher_forcing: Any, seed: int,
+    dt: float | None, **steps: Any,
+) -> Prepared:  # fmt: skip
+    """A training, all of whose arguments are checked: those of `train`, whose defaults they do not have here."""
     raw = trials
     if callable(trials) and not isinstance(trials, Dataset):
         raw = trials(epoch_seed(seed, 0))
     data = as_dataset("trials", raw)
     fresh = trials if raw is not trials else None
-    if dt is None:
-        dt = float(getattr(raw, "dt", 1.0))
+    dt = float(getattr(raw, "dt", 1.0)) if dt is None else dt
     check_field(field, dt)
     p = data.y.shape[2]
     used, selection = checked_readout(field, readout, p)
-    form = make_form(
-        field, used, selection, p, solver=solver, dt=dt, steps_per_input=steps_per_input, interpolation=interpolation,
-        feedback=feedback, teacher_forcing=teacher_forcing, warmup=warmup,
-    )  # fmt: skip
-    epsilon, length = forcing(teacher_forcing), lengths(curriculum)
+    form = make_form(field, used, selection, p, dt=dt, teacher_forcing=teacher_forcing, **steps)
     its_loss = OutputLoss(loss, form.activation or "linear", p)
     check_sizes(data, form, p)
     training, held = sides(data, validation, split, seed, fresh is not None)
@@ -208,35 +231,85 @@ def train(
     if plateau and held is None:
         raise UsageError("scheduler", given=scheduler, allowed="another without a validation", hint="validation=0.2")
     about = form.describe() | {
-        "loss": its_loss.name, "optimizer": type(stepper).__name__, "scheduler": type(schedule).__name__,
-        "lr": float(lr), "weight_decay": float(weight_decay), "clip": clip, "batch_size": batch_size, "seed": seed,
-        "dropout": drops, "trained": list(model.trained), "split": split, "patience": patience,
-        "curriculum": told(curriculum), "teacher_forcing": told(teacher_forcing),
+        "field": recipe(field), "start": numbers_digest(*(v.detach().numpy() for v in model.numbers.values())),
+        "first outputs": first_outputs(model), "loss": its_loss.name, "optimizer": type(stepper).__name__,
+        "lr": float(lr), "weight_decay": float(weight_decay),
+        "options of the optimizer": told({k: v for k, v in stepper.defaults.items() if k != "lr"}),
+        "scheduler": told(scheduler), "clip": clip, "batch_size": batch_size, "seed": seed, "dropout": drops,
+        "trained": list(model.trained), "split": split, "patience": patience, "curriculum": told(curriculum),
+        "teacher_forcing": told(teacher_forcing),
         "trials": "new in each epoch" if fresh else digest(training), "validation": digest(held),
     }  # fmt: skip
-    check_place(checkpoint)
-    run = Run(model, its_loss, stepper, schedule if not plateau else None, schedule if plateau else None)
-    if resume:
-        if checkpoint is None:
-            raise UsageError("resume", given=True, allowed="True with a checkpoint", hint='checkpoint="training.pt"')
-        if Path(checkpoint).exists():
-            run.restore(load_checkpoint(checkpoint, "training", about))
-    whole("checkpoint_every", checkpoint_every, 1)
-    written = Metrics(metrics, COLUMNS, run.history)
-    with progress.track(epochs, "train") as tell:
-        while len(run.history) < epochs and not run.is_stale(patience):
-            epoch = len(run.history)
-            if fresh is not None and epoch:
-                training = as_dataset("trials", fresh(epoch_seed(seed, epoch)))
-                check_sizes(training, form, p)
-            steps = min(length(epoch), training.x.shape[1])
-            run.epoch(
-                training.cut(steps), held, [seed, epoch], batch_size, epsilon(epoch), drops, clip,
-                counts=steps == training.x.shape[1],
-            )  # fmt: skip
-            written.add(run.history[-1])
-            done = len(run.history) == epochs or run.is_stale(patience)
-            if checkpoint is not None and (done or len(run.history) % checkpoint_every == 0):
-                save_checkpoint(checkpoint, "training", about, run.state())
-            tell(epoch + 1, run.note())
-    return run.result(patience)
+    run = Run(model, its_loss, stepper, None if plateau else schedule, schedule if plateau else None)
+    limits = Limits(epochs, batch_size, patience, clip, drops, forcing(teacher_forcing), lengths(curriculum), seed)
+    return Prepared(run, training, held, fresh, limits, about)
+
+
+class Limits(NamedTuple):
+    """How long, and how each epoch goes."""
+
+    epochs: int
+    batch_size: int
+    patience: int | None
+    clip: float | None
+    dropout: Mapping[str, float]
+    teacher_forcing: Callable[[int], float]
+    length: Callable[[int], int]
+    seed: int
+
+
+@dataclass
+class Prepared:
+    """A training whose arguments are right, ready to run.
+
+    fresh : what gives new trials for an epoch's seed, if anything; about : what a checkpoint must agree with
+    """
+
+    state: Run
+    training: Dataset
+    held: Dataset | None
+    fresh: Any
+    limits: Limits
+    about: dict[str, Any]
+
+    def run(
+        self,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: int = 1,
+        resume: bool = False,
+        metrics: str | os.PathLike[str] | None = None,
+    ) -> Training:
+        """Go through the epochs; see `train` for the arguments."""
+        run, on = self.state, self.limits
+        whole("checkpoint_every", checkpoint_every, 1)
+        check_place(checkpoint)
+        if resume:
+            if checkpoint is None:
+                allowed = "True with a checkpoint"
+                raise UsageError("resume", given=True, allowed=allowed, hint='checkpoint="training.pt"')
+            if Path(checkpoint).exists():
+                run.restore(load_checkpoint(checkpoint, "training", self.about))
+        written = Metrics(metrics, COLUMNS, run.history)
+        with progress.track(on.epochs, "train") as tell:
+            while not self._is_done():
+                epoch = len(run.history)
+                data = self._trials(epoch)
+                steps = min(on.length(epoch), data.x.shape[1])
+                is_full, epsilon = steps == data.x.shape[1], on.teacher_forcing(epoch)
+                seeds = [on.seed, epoch]
+                run.epoch(data.cut(steps), self.held, seeds, on.batch_size, epsilon, on.dropout, on.clip, is_full)
+                written.add(run.history[-1])
+                if checkpoint is not None and (self._is_done() or len(run.history) % checkpoint_every == 0):
+                    save_checkpoint(checkpoint, "training", self.about, run.state())
+                tell(epoch + 1, run.note())
+        return run.result(on.patience)
+
+    def _is_done(self) -> bool:
+        return len(self.state.history) >= self.limits.epochs or self.state.is_stale(self.limits.patience)
+
+    def _trials(self, epoch: int) -> Dataset:
+        if self.fresh is None or not epoch:
+            return self.training
+        data = as_dataset("trials", self.fresh(epoch_seed(self.limits.seed, epoch)))
+        check_sizes(data, self.state.model.form, self.state.loss.p)
+        return data

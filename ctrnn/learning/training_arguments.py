@@ -12,7 +12,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
 from ctrnn.inputs.checks import whole
 from ctrnn.learning.data import Dataset, as_dataset
-from ctrnn.learning.trained_model import Form, checked_feedback
+from ctrnn.learning.trained_model import Form, Model, checked_feedback
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
 
@@ -115,5 +115,19 @@ def _check_keys(argument: str, given: Mapping[str, Any], known: Sequence[str]) -
 def told(value: Any) -> Any:
     """A setting as a checkpoint keeps it."""
     if isinstance(value, Mapping):
-        return dict(value)
-    return value if value is None or isinstance(value, (int, float)) else "a function"
+        return {str(k): told(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told(v) for v in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else "an object"
+
+
+def recipe(field: Field) -> str:
+    """The field without its numbers, as text: what it prints, and its equations where it has such."""
+    parts = [repr(field), *(repr(getattr(field, name, "")) for name in ("equations", "definitions"))]
+    return "\n".join(parts)
+
+
+def first_outputs(model: Model) -> list[str]:
+    """What the model says to three random inputs, to 8 digits: it shows whatever its text and its sizes do not."""
+    x = np.random.default_rng(0).normal(size=(3, 1, model.form.field.input_size))
+    return [f"{v:.7e}" for v in model.outputs(x)[-1, 0, :8]]

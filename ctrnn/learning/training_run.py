@@ -57,7 +57,8 @@ class Run:
                 continue
             l = (a * self.loss(u, y)).sum()
             self.optimizer.zero_grad(set_to_none=True)
-            (l / mass).backward()
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told below
+                (l / mass).backward()
             gradients = [v.grad for v in model.parameters if v.grad is not None]
             norm = float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])))
             if not math.isfinite(norm) or not math.isfinite(float(l.detach())):

@@ -20,6 +20,7 @@ from ctrnn.plotting.rates import lyapunov, transient_growth
 from ctrnn.plotting.rest import learning_at_rest, one_phase, recalled
 from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
+from ctrnn.plotting.training import training
 
 __all__ = [
     "bifurcation_diagram",
@@ -48,5 +49,6 @@ __all__ = [
     "spectrum",
     "trajectory",
     "transient_growth",
+    "training",
     "two_parameter_diagram",
 ]
