@@ -9,6 +9,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.inputs import Input
+from ctrnn.numbers import real_array
 
 
 def is_batch(r0: Any, t_span: Any, x: Any, objective: Any) -> bool:
@@ -42,9 +43,14 @@ def comes_as_batch(name: str, value: Any) -> bool:
     return name == "objective" and is_list
 
 
+def one_by_one(value: Any) -> list[Any]:
+    """What a batch holds for each trial."""
+    return list(value) if isinstance(value, list | tuple) else list(np.asarray(value))
+
+
 def array_or_empty(value: Any) -> Array:
     """The value as an array of floats; an empty one for what is no array of numbers."""
     try:
-        return np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+        return real_array("", value)
+    except UsageError:
         return np.empty(0)

@@ -53,6 +53,12 @@ class UnknownNameError(UsageError):
         self.known = known
 
 
+def one_of(argument: str, given: Any, known: Any, hint: str = "") -> None:
+    """UnknownNameError unless ``given`` is one of the known names (or None, where that is one of them)."""
+    if not (given is None or isinstance(given, str)) or given not in known:
+        raise UnknownNameError(argument, given, known, hint)
+
+
 class ExpressionError(UsageError):
     """An equation or a loss written as text that is not a formula in the known symbols."""
 
@@ -168,7 +174,7 @@ def nearest(given: Any, known: Any) -> str:
     """
     from difflib import get_close_matches
 
-    text, names = str(given), [str(k) for k in known]
+    text, names = given if isinstance(given, str) else "", [str(k) for k in known]
     close = [name for name in names if name.lower() == text.lower()]
     if not close and len(text) > 2:  # of two letters, half are always alike
         close = get_close_matches(text, names, n=1, cutoff=0.75)
@@ -181,5 +187,12 @@ def _short(value: Any) -> str:
         if value.size > 6:
             return f"array of shape {value.shape}"
         return np.array2string(value, precision=6)
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > 350:  # Python refuses to write out more than 4,300 digits
+        return f"a whole number of some {int(value.bit_length() * 0.30103) + 1} digits"
+    if isinstance(value, str | bytes | list | tuple) and len(value) > 120:  # not a million to show three
+        value = value[:120]
+    try:
+        text = " ".join(repr(value).splitlines())
+    except Exception:  # somebody else's repr, in a message about something else
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 120 else text[:117] + "..."

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctrnn.errors import CtrnnError, SolverError, UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, as_mapping
+from ctrnn.errors import CtrnnError, SolverError, UnknownNameError, UsageError, one_of
+from ctrnn.fields.base import Array, Field, as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
@@ -98,7 +98,7 @@ class Event:
         if self.name is not None and not isinstance(self.name, str):
             raise UsageError("name", given=self.name, allowed="text, or None")
         if self.reset is not None:
-            reset = {str(k): str(v) for k, v in as_mapping("reset", self.reset).items()}
+            reset = texts("reset", as_mapping("reset", self.reset))
             if not reset:
                 raise UsageError("reset", given=reset, allowed="at least one state, or None")
             object.__setattr__(self, "reset", reset)
@@ -117,8 +117,7 @@ class BoundEvent:
         self.c = Formula(event.condition, field, f"the condition of event {event.label!r}")
         self.R: dict[int, Formula] = {}
         for name, text in (event.reset or {}).items():
-            if name not in field.state_names:
-                raise UnknownNameError("reset", name, field.state_names)
+            one_of("reset", name, field.state_names)
             self.R[field.state_names.index(name)] = Formula(text, field, f"reset of {name!r}")
         if not self.c.used - set(self.c.parameters):
             raise UsageError("condition", given=event.condition, allowed="an expression that changes along a run")
@@ -135,7 +134,10 @@ class BoundEvent:
 
 def bound_events(events: Any, field: Field) -> tuple[BoundEvent, ...]:
     """Events for a field; raises UsageError for what is no event and for names that occur twice."""
-    events = (events,) if isinstance(events, Event) else tuple(events or ())
+    if isinstance(events, Event) or events is None:
+        events = () if events is None else (events,)
+    if not isinstance(events, Sequence):
+        raise UsageError("events", given=events, allowed="a ctrnn.Event, or a list of them")
     for event in events:
         if not isinstance(event, Event):
             raise UsageError("events", given=event, allowed="ctrnn.Event objects")

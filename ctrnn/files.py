@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ctrnn.errors import UsageError
 
-__all__ = ["atomic_path", "writing"]
+__all__ = ["atomic_path", "reading", "writing"]
 
 
 @contextmanager
@@ -35,6 +35,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ``path`` where nothing can be written.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise UsageError("path", given=str(path), allowed="a file name without the letter NUL")
     if not path.parent.is_dir():
         raise UsageError(
             "path",
@@ -56,6 +58,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def reading(argument: str, path: str | os.PathLike[str], what: str = "a file that can be read") -> Iterator[None]:
+    """What keeps the block from reading this file, said of the argument that named it.
+
+    Raises :class:`~ctrnn.errors.UsageError` in place of OSError, UnicodeDecodeError and what a name that is none gives.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UsageError(argument, given=str(path), allowed=f"{what}; there is no such file") from error
+    except IsADirectoryError as error:
+        raise UsageError(argument, given=str(path), allowed=f"{what}; this is a folder") from error
+    except OSError as error:
+        raise UsageError(argument, given=str(path), allowed=f"{what} ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(argument, given=str(path), allowed=f"{what}: text in UTF-8 (line {line} is none)") from error
+    except ValueError as error:
+        if "\0" not in str(path):
+            raise
+        raise UsageError(argument, given=str(path), allowed=f"{what}; no name holds the letter NUL") from error
+
+
+@contextmanager
 def writing(argument: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """What the system refuses in the block, said of the argument that named this file or folder.
 
@@ -63,6 +88,8 @@ def writing(argument: str, path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        allowed = f"a place that can be written to ({error.strerror or error})"
+    except (OSError, ValueError) as error:
+        if isinstance(error, UsageError) or (isinstance(error, ValueError) and "\0" not in str(path)):
+            raise
+        allowed = f"a place that can be written to ({getattr(error, 'strerror', None) or error})"
         raise UsageError(argument, given=str(path), allowed=allowed) from error

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.algebra import ZERO
 from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.evaluate import is_zero, numpy_function
 from ctrnn.fields.expressions import CONSTANTS, read
 from ctrnn.inputs.checks import finite
 from ctrnn.named_losses import LOSSES
+from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 Loss = Callable[[Array, Array], tuple[Array, Array]]  # o (T, p), y (T, q) -> ℓ (T,), ∂ℓ/∂o (T, p)
@@ -68,8 +69,7 @@ class Readout:
             raise UsageError("readout V", given=V, allowed="an array (p, n)")
         if c.shape not in ((), (len(V),)):
             raise UsageError("readout c", given=c, allowed=f"shape ({len(V)},), as V {V.shape}")
-        if self.activation not in ACTIVATIONS:
-            raise UnknownNameError("readout activation", self.activation, ACTIVATIONS)
+        one_of("readout activation", self.activation, ACTIVATIONS)
         object.__setattr__(self, "V", V)
         object.__setattr__(self, "c", np.broadcast_to(c, len(V)))
 
@@ -79,7 +79,7 @@ class Readout:
 
     def __call__(self, r: Any) -> Array:
         """o (..., p) of states r (..., n)."""
-        u = self.linear(np.asarray(r, float))
+        u = self.linear(real_array("r", r))
         return np.exp(log_softmax(u)) if self.activation == "softmax" else u
 
     def equals(self, other: Readout) -> bool:

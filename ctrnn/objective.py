@@ -23,12 +23,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.inputs import Input, as_input, stack
 from ctrnn.inputs.checks import finite
 from ctrnn.losses import Loss, Readout, TorchLoss, compiled_loss, log_softmax
 from ctrnn.named_losses import LOSSES, NamedLoss
 from ctrnn.names import arrays, known
+from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 
@@ -117,8 +118,7 @@ class Objective:
                 "readout", given=self.readout, allowed=f"a softmax read-out, for {self.loss}",
                 hint='Readout(V, c, activation="softmax")',
             )  # fmt: skip
-        if self.missing not in ("refuse", "skip"):
-            raise UnknownNameError("missing", self.missing, ("refuse", "skip"))
+        one_of("missing", self.missing, ("refuse", "skip"))
         at = None if self.at is None else _times(self.at)
         target, is_there = _without_missing(self.target, self.missing)
         if is_there is not None and (at is None or not self.has_entries):
@@ -459,10 +459,11 @@ def _signal(name: str, value: Any, at: Array | None) -> Any:
     K = len(at)
     allowed = f"a number, shape ({K},), ({K}, p), or a signal"
     array = finite(name, value, (0, 1, 2), allowed)
+    shape = array.shape
     if array.ndim == 1 and not is_weight:
         array = array[None, :] if K == 1 else array[:, None]
     if array.ndim and len(array) != K:
-        raise UsageError(name, given=f"shape {np.shape(value)}", allowed=allowed)
+        raise UsageError(name, given=f"shape {shape}", allowed=allowed)
     return array
 
 
@@ -473,12 +474,9 @@ def _without_missing(target: Any, missing: str) -> tuple[Any, Array | None]:
     there: Any = None
     if isinstance(target, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(target)
-        there, target = None if not mask.any() else ~mask, np.where(mask, 0.0, target.data)
+        there, target = None if not mask.any() else ~mask, np.where(mask, 0.0, real_array("target", target.data))
     if missing == "skip":
-        try:
-            array = np.asarray(target, dtype=float)
-        except (TypeError, ValueError):
-            return target, there  # refused by its own check
+        array = real_array("target", target)
         known = ~np.isnan(array)
         if not known.all():
             there = known if there is None else there & known

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.batches import array_or_empty, comes_as_batch, is_batch
+from ctrnn.batches import array_or_empty, comes_as_batch, is_batch, one_by_one
 from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
@@ -314,7 +314,7 @@ class Trials(Sequence[Problem]):
         noise: Any = None,
     ) -> None:
         given = {"r0": r0, "t_span": t_span, "x": x, "objective": objective}
-        batches = {name: list(value) for name, value in given.items() if comes_as_batch(name, value)}
+        batches = {name: one_by_one(value) for name, value in given.items() if comes_as_batch(name, value)}
         lengths = {name: len(values) for name, values in batches.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
             raise UsageError(
@@ -331,11 +331,11 @@ class Trials(Sequence[Problem]):
         for b in range(next(iter(lengths.values()))):
             its = {name: values[b] for name, values in batches.items()}
             try:
-                made = Problem(field, **(given | its), events=events, noise=None if noise is None else noise.of_path(b))
-                if not isinstance(made, Problem):
+                if is_batch(**(dict.fromkeys(given) | its)):
                     raise UsageError(
                         "trials", given="a batch inside a batch", allowed="one start, span and input a trial"
                     )
+                made = Problem(field, **(given | its), events=events, noise=None if noise is None else noise.of_path(b))
                 problems.append(made)
             except UsageError as error:
                 error.args = (f"trial {b}: {error}",)
@@ -382,7 +382,7 @@ class Trials(Sequence[Problem]):
 
     def replace(self, **changes: Any) -> Trials:
         """A copy with another field, or other r0, t_span, x, objective, noise: one for all, or a batch of B."""
-        batches = {name: list(value) for name, value in changes.items() if comes_as_batch(name, value)}
+        batches = {name: one_by_one(value) for name, value in changes.items() if comes_as_batch(name, value)}
         for name, values in batches.items():
             if len(values) != len(self):
                 raise UsageError(

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array, checked_array
+from ctrnn.numbers import number, positive, whole
 
 #: what the steps under a gradient answer for
 ERROR_CONTROLS = ("all", "state")
@@ -64,17 +65,20 @@ class Settings:
             value = checked_array(name, getattr(self, name))
             if (value < 0).any():
                 raise UsageError(name, given=getattr(self, name), allowed="positive numbers")
-        if not (np.any(np.asarray(self.rtol) > 0) or np.any(np.asarray(self.atol) > 0)):
+            if not value.size:
+                raise UsageError(name, given=getattr(self, name), allowed="a number, or one for each component")
+            object.__setattr__(self, name, value if value.ndim else float(value))
+        if not (np.any(self.rtol > 0) or np.any(self.atol > 0)):
             raise UsageError("rtol, atol", given=(self.rtol, self.atol), allowed="at least one of them positive")
-        if self.dt is not None and not checked_array("dt", self.dt, ()) > 0:
-            raise UsageError("dt", given=self.dt, allowed="a positive number in the unit of t")
-        if not isinstance(self.max_steps, (int, np.integer)) or self.max_steps < 1:
-            raise UsageError("max_steps", given=self.max_steps, allowed="a whole number, at least 1")
-        if checked_array("min_step", self.min_step, ()) < 0:
+        if self.dt is not None:
+            object.__setattr__(self, "dt", positive("dt", self.dt, "a positive number in the unit of t"))
+        object.__setattr__(self, "max_steps", whole("max_steps", self.max_steps))
+        least = number("min_step", self.min_step, "a number, at least 0")
+        if least < 0:
             raise UsageError("min_step", given=self.min_step, allowed="a number, at least 0")
+        object.__setattr__(self, "min_step", least)
         self._check_lengths()
-        if self.error_control not in ERROR_CONTROLS:
-            raise UnknownNameError("error_control", self.error_control, ERROR_CONTROLS)
+        one_of("error_control", self.error_control, ERROR_CONTROLS)
 
     def _check_lengths(self) -> None:
         limits = {"max_step": self.max_step != np.inf, "first_step": self.first_step is not None}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field, checked_array, checked_field
 from ctrnn.names import arrays, known
+from ctrnn.numbers import real_array
 
 
 def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
@@ -31,15 +32,13 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
     UnknownNameError
         For a state that does not exist.
     """
-    if not hasattr(field, "n"):  # an equilibrium is found of anything that behaves like a field
-        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
+    checked_field(field)  # an equilibrium is found of anything that behaves like a field
     if r0 is None:
         raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
     if isinstance(r0, Mapping):
         r0 = _numbers(field.state_names, r0, argument)
-    if np.ndim(r0) == 0:
-        r0 = np.full(field.n, checked_array(argument, r0, ()))
-    return checked_array(argument, r0, (field.n,))
+    given = real_array(argument, r0)
+    return checked_array(argument, given if given.ndim else np.full(field.n, given), (field.n,))
 
 
 def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) -> list[Any]:
@@ -49,14 +48,12 @@ def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) ->
     for name, value in table.items():
         if name in whole:
             columns, shape = whole[name]
-            filled = (
-                np.broadcast_to(value, shape)
-                if np.ndim(value) == 0
-                else checked_array(f"{argument}[{name!r}]", value, shape)
-            )
+            given = real_array(f"{argument}[{name!r}]", value)
+            filled = np.broadcast_to(given, shape) if given.ndim == 0 else given
+            filled = checked_array(f"{argument}[{name!r}]", filled, shape)
             found |= dict(zip(names[columns], filled.ravel(), strict=True))
         elif name in names:
-            found[name] = value
+            found[name] = checked_array(f"{argument}[{name!r}]", value, ())
         else:
             raise UnknownNameError(argument, name, known(names))
     missing = [name for name in names if name not in found]

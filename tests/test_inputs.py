@@ -584,7 +584,7 @@ def test_wrong_columns(table):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.csv.*No such file"):
+    with pytest.raises(UsageError, match="nowhere.csv.*there is no such file"):
         from_csv(tmp_path / "nowhere.csv", time="year", columns="hare")
 
 

@@ -597,7 +597,7 @@ class Changing:
 def test_settings_are_made_once_for_the_same_numbers_and_never_for_arrays():
     numbers = ("tsit5", 1e-6, 1e-8, None, 100, 0.0)
     assert Settings.of(*numbers) is Settings.of(*numbers)
-    assert Settings.of("tsit5", 1, 1e-8, None, 100, 0.0).rtol.__class__ is int
+    assert Settings.of("tsit5", 1, 1e-8, None, 100, 0.0).rtol.__class__ is float
     atol = np.array([1e-8, 1e-9])
     one = Settings.of("tsit5", 1e-6, atol, None, 100, 0.0)
     atol[0] = 1e-3

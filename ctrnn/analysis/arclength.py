@@ -22,6 +22,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.numbers import positive, whole
 
 #: Newton's steps for one point
 NEWTON = 8
@@ -67,12 +68,13 @@ class Steps:
     most: int = 2000
 
     def __post_init__(self) -> None:
+        for name, value in (("step", self.first), ("max_step", self.largest)):
+            object.__setattr__(self, "first" if name == "step" else "largest", positive(name, value))
         if not 0 < self.smallest <= self.first <= self.largest < np.inf:
             raise UsageError(
                 "step, max_step", given=(self.first, self.largest), allowed=f"{self.smallest:g} ≤ step ≤ max_step"
             )
-        if not isinstance(self.most, (int, np.integer)) or self.most < 1:
-            raise UsageError("max_points", given=self.most, allowed="a whole number, at least 1")
+        whole("max_points", self.most)
 
 
 def norm(curve: Curve, v: Array) -> float:

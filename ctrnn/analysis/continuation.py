@@ -24,6 +24,7 @@ from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.numbers import real_array
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
@@ -181,7 +182,7 @@ def _limits(curve: _Equilibria, box: Any) -> list[Limit]:
     limits = [Limit(n, low, high, "span")]
     if box is not None:
         try:
-            least, most = (np.broadcast_to(np.asarray(side, dtype=float), (n,)) for side in box)
+            least, most = (np.broadcast_to(real_array("box", side), (n,)) for side in box)
         except (TypeError, ValueError) as error:
             raise UsageError("box", given=box, allowed=f"(low, high), a number or {n} numbers each") from error
         limits += [Limit(i, float(least[i]), float(most[i]), "box") for i in range(n)]

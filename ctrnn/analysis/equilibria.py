@@ -39,9 +39,10 @@ import numpy as np
 
 from ctrnn.analysis import rest_search as search
 from ctrnn.analysis.rest_search import Point, Run
-from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
-from ctrnn.fields.base import Field, checked_array
+from ctrnn.errors import ConvergenceError, SingularJacobianError, UsageError, one_of
+from ctrnn.fields.base import Field
 from ctrnn.gradients.rest.rows import outer_spectrum
+from ctrnn.numbers import number, positive, real_array
 from ctrnn.states import state_of
 
 __all__ = ["Equilibrium", "classify", "find_equilibrium"]
@@ -219,15 +220,13 @@ def find_equilibrium(
     >>> eq.kind, np.round(eq.r, 6)  # (c/d, a/b)
     ('centre', array([33.333333, 19.642857]))
     """
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
-    if not float(checked_array("tol", tol, ())) > 0:
-        raise UsageError("tol", given=tol, allowed="a positive number")
+    one_of("method", method, METHODS)
+    tol = positive("tol", tol)
     r0 = state_of(field, r0)
-    if callable(x):
+    if callable(x) and not isinstance(x, type):
         x = x(t)
-    x = None if x is None else np.atleast_1d(np.asarray(x, dtype=np.float64))
-    point = search.Point(field, float(t), x)
+    x = None if x is None else np.atleast_1d(real_array("x", x))
+    point = search.Point(field, number("t", t), x)
     if not (np.isfinite(r0).all() and np.isfinite(field(t, r0, x)).all()):
         raise UsageError("r0", given=r0, allowed="a finite state at which F is finite")
 

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Bound, Field, SecondKernel, checked_array
+from ctrnn.fields.base import Array, Bound, Field, SecondKernel, checked_array, checked_field
 from ctrnn.kernels import abi, point
+from ctrnn.numbers import real_array
 
 #: weights of f(x + j h), j = 1, 2, 3, in a central difference of order six; those at −j are the same with the other
 #: sign
@@ -86,14 +87,14 @@ class Family:
     def __init__(
         self, field: Field, names: Sequence[str], x: Any = None, t: float = 0.0, argument: str = "parameter"
     ) -> None:
-        self.base, self.names, self.t = field, tuple(names), float(checked_array("t", t, ()))
+        self.base, self.names, self.t = checked_field(field), tuple(names), float(checked_array("t", t, ()))
         self.places = [parameter_place(field, name, argument) for name in self.names]
         if len(set(self.places)) < len(self.places):
             raise UsageError(argument, given=self.names, allowed="different parameters")
         if x is None and field.input_size and not field.input_is_optional:
             raise UsageError("x", given=None, allowed=f"values of the inputs {', '.join(field.input_names)}")
-        x = x(self.t) if callable(x) else x
-        x = np.zeros(field.input_size) if x is None else np.atleast_1d(x)
+        x = x(self.t) if callable(x) and not isinstance(x, type) else x
+        x = np.zeros(field.input_size) if x is None else np.atleast_1d(real_array("x", x))
         self._x = checked_array("x", x, (field.input_size,))
         self._vector = field.vector
         self._own = [j for j, (kind, _) in enumerate(self.places) if kind == "w"]

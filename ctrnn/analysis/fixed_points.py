@@ -18,8 +18,14 @@ from ctrnn.analysis.equilibria import METHODS, Equilibrium, find_equilibrium
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.fixed_point_table import FixedPoints
 from ctrnn.analysis.many_starts import newton_all, slow_points
-from ctrnn.errors import ConvergenceError, SingularJacobianError, UnknownNameError, UsageError
-from ctrnn.fields.base import Field
+from ctrnn.errors import (
+    ConvergenceError,
+    SingularJacobianError,
+    UsageError,
+    one_of,
+)
+from ctrnn.fields.base import Field, checked_field
+from ctrnn.numbers import flag, positive, real_array
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
@@ -72,12 +78,12 @@ def fixed_points(
     >>> ghost[0].kind, round(ghost[0].speed, 9)
     ('slow', 0.01)
     """
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
-    if not (np.isfinite(distance) and distance > 0):
-        raise UsageError("distance", given=distance, allowed="a positive number")
+    checked_field(field)
+    one_of("method", method, METHODS)
+    tol = positive("tol", tol)
+    distance, slow = positive("distance", distance), flag("slow", slow)
     states = _starts(field, starts)
-    several = None if x is None or callable(x) else np.asarray(x, dtype=float)
+    several = None if x is None or callable(x) else real_array("x", x)
     if several is None or several.ndim < 2:
         return _at_one_input(field, states, x, slow, t, method, tol, distance)
     if several.ndim != 2 or several.shape[1] != field.input_size or not several.size:
@@ -90,13 +96,13 @@ def fixed_points(
 
 def _starts(field: Field, starts: Any) -> np.ndarray:
     """The states (k, n) of all starts."""
-    wide = [np.asarray(getattr(one, "r", one)) for one in starts] if isinstance(starts, (list, tuple)) else []
+    wide = [real_array("starts", getattr(one, "r", one)) for one in starts] if isinstance(starts, (list, tuple)) else []
     if wide and all(one.ndim == 2 for one in wide):  # a list of runs
         allowed = f"runs of {field.n} states"
         if any(one.shape[1] != field.n for one in wide):
             raise UsageError("starts", given=f"shapes {[one.shape for one in wide[:4]]}", allowed=allowed)
         starts = np.concatenate(wide)
-    states = np.asarray(getattr(starts, "r", starts), dtype=float)
+    states = real_array("starts", getattr(starts, "r", starts))
     if states.ndim == 3:
         states = states.reshape(-1, states.shape[-1])
     if states.ndim != 2 or states.shape[1] != field.n or not states.size:

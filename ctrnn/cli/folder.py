@@ -83,4 +83,5 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """JSON text, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # the name of a file may hold bytes that are no text
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

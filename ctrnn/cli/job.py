@@ -56,7 +56,7 @@ class Job:
         self.summary: dict[str, Any] = {}
         self.warnings: list[str] = []
         # a table that goes into a file or a pipe is not to be folded at 80 columns
-        width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED
+        width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else PIPED
         self.console = Console(width=width, quiet=quiet, highlight=False)
 
     def start(self, resume: bool = False) -> None:

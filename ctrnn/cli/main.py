@@ -11,7 +11,16 @@ from typing import Any
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(run(arguments))
+    from ctrnn.cli.streams import lasting
+
+    streams = lasting()
+    code = run(arguments)
+    sys.stdout.flush()
+    for stream in streams:
+        if stream.is_lost and not code:
+            print(f"error: what was to be printed is lost: {stream.failure}", file=sys.stderr)
+            code = 1
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

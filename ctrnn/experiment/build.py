@@ -284,6 +284,8 @@ class Experiment:
     def file(self, name: str) -> Path:
         """A data file: beside the experiment file, or shipped."""
         beside, shipped = self.source.path.parent / name, examples_folder() / name
+        if "\0" in name:
+            return beside  # refused where it is read
         return shipped if not beside.exists() and shipped.exists() else beside
 
     def fault(self, path: KeyPath, *, allowed: str = "", hint: str = "", given: Any = None) -> LocatedError:

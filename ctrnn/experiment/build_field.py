@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import ctrnn
 from ctrnn.errors import nearest
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.schema import ArrayFile, EquationsField, FilledArray, RandomArray, RateNetworkField
+from ctrnn.files import reading
 
 if TYPE_CHECKING:
     from ctrnn.experiment.build import Experiment
@@ -73,6 +75,10 @@ def _array(e: Experiment, given: Any, name: str, path: KeyPath) -> Any:
 
 def _from_file(e: Experiment, given: ArrayFile, name: str, path: KeyPath) -> Any:
     file = e.file(given.file)
+    if file.suffix not in (".npz", ".csv"):
+        raise e.fault((*path, "file"), given=given.file, allowed="a file that ends in .npz or .csv")
+    with e.at(*path, path=(*path, "file")), reading("path", file, "a file of numbers"):
+        file.open("rb").close()
     try:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as held:
@@ -83,13 +89,11 @@ def _from_file(e: Experiment, given: ArrayFile, name: str, path: KeyPath) -> Any
                         (*path, "file"), given=key, allowed=f"an array of {file.name}: {known}", hint="key = ..."
                     )
                 return held[key]
-        if file.suffix == ".csv":
-            return np.loadtxt(file, delimiter=",")
+        return np.loadtxt(file, delimiter=",")
     except LocatedError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise e.fault((*path, "file"), given=given.file, allowed="a file of numbers", hint=str(error)) from error
-    raise e.fault((*path, "file"), given=given.file, allowed="a file that ends in .npz or .csv")
 
 
 def _network(e: Experiment, spec: RateNetworkField) -> Any:

@@ -66,6 +66,9 @@ def _at_events(e: Experiment, spec: ObjectiveSpec) -> Any:
         return ctrnn.EventObjective(spec.loss, spec.target, spec.weight, spec.event, spec.occurrences)
 
 
+MOST_TIMES = 10_000_000  # a solver steps onto each of them
+
+
 def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
     """The observation times (K,), or None for an integral."""
     if spec.at is None:
@@ -76,6 +79,9 @@ def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
         start, stop, step = spec.at.start, spec.at.stop, spec.at.step
         if stop < start:
             raise e.fault(("objective", "at", "stop"), allowed=f"a time from start = {start:g} on")
+        if not (stop - start) / step < MOST_TIMES:
+            allowed = f"a step that gives at most {MOST_TIMES:,} times"
+            raise e.fault(("objective", "at", "step"), allowed=allowed)
         count = int(np.floor((stop - start) / step + 1e-9)) + 1
         return np.minimum(start + step * np.arange(count, dtype=float), stop)
     return np.array(spec.at)

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ctrnn.errors import UnknownNameError, nearest
+from ctrnn.errors import UnknownNameError, UsageError, nearest
 from ctrnn.experiment.examples import example_names, examples_folder
 from ctrnn.experiment.locate import KeyPath, LocatedError, Nothing, dotted, lines_of
 from ctrnn.experiment.schema import ExperimentSpec
 from ctrnn.experiment.signals import INTERPOLATIONS
+from ctrnn.files import reading
 
 
 def find(experiment: str | Path) -> Path:
@@ -25,12 +26,32 @@ def find(experiment: str | Path) -> Path:
     path = Path(experiment)
     if path.is_file():
         return path
+    if path.suffix == ".toml" or path.exists():  # a file was meant, not the name of an example
+        with reading("EXPERIMENT", path, "a TOML file, or the name of an example (`ctrnn examples`)"):
+            path.open().close()
+        return path  # a pipe, as of <(command)
     shipped = examples_folder() / f"{experiment}.toml"
     if shipped.parent == examples_folder() and shipped.is_file():
         return shipped
     known = example_names()
     hint = f"{nearest(experiment, known)} `ctrnn examples` lists the shipped ones".strip()
     raise UnknownNameError("EXPERIMENT", str(experiment), ["a TOML file", *known], hint)
+
+
+class _Unreadable(Exception):
+    """TOML by its grammar, but nothing that can be held."""
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    """The tree of a TOML text; raises TOMLDecodeError, or _Unreadable."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise _Unreadable("lists or tables are nested hundreds deep") from None
+    except (ValueError, OverflowError) as error:  # a date that is none, a whole number of 5,000 digits
+        raise _Unreadable(str(error).partition(";")[0]) from None
 
 
 class Source:
@@ -41,9 +62,10 @@ class Source:
         self.name = path.name if path.parent == examples_folder() else str(path)
         self.overridden: dict[KeyPath, str] = {}
         try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise LocatedError(self.name, None, "", given=error.reason, allowed="a UTF-8 text file") from error
+            with reading("", path, "an experiment file"):
+                text = path.read_text(encoding="utf-8-sig")
+        except UsageError as error:
+            raise LocatedError(self.name, None, "").saying(f"allowed: {error.allowed}") from error
         self.tree = self._parse(text)
         self.lines = lines_of(text)
         for item in overrides:
@@ -51,7 +73,9 @@ class Source:
 
     def _parse(self, text: str) -> dict[str, Any]:
         try:
-            return tomllib.loads(text)
+            return _loaded(text)
+        except _Unreadable as error:
+            raise LocatedError(self.name, None, "").saying(f"cannot be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             message = str(error)
             found = re.search(r"\(at line (\d+), column (\d+)\)", message)
@@ -78,9 +102,11 @@ class Source:
             ((part, node),) = node.items()
             path += (part,)
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            value = _loaded(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
+        except _Unreadable as error:
+            raise LocatedError("--set", None, "", given=item, allowed=form, hint=str(error)) from error
         branch: Any = self.tree
         real: KeyPath = ()
         for k, part in enumerate(path):
@@ -199,6 +225,7 @@ _WORDS = {
     "model_type": "a table",
     "model_attributes_type": "a table",
     "finite_number": "a finite number",
+    "less_than_equal": "a number <= {le}",
     "greater_than": "a number > {gt}",
     "greater_than_equal": "a number >= {ge}",
     "too_short": "at least {min_length} of them",

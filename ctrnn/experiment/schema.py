@@ -20,9 +20,11 @@ from ctrnn.experiment.values import (
     Numbers,
     Positive,
     Section,
+    Seed,
     shape,
 )
 from ctrnn.gradients.methods import METHODS
+from ctrnn.numbers import MOST
 
 # --- [field]
 
@@ -51,7 +53,7 @@ class RandomArray(Section):
 
     random: Literal["normal", "uniform", "bernoulli"]
     shape: Shape
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     scale: NotNegative = 1.0
 
 
@@ -102,11 +104,11 @@ class RateNetworkField(Section):
 
     kind: Literal["rate_network"]
     n: Count
-    inputs: Annotated[int, Field(ge=0)] = 0
+    inputs: Annotated[int, Field(ge=0, le=MOST)] = 0
     tau: Annotated[Annotated[Positive, Tag("<number>")] | Annotated[list[Positive], Tag("<list>")], ByShape] = 1.0
     activation: str = "tanh"
     gain: NotNegative = 1.0
-    seed: int | None = None
+    seed: Seed | None = None
     form: Literal["state", "rate"] = "state"
     mask: Matrix | None = None
     dale: Numbers | None = None
@@ -137,7 +139,7 @@ class Data(Section):
 class RandomState(Section):
     """Independent normal values N(0, sd²), from a seed."""
 
-    seed: int
+    seed: Seed
     sd: Positive = 1.0
 
 
@@ -245,7 +247,7 @@ class SolverSpec(Section):
     atol: Positive = 1e-10
     dt: Positive | None = None
     max_steps: Count = 1_000_000
-    points: Annotated[int, Field(ge=2)] = 501
+    points: Annotated[int, Field(ge=2, le=100_000_000)] = 501
 
 
 class _MethodTable(Section):
@@ -335,10 +337,10 @@ class FitSpec(Section):
     robust_scale: Positive = 1.0
     multistart: Count | None = None
     spread: Positive = 0.3
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     shooting: Annotated[
         Annotated[bool, Tag("<true or false>")]
-        | Annotated[int, Field(ge=2), Tag("<number>")]
+        | Annotated[int, Field(ge=2, le=MOST), Tag("<number>")]
         | Annotated[Numbers, Tag("<list>")],
         ByShape,
     ] = False

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from ctrnn.experiment.values import ByShape, Count, Matrix, NotNegative, Number, Numbers, Positive, Section
+from ctrnn.experiment.values import ByShape, Count, Matrix, NotNegative, Number, Numbers, Positive, Section, Seed
 
 
 class ReadoutSpec(Section):
@@ -15,7 +15,7 @@ class ReadoutSpec(Section):
     V: Matrix | None = None
     c: Numbers | None = None
     size: Count | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     activation: Literal["linear", "softmax"] = "linear"
 
 

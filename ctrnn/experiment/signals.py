@@ -20,6 +20,7 @@ from ctrnn.experiment.values import (
     Numbers,
     Positive,
     Section,
+    Seed,
 )
 
 Channels = Annotated[Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape]
@@ -76,7 +77,7 @@ class NoiseSignal(Section):
     kind: Literal["noise"]
     dt: Positive
     sd: NotNegative
-    seed: int
+    seed: Seed
     size: Count = 1
     interpolation: Literal["hold", "linear"] = "hold"
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, KeysView, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.kernels import abi, point, signals
+from ctrnn.numbers import real_array
 
 if TYPE_CHECKING:
     from ctrnn.fields.cells import NetworkForm, Weights
@@ -275,7 +276,8 @@ class Field(ABC):
 
     def unflatten(self, vector: Array) -> dict[str, Array]:
         """A flat vector (..., m) as named arrays, with the leading axes in front of each."""
-        vector = np.asarray(vector)
+        if type(vector) is not np.ndarray or vector.dtype.kind not in "biufc":  # positions stay whole numbers
+            vector = real_array("vector", vector)
         if vector.shape[-1:] != (self.m,):
             raise UsageError("vector", given=vector, allowed=f"shape (..., {self.m})")
         named, start = {}, 0
@@ -297,8 +299,7 @@ class Field(ABC):
         changed = copy.copy(self)
         values = dict(self.parameters)
         for name, value in named.items():
-            if name not in self.parameters:
-                raise UnknownNameError("parameter", name, self.parameters)
+            one_of("parameter", name, self.parameters)
             values[name] = self._checked(name, value, self.parameters[name].shape)
         changed.parameters = values
         return changed
@@ -576,7 +577,7 @@ class Field(ABC):
             x = np.zeros(self.input_size)
         if x is None:
             raise UsageError("x", given=None, allowed=f"values of the inputs {', '.join(self.input_names)}")
-        return t, self._point_bound, r, checked_array("x", np.atleast_1d(x), (self.input_size,))
+        return t, self._point_bound, r, checked_array("x", np.atleast_1d(real_array("x", x)), (self.input_size,))
 
     def _rows(self, K: Any) -> tuple[Array, Array]:
         """Rows K (q, n) or (n,), checked, and the same as the columns (n, q) that the kernels take."""
@@ -631,10 +632,7 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -
 
     Raises UsageError that names the argument, what was given and what is allowed.
     """
-    try:
-        array = np.array(value, dtype=float, order="C")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(name, given=value, allowed="real numbers") from error
+    array = real_array(name, value)
     if shape is not None and array.shape != shape:
         raise UsageError(name, given=f"shape {array.shape}", allowed=f"shape {shape}")
     if not np.isfinite(array).all():
@@ -646,9 +644,7 @@ def checked_array(name: str, value: Any, shape: tuple[int, ...] | None = None) -
 
 def checked_names(what: str, names: Any) -> tuple[str, ...]:
     """Names as a tuple without repetitions."""
-    if not isinstance(names, Iterable):
-        raise UsageError(what, given=names, allowed="a list of names")
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = tuple(name_list(what, names))
     seen: set[str] = set()
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
@@ -657,6 +653,32 @@ def checked_names(what: str, names: Any) -> tuple[str, ...]:
             raise UsageError(what, given=name, allowed="each name once")
         seen.add(name)
     return names
+
+
+def checked_field(field: Any) -> Any:
+    """The field itself, or what behaves like one, with n states and their names; UsageError for anything else."""
+    if isinstance(field, type) or not (hasattr(field, "n") and hasattr(field, "state_names")):
+        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
+    return field
+
+
+def name_list(what: str, names: Any) -> list[str]:
+    """Names from one name or from several; UsageError for anything else."""
+    found = list(names) if isinstance(names, list | tuple | set | frozenset | dict | KeysView) else [names]
+    if not all(isinstance(name, str) for name in found):
+        raise UsageError(what, given=names, allowed="a list of names")
+    return found
+
+
+def texts(what: str, table: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> formula as text; a number is one too. UsageError for anything else."""
+    for name, text in table.items():
+        if not isinstance(name, str):
+            raise UsageError(what, given=name, allowed="names of letters, digits and _")
+        is_number = isinstance(text, int | float) and not isinstance(text, bool) and abs(text) < 1e300
+        if not isinstance(text, str) and not is_number:
+            raise UsageError(f"{what}[{name!r}]", given=text, allowed="a formula as text")
+    return {name: text if isinstance(text, str) else repr(text) for name, text in table.items()}
 
 
 def as_mapping(what: str, value: Any) -> Mapping[str, Any]:

@@ -193,7 +193,7 @@ def activated(activation: Any, z: str, argument: str = "activation") -> str:
     >>> activated("tanh", "W @ r + b"), activated("z**2/(1 + z**2)", "r")
     ('tanh(W @ r + b)', '((r)**2/(1 + (r)**2))')
     """
-    if activation in ACTIVATIONS:
+    if isinstance(activation, str) and activation in ACTIVATIONS:
         inner = f"({z})" if ACTIVATIONS[activation] == "{z}" or "*" in ACTIVATIONS[activation] else z
         return ACTIVATIONS[activation].format(z=inner)
     if not isinstance(activation, str) or not re.search(r"\bz\b", activation):

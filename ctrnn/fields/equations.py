@@ -16,12 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import ExpressionError, UnknownNameError, UsageError
+from ctrnn.errors import ExpressionError, UsageError, one_of
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import Node, names_in, symbol
 from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.arrays.system import ArraySystem
-from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, as_mapping, checked_names
+from ctrnn.fields.base import (
+    Array,
+    Field,
+    Kernel,
+    LanesKernel,
+    RowSlots,
+    SecondKernel,
+    as_mapping,
+    checked_names,
+    texts,
+)
 from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.noisy import depends_on, strengths, with_noise
 from ctrnn.fields.scalars import ScalarSystem
@@ -108,12 +118,11 @@ class Equations(Field):
         )  # fmt: skip
         if not equations:
             raise UsageError("equations", given=equations, allowed="at least one state")
-        self.equations = {str(k): str(v) for k, v in equations.items()}
-        self.definitions = {str(k): str(v) for k, v in definitions.items()}
+        self.equations = texts("equations", equations)
+        self.definitions = texts("definitions", definitions)
         given = sizes("states", states)
         for name in given:
-            if name not in self.equations:
-                raise UnknownNameError("states", name, self.equations)
+            one_of("states", name, self.equations)
         names = checked_names("states", equations)
         #: name -> shape
         self.states = {name: given.get(name, ()) for name in names}

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array, Field, Kernel, LanesKernel, RowSlots, SecondKernel, checked_array
 from ctrnn.fields.cells import ACTIVATIONS, Cell, NetworkForm, Weights, rate_cell, rate_equation
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
+from ctrnn.numbers import flag, generator, real_array, whole
 
 #: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that
 #: exist
@@ -102,20 +103,14 @@ class RateNetwork(Field):
         train_tau: bool = False,
         rank: int | None = None,
     ) -> None:
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise UsageError("n", given=n, allowed="a whole number of units, at least 1")
-        if not isinstance(inputs, (int, np.integer)) or inputs < 0:
-            raise UsageError("inputs", given=inputs, allowed="a whole number of channels, at least 0")
+        n = whole("n", n, 1, "a whole number of units, at least 1")
+        inputs = whole("inputs", inputs, 0, "a whole number of channels, at least 0")
         _check_activation(activation)
-        if form not in ("state", "rate"):
-            raise UnknownNameError("form", form, ("state", "rate"))
+        one_of("form", form, ("state", "rate"))
         gain = float(checked_array("gain", gain, ()))
         if gain < 0:
             raise UsageError("gain", given=gain, allowed="a number, at least 0")
-        if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
-            raise UsageError("seed", given=seed, allowed="a whole number, at least 0, or None")
-        n, inputs = int(n), int(inputs)
-        self.activation, self.form, self.train_tau = activation, form, bool(train_tau)
+        self.activation, self.form, self.train_tau = activation, form, flag("train_tau", train_tau)
         self.cell: Cell = rate_cell(activation, form)
         #: what copies that differ in their numbers alone make once
         self._shared: dict[str, Any] = {}
@@ -127,7 +122,7 @@ class RateNetwork(Field):
         for fixed in (self._tau, self.mask, self.dale):
             if fixed is not None:
                 fixed.setflags(write=False)
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         fan_in = n if self.mask is None else max(self.mask.sum() / n, 1.0)
         W = rng.normal(0.0, gain / np.sqrt(fan_in), (n, n))
         if self.dale is not None:
@@ -208,14 +203,14 @@ class RateNetwork(Field):
 
     @staticmethod
     def _checked_mask(mask: Any, n: int) -> Array:
-        mask = np.asarray(mask)
+        mask = real_array("mask", mask)
         if mask.shape != (n, n) or not np.isin(mask, (0, 1)).all():
             raise UsageError("mask", given=mask, allowed=f"an array ({n}, {n}) of 0 and 1")
         return mask.astype(bool)
 
     @staticmethod
     def _checked_dale(dale: Any, n: int) -> Array:
-        dale = np.asarray(dale)
+        dale = real_array("dale", dale)
         if dale.shape != (n,) or not np.isin(dale, (-1, 1)).all():
             raise UsageError("dale", given=dale, allowed=f"{n} signs, +1 or -1, one a unit")
         return dale.astype(float)
@@ -538,8 +533,8 @@ def without_self(function: Callable[..., Any]) -> inspect.Signature:
 
 def _check_activation(activation: Any) -> None:
     """Raise UnknownNameError for what is no name and no formula in z."""
-    if activation not in ACTIVATIONS and not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
-        raise UnknownNameError("activation", activation, ACTIVATIONS)
+    if not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
+        one_of("activation", activation, ACTIVATIONS)
 
 
 def _of_rank(
@@ -559,8 +554,7 @@ def _of_rank(
         if given is not None:
             raise UsageError(name, given=given, allowed="None, of a network of a given rank")
     _check_activation(activation)
-    if form not in ("state", "rate"):
-        raise UnknownNameError("form", form, ("state", "rate"))
+    one_of("form", form, ("state", "rate"))
     return LowRankNetwork(n, inputs, tau, activation, gain, seed, form, rank, train_tau)
 
 

@@ -18,6 +18,7 @@ from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array,
 from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
+from ctrnn.numbers import whole
 
 
 class TorchField(Field):
@@ -67,10 +68,8 @@ class TorchField(Field):
 
         if not callable(function):
             raise UsageError("function", given=function, allowed="a callable (t, r, w, x) or an nn.Module")
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise UsageError("n", given=n, allowed="a whole number of states, at least 1")
-        if not isinstance(inputs, (int, np.integer)) or inputs < 0:
-            raise UsageError("inputs", given=inputs, allowed="a whole number of channels, at least 0")
+        n = whole("n", n, 1, "a whole number of states, at least 1")
+        inputs = whole("inputs", inputs, 0, "a whole number of channels, at least 0")
         names = [f"r{i}" for i in range(n)] if state_names is None else state_names
         self.state_names = checked_names("state_names", names)
         if len(self.state_names) != n:

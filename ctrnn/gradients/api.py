@@ -23,6 +23,7 @@ from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.prepared import ValueAndGradient
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.trials import trials_gradient
+from ctrnn.numbers import flag
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.noise import with_noise
@@ -101,6 +102,7 @@ def gradient(
     True
     """
     settings = Settings.of(solver, rtol, atol, dt, max_steps, min_step, error_control, max_step, first_step)
+    certify = flag("certify", certify)
     if isinstance(problem, Trials):
         check_alive(problem)
         refuse_certified_noise(certify, problem)

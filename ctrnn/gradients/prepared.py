@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ctrnn.errors import one_of
 from ctrnn.fields.base import checked_array
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.method import GradientMethod
@@ -95,6 +96,8 @@ class ValueAndGradient:
         if w is not None:
             field = problem.field
             if isinstance(w, Mapping):
+                for name in w:
+                    one_of("parameter", name, field.parameters)
                 changes["field"] = field.with_parameters(**w)
             else:
                 changes["field"] = field.with_vector(checked_array("w", w, (field.m,)))

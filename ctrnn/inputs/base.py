@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import Array, finite, whole
+from ctrnn.inputs.checks import Array, finite
 from ctrnn.inputs.program import Builder, Program
 from ctrnn.inputs.times import align, increasing, merge_times
+from ctrnn.numbers import real_array, whole
 
 
 class Input(ABC):
@@ -233,10 +234,7 @@ class Function(Input):
 
     def _value(self, t: float) -> Array:
         value = self.function(t)
-        try:
-            x = np.array(value, dtype=np.float64, ndmin=1)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(f"function({t!r})", given=value, allowed=self._allowed) from error
+        x = np.atleast_1d(real_array(f"function({t!r})", value, self._allowed))
         if x.shape != (self.size,):
             hint = f"Function(..., size={x.size})" if x.ndim == 1 else ""
             raise UsageError(f"function({t!r})", given=value, allowed=self._allowed, hint=hint)
@@ -435,7 +433,7 @@ def as_input(value: Any) -> Input:
         return value
     if value is None:
         return Constant([])
-    if callable(value):
+    if callable(value) and not isinstance(value, type):
         return Function(value)
     array = finite("input", value, (0, 1, 2), "an Input, a number, an array (size,), a callable of t, or None")
     if array.ndim == 2:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 
@@ -19,13 +20,7 @@ def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Ar
     Traceback (most recent call last):
     ctrnn.errors.UsageError: values (row 1, column 1): got nan; allowed: finite numbers
     """
-    try:
-        array = np.array(value)
-        if array.dtype.kind not in "biufO":  # text, complex numbers, dates
-            raise TypeError(array.dtype)
-        array = array.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(argument, given=value, allowed=allowed) from error
+    array = real_array(argument, value, allowed)
     if array.ndim not in ndim:
         raise UsageError(argument, given=array, allowed=allowed)
     if not np.isfinite(array).all():
@@ -38,15 +33,3 @@ def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Ar
         )
     array.setflags(write=False)
     return array
-
-
-def number(argument: str, value: Any) -> float:
-    """value as a float; UsageError unless it is one real, finite number."""
-    return float(finite(argument, value, (0,), "a finite number"))
-
-
-def whole(argument: str, value: Any, least: int) -> int:
-    """value as an int; UsageError unless it is a whole number and at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UsageError(argument, given=value, allowed=f"a whole number, {least} or more")
-    return int(value)

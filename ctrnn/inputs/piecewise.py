@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.inputs.base import Input
-from ctrnn.inputs.checks import Array, finite, number, whole
+from ctrnn.inputs.checks import Array, finite
 from ctrnn.inputs.program import Builder
 from ctrnn.inputs.times import RESOLUTION, align, increasing
+from ctrnn.numbers import MOST, number, whole
 
 KINDS = ("hold", "linear", "cubic")
 
@@ -128,8 +129,7 @@ class Sampled(_Piecewise):
     """
 
     def __init__(self, times: ArrayLike, values: ArrayLike, kind: str = "hold") -> None:
-        if kind not in KINDS:
-            raise UnknownNameError("kind", kind, KINDS)
+        one_of("kind", kind, KINDS)
         t = increasing("times", times)
         y = finite("values", values, (1, 2), "an array (K,) or (K, size), a row for each time")
         least = 1 if kind == "hold" else 2
@@ -205,6 +205,9 @@ class Noise(Sampled):
         if sd < 0:
             raise UsageError("sd", given=sd, allowed="a standard deviation, zero or more")
         seed, size = whole("seed", seed, 0), whole("size", size, 1)
+        one_of("kind", kind, KINDS)
+        if not (end - start) / dt <= MOST:
+            raise UsageError("dt", given=dt, allowed=f"a time between samples that moves t, from {start:g} to {end:g}")
         steps = int(np.ceil((end - start) / dt * (1 - 1e-12)))
         count = steps if kind == "hold" else steps + 1
         times = start + dt * np.arange(count)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
+from ctrnn.files import reading
 from ctrnn.inputs.piecewise import Sampled
 
 _SEPARATE = "commas between the columns and points in the numbers (separated by {}?)"
 _POINT = "0.5 in place of 0,5 (a decimal comma?)"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: str = "hold") -> Sampled:
@@ -76,8 +79,7 @@ def read_columns(
     header, rows = _read(Path(path))
     _check_header(path, header, names)
     for argument, name in wanted:
-        if name not in header:
-            raise UnknownNameError(argument, name, header)
+        one_of(argument, name, header)
     positions = [header.index(name) for name in names]
     for line, cells in rows:
         _check_length(path, line, cells, header, max(positions))
@@ -90,12 +92,11 @@ def read_columns(
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names in the first line, and (line number, cells) of each line that is not blank."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with reading("path", path, "a readable CSV file"), path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError("path", given=str(path), allowed=f"a readable CSV file ({reason})") from error
+    except csv.Error as error:
+        raise UsageError("path", given=str(path), allowed=f"a readable CSV file ({error})") from error
     if not rows:
         raise UsageError("path", given=str(path), allowed="a CSV file with a line of column names")
     header = [name.strip() for name in rows[0][1]]
@@ -139,10 +140,8 @@ def _check_length(path: str | os.PathLike[str], line: int, cells: list[str], hea
 
 
 def _number(path: str | os.PathLike[str], line: int, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
+    # float() takes 1_000 and the digits of other scripts too
+    value = float(cell) if _NUMBER.fullmatch(cell.strip()) else math.nan
     if not math.isfinite(value):
         hint = _POINT if "," in cell else ""
         raise UsageError(f"{path}, line {line}, column {column!r}", given=cell, allowed="a finite number", hint=hint)

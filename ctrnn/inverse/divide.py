@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
-from ctrnn.inverse.matrix import System, checked_real
+from ctrnn.inverse.matrix import System
 from ctrnn.inverse.methods import (
     Chebyshev,
     Flow,
@@ -19,7 +19,7 @@ from ctrnn.inverse.methods import (
     NewtonSchulz,
     Richardson,
 )
-from ctrnn.inverse.plan import FLOAT64, HINT, Plan, check_whole
+from ctrnn.inverse.plan import FLOAT64, HINT, Plan
 from ctrnn.inverse.references import GMRES, LU
 from ctrnn.inverse.result import (
     Inverse,
@@ -28,6 +28,7 @@ from ctrnn.inverse.result import (
     rounding_level,
     worst_residual,
 )
+from ctrnn.numbers import flag, number, whole
 from ctrnn.threads import one_blas_thread
 
 _ALL: tuple[Any, ...] = (Flow, Richardson, Chebyshev, GradientFlow, NewtonSchulz, Hyperpower, Neumann, LU, GMRES)
@@ -123,9 +124,10 @@ def right_divide(
     array([-0.5, -0.5])
     """
     chosen = _method(method, step)
-    if not 0 < float(checked_real("tol", tol)) < 1:
+    if not 0 < number("tol", tol) < 1:
         raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
-    check_whole("max_iterations", max_iterations, 1)
+    raise_on_failure = flag("raise_on_failure", raise_on_failure)
+    whole("max_iterations", max_iterations, 1)
     system = System(a, A)
     if isinstance(chosen, (LU, GMRES)):
         solved = chosen.solve(system, tol, max_iterations)

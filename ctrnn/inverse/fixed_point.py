@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.inverse.plan import Numbers
+from ctrnn.numbers import real_array, whole
 
 ROUNDINGS = ("nearest", "truncate", "stochastic")
 
@@ -61,14 +62,12 @@ class QFormat:
 
     def __post_init__(self) -> None:
         for name, value, least in (("integer", self.integer, 1), ("fraction", self.fraction, 0)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise UsageError(name, given=value, allowed=f"a whole number of bits, at least {least}")
+            whole(name, value, least, f"a whole number of bits, at least {least}")
         if self.fraction > 40:
             raise UsageError(
                 "fraction", given=self.fraction, allowed="at most 40 bits: beyond that float64 would round first"
             )
-        if self.rounding not in ROUNDINGS:
-            raise UnknownNameError("rounding", self.rounding, ROUNDINGS)
+        one_of("rounding", self.rounding, ROUNDINGS)
 
     def __repr__(self) -> str:
         return f"Q{self.integer}.{self.fraction}" + ("" if self.rounding == "nearest" else f" {self.rounding}")
@@ -85,7 +84,7 @@ class QFormat:
 
     def round(self, x: np.ndarray) -> np.ndarray:
         """The nearest numbers of this format (by ``nearest``, whatever the rounding of the arithmetic)."""
-        return Arithmetic(QFormat(self.integer, self.fraction)).quantised(np.asarray(x, dtype=float))
+        return Arithmetic(QFormat(self.integer, self.fraction)).quantised(real_array("x", x))
 
 
 @dataclass
@@ -120,7 +119,7 @@ class Arithmetic(Numbers):
         return Crossbar(self._held(A), self)
 
     def _held(self, x: Any) -> np.ndarray:
-        array = np.asarray(x, dtype=float)
+        array = real_array("x", x)
         return array if self.format is None else self.format.round(array)
 
     def quantised(self, x: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, UsageError, one_of
 from ctrnn.inverse.divide import right_divide
 from ctrnn.inverse.fixed_point import Arithmetic, QFormat
 from ctrnn.inverse.hardware_theory import expected_noise, expected_rounding, rounding_bound
@@ -215,8 +215,7 @@ def device_noise(
     >>> bool(abs(table.error[0] / table.expected[0] - 1) < 0.1)
     True
     """
-    if kind not in KINDS:
-        raise UnknownNameError("kind", kind, KINDS)
+    one_of("kind", kind, KINDS)
     system, method, exact = _prepared(a, A, method)
     assert system.dense is not None
     largest = float(np.abs(system.dense).max())
@@ -259,8 +258,7 @@ def _prepared(a: Any, A: Any, given: Any) -> tuple[System, Any, np.ndarray]:
     """a and A, the method with its step a power of two, and aA⁻¹ by LU."""
     method: Any = given
     if isinstance(given, str):
-        if given not in ON_CHIP:
-            raise UnknownNameError("method", given, ON_CHIP)
+        one_of("method", given, ON_CHIP)
         method = ON_CHIP[given]()
     if type(method) not in ON_CHIP.values() or getattr(method, "solver", "euler") != "euler":
         raise UsageError("method", given=given, allowed=f"{', '.join(ON_CHIP)}, or such an object")

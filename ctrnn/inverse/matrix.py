@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
+from ctrnn.numbers import real_array
 from ctrnn.threads import one_blas_thread
 
 Map = Callable[[np.ndarray], Any]
@@ -67,7 +68,7 @@ class Operator:
         return np.stack([self._checked(v) for v in V])
 
     def _checked(self, V: np.ndarray) -> np.ndarray:
-        found = np.asarray(self.product(V))
+        found = real_array("A", self.product(V), "a product V ↦ VA")
         if found.shape != V.shape:
             raise UsageError(
                 "A", given=f"a product of shape {found.shape}", allowed=f"V ↦ VA of shape {V.shape}, as V is"
@@ -99,7 +100,7 @@ class System:
     """
 
     def __init__(self, a: Any, A: Any) -> None:
-        self.is_row = a is not None and np.ndim(a) == 1
+        self.is_row = a is not None and real_array("a", a).ndim == 1
         self.is_identity = a is None
         self.kind = "dense"
         self.dense: np.ndarray | None = None
@@ -293,10 +294,7 @@ def _check_scale(name: str, values: np.ndarray) -> None:
 
 def checked_real(name: str, value: Any) -> np.ndarray:
     """A float64 array of finite real numbers."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise UsageError(name, given=value, allowed="real numbers")
-    array = np.array(array, dtype=np.float64)
+    array = real_array(name, value)
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise UsageError(name, given=f"{bad} NaN or infinite values", allowed="finite numbers")

@@ -20,7 +20,6 @@ from ctrnn.inverse.plan import (
     Plan,
     check_regular,
     check_step,
-    check_whole,
     condition_number,
     euler_plan,
     side_of_axis,
@@ -29,6 +28,7 @@ from ctrnn.inverse.plan import (
 )
 from ctrnn.inverse.relaxation import solver_plan
 from ctrnn.inverse.result import EPS, Condition, predicted
+from ctrnn.numbers import whole
 from ctrnn.threads import one_blas_thread
 
 
@@ -158,7 +158,7 @@ class Neumann:
     name = "neumann"
 
     def __post_init__(self) -> None:
-        check_whole("K", self.K, 1)
+        whole("K", self.K, 1)
         check_step(self.step)
 
     def plan(self, system: System, tol: float) -> Plan:
@@ -368,7 +368,7 @@ class Hyperpower:
     name = "hyperpower"
 
     def __post_init__(self) -> None:
-        check_whole("order", self.order, 2)
+        whole("order", self.order, 2)
 
     def plan(self, system: System, tol: float) -> Plan:
         """The iteration for a system, with the condition that guarantees it."""

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
+from ctrnn.errors import NotHurwitzError, SingularJacobianError, UsageError, one_of
 from ctrnn.inverse import iterations, spectrum
 from ctrnn.inverse.matrix import System
 from ctrnn.inverse.result import EPS, Condition, predicted
+from ctrnn.numbers import real_array
 
 HINT = 'the method "lu", or "gradient-flow" or "newton-schulz", which need no stability'
 SINGULAR_HINT = "an A without dependent rows (a conserved quantity, two equal units, no leak?)"
@@ -183,13 +184,6 @@ def source_of(system: System) -> str:
 def check_step(step: Any) -> None:
     """Raises UsageError or UnknownNameError for a step that is neither a number nor a rule's name."""
     if isinstance(step, str):
-        if step not in ("spectrum", "norm"):
-            raise UnknownNameError("step", step, ("spectrum", "norm"), hint="or a number")
-    elif isinstance(step, bool) or not isinstance(step, (int, float, np.floating, np.integer)):
-        raise UsageError("step", given=step, allowed='a number, "spectrum" or "norm"')
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raises UsageError for what is not a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise UsageError(name, given=value, allowed=f"a whole number, at least {least}")
+        one_of("step", step, ("spectrum", "norm"), hint="or a number")
+    else:
+        real_array("step", [step], 'a number, "spectrum" or "norm"')

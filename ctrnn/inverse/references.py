@@ -14,8 +14,9 @@ import numpy as np
 
 from ctrnn.errors import SingularJacobianError
 from ctrnn.inverse.matrix import DENSE_CERTIFICATE, System
-from ctrnn.inverse.plan import SINGULAR_HINT, check_whole
+from ctrnn.inverse.plan import SINGULAR_HINT
 from ctrnn.inverse.result import EPS, Condition, rounding_level, worst_history, worst_residual
+from ctrnn.numbers import whole
 
 History = list[tuple[int, float]]
 
@@ -92,7 +93,7 @@ class GMRES:
     name = "gmres"
 
     def __post_init__(self) -> None:
-        check_whole("restart", self.restart, 1)
+        whole("restart", self.restart, 1)
 
     def solve(self, system: System, tol: float, max_iterations: int) -> Solved:
         """V, its residuals, and what the Krylov rows tell of A."""

@@ -17,7 +17,7 @@ from itertools import islice
 
 import numpy as np
 
-from ctrnn.errors import NotHurwitzError, UnknownNameError, UsageError
+from ctrnn.errors import NotHurwitzError, UsageError, one_of
 from ctrnn.inverse import iterations
 from ctrnn.inverse.result import EPS, Condition, Inverse, predicted
 
@@ -62,8 +62,7 @@ def reciprocal(a: float, method: str = "flow") -> Inverse:
     >>> reciprocal(3.0, "newton-schulz").iterations
     5
     """
-    if method not in SCALAR_METHODS:
-        raise UnknownNameError("method", method, SCALAR_METHODS)
+    one_of("method", method, SCALAR_METHODS)
     try:
         a = float(a)
     except (TypeError, ValueError):

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import ConvergenceError, NotHurwitzError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, NotHurwitzError, UnknownNameError, UsageError, one_of
 from ctrnn.inverse.divide import right_divide
 from ctrnn.inverse.matrix import System, checked_real
 
@@ -148,8 +148,7 @@ def zhang(
     >>> bool(track.residual.max() < 1e-4), track.V.shape
     (True, (601, 2))
     """
-    if dynamics not in DYNAMICS:
-        raise UnknownNameError("dynamics", dynamics, DYNAMICS)
+    one_of("dynamics", dynamics, DYNAMICS)
     if isinstance(derivative, str) and derivative not in DERIVATIVES:
         raise UnknownNameError("derivative", derivative, DERIVATIVES, hint="or a function t -> (n, n)")
     span, dt = checked_real("t_span", t_span), float(checked_real("dt", dt))

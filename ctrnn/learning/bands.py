@@ -18,6 +18,7 @@ from ctrnn.errors import UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.laplace import Fitted, output_labels, posterior
 from ctrnn.learning.residuals import linearised
+from ctrnn.numbers import number, real_array
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
@@ -59,10 +60,10 @@ def bands(fitted: Fitted, t: Any, level: float = 0.95) -> Bands:
     problem, statement = fitted.problem, fitted.statement
     if isinstance(problem, Trials):
         raise UsageError("fit", given="a fit of trials", allowed="a fit of one problem, for bands")
-    if not 0 < level < 1:
+    if not 0 < number("level", level) < 1:
         raise UsageError("level", given=level, allowed="a number between 0 and 1")
     errors = posterior(problem, statement, fitted.sigma)
-    times = np.atleast_1d(np.asarray(t, dtype=float))
+    times = np.atleast_1d(real_array("t", t))
     run = sensitivities(problem, times, **dict(statement.settings))
     o, o_r, own = linearised(problem.objective, run.r)
     whole = np.einsum("kpn,kni->kpi", o_r, np.concatenate([run.p, run.p0], axis=2))

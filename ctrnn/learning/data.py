@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.inputs.checks import whole
 from ctrnn.inputs.table import read_columns
+from ctrnn.numbers import whole
 
 Array = NDArray[np.float64]
 

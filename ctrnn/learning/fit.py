@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import CtrnnError, UsageError
+from ctrnn.fields.base import as_mapping
 from ctrnn.learning.loss import Loss, Statement, quantities
 from ctrnn.learning.minimise import AUTO, Minimum, chosen_optimizer, minimise
 from ctrnn.learning.multistart import from_many
@@ -26,6 +27,7 @@ from ctrnn.learning.priors import Normal, priors_of
 from ctrnn.learning.residuals import has_residuals
 from ctrnn.learning.result import Fit, Valley
 from ctrnn.learning.shooting import shoot
+from ctrnn.numbers import flag, positive, whole
 from ctrnn.problem import Trials, checked_problem
 from ctrnn.progress import track
 from ctrnn.threads import one_blas_thread
@@ -147,20 +149,21 @@ def fit(
     >>> print(f"k = {found.parameters['k']:.6f}")
     k = 0.500000
     """
-    if isinstance(max_iterations, bool) or not max_iterations == int(max_iterations) > 0:
-        raise UsageError("max_iterations", given=max_iterations, allowed="a positive whole number")
-    if not 0 < learning_rate < np.inf:
-        raise UsageError("learning_rate", given=learning_rate, allowed="a positive number")
+    max_iterations = whole("max_iterations", max_iterations, 1, "a positive whole number")
+    learning_rate = positive("learning_rate", learning_rate)
+    if callback is not None and not callable(callback):
+        raise UsageError("callback", given=callback, allowed="a function of the iteration and the loss, or None")
     before: Fit | None = problem if isinstance(problem, Fit) else None
     if before is not None:
         problem, statement = before.problem, before.statement
     else:
         if not isinstance(problem, Trials):
             checked_problem(problem).needs_objective("a fit")
+        bounds = dict(as_mapping("bounds", {} if bounds is None else bounds))
         statement = Statement(
-            quantities(parameters), r0, transform, dict(bounds or {}), quantities(fixed) or (), priors_of(prior),
-            noise_named(noise), sigma, robust, robust_scale, method, {"solver": solver, "rtol": rtol, "atol": atol,
-            "dt": dt},
+            quantities("parameters", parameters), flag("r0", r0), transform, bounds, quantities("fixed", fixed) or (),
+            priors_of(prior), noise_named(noise), sigma, robust, robust_scale, method,
+            {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt},
         )  # fmt: skip
         statement = _regularised(statement, problem, regularisation)
     if shooting is not None and shooting is not False and not has_residuals(problem):
@@ -244,10 +247,7 @@ def _regularised(statement: Statement, problem: Any, strength: float | Mapping[s
         strength = {name: strength for name in names if name not in statement.prior}
     priors = dict(statement.prior)
     for name, value in strength.items():
-        if not np.ndim(value) == 0 or not 0 < value < np.inf:
-            raise UsageError(
-                "regularisation", given=value, allowed="a positive number, or a table name -> positive number"
-            )
+        value = positive("regularisation", value, "a positive number, or a table name -> positive number")
         if name in priors:
             allowed = f"a prior or a penalty of {name}, not both"
             raise UsageError("regularisation", given=dict(strength), allowed=allowed)

@@ -30,6 +30,7 @@ from ctrnn.learning.loss import ROBUST, Loss, Statement, quantities
 from ctrnn.learning.priors import Prior
 from ctrnn.learning.residuals import has_residuals
 from ctrnn.named_losses import LOSSES
+from ctrnn.numbers import flag
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
@@ -185,7 +186,7 @@ def laplace(
     if isinstance(problem, Fitted):
         return posterior(problem.problem, problem.statement, problem.sigma)
     settings = {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
-    return posterior(problem, Statement(quantities(parameters), r0, settings=settings), None)
+    return posterior(problem, Statement(quantities("parameters", parameters), flag("r0", r0), settings=settings), None)
 
 
 def posterior(problem: Any, statement: Statement, sigma: Any) -> Laplace:

@@ -9,15 +9,16 @@ log sigma_j joins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UsageError, one_of
 from ctrnn.events import EventError
+from ctrnn.fields.base import name_list
 from ctrnn.gradients.api import value_and_gradient
 from ctrnn.gradients.prepared import ValueAndGradient
 from ctrnn.gradients.second.hessian import hessian_operator
@@ -25,6 +26,7 @@ from ctrnn.learning.noise import Noise, Normal
 from ctrnn.learning.priors import Prior
 from ctrnn.learning.residuals import Residuals, has_residuals
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.numbers import positive
 from ctrnn.problem import Settings
 
 Array = NDArray[np.float64]
@@ -64,10 +66,8 @@ class Statement:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.robust not in ROBUST:
-            raise UnknownNameError("robust", self.robust, ROBUST)
-        if not 0 < self.robust_scale < np.inf:
-            raise UsageError("robust_scale", given=self.robust_scale, allowed="a positive number")
+        one_of("robust", self.robust, ROBUST)
+        positive("robust_scale", self.robust_scale)
         if isinstance(self.sigma, str) and self.sigma != "estimate":
             allowed = 'None, "estimate", a number, (p,) for the observables, or (K, p)'
             raise UsageError("sigma", given=self.sigma, allowed=allowed)
@@ -287,8 +287,6 @@ class Loss:
         return ((theta <= c.lower) & (slope > 0)) | ((theta >= c.upper) & (slope < 0))
 
 
-def quantities(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+def quantities(argument: str, names: Any) -> tuple[str, ...] | None:
     """Names as a tuple; one name alone is one."""
-    if names is None:
-        return None
-    return (names,) if isinstance(names, str) else tuple(names)
+    return None if names is None else tuple(name_list(argument, names))

@@ -63,10 +63,9 @@ def chosen_optimizer(optimizer: str, problem: Any, statement: Statement) -> str:
     """
     coordinates = statement.coordinates(problem)
     squares = has_residuals(problem)
-    if optimizer == AUTO:
-        if squares and (
-            not statement.is_plain or (statement.method == AUTO and len(coordinates.start) <= MOST_COLUMNS)
-        ):
+    if isinstance(optimizer, str) and optimizer == AUTO:
+        is_auto = isinstance(statement.method, str) and statement.method == AUTO
+        if squares and (not statement.is_plain or (is_auto and len(coordinates.start) <= MOST_COLUMNS)):
             return LEAST_SQUARES[0]
         return "L-BFGS-B"
     name = known_optimizer(optimizer)

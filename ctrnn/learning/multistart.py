@@ -18,6 +18,7 @@ from ctrnn.learning.loss import Statement
 from ctrnn.learning.minimise import Minimum
 from ctrnn.learning.result import Valley
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.numbers import generator, positive, whole
 from ctrnn.threads import map_parallel
 
 Array = NDArray[np.float64]
@@ -66,10 +67,9 @@ def from_many(
 
     Raises the error of the given start where no start has a solution.
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise UsageError("multistart", given=count, allowed="a positive whole number of starts, or None")
-    if not 0 < spread < np.inf:
-        raise UsageError("spread", given=spread, allowed="a positive number")
+    whole("multistart", count, 1, "a positive whole number of starts, or None")
+    positive("spread", spread)
+    generator(seed)
     coordinates = statement.coordinates(problem)
     points = starts(coordinates, int(count), spread, seed)
     _ = problem.field._kernel  # compiled once, before many threads ask for it

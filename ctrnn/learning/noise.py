@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 
 Array = NDArray[np.float64]
 
@@ -105,6 +105,5 @@ def noise_named(noise: Any) -> Noise:
     """The noise itself, or the one of that name; raises UnknownNameError."""
     if isinstance(noise, Noise):
         return noise
-    if noise not in NOISES:
-        raise UnknownNameError("noise", noise, NOISES)
+    one_of("noise", noise, NOISES)
     return NOISES[noise]

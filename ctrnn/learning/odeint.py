@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.torch_field import TorchField
 from ctrnn.learning.recorded_trial import Trial, record_trial, states
 from ctrnn.learning.torch_module import FieldModule, as_module
+from ctrnn.numbers import real_array
 from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
 
@@ -115,7 +116,7 @@ def _start(y0: Any) -> torch.Tensor:
 def _times(t: Any) -> Array:
     if isinstance(t, torch.Tensor) and t.requires_grad:
         raise UsageError("t", given="times that need a gradient", allowed="times as data", hint="t.detach()")
-    times = t.detach().cpu().double().numpy() if isinstance(t, torch.Tensor) else np.asarray(t, dtype=float)
+    times = t.detach().cpu().double().numpy() if isinstance(t, torch.Tensor) else real_array("t", t)
     if times.ndim != 1 or times.size == 0 or not np.isfinite(times).all():
         raise UsageError("t", given=times, allowed="finite times (T,)")
     steps = np.diff(times)
@@ -130,8 +131,7 @@ def _settings(method: Any, rtol: Any, atol: Any, options: Any, times: Array) -> 
     if not isinstance(options, Mapping):
         raise UsageError("options", given=options, allowed="a table name -> value")
     for name in options:
-        if name not in OPTIONS:
-            raise UnknownNameError("options", name, OPTIONS)
+        one_of("options", name, OPTIONS)
     name = "tsit5" if method is None else _SAME.get(method, method)
     if name in _NOT_OURS:
         raise UnknownNameError(
@@ -154,7 +154,11 @@ def _inside(name: str, value: Any, times: Array) -> Array:
     """Times strictly between the first and the last, from a tensor or a list; others do not matter."""
     if value is None:
         return np.empty(0)
-    value = value.detach().cpu().double().numpy() if isinstance(value, torch.Tensor) else np.asarray(value, dtype=float)
+    value = (
+        value.detach().cpu().double().numpy()
+        if isinstance(value, torch.Tensor)
+        else real_array(f"options[{name!r}]", value)
+    )
     if value.ndim != 1 or not np.isfinite(value).all():
         raise UsageError(f"options[{name!r}]", given=value, allowed="finite times (K,)")
     low, high = min(times[0], times[-1]), max(times[0], times[-1])

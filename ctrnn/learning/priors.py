@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
+from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 
@@ -30,9 +31,9 @@ class Prior(ABC):
 
     def __post_init__(self) -> None:
         for name in ("mean", "sd"):
-            value = np.asarray(getattr(self, name), dtype=float)
+            allowed = "finite numbers" if name == "mean" else "positive numbers"
+            value = real_array(f"prior {name}", getattr(self, name), allowed)
             if not np.isfinite(value).all() or (name == "sd" and (value <= 0.0).any()):
-                allowed = "finite numbers" if name == "mean" else "positive numbers"
                 raise UsageError(f"prior {name}", given=getattr(self, name), allowed=allowed)
             object.__setattr__(self, name, value)
 
@@ -90,8 +91,7 @@ def prior_of(name: str, value: Any) -> Prior:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise UsageError(f"prior of {name}", given=value, allowed=allowed)
     kind, *numbers = value if isinstance(value[0], str) else ("normal", *value)
-    if kind not in KINDS:
-        raise UnknownNameError(f"prior of {name}", kind, KINDS)
+    one_of(f"prior of {name}", kind, KINDS)
     if len(numbers) != 2:
         raise UsageError(f"prior of {name}", given=value, allowed=allowed)
     return KINDS[kind](*numbers)

@@ -18,6 +18,7 @@ from ctrnn.errors import UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.noise import Noise
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.numbers import real_array
 from ctrnn.objective import BoundObjective
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
@@ -136,7 +137,7 @@ class Residuals:
         parts = []
         for value, data in zip(each, self.data, strict=True):
             shape = (int(data.k.max(initial=-1)) + 1, int(data.j.max(initial=-1)) + 1)
-            array = np.asarray(value, dtype=float)
+            array = real_array("sigma", value)
             if array.ndim == 2:
                 allowed = f"a number, (p,) for p = {self.observables} observables, or (K, p)"
                 if array.shape[0] < shape[0] or array.shape[1] < shape[1]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field
 from ctrnn.learning import rest_solve
 from ctrnn.learning.rest_function import Rest
@@ -211,8 +211,7 @@ class RestLayer(nn.Module):
 def _weights(field: Field, parameters: Mapping[str, Any] | None) -> dict[str, Tensor]:
     given = dict(parameters or {})
     for name in given:
-        if name not in field.parameters:
-            raise UnknownNameError("parameters", name, field.parameters)
+        one_of("parameters", name, field.parameters)
     weights = {}
     for name, own in field.parameters.items():
         value = torch.as_tensor(given.get(name, np.array(own)), dtype=torch.float64)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field, checked_array
 from ctrnn.learning import rest_solve
 from ctrnn.learning.rest_solve import Solved
+from ctrnn.numbers import real_array, whole
 
 Tensor = torch.Tensor
 SOLVERS = ("anderson", "relaxation")
@@ -41,14 +42,11 @@ class Rest:
     def __post_init__(self) -> None:
         if not isinstance(self.field, Field):
             raise UsageError("field", given=self.field, allowed="a field: Equations, RateNetwork, TorchField")
-        if self.inverse not in INVERSES:
-            raise UnknownNameError("inverse", self.inverse, INVERSES)
-        if self.solver not in SOLVERS:
-            raise UnknownNameError("solver", self.solver, SOLVERS)
+        one_of("inverse", self.inverse, INVERSES)
+        one_of("solver", self.solver, SOLVERS)
         if not 0 < float(checked_array("tol", self.tol, ())) < 1:
             raise UsageError("tol", given=self.tol, allowed="a number between 0 and 1")
-        if isinstance(self.most, bool) or not isinstance(self.most, (int, np.integer)) or self.most < 1:
-            raise UsageError("max_iterations", given=self.most, allowed="a number of iterations, at least 1")
+        whole("max_iterations", self.most, 1, "a number of iterations, at least 1")
         self.names = self.field.parameter_names
         self._function = self.field.torch_function()
         self.h = self._step()
@@ -136,7 +134,7 @@ class Rest:
 
     @staticmethod
     def _checked(name: str, value: Any, size: int) -> Tensor:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, dtype=float))
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(real_array(name, value))
         tensor = tensor.to(torch.float64)
         if tensor.ndim not in (1, 2) or tensor.shape[-1] != size:
             raise UsageError(name, given=f"shape {tuple(tensor.shape)}", allowed=f"shape ({size},) or (B, {size})")

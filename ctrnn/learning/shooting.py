@@ -24,6 +24,7 @@ from ctrnn.errors import NotFiniteError, SolverError, UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.loss import Loss, Statement
 from ctrnn.learning.residuals import linearised
+from ctrnn.numbers import real_array
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
 from ctrnn.threads import one_blas_thread
@@ -232,10 +233,7 @@ def _edges(problem: Problem, pieces: Any) -> Array:
     t0, t1 = problem.t_span
     allowed = "True, a number of pieces from 2 on, or increasing times inside t_span"
     if not isinstance(pieces, bool | int | np.integer):
-        try:
-            inner = np.atleast_1d(np.asarray(pieces, dtype=float))
-        except (TypeError, ValueError):
-            raise UsageError("shooting", given=pieces, allowed=allowed) from None
+        inner = np.atleast_1d(real_array("shooting", pieces, allowed))
         if inner.ndim != 1 or not len(inner) or (np.diff(inner) <= 0).any() or inner[0] <= t0 or inner[-1] >= t1:
             raise UsageError("shooting", given=pieces, allowed=allowed)
         return np.concatenate([[t0], inner, [t1]])

@@ -14,12 +14,13 @@ import torch
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.files import atomic_path
-from ctrnn.inputs.checks import finite, whole
+from ctrnn.inputs.checks import finite
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
 from ctrnn.learning.trained_model import Form, Model
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
+from ctrnn.numbers import whole
 
 #: trials that are validated together
 TOGETHER = 256

@@ -24,7 +24,6 @@ import torch
 from ctrnn import progress
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
-from ctrnn.inputs.checks import whole
 from ctrnn.learning.checkpoint import Metrics, check_place, digest, load_checkpoint, numbers_digest, save_checkpoint
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
@@ -44,6 +43,7 @@ from ctrnn.learning.training_arguments import (
     trained_names,
 )
 from ctrnn.learning.training_run import Run
+from ctrnn.numbers import whole
 from ctrnn.states import state_of
 
 #: arguments of `train` that say where a run is kept

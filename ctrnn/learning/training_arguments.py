@@ -10,11 +10,11 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
-from ctrnn.inputs.checks import whole
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.trained_model import Form, Model, checked_feedback
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
+from ctrnn.numbers import whole
 
 
 def make_form(

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
+from ctrnn.fields.base import as_mapping, name_list
 from ctrnn.gradients.continuous.scales import typical
 from ctrnn.losses import Readout
+from ctrnn.numbers import flag, real_array
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
@@ -67,14 +69,13 @@ class Coordinates:
         fixed: Sequence[str] = (),
     ) -> None:
         field = problem.field
-        names = list(field.parameter_names if parameters is None else parameters)
+        names = list(field.parameter_names) if parameters is None else name_list("parameters", parameters)
         for name in names:
-            if name not in field.parameter_names:
-                raise UnknownNameError("parameters", name, field.parameter_names)
+            one_of("parameters", name, field.parameter_names)
         # In the field's own order, so that an entry keeps its place in theta however it was named.
-        fixed = [fixed] if isinstance(fixed, str) else list(fixed)
+        fixed = name_list("fixed", fixed)
         self.names = [name for name in field.parameter_names if name in names and name not in fixed]
-        self.fits_r0 = r0 = r0 and "r0" not in fixed
+        self.fits_r0 = r0 = flag("r0", r0) and "r0" not in fixed
         self._problem = problem
 
         parts: list[tuple[str, list[str], Array]] = []  # (name, labels, values)
@@ -213,9 +214,9 @@ class Coordinates:
         fitted = [*self.names, *(["r0"] if self.fits_r0 else [])]
         if isinstance(transform, str):
             transform = dict.fromkeys(fitted, _known(transform))
+        transform = as_mapping("transform", transform)
         for name in transform:
-            if name not in fitted:
-                raise UnknownNameError("transform", name, fitted)
+            one_of("transform", name, fitted)
         return {name: _known(word) == "log" for name, word in transform.items()}
 
 
@@ -225,7 +226,7 @@ def _pair(name: str, pair: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
     try:
         low, high = pair
         ends = [
-            np.broadcast_to(np.asarray(inf if v is None else v, dtype=float), shape).ravel()
+            np.broadcast_to(real_array(f"bounds of {name}", inf if v is None else v), shape).ravel()
             for v, inf in ((low, -np.inf), (high, np.inf))
         ]
     except (TypeError, ValueError):
@@ -236,8 +237,7 @@ def _pair(name: str, pair: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def _known(transform: str) -> str:
-    if transform not in TRANSFORMS:
-        raise UnknownNameError("transform", transform, TRANSFORMS)
+    one_of("transform", transform, TRANSFORMS)
     return transform
 
 

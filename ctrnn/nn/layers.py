@@ -25,13 +25,13 @@ from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
 from ctrnn.nn.recurrent import (
     Recurrent,
-    check_count,
     check_tensor,
     checked_parameter,
     checked_timestamps,
     refuse_transforms,
 )
 from ctrnn.nn.sequences import last, masked, turned
+from ctrnn.numbers import whole
 from ctrnn.solvers import tableaus
 
 
@@ -67,9 +67,9 @@ class Layer(Recurrent):
         noise: Any = None,
         **options: Any,
     ) -> None:
-        check_count("input_size", input_size, 0)
-        check_count("hidden_size", hidden_size, 1)
-        check_count("num_layers", num_layers, 1)
+        whole("input_size", input_size, 0)
+        whole("hidden_size", hidden_size, 1)
+        whole("num_layers", num_layers, 1)
         if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0.0 <= dropout < 1.0:
             raise UsageError("dropout", given=dropout, allowed="a probability, at least 0 and less than 1")
         if seed is None:

@@ -8,7 +8,6 @@ is the discrete one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +17,13 @@ from torch import nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field
 from ctrnn.nn.noise import checked_seed, noisy_inputs
 from ctrnn.nn.recurrence import Recurrence
 from ctrnn.nn.sequences import Batch, checked_lengths, last, masked, packed_again, unpacked
 from ctrnn.noise import WhiteNoise, checked_scale
+from ctrnn.numbers import flag, positive, real_array, whole
 from ctrnn.solvers import tableaus
 
 #: how the input runs between two values of a sequence
@@ -99,15 +99,18 @@ class Recurrent(nn.Module):
         super().__init__()
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations with arrays, RateNetwork, GRUNetwork …")
-        check_count("steps_per_input", steps_per_input, 1)
-        if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0.0 < dt < math.inf:
-            raise UsageError("dt", given=dt, allowed="a positive number, the step in the unit of tau", hint="dt=0.1")
-        if interpolation not in INTERPOLATIONS:
-            raise UnknownNameError("interpolation", interpolation, INTERPOLATIONS)
+        whole("steps_per_input", steps_per_input, 1)
+        batch_first = flag("batch_first", batch_first)
+        dt = positive("dt", dt, "a positive number, the step in the unit of tau")
+        one_of("interpolation", interpolation, INTERPOLATIONS)
         self._field: Any = field
         self.solver = tableaus.get(solver).name
         self._recurrence = Recurrence(field, self.solver, float(dt), int(steps_per_input), interpolation == "linear")
-        self.input_size, self.hidden_size, self.batch_first = field.input_size, field.n, bool(batch_first)
+        self.input_size, self.hidden_size, self.batch_first = (
+            field.input_size,
+            field.n,
+            batch_first,
+        )
         for name, value in field.parameters.items():
             self.register_parameter(name, nn.Parameter(torch.tensor(value)))
         #: g of the noise; None runs without
@@ -250,12 +253,6 @@ def refuse_transforms(*values: Any) -> None:
                 )
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise UsageError for what is no whole number or too small."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(name, given=value, allowed=f"a whole number, at least {least}")
-
-
 def check_tensor(name: str, value: Any) -> None:
     """Raise UsageError for what is no finite real tensor on the CPU."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
@@ -279,7 +276,7 @@ def checked_parameter(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def checked_timestamps(timestamps: Any, T: int) -> np.ndarray:
     """The durations (T,) of the inputs, from the increasing times (T,) at which they end; raises UsageError."""
-    times = np.asarray(timestamps.detach() if isinstance(timestamps, torch.Tensor) else timestamps, dtype=float)
+    times = real_array("timestamps", timestamps.detach() if isinstance(timestamps, torch.Tensor) else timestamps)
     if times.shape != (T,) or not np.isfinite(times).all():
         raise UsageError("timestamps", given=f"shape {times.shape}", allowed=f"{T} finite times, one an input")
     spans = np.diff(times, prepend=0.0)

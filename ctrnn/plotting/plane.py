@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import real_array
 from ctrnn.plotting.curve import curve, spans_decades
 from ctrnn.plotting.style import (
     BLACK,
@@ -88,7 +89,7 @@ def phase_portrait(
     i, j = (run.index(s) for s in states)
     start, run = run.r[0, [i, j]], curve(run)
     solution = run.r[:, [i, j]]
-    points = np.empty((0, 2)) if data is None else np.asarray(data, float)
+    points = np.empty((0, 2)) if data is None else real_array("data", data)
     if points.ndim != 2 or points.shape[1] != 2:
         raise UsageError("data", given=f"values of shape {points.shape}", allowed="shape (K, 2)")
     several = equilibrium if isinstance(equilibrium, (list, tuple)) else [equilibrium]

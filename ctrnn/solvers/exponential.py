@@ -10,6 +10,7 @@ from __future__ import annotations
 from ctrnn.errors import UsageError
 from ctrnn.fields.exponential import Exponential
 from ctrnn.inputs import Constant, stack
+from ctrnn.numbers import MOST
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
 
@@ -19,6 +20,10 @@ def with_steps(problem: Problem, settings: Settings) -> Problem:
 
     Raises UsageError without a step size, and for a field whose leak is not known as a formula.
     """
+    t0, t1 = problem.t_span
+    if settings.dt is not None and not (t1 - t0) / settings.dt <= MOST:
+        allowed = f"steps that move t, from {t0:g} to {t1:g}"
+        raise UsageError("dt", given=settings.dt, allowed=allowed, hint="a longer step, or an adaptive solver")
     if settings.library or problem.field._reads_step_size or not tableaus.get(settings.solver).exponential:
         return problem
     if settings.dt is None:

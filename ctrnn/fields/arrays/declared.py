@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.arrays.values import Shape
 from ctrnn.fields.base import Array, checked_array, checked_names
+from ctrnn.numbers import MOST, is_whole, real_array
 
 
 def sizes(what: str, given: Any) -> dict[str, Shape]:
@@ -25,9 +26,8 @@ def sizes(what: str, given: Any) -> dict[str, Shape]:
 
 
 def _shape(what: str, given: Any) -> Shape:
-    shape = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
-    whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) and k >= 0 for k in shape)
-    if not whole or len(shape) > 2:
+    shape = tuple(given) if isinstance(given, list | tuple | range) else (given,)
+    if not all(is_whole(k) and 0 <= k <= MOST for k in shape) or len(shape) > 2:
         raise UsageError(what, given=given, allowed="a size, or a shape of at most two sizes")
     return tuple(int(k) for k in shape)
 
@@ -60,9 +60,8 @@ def checked_masks(given: Mapping[str, Any], parameters: Mapping[str, Array]) -> 
     """name -> booleans of the parameter's shape."""
     masks = {}
     for name, mask in given.items():
-        if name not in parameters:
-            raise UnknownNameError("masks", name, parameters)
-        mask, shape = np.asarray(mask), parameters[name].shape
+        one_of("masks", name, parameters)
+        mask, shape = real_array(f"masks[{name!r}]", mask), parameters[name].shape
         if mask.shape != shape or not np.isin(mask, (0, 1)).all():
             raise UsageError(f"masks[{name!r}]", given=mask, allowed=f"an array {shape} of 0 and 1")
         masks[name] = mask.astype(bool)

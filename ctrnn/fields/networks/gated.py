@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, drive
+from ctrnn.numbers import generator
 
 
 class _GatedNetwork(TextNetwork):
@@ -170,8 +171,7 @@ class GRUNetwork(_GatedNetwork):
         masks: Mapping[str, Any] | None = None,
     ) -> None:
         n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
-        if reset not in ("after", "before"):
-            raise UnknownNameError("reset", reset, ("after", "before"))
+        one_of("reset", reset, ("after", "before"))
         self.reset = reset
         weights = self._weights(self.gates, n, inputs, seed)
         if reset == "after":

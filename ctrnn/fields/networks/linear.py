@@ -14,8 +14,9 @@ import numpy as np
 from scipy.linalg import expm
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
+from ctrnn.fields.base import Array, as_mapping, checked_array
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive
+from ctrnn.numbers import generator, real_array
 
 
 class LinearNetwork(TextNetwork):
@@ -72,12 +73,14 @@ class LinearNetwork(TextNetwork):
             raise UsageError("tau", given=tau, allowed="a positive number")
         rng = generator(seed)
         A = (checked_gain(gain) * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / rate
-        if masks is not None and "A" in masks:
-            A = np.where(np.asarray(masks["A"]).astype(bool), A, 0.0)
+        masks = {} if masks is None else as_mapping("masks", masks)
+        kept = {name: real_array(f"masks[{name!r}]", mask) != 0.0 for name, mask in masks.items()}
+        if "A" in kept and kept["A"].shape == A.shape:
+            A = np.where(kept["A"], A, 0.0)
         weights = {"A": A}
         if inputs:
             B = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
-            weights["B"] = np.where(np.asarray(masks["B"]).astype(bool), B, 0.0) if masks and "B" in masks else B
+            weights["B"] = np.where(kept["B"], B, 0.0) if "B" in kept and kept["B"].shape == B.shape else B
         weights["b"] = np.zeros(n)
         super().__init__({"r": drive(hidden="A @ r", inputs=inputs, U="B")}, weights, {"r": n}, inputs, masks=masks)
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive
+from ctrnn.numbers import generator
 
 
 class LiquidNetwork(TextNetwork):

@@ -15,7 +15,8 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import rate_equation
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, generator
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain
+from ctrnn.numbers import generator
 
 
 class LowRankNetwork(TextNetwork):

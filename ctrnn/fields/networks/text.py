@@ -16,6 +16,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.fields.equations import Equations
+from ctrnn.numbers import flag, whole
 
 
 class TextNetwork(Equations):
@@ -47,7 +48,7 @@ class TextNetwork(Equations):
             tau = checked_array("tau", tau)
             if tau.shape not in ((), (size,)) or not (tau > 0.0).all():
                 raise UsageError("tau", given=tau, allowed=f"a positive number, or {size} of them")
-            (values if train_tau else constants)["tau"] = tau
+            (values if flag("train_tau", train_tau) else constants)["tau"] = tau
         super().__init__(
             equations, values, {"x": inputs} if inputs else {}, states, definitions, constants, masks
         )  # fmt: skip
@@ -82,10 +83,7 @@ class TextNetwork(Equations):
 
 def checked_count(name: str, value: Any, least: int) -> int:
     """A number of units, channels or directions; raises UsageError."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise UsageError(name, given=value, allowed=f"a whole number, at least {least}")
-    return int(value)
+    return whole(name, value, least)
 
 
 def checked_gain(gain: Any) -> float:
@@ -94,14 +92,6 @@ def checked_gain(gain: Any) -> float:
     if value < 0.0:
         raise UsageError("gain", given=gain, allowed="a number, at least 0")
     return value
-
-
-def generator(seed: Any) -> np.random.Generator:
-    """The random numbers of a seed; raises UsageError for what is none."""
-    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
-    if seed is not None and not whole:
-        raise UsageError("seed", given=seed, allowed="a whole number, at least 0, or None")
-    return np.random.default_rng(seed)
 
 
 def drive(*, hidden: str = "", inputs: int = 0, U: str = "U", bias: str = "b") -> str:

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
 from ctrnn.gradients.advise import memory as machine
 from ctrnn.gradients.advise.choice import choose, fixed_steps
 from ctrnn.gradients.costs import Size, in_bytes
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.methods import METHODS
+from ctrnn.numbers import whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
@@ -155,8 +155,8 @@ def plan(
     'adjoint-checkpoint'
     """
     checked_problem(problem).needs_objective("a plan")
-    if memory is not None and not (isinstance(memory, int) and memory > 0):
-        raise UsageError("memory", given=memory, allowed="a number of bytes, at least 1, or None")
+    if memory is not None:
+        memory = whole("memory", memory, 1, "a number of bytes, at least 1, or None")
     settings = Settings(solver, rtol, atol, dt, max_steps)
     problem = with_noise(problem, settings)
     settings = resolve_auto_solver(problem, settings)

@@ -11,6 +11,7 @@ from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.continuous.integral import LossRate, augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales, parameter_scales, typical
 from ctrnn.kernels import abi, augmented
+from ctrnn.numbers import flag
 from ctrnn.problem import Problem, Settings
 
 
@@ -29,7 +30,7 @@ class ForwardSystem:
         self.problem, self.with_p, self.n = problem, with_p, field.n
         base = problem.bind()
         self.base, self.kernel = base, base.kernel
-        self.leak_only = leak_only
+        self.leak_only = flag("leak_only", leak_only)
         self.slot = slot = abi.LEAK if leak_only else abi.JACOBIAN
         if not base.system.table[slot]:
             raise UsageError(

@@ -26,13 +26,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.gradients.rules.traces import SPARSE, Traces, padded
+from ctrnn.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class SnAp(OnlineMethod):
     k: int = 1
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.k, (int, np.integer)) and not isinstance(self.k, bool)
-        if not whole or self.k < 1:
-            raise UsageError("k", given=self.k, allowed="a number of steps, at least 1")
+        whole("k", self.k, 1, "a number of steps, at least 1")
 
     @property
     def facts(self) -> Facts:  # type: ignore[override]

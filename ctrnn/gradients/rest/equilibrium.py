@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, time_constants
+from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UsageError, one_of
+from ctrnn.fields.base import Array, Field, checked_field, time_constants
 from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, solve_rows
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS
+from ctrnn.numbers import flag, number, real_array
 
 __all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
 
@@ -132,14 +133,17 @@ def equilibrium_gradient(
     >>> np.round(g.vector, 12), np.round(g.parameters["b"], 12)  # b / (1 − w)², 1 / (1 − w)
     (array([4., 2.]), np.float64(2.0))
     """
-    if isinstance(inverse, str) and inverse not in METHODS:
-        raise UnknownNameError("inverse", inverse, METHODS)
-    if inverse == "lu" and matrix_free:
+    checked_field(field)
+    if isinstance(inverse, str):
+        one_of("inverse", inverse, METHODS)
+    if matrix_free is not None:
+        matrix_free = flag("matrix_free", matrix_free)
+    if isinstance(inverse, str) and inverse == "lu" and matrix_free:
         raise UsageError("matrix_free", given=True, allowed='False with inverse="lu"', hint='inverse="gmres"')
-    if tol is not None and not 0 < tol < 1:
+    if tol is not None and not 0 < number("tol", tol, "a relative residual between 0 and 1") < 1:
         raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
-    r = np.asarray(getattr(eq, "r", eq), dtype=np.float64)
-    t = float(getattr(eq, "t", 0.0))
+    r = real_array("eq", getattr(eq, "r", eq), "an Equilibrium or a state")
+    t = number("eq.t", eq.t) if hasattr(eq, "r") and hasattr(eq, "t") else 0.0
     x = getattr(eq, "x", None) if x is None else x
     if r.shape != (field.n,):
         raise UsageError("eq", given=r.shape, allowed=f"an Equilibrium or a state ({field.n},)")
@@ -147,7 +151,12 @@ def equilibrium_gradient(
         raise UsageError("eq", given=r, allowed="a state without NaN or infinity")
     a = _checked_rows(dl_dr, field.n)
     if matrix_free is None:
-        matrix_free = inverse in ("flow", "gmres") and field.n >= LARGE and len(np.atleast_2d(a)) <= field.n // 10
+        matrix_free = (
+            isinstance(inverse, str)
+            and inverse in ("flow", "gmres")
+            and field.n >= LARGE
+            and len(np.atleast_2d(a)) <= field.n // 10
+        )
     here = _At(field, t, r, x)
     try:
         solved = here.by_products(a, inverse, tol or 1e-12) if matrix_free else here.by_matrix(a, inverse, tol or 1e-15)
@@ -174,10 +183,7 @@ def equilibrium_gradient(
 def _checked_rows(dl_dr: Any, n: int) -> Array:
     if dl_dr is None:
         return np.eye(n)
-    try:
-        a = np.asarray(dl_dr, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UsageError("dl_dr", given=dl_dr, allowed="real numbers") from error
+    a = real_array("dl_dr", dl_dr)
     if a.ndim not in (1, 2) or a.shape[-1] != n or not a.size:
         raise UsageError("dl_dr", given=f"shape {a.shape}", allowed=f"a row ({n},) or rows (q, {n})")
     if not np.isfinite(a).all():

@@ -26,6 +26,7 @@ import numpy as np
 
 from ctrnn.errors import NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.numbers import real_array
 from ctrnn.states import state_of
 
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
@@ -181,7 +182,7 @@ def settle(
 
     def F(r: Array) -> Array:
         out = field(0.0, r, x)
-        return out if dl_dr is None else out - beta * np.asarray(dl_dr(r), dtype=float)
+        return out if dl_dr is None else out - beta * real_array("dl_dr(r)", dl_dr(r))
 
     start = float(np.linalg.norm(F(r0)))
     r, duration, slow = r0, 10.0, [start]

@@ -25,6 +25,7 @@ import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.numbers import real_array
 from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]
@@ -176,7 +177,7 @@ def one_phase(
     checked_array("dl_dr(r0)", dl_dr(r0), (n,))
 
     def slope(r: Array) -> Array:
-        found = np.asarray(dl_dr(r), dtype=float)
+        found = real_array("dl_dr(r)", dl_dr(r))
         if found.shape != (n,):
             raise UsageError("dl_dr(r)", given=f"shape {found.shape}", allowed=f"shape ({n},)")
         return found

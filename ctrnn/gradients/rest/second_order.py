@@ -19,6 +19,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 from ctrnn.gradients.second.tangents import Tangents
+from ctrnn.numbers import real_array
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 
@@ -72,7 +73,7 @@ def equilibrium_hessian(
         raise UsageError("d2l_dr2", given=l_rr, allowed="a symmetric matrix")
     p = equilibrium_gradient(field, eq, None, inverse, x).vector
     V = equilibrium_gradient(field, eq, a, inverse, x).V
-    r = np.asarray(getattr(eq, "r", eq), dtype=float)
+    r = real_array("eq", getattr(eq, "r", eq))
     here = _AtRest(field, float(getattr(eq, "t", 0.0)), r, getattr(eq, "x", None) if x is None else x)
     H = np.empty((m, m))
     for j in range(m):
@@ -89,7 +90,7 @@ class _AtRest:
 
     def __init__(self, field: Field, t: float, r: Array, x: Any) -> None:
         # a stage needs a run for its bound functions; one Euler step of size 1 from the point is that stage
-        u = np.zeros(field.input_size) if x is None else np.atleast_1d(np.asarray(x, dtype=float))
+        u = np.zeros(field.input_size) if x is None else np.atleast_1d(real_array("x", x))
         still = Objective(target=np.zeros((1, field.n)), at=t + 1.0)
         problem = Problem(field, r, (t, t + 1.0), x=u if u.size else None, objective=still)
         self.tangents = Tangents(problem, Settings("euler", dt=1.0), "equilibrium_hessian")

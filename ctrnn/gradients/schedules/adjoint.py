@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.backward import backward_gradient
 from ctrnn.gradients.costs import Cost, Size
@@ -27,6 +27,7 @@ from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.checkpoint import checkpointed, counted
 from ctrnn.gradients.schedules.recorded import RecordedMethod
+from ctrnn.numbers import MOST, number
 from ctrnn.problem import Problem, Settings
 
 FACTS = {
@@ -134,18 +135,17 @@ class Adjoint(RecordedMethod):
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in FACTS:
-            raise UnknownNameError("mode", self.mode, FACTS)
+        one_of("mode", self.mode, FACTS)
         for name, unit in (("checkpoints", "a number of snapshots"), ("memory", "a number of bytes")):
             value = getattr(self, name)
             if value is None:
                 continue
             if self.mode != "checkpoint":
                 raise UsageError(name, given=value, allowed=f"None in the mode {self.mode!r}", hint='mode="checkpoint"')
-            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            if not (number and 1 <= value < np.inf and value == int(value)):
+            size = number(name, value, f"{unit}, at least 1, or None")  # 2e9 bytes is a whole number, too
+            if isinstance(value, bool) or not (1 <= size <= MOST and size == int(size)):
                 raise UsageError(name, given=value, allowed=f"{unit}, at least 1, or None")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, int(size))
         if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 

@@ -11,6 +11,7 @@ every m with
 
     β(s, r−2) ≤ m ≤ β(s, r−1)    and    β(s−1, r−1) ≤ l − m ≤ β(s−1, r)
 
+That takes r l − β(s+1, r−1) parts, and l more as each is run once to be seen.
 (A. Griewank & A. Walther, Algorithm 799: Revolve, ACM Trans. Math. Softw. 26, 2000.) Where l is not known before the
 run has ended, snapshots are left at an even distance, and as often as there is no room every other one is dropped and
 the distance doubled.
@@ -18,6 +19,7 @@ the distance doubled.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import comb
 
 
@@ -27,9 +29,7 @@ def split(l: int, s: int) -> int:
     >>> split(6, 3), split(10, 3), split(4, 9)
     (3, 4, 1)
     """
-    r = 0
-    while _longest(s, r) < l:
-        r += 1
+    r = _repetitions(l, s)
     return min(_longest(s, r - 1), l - _longest(s - 1, r - 1))
 
 
@@ -56,12 +56,12 @@ def reruns(segments: int, snapshots: int, known: bool) -> int:
     (7, 25)
     """
     if known:
-        held = sorted(places(segments, snapshots))
-    else:
-        distance = 1
-        while -(-segments // distance) > snapshots:
-            distance *= 2
-        held = list(range(0, segments, distance))
+        r = _repetitions(segments, snapshots)
+        return (r + 1) * segments - _longest(snapshots + 1, r - 1)
+    distance = 1
+    while -(-segments // distance) > snapshots:
+        distance *= 2
+    held = list(range(0, segments, distance))
     ran, end = segments, segments
     while end > 1:
         end -= 1
@@ -75,6 +75,11 @@ def reruns(segments: int, snapshots: int, known: bool) -> int:
                 held.append(at)
         ran += 1
     return ran
+
+
+def _repetitions(l: int, s: int) -> int:
+    """r, with β(s, r−1) < l ≤ β(s, r)."""
+    return bisect_left(range(l), l, key=lambda r: _longest(s, r))
 
 
 def _longest(s: int, r: int) -> int:

@@ -18,9 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.gradients import costs
 from ctrnn.gradients.continuous.forward import forward_gradient
 from ctrnn.gradients.costs import Cost, Size
@@ -33,6 +31,7 @@ from ctrnn.gradients.rules.exact import ExactRule
 from ctrnn.gradients.rules.rule import Rule
 from ctrnn.gradients.schedules.recorded import RecordedMethod
 from ctrnn.gradients.schedules.rtrl_state import RTRLState
+from ctrnn.numbers import whole
 from ctrnn.problem import Problem, Settings
 
 FACTS = {
@@ -109,13 +108,10 @@ class RTRL(RecordedMethod):
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in FACTS:
-            raise UnknownNameError("mode", self.mode, FACTS)
-        if self.error_control not in ("all", "state"):
-            raise UnknownNameError("error_control", self.error_control, ("all", "state"))
-        whole = isinstance(self.block, (int, np.integer)) and not isinstance(self.block, bool)
-        if self.block is not None and not (whole and self.block >= 1):
-            raise UsageError("block", given=self.block, allowed="a number of steps, at least 1, or None")
+        one_of("mode", self.mode, FACTS)
+        one_of("error_control", self.error_control, ("all", "state"))
+        if self.block is not None:
+            whole("block", self.block, 1, "a number of steps, at least 1, or None")
         if self.torch_device is not None and self.mode != "discrete":
             raise UsageError("mode", given=self.mode, allowed="'discrete', with a device or a dtype")
 

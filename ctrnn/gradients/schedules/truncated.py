@@ -17,9 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ctrnn.errors import UsageError
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
@@ -27,6 +24,7 @@ from ctrnn.gradients.recording.base import CutBlock, Needs, Recording, Totals
 from ctrnn.gradients.rules.rule import Rule
 from ctrnn.gradients.rules.window import WindowRule
 from ctrnn.gradients.schedules.recorded import RecordedMethod
+from ctrnn.numbers import whole
 from ctrnn.solvers.runge_kutta import BLOCK
 
 
@@ -79,9 +77,7 @@ class TruncatedBPTT(RecordedMethod):
     )
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.window, (int, np.integer)) and not isinstance(self.window, bool)
-        if not whole or self.window < 1:
-            raise UsageError("window", given=self.window, allowed="a number of steps, at least 1")
+        whole("window", self.window, 1, "a number of steps, at least 1")
 
     @property
     def name(self) -> str:

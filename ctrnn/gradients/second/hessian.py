@@ -22,6 +22,7 @@ from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.result import check_finite
 from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
+from ctrnn.numbers import flag
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.noise import with_noise
@@ -203,7 +204,7 @@ def hessian_vector_product(
     operator = hessian_operator(
         problem, Settings(solver, rtol, atol, dt, max_steps, min_step, error_control), "hessian_vector_product"
     )
-    size = problem.field.m + r0 * problem.r0.size
+    size = len(_columns(problem, r0))
     direction = np.zeros(operator.size)
     direction[:size] = checked_array("v", v, (size,))
     return operator(direction)[:size]
@@ -322,4 +323,4 @@ def _columns(problem: Problem | Trials, r0: bool) -> Array:
     """The numbers of w and, with ``r0``, of all initial states."""
     if not isinstance(problem, Trials):
         checked_problem(problem)
-    return np.arange(problem.field.m + r0 * problem.r0.size)
+    return np.arange(problem.field.m + flag("r0", r0) * problem.r0.size)

@@ -9,8 +9,8 @@ from typing import Any, overload
 import numpy as np
 
 from ctrnn.batches import one_each
-from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.errors import UnknownNameError, UsageError, one_of
+from ctrnn.fields.base import Array, Field, checked_array, name_list
 from ctrnn.gradients.continuous.forward import solve_forward
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.inputs import Constant, stack
@@ -130,8 +130,7 @@ def sensitivities(
     >>> sensitivities(ctrnn.Problem(field, np.zeros(3), (0.0, 1.0), x=1.0), [1.0], wrt=["b", "W[0,1]"]).labels
     ('W[0,1]', 'b[0]', 'b[1]', 'b[2]')
     """
-    if error_control not in ("all", "state"):
-        raise UnknownNameError("error_control", error_control, ("all", "state"))
+    one_of("error_control", error_control, ("all", "state"))
     if isinstance(problem, Trials):
         options = (
             solver,
@@ -182,7 +181,7 @@ def _chosen(problem: Problem, wrt: Iterable[str] | None) -> tuple[Problem, Array
     field = problem.field
     if wrt is None:
         return problem, np.ones(field.m, dtype=bool)
-    names = [wrt] if isinstance(wrt, str) else list(wrt)
+    names = name_list("wrt", wrt)
     if not names:
         raise UsageError("wrt", given=names, allowed="at least one parameter, or None for all")
     others = [k for k in field.parameter_names if k not in names]

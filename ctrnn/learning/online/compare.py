@@ -27,8 +27,8 @@ from ctrnn.gradients.costs import in_bytes
 from ctrnn.gradients.rules.exact import ExactRule
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.inputs.checks import whole
 from ctrnn.learning.online.learner import OnlineLearner, rule_named
+from ctrnn.numbers import whole
 from ctrnn.progress import track
 
 EXACT = "exact"

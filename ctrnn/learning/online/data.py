@@ -8,7 +8,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.inputs.checks import whole
+from ctrnn.numbers import whole
 
 
 class Data:

@@ -20,7 +20,6 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.methods import named
 from ctrnn.gradients.rules.rule import Memory, Rule
-from ctrnn.inputs.checks import number, whole
 from ctrnn.learning.online import checkpoint as files
 from ctrnn.learning.online.data import Data
 from ctrnn.learning.online.drift import Drift, Window
@@ -29,6 +28,7 @@ from ctrnn.learning.online.observe import Observer
 from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
 from ctrnn.losses import Readout
+from ctrnn.numbers import number, whole
 from ctrnn.progress import track
 from ctrnn.threads import one_blas_thread, one_torch_thread
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.inputs.checks import number
 from ctrnn.learning.torch_optimizers import is_elementwise, make_optimizer, make_scheduler
 from ctrnn.losses import Readout
+from ctrnn.numbers import number
 
 
 class Weights:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 
 DTYPES = ("float64", "float32")
 
@@ -26,8 +26,7 @@ class Device:
         kind, _, number = str(self.name).partition(":")
         if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
             raise UnknownNameError("device", self.name, ("cpu", "cuda", "cuda:0"))
-        if self.dtype not in DTYPES:
-            raise UnknownNameError("dtype", self.dtype, DTYPES)
+        one_of("dtype", self.dtype, DTYPES)
 
     @classmethod
     def of(cls, device: str | None, dtype: str | None) -> Device | None:

@@ -1,0 +1,120 @@
+"""Numbers, from what people give for them: every argument that is one goes through here first.
+
+NumPy reads almost anything as a number: texts, dates, the values under a mask, the real part of a complex number. Here
+such things are refused, for each would be a wrong number in silence.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrnn.errors import UsageError
+
+Array = NDArray[np.float64]
+#: no count of steps, points or units is larger: it goes into 64 bits, and is added to others there
+MOST = 2**53
+
+
+def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Array:
+    """A float64 copy of the value, row by row; NaN and infinities pass.
+
+    Raises UsageError, which names the argument, for what is no array of real numbers: texts, dates, complex numbers,
+    masked values, tensors that are part of a graph, and numbers that no float64 holds.
+
+    >>> real_array("r0", ["0.1"])
+    Traceback (most recent call last):
+    ctrnn.errors.UsageError: r0: got ['0.1']; allowed: real numbers, not text
+    """
+    if type(value) is float or type(value) is int and -MOST <= value <= MOST:  # most calls: 0.1 µs
+        return np.array(value, dtype=float)
+    try:
+        if _is_masked(value):
+            hint = "np.ma.compressed, or value.filled(number)"
+            raise UsageError(argument, given="masked values", allowed=f"{allowed}, none of them masked", hint=hint)
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            array = _from_objects(array)
+        if array.dtype.kind not in "biuf":
+            raise UsageError(argument, given=value, allowed=f"{allowed}, not {_kind(array)}")
+        with np.errstate(all="ignore"):  # what overflows is infinite, and refused where infinities are
+            return np.array(array, dtype=float, order="C")
+    except (UsageError, MemoryError):
+        raise
+    except OverflowError as error:
+        raise UsageError(argument, given=value, allowed=f"{allowed} within ±1.8e308") from error
+    except Exception as error:  # whatever the conversion of somebody's object raises
+        hint = "value.detach()" if getattr(value, "requires_grad", False) is True else ""
+        raise UsageError(argument, given=value, allowed=allowed, hint=hint) from error
+
+
+def number(argument: str, value: Any, allowed: str = "a finite number") -> float:
+    """The value as a float; UsageError unless it is one finite real number."""
+    array = real_array(argument, value, allowed)
+    if array.ndim or not np.isfinite(array):
+        raise UsageError(argument, given=value, allowed=allowed)
+    return float(array)
+
+
+def positive(argument: str, value: Any, allowed: str = "a positive number") -> float:
+    """The value as a float; UsageError unless it is a finite number above 0."""
+    found = number(argument, value, allowed)
+    if not found > 0.0:
+        raise UsageError(argument, given=value, allowed=allowed)
+    return found
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """The random numbers of a seed; UsageError unless it is a whole number of at least 0, or None."""
+    if seed is not None and not (is_whole(seed) and seed >= 0):
+        raise UsageError("seed", given=seed, allowed="a whole number, at least 0, or None")
+    return np.random.default_rng(seed)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether the value is a whole number, and neither a truth value nor a float."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
+
+
+def flag(argument: str, value: Any) -> bool:
+    """The value as True or False; UsageError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(argument, given=value, allowed="True or False")
+    return bool(value)
+
+
+def whole(argument: str, value: Any, least: int = 1, allowed: str = "") -> int:
+    """The value as an int; UsageError unless it is a whole number from ``least`` on that 53 bits hold."""
+    if not is_whole(value) or value < least:
+        raise UsageError(argument, given=value, allowed=allowed or f"a whole number, {least} or more")
+    if value > MOST:
+        raise UsageError(argument, given=value, allowed=f"a whole number from {least} to 2**53")
+    return int(value)
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether something in the value is masked, also inside lists."""
+    if isinstance(value, np.ma.MaskedArray):
+        return bool(np.ma.getmaskarray(value).any())
+    return isinstance(value, list | tuple) and any(
+        _is_masked(part) for part in value if isinstance(part, np.ma.MaskedArray | list | tuple)
+    )
+
+
+def _from_objects(array: NDArray[Any]) -> NDArray[Any]:
+    """Floats of an array of objects, each of which has to be a number by its own account."""
+    for one in array.flat:
+        if isinstance(one, str | bytes | np.datetime64 | np.timedelta64 | datetime.date | datetime.timedelta):
+            return np.array(one)
+        if one is None or isinstance(one, complex):
+            raise TypeError(one)
+    return array.astype(float)
+
+
+def _kind(array: NDArray[Any]) -> str:
+    """What an array holds that is no array of real numbers, in a word."""
+    kinds = {"U": "text", "S": "text", "M": "dates", "m": "spans of time", "c": "complex numbers", "V": "records"}
+    return kinds.get(array.dtype.kind, str(array.dtype))

@@ -1,0 +1,184 @@
+"""What is no number is not taken for one, and what cannot be used is refused by name, whatever it is."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+import ctrnn
+from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.schedules.revolve import reruns
+from ctrnn.numbers import flag, generator, real_array, whole
+
+EQUATIONS = {"r": "-k*r + u", "u": "r - u"}
+
+
+@pytest.fixture(scope="module")
+def field():
+    return ctrnn.Equations(EQUATIONS, {"k": 1.0})
+
+
+def problem(field, **changes):
+    given = {"r0": [1.0, 0.5], "t_span": (0.0, 1.0), "objective": ctrnn.Objective(target=[[0.5, 0.5]], at=[1.0])}
+    return ctrnn.Problem(field, **(given | changes))
+
+
+NO_NUMBERS = {
+    "masked": np.ma.masked_array([1.0, 2.0], [False, True]),
+    "masks in a list": [[1.0, np.ma.masked]],
+    "dates": np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[D]"),
+    "spans": np.array([1, 2], dtype="timedelta64[s]"),
+    "dates in a list": [datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)],
+    "records": np.zeros(2, dtype=[("a", float)]),
+    "text": ["0.1", "0.2"],
+    "bytes": [b"1", b"2"],
+    "complex": np.array([1.0 + 1.0j, 2.0]),
+    "no value": [None, 1.0],
+    "tensor of a graph": torch.ones(2, requires_grad=True),
+    "beyond float64": [10**400, 1.0],
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_number_is_refused_wherever_numbers_are_read(field, kind):
+    value = NO_NUMBERS[kind]
+    calls = [
+        lambda: problem(field, r0=value),
+        lambda: problem(field, t_span=value),
+        lambda: ctrnn.Equations({"r": "-r + sum(c)"}, {"c": value}),
+        lambda: ctrnn.Objective(target=[[1.0], [2.0]], at=value),
+        lambda: ctrnn.Objective(target=1.0, at=[0.0, 1.0], weight=value),
+        lambda: ctrnn.inputs.Sampled([0.0, 1.0], value),
+        lambda: ctrnn.inputs.Constant(value),
+        lambda: ctrnn.simulate(problem(field), save_at=value),
+        lambda: ctrnn.simulate(problem(field), rtol=value),
+        lambda: field(0.0, value),
+        lambda: field.with_vector(value),
+        lambda: ctrnn.find_equilibrium(field, value),
+        lambda: ctrnn.inverse.right_divide(value, np.diag([-1.0, -2.0])),
+        lambda: ctrnn.analysis.fixed_points(field, [value]),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError):
+            call()
+
+
+def test_a_target_may_be_masked_and_nothing_else(field):
+    target = np.ma.masked_array([[0.5, 7.0]], [[False, True]])
+    masked = problem(field, objective=ctrnn.Objective(target=target, at=[1.0]))
+    alone = problem(field, objective=ctrnn.Objective(target=[[0.5]], at=[1.0], readout=["r"]))
+    assert ctrnn.gradient(masked).loss == pytest.approx(ctrnn.gradient(alone).loss, rel=1e-12)
+    whole_array = np.ma.masked_array([1.0, 0.5], [False, False])  # nothing in it is masked
+    assert problem(field, r0=whole_array).r0.tolist() == [1.0, 0.5]
+    with pytest.raises(UsageError, match="r0: got 'masked values'; allowed: real numbers, none of them masked"):
+        problem(field, r0=np.ma.masked_array([1.0, 0.5], [False, True]))
+
+
+def test_the_message_says_what_was_given(field):
+    with pytest.raises(UsageError, match=r"r0: got \['0.1', '0.2'\]; allowed: real numbers, not text"):
+        problem(field, r0=["0.1", "0.2"])
+    with pytest.raises(UsageError, match="t_span: .*not dates"):
+        problem(field, t_span=NO_NUMBERS["dates"])
+    with pytest.raises(UsageError, match=r"within ±1.8e308"):
+        problem(field, r0=[10**400, 0.0])
+    with pytest.raises(UsageError, match=r"r0: got a whole number of some 500\d digits"):
+        problem(field, r0=10**5000)
+    with pytest.raises(UsageError, match=r"dt: got '0.1'; allowed: a positive number"):
+        ctrnn.simulate(problem(field), solver="rk4", dt="0.1")
+    with pytest.raises(UsageError, match=r"detach"):
+        problem(field, r0=torch.ones(2, requires_grad=True))
+
+
+def test_numbers_of_other_kinds_are_numbers():
+    given = [Fraction(1, 2), Decimal("0.25"), np.float32(0.5), True, 3, np.int8(2), torch.tensor(1.5)]
+    assert [float(real_array("a", one)) for one in given] == [0.5, 0.25, 0.5, 1.0, 3.0, 2.0, 1.5]
+    assert real_array("a", np.asfortranarray(np.ones((2, 3)))).flags.c_contiguous
+    mine = np.ones(2)
+    assert real_array("a", mine) is not mine and not np.shares_memory(real_array("a", mine), mine)
+    with pytest.raises(UsageError, match="a: got"):
+        real_array("a", float("1e400") * np.longdouble(1) if np.longdouble is np.float64 else 1j)
+
+
+@pytest.mark.parametrize("count", [True, 2.0, "3", -1, 10**20, 2**63, float("nan"), np.timedelta64(3), None])
+def test_counts_are_whole_numbers_that_fit(field, count):
+    for call in (
+        lambda: ctrnn.simulate(problem(field), max_steps=count),
+        lambda: ctrnn.RateNetwork(count),
+        lambda: ctrnn.fit(problem(field), max_iterations=count),
+        lambda: ctrnn.TruncatedBPTT(window=count),
+        lambda: ctrnn.inputs.Noise((0.0, 1.0), 0.1, 1.0, seed=0, size=count),
+    ):
+        with pytest.raises(UsageError):
+            call()
+
+
+def test_counts_seeds_and_flags_by_themselves():
+    assert whole("n", np.int64(3)) == 3 and flag("a", np.bool_(True)) is True
+    assert generator(None) is not None
+    for wrong in (-1, 1.5, "0", [1]):
+        with pytest.raises(UsageError, match="^seed"):
+            generator(wrong)
+    for wrong in (1, 0.0, None, np.ones(2), "yes"):
+        with pytest.raises(UsageError, match="True or False"):
+            flag("a", wrong)
+
+
+@pytest.mark.parametrize("name", [["tanh"], np.array(["tanh", "relu"]), {"a": 1}, 3, 1.5, slice(None), np.zeros(0)])
+def test_names_that_are_no_text_are_refused(field, name):
+    for call in (
+        lambda: ctrnn.RateNetwork(3, form=name),
+        lambda: ctrnn.Objective(target=1.0, at=[1.0], missing=name),
+        lambda: ctrnn.Adjoint(mode=name),
+        lambda: ctrnn.gradient(problem(field), error_control=name),
+        lambda: ctrnn.inputs.Sampled([0.0, 1.0], [1.0, 2.0], kind=name),
+        lambda: ctrnn.fit(problem(field), robust=name),
+        lambda: ctrnn.find_equilibrium(field, 0.0, method=name),
+    ):
+        with pytest.raises(UnknownNameError):
+            call()
+
+
+def test_batches_of_matrices_and_of_themselves_come_to_an_end(field):
+    assert len(problem(field, r0=np.matrix([[1.0, 0.5], [0.5, 1.0]]))) == 2
+    endless: list = []
+    endless.append(endless)
+    with pytest.raises(UsageError, match="batch inside a batch"):
+        problem(field, r0=endless)
+
+
+def test_steps_that_do_not_move_time_are_refused(field):
+    for dt in (5e-324, 1e-17):
+        with pytest.raises(UsageError, match="^dt: .*steps that move t"):
+            ctrnn.simulate(problem(field), solver="rk4", dt=dt)
+    with pytest.raises(UsageError, match="^dt"):
+        ctrnn.inputs.Noise((0.0, 1.0), 5e-324, 1.0, seed=0)
+
+
+def test_the_plan_of_a_trillion_steps_takes_no_time(field):
+    costs = ctrnn.plan(problem(field), solver="rk4", dt=1e-12)
+    assert costs.steps == 10**12
+    # the formula is the count: r l − β(s+1, r−1) parts again, and l seen
+    assert [reruns(4, 9, True), reruns(10, 3, True), reruns(1, 1, True), reruns(5, 1, True)] == [7, 25, 1, 15]
+
+
+class Broken:
+    def __repr__(self):
+        raise KeyError("repr")
+
+    def __array__(self, dtype=None, copy=None):
+        raise LookupError("array")
+
+    def __float__(self):
+        raise OSError("float")
+
+
+def test_objects_that_break_in_every_conversion_are_refused_all_the_same(field):
+    with pytest.raises(UsageError, match="r0: got an object of type Broken"):
+        problem(field, r0=Broken())
+    with pytest.raises(UsageError):
+        ctrnn.fit(problem(field), robust=Broken())
