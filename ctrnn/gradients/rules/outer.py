@@ -90,9 +90,9 @@ def _by_colours(lane: Lane) -> tuple[Array, Array, Array | None]:
     """
     F_w = lane.field.sparsity()[1]
     by_entry = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, lane.bound.kernel.index]
-    acted = by_entry.reshape(lane.n, lane.groups, lane.columns).any(axis=2).T
+    acted: Array = np.any(by_entry.reshape(lane.n, lane.groups, lane.columns), axis=2).T
     colour = coloured(F_w)
-    rows = colour == np.arange(colour.max(initial=-1) + 1)[:, None]
+    rows: Array = np.eye(int(colour.max(initial=-1)) + 1, dtype=bool)[colour].T
     fits = lane.one_stage and len(rows) < lane.n and (acted.astype(int) @ rows.T.astype(int) <= 1).all()
     return acted, colour, rows.astype(float) if fits else None
 
