@@ -94,9 +94,14 @@ def test_lanes_and_resets():
     """Lanes are summed up, and a reset begins a run anew, as in problems of their own."""
     task = tasks.adding(trials=6, steps=10, seed=0)
     stream, network = task.stream(lanes=3), RateNetwork(N, inputs=2, seed=2, form="rate")
+    options = {"readout": READOUT, "window": 10}
     found = compare_learners(
-        network, stream.x, stream.y, ["snap-1"], weight=stream.weight[:, 0], readout=READOUT, window=10, reset_every=10
+        network, stream.x, stream.y, ["snap-1"], weight=stream.weight[:, 0], reset_every=10, **options
     )
+    same = compare_learners(
+        network, stream.x, stream.y, ["snap-1"], weight=stream.weight, reset_every=stream.start, **options
+    )
+    np.testing.assert_array_equal(found.relative_error, same.relative_error)
     for k in range(2):
         g = []
         for method in ("adjoint", "snap-1"):
@@ -172,6 +177,7 @@ def test_its_figure(network, data):
         ({"weights": "exact", "update_every": 7}, "window: got 50; allowed: a multiple of update_every, 7"),
         ({"weight": np.ones(3)}, "weight"),
         ({"reset_every": 0}, "reset_every"),
+        ({"reset_every": np.ones(3, dtype=bool)}, "reset_every"),
         ({"readout": "r9"}, "r9"),
     ],
 )

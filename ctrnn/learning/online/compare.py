@@ -154,7 +154,7 @@ def compare_learners(
     dt: float = 1.0,
     r0: Any = 0.0,
     weight: Any = 1.0,
-    reset_every: int | None = None,
+    reset_every: Any = None,
     optimizer: Any = "adam",
     lr: float = 1e-3,
     update_every: int = 1,
@@ -180,10 +180,10 @@ def compare_learners(
         Steps in a window, over which gradients are summed and compared.
     readout, loss, solver, dt, r0, optimizer, lr, update_every, seed
         As of `OnlineLearner`.
-    weight : float or (T,) array, default 1
+    weight : float or array (T,) or (T, batch), default 1
         Of the losses; 0: none.
-    reset_every : int, optional
-        Steps from reset to reset of the state.
+    reset_every : int or (T,) array of bool, optional
+        Steps from reset to reset of the state, or whether it is reset before each step.
 
     Returns
     -------
@@ -231,9 +231,12 @@ def compare_learners(
         field, together, optimizer, lr, update_every=update_every if moving else None, **options
     )  # fmt: skip
     weight, rows = checked_array("weight", weight), _Rows(learner, together)
-    if weight.shape not in ((), (T,)):
-        raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, or ({T},)")
-    reset_every = None if reset_every is None else whole("reset_every", reset_every, 1)
+    if weight.ndim and len(weight) != T:
+        raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, ({T},) or ({T}, lanes)")
+    resets = np.asarray(reset_every)
+    each = resets.dtype == bool and resets.ndim == 1
+    if each and len(resets) != T:
+        raise UsageError("reset_every", given=f"shape {resets.shape}", allowed=f"({T},), one for each step")
     with track(T, "compare") as update:
         for first in range(0, T, window):
             here = slice(first, min(first + window, T))
@@ -243,7 +246,7 @@ def compare_learners(
                 now[1],
                 record_every=window,
                 weight=weight if weight.ndim == 0 else weight[here],
-                reset_every=reset_every,
+                reset_every=resets[here] if each else reset_every,
             )
             rows.add(here.stop - here.start, float(ran.loss[-1]))
             update(here.stop)
