@@ -71,6 +71,8 @@ def test_axes_are_logarithmic_where_the_data_span_decades():
     (axes,) = stiff.plot().axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert stiff.plot(log=False).axes[0].get_yscale() == "linear"
+    only_decays = ctrnn.simulate(ctrnn.Problem(ctrnn.Equations({"r": "-r"}), [1.0], (0.0, 9.0)))
+    assert only_decays.plot().axes[0].get_yscale() == "linear"
     (axes,) = RUN.plot().axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
     decay = simulate(Problem(Equations({"r": "-r"}, {}), [1.0], (0.0, 12.0)))
@@ -93,7 +95,9 @@ ONE = {
         {m: ctrnn.inverse.right_divide([1.0], [[-2.0]], m) for m in ("flow", "lu")}, ax=ax
     ),
 }
+HISTORY = {"epoch": [1, 2], "loss": [1.0, 0.5], "validation": [1.1, 0.7]}
 SEVERAL = {
+    "training": (2, lambda ax: plotting.training(HISTORY, [0, 1], [[1.0], [2.0]], [[0.9], [1.8]], ax=ax)),
     "fit": (2, lambda ax: plotting.fit(T, RUN.r, None, RUN, ax=ax)),
     "sensitivities": (4, lambda ax: plotting.sensitivities(T, np.zeros((40, 2, 2)), ["a", "b"], ax=ax)),
     "exact": (4, lambda ax: plotting.exact_versus_leak_only(T, SHARE, SHARE / 2, ax=ax)),

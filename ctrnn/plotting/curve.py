@@ -6,6 +6,8 @@ a pixel; at a reset both states are on the line, one above the other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -121,6 +123,16 @@ def spans_decades(*values: ArrayLike) -> bool:
         return False
     low, high = np.quantile(every[every > 0.0], [0.05, 0.95])
     return bool(high >= DECADES * low)
+
+
+def differ_in_size(columns: Sequence[ArrayLike]) -> bool:
+    """Whether the greatest of one column is far below that of another.
+
+    >>> differ_in_size([[1e-5, 3e-5], [1.0, 0.5]]), differ_in_size([[1.0, 1e-9], [0.5, 1e-6]])
+    (True, False)
+    """
+    greatest = [float(np.max(np.abs(column))) for column in columns if np.any(column)]
+    return bool(greatest) and max(greatest) >= DECADES * min(greatest)
 
 
 def crowds_at_start(t: ArrayLike) -> bool:

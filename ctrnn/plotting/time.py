@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.plotting.curve import crowds_at_start, curve, spans_decades
+from ctrnn.plotting.curve import crowds_at_start, curve, differ_in_size, spans_decades
 from ctrnn.plotting.style import BLACK, BLUE, COLOURS, ORANGE, frame, legend_above, shared_unit, styled
 from ctrnn.trajectory import Trajectory
 
@@ -57,7 +57,8 @@ def trajectory(
     title : str, optional
         Above the panel.
     log : bool, optional
-        Whether the axis of the states is logarithmic; None: where positive states span decades.
+        Whether the axis of the states is logarithmic; None: where states of quite different sizes span decades, as the
+        concentrations of a stiff reaction do. What only decays is seen on a linear axis.
     ax : matplotlib.axes.Axes or a sequence of two, optional
         Where to draw: the states and, with an input, the input.
 
@@ -122,7 +123,7 @@ def trajectory(
             axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, {data_label}")
     axes.set_ylabel(value_label)
     seen = [] if data is None else [times]
-    if log or (log is None and spans_decades(*columns)):
+    if log or (log is None and spans_decades(*columns) and differ_in_size(columns)):
         axes.set_yscale("log")
     if not has_input and crowds_at_start(run.t) and all((t > 0.0).all() for t in seen):
         axes.set_xscale("log")

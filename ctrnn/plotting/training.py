@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, frame, round_ticks, styled
+from ctrnn.plotting.style import BLUE, GREEN, GREY, ORANGE, frame, legend_above, round_ticks, styled
 
 #: outputs that have a panel of their own
 PANELS = 4
@@ -28,6 +28,7 @@ def training(
     names: Sequence[str] | None = None,
     time_label: str = "time (steps)",
     label: str = "loss",
+    ax: Any = None,
 ) -> Figure:
     """The losses of a training over its epochs; below, outputs of a trial against their targets.
 
@@ -43,6 +44,8 @@ def training(
         Of the outputs.
     time_label, label : str
         At the axes of time and of the losses, with their units.
+    ax : matplotlib.axes.Axes or a sequence of them, optional
+        Where to draw: the losses, then each output.
 
     Returns
     -------
@@ -65,14 +68,12 @@ def training(
     if not epoch.size:
         raise UsageError("done", given="no epochs", allowed="a training with an epoch at least")
     panels = 0 if output is None else min(np.shape(output)[-1], PANELS)
-    figure, every = frame(1 + panels, height=1.2 + 1.4 / (1 + panels), height_ratios=[2.0, *[1.0] * panels])
+    figure, every = frame(1 + panels, height=1.2 + 1.4 / (1 + panels), ax=ax, height_ratios=[2.0, *[1.0] * panels])
     _losses(every[0], epoch, loss, np.asarray(history["validation"], float), getattr(done, "best", None), label)
     if panels:
         _outputs(every[1:], t, target, output, names, time_label)
-    handles: list[Any] = []
-    for axes in every[:2]:
-        handles += axes.get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside upper center", ncols=5)
+    shown = [axes.get_legend_handles_labels() for axes in every[:2]]
+    legend_above(figure, every[0], (sum((h for h, _ in shown), []), sum((l for _, l in shown), [])))
     return figure
 
 
