@@ -235,6 +235,8 @@ def compare_learners(
         raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, ({T},) or ({T}, lanes)")
     resets = np.asarray(reset_every)
     each = resets.dtype == bool and resets.ndim == 1
+    if reset_every is not None and not each:
+        whole("reset_every", reset_every, 1)
     if each and len(resets) != T:
         raise UsageError("reset_every", given=f"shape {resets.shape}", allowed=f"({T},), one for each step")
     with track(T, "compare") as update:
