@@ -43,6 +43,33 @@ class UsageError(CtrnnError, ValueError):
         super().__init__(text)
 
 
+class MemoryLimitError(UsageError, MemoryError):
+    """An argument that asks for more memory than there is, found out before it is taken.
+
+    Attributes: ``needed`` and ``available``, in bytes.
+
+    >>> raise MemoryLimitError("n", needed=2.0**40, available=2**34)
+    Traceback (most recent call last):
+    ctrnn.errors.MemoryLimitError: n: needs 1,024 GiB of memory; there are 16 GiB
+    """
+
+    def __init__(self, argument: str, *, needed: float, available: float, hint: str = "") -> None:
+        super().__init__(argument)
+        self.needed, self.available, self.hint = needed, available, hint
+        text = f"{argument}: needs {in_gib(needed)} of memory; there are {in_gib(available)}"
+        self.args = (f"{text}. Try: {hint}" if hint else text,)
+
+
+def in_gib(nbytes: float) -> str:
+    """A number of bytes as people say it.
+
+    >>> in_gib(1.3e9), in_gib(932 * 2.0**30), in_gib(1e30)
+    ('1.21 GiB', '932 GiB', '9.31e+20 GiB')
+    """
+    gib = float(min(nbytes, 10**300)) / 2**30
+    return f"{gib:.3g} GiB" if gib < 999.5 or gib >= 1e7 else f"{gib:,.0f} GiB"
+
+
 class UnknownNameError(UsageError):
     """A name (of a solver, method, state, parameter, column, ...) that does not exist."""
 

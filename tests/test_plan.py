@@ -12,10 +12,10 @@ import pytest
 
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, gradient, scratch
+from ctrnn import memory as machine
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
 from ctrnn.gradients import costs as cost
-from ctrnn.gradients.advise import memory as machine
 from ctrnn.gradients.advise.choice import choose, fixed_steps
 from ctrnn.gradients.costs import Size
 from ctrnn.gradients.methods import METHODS

@@ -24,6 +24,7 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.memory import claim
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 from ctrnn.states import state_of
@@ -92,6 +93,7 @@ class Plane:
 
     def axes(self, points: int) -> tuple[Array, Array]:
         """The values of the two states on the grid, (points,) each."""
+        claim("points", 64.0 * points**2)
         return tuple(np.linspace(a, b, points) for a, b in zip(self.low, self.high, strict=True))  # type: ignore[return-value]
 
     def grid(self, points: int) -> tuple[Array, tuple[Array, Array]]:

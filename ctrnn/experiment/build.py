@@ -26,6 +26,7 @@ from ctrnn.experiment.examples import examples_folder
 from ctrnn.experiment.load import Source, check, find
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.relocate import blamed, relocated
+from ctrnn.memory import claim
 from ctrnn.names import arrays
 from ctrnn.states import state_of
 
@@ -213,6 +214,7 @@ class Experiment:
     def grid(self) -> NDArray[np.float64]:
         """The times at which the solution is saved and drawn."""
         t0, t1 = self.problem.t_span
+        claim("points", 24.0 * self.spec.solver.points * (self.field.n + 1))
         return np.linspace(t0, t1, self.spec.solver.points)
 
     @property

@@ -15,6 +15,7 @@ from ctrnn.experiment.locate import KeyPath
 from ctrnn.experiment.schema import Grid, ObjectiveSpec
 from ctrnn.experiment.schema_train import ReadoutSpec
 from ctrnn.experiment.values import Section
+from ctrnn.memory import claim
 
 if TYPE_CHECKING:
     from ctrnn.experiment.build import Experiment
@@ -83,6 +84,7 @@ def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
             allowed = f"a step that gives at most {MOST_TIMES:,} times"
             raise e.fault(("objective", "at", "step"), allowed=allowed)
         count = int(np.floor((stop - start) / step + 1e-9)) + 1
+        claim("at", 32.0 * count)
         return np.minimum(start + step * np.arange(count, dtype=float), stop)
     return np.array(spec.at)
 

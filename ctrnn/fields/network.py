@@ -26,6 +26,7 @@ from ctrnn.fields.equations import Equations
 from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.kernels import abi, network, network_second
 from ctrnn.kernels.lanes import network as network_lanes
+from ctrnn.memory import claim
 from ctrnn.numbers import flag, generator, real_array, whole
 
 #: a mask under which no unit has more than this share of all units as sources is stored as lists of the weights that
@@ -110,6 +111,8 @@ class RateNetwork(Field):
         gain = float(checked_array("gain", gain, ()))
         if gain < 0:
             raise UsageError("gain", given=gain, allowed="a number, at least 0")
+        claim("n", 16 * n * n + 80 * n, "rank=k, for W = M @ N.T / n with 2 n k numbers")
+        claim("inputs", 16 * n * inputs + 80 * inputs)
         self.activation, self.form, self.train_tau = activation, form, flag("train_tau", train_tau)
         self.cell: Cell = rate_cell(activation, form)
         #: what copies that differ in their numbers alone make once

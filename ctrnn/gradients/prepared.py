@@ -13,7 +13,7 @@ from typing import Any
 
 from ctrnn.errors import one_of
 from ctrnn.fields.base import checked_array
-from ctrnn.gradients.dispatch import compute
+from ctrnn.gradients.dispatch import check_memory, compute
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.trials import trials_gradient
@@ -39,6 +39,7 @@ class ValueAndGradient:
         if resolved is not None and resolved.needs is not None and isinstance(problem, Problem) and not problem.events:
             schedule: Any = resolved  # a method with needs is a schedule over recordings
             self._driven = with_noise(problem, settings)
+            check_memory(resolved, self._driven, settings)
             self._prepared = schedule.prepare([self._driven], settings)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
-from ctrnn.gradients.dispatch import compute
+from ctrnn.gradients.dispatch import check_memory, compute
 from ctrnn.gradients.recording.base import Totals
 from ctrnn.gradients.recording.select import takes_together
 from ctrnn.gradients.result import Gradient, check_finite
@@ -56,6 +56,7 @@ def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGr
     its_method = resolve(method, trials[0], first)[0]
     needs = its_method.needs
     if needs is not None and takes_together(trials.problems, first, needs):
+        check_memory(its_method, trials[0], first)
         found = its_method.totals(trials.problems, first)
         check_finite(found.loss, found.vector, found.r0, found.readout)
         alone = partial(map, partial(its_method.compute, settings=first), trials)

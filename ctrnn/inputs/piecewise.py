@@ -28,6 +28,7 @@ from ctrnn.inputs.base import Input
 from ctrnn.inputs.checks import Array, finite
 from ctrnn.inputs.program import Builder
 from ctrnn.inputs.times import RESOLUTION, align, increasing
+from ctrnn.memory import claim
 from ctrnn.numbers import MOST, number, whole
 
 KINDS = ("hold", "linear", "cubic")
@@ -210,6 +211,7 @@ class Noise(Sampled):
             raise UsageError("dt", given=dt, allowed=f"a time between samples that moves t, from {start:g} to {end:g}")
         steps = int(np.ceil((end - start) / dt * (1 - 1e-12)))
         count = steps if kind == "hold" else steps + 1
+        claim("dt", 32.0 * count * size)
         times = start + dt * np.arange(count)
         super().__init__(times, sd * np.random.default_rng(seed).standard_normal((count, size)), kind)
         self._span = (start, end)

@@ -26,6 +26,7 @@ from ctrnn.kernels import abi, signals, stepper
 from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
+from ctrnn.memory import claim
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.exponential import with_steps
@@ -180,6 +181,7 @@ def ensemble(
             r0 = np.tile(problem.r0, (paths, 1))
     vectors, starts = _members(problem, parameters, r0)
     B, n = len(starts), problem.field.n
+    claim("save_at", 8.0 * B * n * times.size, "fewer times, or fewer members at a time")
     if paths is not None and paths != B:
         raise UsageError("paths", given=paths, allowed=f"None, or {B}, as there are members")
     dense = partial(_dense_of_member, problem, settings, times, vectors, starts)
@@ -293,6 +295,7 @@ def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
     if vectors is None and starts is None:
         raise UsageError("parameters, r0", given=None, allowed="a batch of one of them at least")
     B = len(vectors) if vectors is not None else len(starts)  # type: ignore[arg-type]
+    claim("parameters, r0", 16.0 * B * (field.m + field.n), "fewer members at a time")
     if vectors is None:
         vectors = np.tile(field.vector, (B, 1))
     if starts is None:

@@ -27,6 +27,7 @@ from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.linalg import SMALL, lapack_addresses
 from ctrnn.kernels.staggered import Staggered
 from ctrnn.kernels.stepper import Control, Method, Record
+from ctrnn.memory import claim, claim_more
 from ctrnn.problem import Course, Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
@@ -41,6 +42,14 @@ BLOCK_BYTES = 64 * 2**20
 #: seconds that compiled code may take before Python looks at Ctrl-C; flops a second of a slow machine, until it is
 #: known how long a step takes
 PATIENCE, RATE = 0.1, 1e8
+
+
+#: what would take less memory than a record of steps, of stages, of dense output
+_LESS = {
+    "steps": "save_at=..., which keeps the states at these times alone",
+    "stages": "method='adjoint-checkpoint', whose memory does not grow with the steps",
+    "dense": "save_at=..., for the states at these times alone",
+}
 
 
 @cache
@@ -198,6 +207,8 @@ class Integration:
         )
         self.r = np.array(r0, dtype=float)
         s, total = tableau.s, tableau.s_total
+        saves = 0 if save_at is None else len(save_at)
+        claim("save_at" if saves > total else "problem", 8.0 * n * (total + s + 6 + saves), "fewer times")
         self._k, self._y, self._x = np.zeros((total, n)), np.zeros((s + 2, n)), np.zeros((s + 1, stride))
         self.newton = newton_for(bound, tableau)
         self.staggered = staggered_for(bound, tableau) if staggered is None else staggered
@@ -317,6 +328,7 @@ class Integration:
                 if filled:
                     yield Record(*(part[:filled] if part.size else part for part in record))
                     if status == stepper.FULL:
+                        claim_more(self.label, sum(part.nbytes for part in record), _LESS[self.keep])
                         record = self.record(capacity)
                 if status == stepper.DONE:
                     return

@@ -9,6 +9,7 @@ import numpy as np
 
 from ctrnn.errors import UnknownNameError
 from ctrnn.fields.base import Array, Bound
+from ctrnn.memory import claim
 from ctrnn.problem import Course, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
@@ -43,6 +44,9 @@ def solve(
     if settings.library == "":
         course = course_onto(course, settings, save_at)
         keep = "steps" if save_at is None else "nothing"
+        if settings.dt is not None and save_at is None:
+            steps = abs(course.end - course.start) / settings.dt
+            claim("dt", 16.0 * steps * (bound.n + 1), "save_at=..., which keeps the states at these times alone")
         run = Integration(bound, r0, course, settings, save_at, keep, groups, first_step, label)
         if save_at is not None:
             run.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.arrays.values import Shape
 from ctrnn.fields.base import Array, checked_array, checked_names
+from ctrnn.memory import claim
 from ctrnn.numbers import MOST, is_whole, real_array
 
 
@@ -29,6 +31,7 @@ def _shape(what: str, given: Any) -> Shape:
     shape = tuple(given) if isinstance(given, list | tuple | range) else (given,)
     if not all(is_whole(k) and 0 <= k <= MOST for k in shape) or len(shape) > 2:
         raise UsageError(what, given=given, allowed="a size, or a shape of at most two sizes")
+    claim(what, 80 * prod(int(k) for k in shape))  # each has a name
     return tuple(int(k) for k in shape)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive
+from ctrnn.fields.networks.text import TextNetwork, checked_sizes, drive
 from ctrnn.numbers import generator
 
 
@@ -170,7 +170,7 @@ class GRUNetwork(_GatedNetwork):
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
     ) -> None:
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs, 4)
         one_of("reset", reset, ("after", "before"))
         self.reset = reset
         weights = self._weights(self.gates, n, inputs, seed)
@@ -252,7 +252,7 @@ class LSTMNetwork(_GatedNetwork):
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
     ) -> None:
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs, 4)
         weights = self._weights(self.gates, n, inputs, seed)
         definitions = {
             f"{gate}_": f"{'tanh' if gate == 'g' else 'sigmoid'}("

@@ -15,7 +15,7 @@ from scipy.linalg import expm
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, as_mapping, checked_array
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive
+from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes, drive
 from ctrnn.numbers import generator, real_array
 
 
@@ -67,7 +67,7 @@ class LinearNetwork(TextNetwork):
         seed: int | None = None,
         masks: Mapping[str, Any] | None = None,
     ) -> None:
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs)
         rate = float(checked_array("tau", tau, ()))
         if not rate > 0.0:
             raise UsageError("tau", given=tau, allowed="a positive number")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, drive
+from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes, drive
 from ctrnn.numbers import generator
 
 
@@ -70,7 +70,7 @@ class LiquidNetwork(TextNetwork):
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
     ) -> None:
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs)
         rng = generator(seed)
         weights = {"W": rng.normal(0.0, checked_gain(gain) / np.sqrt(n), (n, n))}
         if inputs:

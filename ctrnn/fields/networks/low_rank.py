@@ -15,7 +15,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.cells import rate_equation
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, checked_sizes
 from ctrnn.numbers import generator
 
 
@@ -29,7 +29,7 @@ class LowRankNetwork(TextNetwork):
         self, n: int, inputs: int, tau: Any, activation: str, gain: float, seed: int | None, form: str, rank: int,
         train_tau: bool,
     ) -> None:  # fmt: skip
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs, 0)
         rank = checked_count("rank", rank, 1)
         if rank > n:
             raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.cells import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, drive
+from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_sizes, drive
 from ctrnn.numbers import generator
 
 
@@ -59,7 +59,7 @@ class MLPField(TextNetwork):
         *,
         seed: int | None = None,
     ) -> None:
-        n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+        n, inputs = checked_sizes(n, inputs, 0)
         if not isinstance(hidden, list | tuple | range):
             raise UsageError("hidden", given=hidden, allowed="widths of the hidden layers, such as (64, 64)")
         sizes = [n, *(checked_count("hidden", width, 1) for width in hidden), n]

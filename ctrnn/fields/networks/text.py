@@ -16,6 +16,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.fields.equations import Equations
+from ctrnn.memory import claim
 from ctrnn.numbers import flag, whole
 
 
@@ -84,6 +85,14 @@ class TextNetwork(Equations):
 def checked_count(name: str, value: Any, least: int) -> int:
     """A number of units, channels or directions; raises UsageError."""
     return whole(name, value, least)
+
+
+def checked_sizes(n: Any, inputs: Any, matrices: int = 1) -> tuple[int, int]:
+    """Numbers of units and of channels, of a network of so many (n, n) matrices; raises UsageError."""
+    n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+    claim("n", 16 * matrices * n * n + 80 * n)
+    claim("inputs", 16 * max(matrices, 1) * n * inputs + 80 * inputs)
+    return n, inputs
 
 
 def checked_gain(gain: Any) -> float:

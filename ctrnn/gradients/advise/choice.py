@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from ctrnn.gradients.advise import memory as machine
+from ctrnn import memory as machine
 from ctrnn.gradients.costs import Size, in_bytes
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.methods import METHODS, named

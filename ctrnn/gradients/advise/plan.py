@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.gradients.advise import memory as machine
+from ctrnn import memory as machine
 from ctrnn.gradients.advise.choice import choose, fixed_steps
 from ctrnn.gradients.costs import Size, in_bytes
 from ctrnn.gradients.method import GradientMethod

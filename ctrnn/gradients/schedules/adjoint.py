@@ -27,6 +27,7 @@ from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.checkpoint import checkpointed, counted
 from ctrnn.gradients.schedules.recorded import RecordedMethod
+from ctrnn.memory import claim_more
 from ctrnn.numbers import MOST, number
 from ctrnn.problem import Problem, Settings
 
@@ -227,6 +228,8 @@ def all_kept(recording: Recording, limit: float = np.inf) -> Totals:
     taken: list[Block] = []
     held = 0
     for block in recording.blocks():
+        if taken:
+            claim_more("method", block.nbytes, "method='adjoint-checkpoint', whose memory does not grow with the steps")
         taken.append(block)
         if limit < np.inf:
             held += block.nbytes

@@ -22,6 +22,7 @@ from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.result import check_finite
 from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
+from ctrnn.memory import claim
 from ctrnn.numbers import flag
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
@@ -92,6 +93,7 @@ class HessianOperator:
 
     def matrix(self, columns: Array) -> Array:
         """The rows and columns of H numbered ``columns``, from one product each."""
+        claim("hessian", 24.0 * len(columns) ** 2, "ctrnn.hessian_vector_product, which makes no matrix")
         H = np.empty((len(columns), len(columns)))
         for k, column in enumerate(columns):
             v = np.zeros(self.size)
@@ -125,6 +127,7 @@ def gauss_newton_matrix(problem: Problem | Trials, settings: Settings, columns: 
         return matrix_of_trials(problem, columns, "gauss_newton", lambda p, its: gauss_newton_matrix(p, settings, its))
     tangents = Tangents(problem, resolve_auto_solver(problem, settings), "gauss_newton")
     columns = np.arange(tangents.size) if columns is None else columns
+    claim("gauss_newton", 24.0 * len(columns) * tangents.size, "ctrnn.hessian_vector_product, which makes no matrix")
     directions = [tangents.direction(v) for v in np.eye(tangents.size)[columns]]
     k, n, s = len(columns), tangents.n, tangents.recording.s
     if k == 0:

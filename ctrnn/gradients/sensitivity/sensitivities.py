@@ -14,6 +14,7 @@ from ctrnn.fields.base import Array, Field, checked_array, name_list
 from ctrnn.gradients.continuous.forward import solve_forward
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.inputs import Constant, stack
+from ctrnn.memory import claim
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps
@@ -155,6 +156,8 @@ def sensitivities(
     problem, is_chosen = _chosen(with_noise(problem.replace(objective=None), settings), wrt)
     settings = resolve_auto_solver(problem, settings)
     problem = with_steps(problem, settings)
+    n, kept = problem.field.n, 1 if saved is None else saved.size
+    claim("problem", 8.0 * n * (1 + n + problem.field.m) * (12 + kept), "wrt=..., or ctrnn.gradient(method='adjoint')")
     system = ForwardSystem(problem, leak_only=leak_only)
     settings, groups = system.tolerances(settings, error_control)
     if error_control == "all":
@@ -164,7 +167,6 @@ def sensitivities(
         raise UsageError("sensitivity_rtol, sensitivity_atol", given=given, allowed="None with error_control='state'")
     with one_blas_thread:
         found = solve_forward(system, settings, groups, saved, "sensitivities")
-    n = problem.field.n
     p = system.p(found.r)
     return Sensitivities(
         found.t,
