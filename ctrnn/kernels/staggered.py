@@ -154,8 +154,8 @@ def _end_and_error(method, control, staggered, h):
                 z_new[k, j] = value
                 if error != 0.0:
                     scale = staggered.atol[k, j] + staggered.rtol[k, j] * max(abs(z[k, j]), abs(value))
-                    total += (error / scale) ** 2
-        norm = abs(h) * np.sqrt(total / max(1, (high - low) * q))
+                    total += (h * error / scale) ** 2
+        norm = np.sqrt(total / max(1, (high - low) * q))
         if not norm <= worst:
             worst = norm
         if not np.isfinite(worst):

@@ -177,7 +177,11 @@ def _keep(method, record, m, h, t_new, r_new, k, y, x, z):
 
 @njit(inline="always")
 def _error(control, e, k, r, r_new, h, stages):
-    """The error norm of the step; with two estimates e₅, e₃ it is e₅² / √(e₅² + 0.01 e₃²) (DOP853)."""
+    """The error norm of the step; with two estimates e₅, e₃ it is e₅² / √(e₅² + 0.01 e₃²) (DOP853).
+
+    h d / scale is near 1 where the step is near its right length, whatever the units of r and t; d / scale is not, and
+    its square would leave float64.
+    """
     worst = 0.0
     for g in range(control.groups.size - 1):
         low, high = control.groups[g], control.groups[g + 1]
@@ -192,17 +196,17 @@ def _error(control, e, k, r, r_new, h, stages):
                 d += e[0, i] * k[i, j]
             # 0/0 is a component that needs no accuracy and makes no error
             if d != 0.0:
-                five += (d / scale) ** 2
+                five += (h * d / scale) ** 2
             if e.shape[0] == 2:
                 d = 0.0
                 for i in range(stages):
                     d += e[1, i] * k[i, j]
                 if d != 0.0:
-                    three += (d / scale) ** 2
+                    three += (h * d / scale) ** 2
         if e.shape[0] == 2 and five > 0.0:
-            err = abs(h) * five / np.sqrt((five + 0.01 * three) * (high - low))
+            err = five / np.sqrt((five + 0.01 * three) * (high - low))
         else:
-            err = abs(h) * np.sqrt(five / (high - low))
+            err = np.sqrt(five / (high - low))
         if not np.isfinite(err):
             return err
         worst = max(worst, err)
@@ -218,10 +222,10 @@ def _stiffness(method, count, k, y, h):
     up = 0.0
     down = 0.0
     for j in range(y.shape[1]):
-        up += (k[s - 1, j] - k[s - 2, j]) ** 2
+        up += (h * (k[s - 1, j] - k[s - 2, j])) ** 2
         down += (y[s - 1, j] - y[s - 2, j]) ** 2
     limit = 6.1 if s > 8 else 3.25
-    if down > 0.0 and h * h * up > limit * limit * down:
+    if down > 0.0 and up > limit * limit * down:
         count[NONSTIFF] = 0
         count[STIFF_HITS] += 1
         if count[STIFF_HITS] >= 15:

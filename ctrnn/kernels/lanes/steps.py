@@ -201,7 +201,7 @@ def stages(a, c, first, last, row, lanes):
 
 @njit(**FUSED)
 def error(e, rtol, atol, lanes, end):
-    """FIVE and THREE: Σ_j (d_j / scale_j)², d = Σ_i e_i k_i, for each row of e; r⁺ lies at ``end``."""
+    """FIVE and THREE: Σ_j (h d_j / scale_j)², d = Σ_i e_i k_i, for each row of e; r⁺ lies at ``end``."""
     now = doubles(lanes.now, (NOW_SIZE, LANES))
     r, r_new = doubles(lanes.r, (lanes.n, LANES)), doubles(end, (lanes.n, LANES))
     for estimate in range(e.shape[0]):
@@ -212,7 +212,7 @@ def error(e, rtol, atol, lanes, end):
             row_sum(e.shape[1], at(e[estimate]), lanes.k + ROW * j, lanes.n * LANES, lanes.now + ROW * DISTANCE)
             for l in range(lanes.L):
                 d = now[DISTANCE, l]
-                q = d / (atol[j] + rtol[j] * max(abs(r[j, l]), abs(r_new[j, l])))
+                q = now[STEP, l] * d / (atol[j] + rtol[j] * max(abs(r[j, l]), abs(r_new[j, l])))
                 # 0/0 is a component that needs no accuracy and makes no error
                 total[l] += q * q if d != 0.0 else 0.0
 
@@ -240,7 +240,7 @@ def judge(estimates, fixed, power, lanes, end):
         five, three = now[FIVE, l], now[THREE, l]
         one = math.sqrt(five / n)
         two = five / math.sqrt((five + 0.01 * three) * n) if five > 0.0 else one
-        err = now[STEP, l] * (one if estimates == 1 else two)
+        err = one if estimates == 1 else two
         now[ERR, l] = 0.0 if fixed else err
     for j in range(n):
         for l in range(lanes.L):
@@ -275,11 +275,11 @@ def stiffness(s, lanes):
         now[FIVE, l] = now[THREE, l] = 0.0
     for j in range(lanes.n):
         for l in range(lanes.L):
-            now[FIVE, l] += (k[1, j, l] - k[0, j, l]) ** 2
+            now[FIVE, l] += (now[STEP, l] * (k[1, j, l] - k[0, j, l])) ** 2
             now[THREE, l] += (y[1, j, l] - y[0, j, l]) ** 2
     for l in range(lanes.L):
-        h, up, down, accepted = now[STEP, l], now[FIVE, l], now[THREE, l], now[ACCEPTED, l] == 1.0
-        hit = (down > 0.0) & (h * h * up > limit * limit * down)
+        up, down, accepted = now[FIVE, l], now[THREE, l], now[ACCEPTED, l] == 1.0
+        hit = (down > 0.0) & (up > limit * limit * down)
         calm_before, hits_before = count[stepper.NONSTIFF, l], count[stepper.STIFF_HITS, l]
         calm = 0 if hit else calm_before + 1
         hits = hits_before + 1 if hit else (0 if calm >= 6 else hits_before)
