@@ -1,6 +1,7 @@
 """Draws figures/flip-flop.png: a network trained to hold two bits, and the fixed points with which it does so.
 
     python scripts/flip_flop.py
+    python scripts/flip_flop.py --example     # trains on three bits, for ctrnn/examples/flip-flop.toml and its weights
 
 The task of Sussillo and Barak (Neural Computation 25, 2013): pulses of +1 or −1 arrive at random on two channels, and
 each of two outputs is to hold the sign of the last pulse on its channel. 32 rate units are trained as a layer of torch
@@ -11,6 +12,7 @@ direction, lie on the borders of their basins.
 
 from __future__ import annotations
 
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -20,17 +22,19 @@ from matplotlib.figure import Figure
 
 import ctrnn
 from ctrnn import plotting
+from ctrnn.files import atomic_path
 from ctrnn.plotting.style import BLACK, BLUE, GREEN, GREY, ORANGE, styled
 
 PATH = Path(__file__).resolve().parent.parent / "figures" / "flip-flop.png"
+EXAMPLE = PATH.parent.parent / "ctrnn" / "examples" / "flip_flop_weights.npz"
 UNITS, DT, SEQUENCE, LASTS = 32, 0.25, 120, 4  # dt in units of tau; a pulse lasts 4 intervals
 
 
-def task(batch: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pulses x (batch, T, 2), and the sign of the last one of each channel, y (batch, T, 2)."""
-    x, y = np.zeros((batch, SEQUENCE, 2)), np.zeros((batch, SEQUENCE, 2))
+def task(batch: int, rng: np.random.Generator, bits: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pulses x (batch, T, bits), and the sign of the last one of each channel, y (batch, T, bits)."""
+    x, y = np.zeros((batch, SEQUENCE, bits)), np.zeros((batch, SEQUENCE, bits))
     for b in range(batch):
-        for channel in range(2):
+        for channel in range(bits):
             begins = [0, *(k for k in range(10, SEQUENCE - LASTS) if rng.random() < 0.05)]
             signs = rng.choice([-1.0, 1.0], size=len(begins))
             for k, sign in zip(begins, signs, strict=True):
@@ -39,17 +43,17 @@ def task(batch: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tens
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
-def trained() -> tuple[ctrnn.nn.CTRNN, torch.nn.Linear]:
-    """The layer and its read-out after 600 steps of Adam."""
+def trained(bits: int = 2, steps: int = 600) -> tuple[ctrnn.nn.CTRNN, torch.nn.Linear]:
+    """The layer and its read-out after so many steps of Adam."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    layer = ctrnn.nn.CTRNN(2, UNITS, dt=DT, tau=1.0, solver="euler", seed=1)
-    readout = torch.nn.Linear(UNITS, 2, dtype=torch.float64)
+    layer = ctrnn.nn.CTRNN(bits, UNITS, dt=DT, tau=1.0, solver="euler", seed=1)
+    readout = torch.nn.Linear(UNITS, bits, dtype=torch.float64)
     optimizer = torch.optim.Adam([*layer.parameters(), *readout.parameters()], lr=4e-3)
     settled = torch.ones(SEQUENCE, dtype=torch.float64)
     settled[: 2 * LASTS] = 0.0
-    for step in range(600):
-        x, y = task(64, rng)
+    for step in range(steps):
+        x, y = task(64, rng, bits)
         states, _ = layer(x)
         loss = ((readout(states.tanh()) - y).square().mean(dim=(0, 2)) * settled).mean()
         optimizer.zero_grad()
@@ -125,5 +129,19 @@ def main() -> None:
     print(PATH.relative_to(PATH.parent.parent))
 
 
+def example() -> None:
+    """Trains on three bits and writes the weights of the shipped example."""
+    layer, readout = trained(3, 1500)
+    network, path = layer.field(), EXAMPLE
+    with torch.no_grad():
+        x, y = task(200, np.random.default_rng(1), 3)
+        o = readout(layer(x)[0].tanh())
+    right = float((torch.sign(o) == y)[:, 2 * LASTS :].double().mean())
+    print(f"signs that are right on new sequences: {right:.4f}")
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **{name: network.parameters[name] for name in ("W", "U", "b")})
+    print(path)
+
+
 if __name__ == "__main__":
-    main()
+    example() if "--example" in sys.argv[1:] else main()

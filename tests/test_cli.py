@@ -95,10 +95,7 @@ def test_the_version_is_told(ctrnn):
         (["fit", "decay.toml", "--set", "fit.parameters=['q']"], "fit.parameters"),
         (["fit", "decay.toml", "--set", "fit.optimizer=adm"], "fit.optimizer"),
         (["fit", "decay.toml", "--set", "field.parameters.k=-1"], "fit"),
-        (
-            ["examples", "limit"],
-            "allowed: fitzhugh-nagumo, flip-flop, hare-lynx, hare-lynx-posterior, integrate-and-fire, limit-cycle",
-        ),
+        (["examples", "limit"], f"allowed: {', '.join(example_names())}"),
         (["examples", "--copy", "here"], "the name of an example"),
         (["new", "decay.toml"], "--force"),
         (["new", "nowhere/x.toml"], "a folder that exists"),

@@ -9,10 +9,12 @@ from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.fixed_point_table import FixedPoints
 from ctrnn.analysis.fixed_points import fixed_points
+from ctrnn.analysis.jacobian_products import JacobianProducts, jacobian_products
 
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 from ctrnn.analysis.lyapunov_many import LyapunovSpectra, lyapunov_spectra
+from ctrnn.analysis.maps import EulerMap, MapCycle, MapCycles
 from ctrnn.analysis.nonnormal import (
     TransientGrowth,
     henrici_number,
@@ -37,10 +39,14 @@ __all__ = [
     "Cycle",
     "CycleBranch",
     "Equilibrium",
+    "EulerMap",
     "FixedPoints",
+    "JacobianProducts",
     "LinearSubspaces",
     "LyapunovSpectra",
     "LyapunovSpectrum",
+    "MapCycle",
+    "MapCycles",
     "Projection",
     "SpecialCurve",
     "SpecialCycle",
@@ -54,6 +60,7 @@ __all__ = [
     "find_equilibrium",
     "fixed_points",
     "henrici_number",
+    "jacobian_products",
     "largest_exponent",
     "limit_cycle",
     "linear_subspaces",

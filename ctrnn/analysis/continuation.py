@@ -387,6 +387,9 @@ class _Walker:
             point = self._special(one, max(k - 1, 0))
             if not any(self._same(point, other) for other in special):
                 special.append(point)
+        # where the branch turns at a branch point, as at a pitchfork on its bent branch, there is no fold
+        branch_points = [point for point in special if point.kind == "branch"]
+        special = [p for p in special if p.kind != "fold" or not any(self._near(p, b) for b in branch_points)]
         return Branch(
             parameter=y[:, -1].copy(),
             r=y[:, :-1].copy(),
@@ -404,8 +407,10 @@ class _Walker:
         )
 
     def _same(self, a: SpecialPoint, b: SpecialPoint) -> bool:
-        apart = np.append(a.r - b.r, a.parameter - b.parameter)
-        return a.kind == b.kind and norm(self.curve, apart) < 1e-7
+        return a.kind == b.kind and self._near(a, b, 1e-7)
+
+    def _near(self, a: SpecialPoint, b: SpecialPoint, within: float = 1e-5) -> bool:
+        return norm(self.curve, np.append(a.r - b.r, a.parameter - b.parameter)) < within
 
     def _special(self, one: dict[str, Any], place: int) -> SpecialPoint:
         family, r, mu, kind = self.family, one["r"], one["mu"], one["kind"]

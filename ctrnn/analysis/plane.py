@@ -32,7 +32,7 @@ from ctrnn.states import state_of
 __all__ = ["Basins", "Plane", "basins", "nullclines", "saddle_manifolds"]
 
 NONE = np.empty(0)
-#: a state this near to an attractor, over the size of the plane, is taken as caught, if it is so at two times
+#: a state this near to an attractor, each component over its extent, is taken as caught, if it is so at two times
 CAUGHT = 1e-3
 #: how often the states are looked at until ``t_end``
 LOOKS = 40
@@ -376,9 +376,9 @@ def basins(
         raise UsageError("t_end", given=t_end, allowed="a positive time")
     known = None if attractors is None else _attractors(field, attractors)
     r, (a, b) = plane.grid(points)
-    size = float(max(1.0, np.abs(r).max()))
     label, open_ = np.full(len(r), -1), np.arange(len(r))
-    catchers = [_Catcher(one, size) for one in known or ()]
+    catchers: list[_Catcher] = []
+    scale = np.ones(field.n)
     step = t_end / LOOKS
     problem = Problem(field, r0=r[0], t_span=(0.0, step), x=x)
     options: dict[str, Any] = {"rtol": rtol, "atol": atol, "allow_failures": True}
@@ -390,15 +390,18 @@ def basins(
         alive = ahead.all(axis=1)
         r[open_] = np.where(alive[:, None], run.r[:, 1], np.nan)
         halfway = run.r[alive, 0]
+        if look == 0:
+            scale = _extent(np.concatenate([plane.grid(2)[0], halfway, r[open_[alive]]]))
+            catchers = [_Catcher(one, scale) for one in known or ()]
         open_ = open_[alive]
         for k, catcher in enumerate(catchers):
             caught = catcher(halfway) & catcher(r[open_])
             label[open_[caught]] = k
             open_, halfway = open_[~caught], halfway[~caught]
         if known is None and open_.size and (look in (4, LOOKS // 2, LOOKS - 1)):
-            new = _new_attractors(field, r[open_], x, t_end, catchers)
+            new = _new_attractors(field, r[open_], x, t_end, catchers, scale)
             for one in new:
-                catchers.append(_Catcher(one, size))
+                catchers.append(_Catcher(one, scale))
                 caught = catchers[-1](r[open_])
                 label[open_[caught]] = len(catchers) - 1
                 open_ = open_[~caught]
@@ -422,36 +425,42 @@ def _attractors(field: Field, attractors: Any) -> list[Any]:
     return [one for one in found if one.stable]
 
 
+def _extent(r: Array) -> Array:
+    """The extent of each state (n,), not below a rounding of it."""
+    extent = np.asarray(np.ptp(r, axis=0))
+    return np.maximum(extent, 1e-6 * np.maximum(1.0, np.abs(r).max(axis=0)))
+
+
 class _Catcher:
-    """Tells which states are at an attractor."""
+    """Tells which states are at an attractor; distances are in units of each state's extent."""
 
-    def __init__(self, of: Any, size: float) -> None:
-        self.of, self.within = of, CAUGHT * size
-        self.path = of.r[None] if isinstance(of, Equilibrium) else of(np.linspace(0.0, of.period, 2000))
-
-    def __call__(self, r: Array) -> Array:
-        caught = np.zeros(len(r), dtype=bool)
-        if not len(r):
-            return caught
+    def __init__(self, of: Any, scale: Array) -> None:
         from scipy.spatial import cKDTree
 
-        gaps = np.linalg.norm(np.diff(self.path, axis=0), axis=1).max(initial=0.0)
-        return np.asarray(cKDTree(self.path).query(r)[0] <= self.within + gaps)
+        self.of, self.scale = of, scale
+        self.path = of.r[None] if isinstance(of, Equilibrium) else of(np.linspace(0.0, of.period, 4000))
+        gaps = np.linalg.norm(np.diff(self.path / scale, axis=0), axis=1).max(initial=0.0)
+        self.within = CAUGHT + 0.5 * gaps
+        self.tree = cKDTree(self.path / scale)
+
+    def __call__(self, r: Array) -> Array:
+        if not len(r):
+            return np.zeros(0, dtype=bool)
+        return np.asarray(self.tree.query(r / self.scale)[0] <= self.within)
 
 
-def _new_attractors(field: Field, r: Array, x: Any, t_end: float, known: list[_Catcher]) -> list[Any]:
+def _new_attractors(field: Field, r: Array, x: Any, t_end: float, known: list[_Catcher], scale: Array) -> list[Any]:
     """The attractors that states at the end of their runs lie at: points of rest, then cycles."""
     found: list[Any] = []
     some = r if len(r) <= 400 else r[np.linspace(0, len(r) - 1, 400).astype(int)]
-    size = float(max(1.0, np.abs(r).max()))
     table = fixed_points(field, some, x)
     for row in table[table.stable]:
-        if _Catcher(row, size)(r).any() and not any(catcher(row.r[None])[0] for catcher in known):
+        if _Catcher(row, scale)(r).any() and not any(catcher(row.r[None])[0] for catcher in known):
             found.append(row)
     rest = r
     for one in found:
-        rest = rest[~_Catcher(one, size)(rest)]
-    catchers = [*known, *(_Catcher(one, size) for one in found)]
+        rest = rest[~_Catcher(one, scale)(rest)]
+    catchers = [*known, *(_Catcher(one, scale) for one in found)]
     for _ in range(MOST_CYCLES):
         if not len(rest):
             break
@@ -464,7 +473,7 @@ def _new_attractors(field: Field, r: Array, x: Any, t_end: float, known: list[_C
         if any(catcher(cycle.r[:1])[0] for catcher in catchers):  # on the way to one that is known
             rest = rest[1:]
             continue
-        catchers.append(_Catcher(cycle, size))
+        catchers.append(_Catcher(cycle, scale))
         found.append(cycle)
         rest = rest[1:][~catchers[-1](rest[1:])]
     return found

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ctrnn.cli.job import Job
 
+#: so many samples of a long run are drawn, the last of them
+SAMPLES = 3000
 Drawn = Iterator[tuple[str, "Figure"]]  # file name without suffix, picture
 
 
@@ -184,7 +186,7 @@ def _fixed_points(job: Job) -> Drawn:
         figure = ctrnn.plotting.portrait(field, box, points=some, runs=run, x=x, labels=_labels(job))
         yield "fixed-points", figure
     elif len(run.t) > 2:
-        yield "fixed-points", ctrnn.plotting.projection(run, table)
+        yield "fixed-points", ctrnn.plotting.projection(run.r[-SAMPLES:], table)
 
 
 def _portrait(job: Job) -> Drawn:
@@ -200,8 +202,11 @@ def _portrait(job: Job) -> Drawn:
 
 
 def _lyapunov(job: Job) -> Drawn:
-    unit = job.experiment.spec.figures.time_unit or ""
-    yield "lyapunov", ctrnn.plotting.lyapunov(job.results["lyapunov"], time_label=_time(job), time_unit=unit)
+    unit, found = job.experiment.spec.figures.time_unit or "", job.results["lyapunov"]
+    if isinstance(found, ctrnn.analysis.LyapunovSpectra):
+        yield "lyapunov", ctrnn.plotting.exponents_against(found, labels=_labels(job), time_unit=unit)
+    else:
+        yield "lyapunov", ctrnn.plotting.lyapunov(found, time_label=_time(job), time_unit=unit)
 
 
 def _bifurcation(job: Job) -> Drawn:

@@ -145,6 +145,7 @@ cycles = true                    # follow the limit cycles that are born at Hopf
 # [lyapunov]                     # Lyapunov exponents along the run
 # k = 2                          # the largest; all, if left out
 # transient = 10.0               # time that does not count
+# parameter = "a"                # and values = [0.1, 0.5], or { start = 0.1, stop = 0.9, step = 0.1 }: against it
 
 # [train]                        # offline training on trials, by `ctrnn train`; it needs no [problem]
 # data = { task = "flip-flop", bits = 3 }        # or { file = "trials.npz" } with arrays x and y, or

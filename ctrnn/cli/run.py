@@ -68,7 +68,9 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
     if "cycle" in results:
         yield "cycle", f"period {results['cycle'].period:.9g}, {'stable' if results['cycle'].stable else 'unstable'}"
     if "lyapunov" in results:
-        yield "lyapunov", ", ".join(f"{value:+.4g}" for value in results["lyapunov"].exponents[:6])
+        found = results["lyapunov"].exponents
+        shown = found[:, 0] if found.ndim == 2 else found  # the largest of each run, or all of one
+        yield "lyapunov", ", ".join(f"{value:+.4g}" for value in shown[:6]) + (", …" if len(shown) > 6 else "")
     if "training" in results:
         done = results["training"]
         yield "train", f"loss {done.history['loss'][0]:.6g} → {done.best.loss:.6g}; {done.reason}"

@@ -77,16 +77,20 @@ def _times(e: Experiment, spec: ObjectiveSpec) -> NDArray[np.float64] | None:
     if spec.at == "data":
         return e.table(("objective", "at")).t
     if isinstance(spec.at, Grid):
-        start, stop, step = spec.at.start, spec.at.stop, spec.at.step
-        if stop < start:
-            raise e.fault(("objective", "at", "stop"), allowed=f"a time from start = {start:g} on")
-        if not (stop - start) / step < MOST_TIMES:
-            allowed = f"a step that gives at most {MOST_TIMES:,} times"
-            raise e.fault(("objective", "at", "step"), allowed=allowed)
-        count = int(np.floor((stop - start) / step + 1e-9)) + 1
-        claim("at", 32.0 * count)
-        return np.minimum(start + step * np.arange(count, dtype=float), stop)
+        return numbers_of(e, spec.at, ("objective", "at"))
     return np.array(spec.at)
+
+
+def numbers_of(e: Experiment, grid: Grid, path: KeyPath) -> NDArray[np.float64]:
+    """The numbers of a grid that stands at ``path``."""
+    start, stop, step = grid.start, grid.stop, grid.step
+    if stop < start:
+        raise e.fault((*path, "stop"), allowed=f"a number from start = {start:g} on")
+    if not (stop - start) / step < MOST_TIMES:
+        raise e.fault((*path, "step"), allowed=f"a step that gives at most {MOST_TIMES:,} numbers")
+    count = int(np.floor((stop - start) / step + 1e-9)) + 1
+    claim(str(path[-1]), 32.0 * count)
+    return np.minimum(start + step * np.arange(count, dtype=float), stop)
 
 
 def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) -> Any:

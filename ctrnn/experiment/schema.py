@@ -421,10 +421,12 @@ class CycleSpec(Section):
 
 
 class LyapunovSpec(Section):
-    """The Lyapunov exponents along the run: the k largest, or all."""
+    """The Lyapunov exponents along the run: the k largest, or all; on request against values of a parameter."""
 
     k: Count | None = None
     transient: NotNegative = 0.0
+    parameter: str | None = None
+    values: Annotated[Annotated[Numbers, Tag("<list>")] | Annotated[Grid, Tag("<table>")], ByShape] | None = None
 
 
 FigureName = Literal[

@@ -16,12 +16,13 @@ import ctrnn
 from ctrnn.analysis.family import Family
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.build_objective import numbers_of
 from ctrnn.experiment.build_training import prepared_training
 from ctrnn.experiment.drawable import lacking, steps_of
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
-from ctrnn.experiment.schema import FixedPointsSpec, PortraitSpec
+from ctrnn.experiment.schema import FixedPointsSpec, Grid, LyapunovSpec, PortraitSpec
 
 #: a fit that is only tried: one start, in one piece, with the observations as they are
 _PLAIN = {"multistart": None, "shooting": False, "noise": "normal", "sigma": None, "max_iterations": 1}
@@ -70,7 +71,21 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
         _continue(e)
     if "lyapunov" in steps and e.spec.lyapunov and (e.spec.lyapunov.k or 1) > e.field.n:
         raise e.fault(("lyapunov", "k"), allowed=f"a number of exponents, at most {e.field.n}")
+    if "lyapunov" in steps and e.spec.lyapunov:
+        _against(e, e.spec.lyapunov)
     _figures(e)
+
+
+def _against(e: Experiment, spec: LyapunovSpec) -> None:
+    """The parameter that varies, and its values."""
+    if (spec.parameter is None) != (spec.values is None):
+        lacks = "values" if spec.values is None else "parameter"
+        raise e.fault(("lyapunov", lacks), allowed="parameter and values together, or neither")
+    if spec.parameter is not None:
+        with e.at("lyapunov"):
+            Family(e.field, (spec.parameter,), e.held["x"])
+    if isinstance(spec.values, Grid):
+        numbers_of(e, spec.values, ("lyapunov", "values"))
 
 
 def _solver(e: Experiment) -> None:
@@ -155,7 +170,7 @@ def _figures(e: Experiment) -> None:
         lacks = lacking(e, kind, steps_of(e.spec))
         if lacks:
             raise e.fault(("figures", "show", k)).saying(f"{kind} cannot be drawn: it takes {lacks}")
-    known = [*e.field.state_names, *e.field.input_names, *e.output_names]
+    known = [*e.field.state_names, *e.field.input_names, *e.output_names, *e.field.parameter_names]
     for name in e.spec.figures.labels:
         if name not in known:
             allowed = ", ".join(dict.fromkeys(known[:12]))

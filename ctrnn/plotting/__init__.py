@@ -16,7 +16,7 @@ from ctrnn.plotting.learners import learner_comparison
 from ctrnn.plotting.paths import paths
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
 from ctrnn.plotting.portrait import phase_line, portrait, projection
-from ctrnn.plotting.rates import lyapunov, transient_growth
+from ctrnn.plotting.rates import exponents_against, jacobian_products, lyapunov, transient_growth
 from ctrnn.plotting.rest import learning_at_rest, one_phase, recalled
 from ctrnn.plotting.style import save
 from ctrnn.plotting.time import exact_versus_leak_only, sensitivities, trajectory
@@ -31,10 +31,12 @@ __all__ = [
     "fit",
     "fit_history",
     "gradient_agreement",
+    "exponents_against",
     "hardware_error",
     "inverse_convergence",
     "learner_comparison",
     "learning_at_rest",
+    "jacobian_products",
     "limit_cycle",
     "lyapunov",
     "one_phase",

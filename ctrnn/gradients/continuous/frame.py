@@ -129,6 +129,13 @@ class Frame:
                 update(self.t - t0)
         return np.concatenate(ends), np.concatenate(growth)
 
+    def transition(self, end: float) -> Array:
+        """∂r(end)/∂r(now) (n, k) in the directions of an orthonormal frame's k = n axes; the run goes on from there."""
+        self.y[self.n :] = np.eye(self.n, self.k).ravel()
+        self.y, self.step, stats = self._advanced_by_columns(end) if self.is_staggered else self._advanced(end)
+        self.t, self.stats = end, self.stats + stats
+        return self.y[self.n :].reshape(self.n, self.k).copy()
+
     def _remember(self, R: Array) -> None:
         if self._keep:
             self.kept.append((self.y[: self.n], self.y[self.n :].reshape(self.n, self.k), R))
