@@ -1,7 +1,7 @@
 """Draws figures/flip-flop.png: a network trained to hold two bits, and the fixed points with which it does so.
 
     python scripts/flip_flop.py
-    python scripts/flip_flop.py --example     # trains on three bits, for ctrnn/examples/flip-flop.toml and its weights
+    python scripts/flip_flop.py --example     # trains on three bits, for ctrnn/examples/three-bits.toml and its weights
 
 The task of Sussillo and Barak (Neural Computation 25, 2013): pulses of +1 or −1 arrive at random on two channels, and
 each of two outputs is to hold the sign of the last pulse on its channel. 32 rate units are trained as a layer of torch
@@ -26,7 +26,7 @@ from ctrnn.files import atomic_path
 from ctrnn.plotting.style import BLACK, BLUE, GREEN, GREY, ORANGE, styled
 
 PATH = Path(__file__).resolve().parent.parent / "figures" / "flip-flop.png"
-EXAMPLE = PATH.parent.parent / "ctrnn" / "examples" / "flip_flop_weights.npz"
+EXAMPLE = PATH.parent.parent / "ctrnn" / "examples" / "three_bits_weights.npz"
 UNITS, DT, SEQUENCE, LASTS = 32, 0.25, 120, 4  # dt in units of tau; a pulse lasts 4 intervals
 
 

@@ -9,6 +9,7 @@ import ctrnn
 from ctrnn.analysis import continue_cycles, continue_equilibria, fixed_points, limit_cycle, lyapunov_spectra
 from ctrnn.errors import UsageError
 from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.verify import verify
 
 
 def test_lorenz_loses_its_convection_where_the_formula_says():
@@ -55,8 +56,31 @@ def test_random_network_below_and_above():
     λ = np.sort(np.linalg.eigvals(0.5 * e.field.parameters["J"] - np.eye(100)).real)[::-1]
     assert found.exponents[0] == pytest.approx(λ[:2], abs=0.02)
     assert found.exponents[1, 0] > 0
-    with pytest.raises(UsageError, match="lyapunov"):
-        Experiment("random-network", ["lyapunov.values=[1.0]", "lyapunov.parameter=h"]).solving("lyapunov").__enter__()
-        from ctrnn.experiment.verify import verify
+    for wrong in (["lyapunov.parameter=h"], ["lyapunov.values={ start = 1.0, stop = 0.0, step = 1.0 }"]):
+        with pytest.raises(UsageError, match="lyapunov"):
+            verify(Experiment("random-network", wrong), ["lyapunov"])
+    with pytest.raises(UsageError, match="lyapunov.values"):
+        verify(Experiment("lorenz", ["lyapunov.parameter=rho"]), ["lyapunov"])
 
-        verify(Experiment("random-network", ["lyapunov.values=[1.0]", "lyapunov.parameter=h"]), ["lyapunov"])
+
+def test_eight_memories_on_the_corners_of_a_cube():
+    """Eight attractors; the twelve edges have a saddle with one growing mode each, whose two ways lead to its ends."""
+    e = Experiment("three-bits")
+    table = fixed_points(e.field, np.random.default_rng(0).uniform(-2.5, 2.5, (1500, 32)), x=[0.0] * 3)
+    memories = table[table.stable]
+    assert len(memories) == 8
+    # every pulse sets its own bit and no other: from each memory, by each input, to another or the same
+    reached = set()
+    for k, row in enumerate(memories):
+        for channel in range(3):
+            for sign in (-1.0, 1.0):
+                x = sign * np.eye(3)[channel]
+                pulse = ctrnn.simulate(ctrnn.Problem(e.field, row.r, (0.0, 1.0), x=x))
+                rest = ctrnn.simulate(ctrnn.Problem(e.field, pulse.r[-1], (0.0, 40.0), x=[0.0] * 3))
+                apart = np.linalg.norm(memories.r - rest.r[-1], axis=1)
+                assert apart.min() < 1e-3
+                reached.add((k, channel, sign, int(apart.argmin())))
+    assert len(reached) == 48
+    for k in range(8):  # three of the six pulses change nothing
+        assert sum(j == i for i, _, _, j in reached if i == k) == 3
+    assert (table.index == 1).sum() >= 12

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,9 +32,7 @@ def command(name: str | None, copy: Path | None, force: bool) -> None:
         click.echo(source.read_text(encoding="utf-8"), nl=False)
         return
     files = [source]
-    data = tomllib.loads(source.read_text(encoding="utf-8")).get("data")
-    if data:
-        files.append(examples_folder() / data["file"])
+    files += [examples_folder() / file for file in dict.fromkeys(_files(tomllib.loads(source.read_text("utf-8"))))]
     targets = [copy / file.name for file in files]
     for target in targets:
         if target.exists() and not force:
@@ -43,6 +43,19 @@ def command(name: str | None, copy: Path | None, force: bool) -> None:
         with writing("--copy", target), atomic_path(target) as temporary:
             temporary.write_bytes(file.read_bytes())
         click.echo(str(target))
+
+
+def _files(node: Any) -> Iterator[str]:
+    """The files that a table, or one inside it, names."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "file" and isinstance(value, str):
+                yield value
+            else:
+                yield from _files(value)
+    elif isinstance(node, list):
+        for one in node:
+            yield from _files(one)
 
 
 def _list() -> None:
