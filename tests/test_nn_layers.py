@@ -180,3 +180,22 @@ def test_what_is_not_allowed_is_said():
     }.items():
         with pytest.raises(UsageError, match=words if words != "layer" else "module"):
             call()
+
+
+def test_a_step_of_an_optimiser_is_taken_back_to_what_the_field_allows():
+    dale, mask = np.array([1, -1, 1, -1]), np.arange(16).reshape(4, 4) % 3 > 0
+    for layer in (
+        CTRNN(2, 4, dt=0.1, mask=mask, dale=dale, num_layers=2, seed=0),
+        LTC(2, 4, dt=0.1, masks={"W": mask}, dale=dale, num_layers=2, seed=0),
+    ):
+        optimizer = torch.optim.SGD(layer.parameters(), lr=100.0)
+        x = torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(0))
+        layer(x)[0].square().sum().backward()
+        optimizer.step()
+        with pytest.raises(UsageError, match="dale"):
+            layer(x)
+        layer.project_()
+        assert torch.isfinite(layer(x)[0]).all()
+        for cell in layer.cells:
+            W = cell.field().parameters["W"]
+            assert (W * dale >= 0.0).all() and not W[~mask].any()

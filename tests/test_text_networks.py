@@ -206,6 +206,58 @@ def test_masked_weights_stay_zero_and_have_no_gradient() -> None:
     assert g[mask].all()
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (ctrnn.GRUNetwork, "W_z"),
+        (ctrnn.LSTMNetwork, "W_f"),
+        (ctrnn.LiquidNetwork, "W"),
+        (ctrnn.LinearNetwork, "A"),
+        (lambda n, inputs, **more: ctrnn.MLPField(n, (n,), inputs=inputs, **more), "W1"),
+    ],
+)
+def test_random_weights_are_drawn_inside_masks_and_trained_there(make: Callable[..., ctrnn.Field], name: str) -> None:
+    mask = _rng().random((4, 4)) < 0.5
+    field, plain = make(4, 2, seed=0, masks={name: mask}), make(4, 2, seed=0)
+    assert np.array_equal(field.parameters[name], np.where(mask, plain.parameters[name], 0.0))
+    objective = ctrnn.Objective(target=0.1, at=[1.0])
+    problem = ctrnn.Problem(field, 0.3, (0.0, 1.0), x=[0.4, -0.2], objective=objective)
+    g = ctrnn.gradient(problem, "adjoint", solver="rk4", dt=0.1).parameters[name]
+    w = ctrnn.gradient(problem, "autograd", solver="rk4", dt=0.1).parameters[name]
+    assert not g[~mask].any() and g[mask].all()
+    assert np.abs(g - w * mask).max() < 1e-13 * np.abs(g).max()
+    with pytest.raises(UsageError, match="mask"):
+        field.with_parameters(**{name: np.ones((4, 4))})
+    with pytest.raises(UsageError, match=r"masks\["):
+        make(4, 2, masks={name: np.ones(3)})
+    with pytest.raises(UnknownNameError, match="masks"):
+        make(4, 2, masks={"V": mask})
+
+
+def test_signs_of_dale_hold_for_what_a_unit_sends() -> None:
+    dale = np.array([1, 1, -1])
+    liquid, linear = ctrnn.LiquidNetwork(3, seed=0, dale=dale), ctrnn.LinearNetwork(3, tau=[1.0, 2.0, 4.0], dale=dale)
+    assert (liquid.parameters["W"] * dale >= 0.0).all()
+    A, off = linear.parameters["A"], ~np.eye(3, dtype=bool)
+    assert ((A * dale)[off] >= 0.0).all() and (np.diag(A) < 0.0).all()
+    for field, name in ((liquid, "W"), (linear, "A")):
+        low, high = (field.unflatten(bound)[name] for bound in field.bounds)
+        wrong = -field.parameters[name]
+        with pytest.raises(UsageError, match=r"column 0 not negative \(dale\)"):
+            field.with_parameters(**{name: wrong})
+        nearest = field.project(wrong)
+        assert np.array_equal(nearest, np.clip(wrong, low, high))
+        assert field.with_parameters(**{name: nearest}).n == 3
+    with pytest.raises(UsageError, match="dale"):
+        ctrnn.LiquidNetwork(3, dale=[1, 2, 1])
+    with pytest.raises(UsageError, match="tau"):
+        ctrnn.LinearNetwork(3, tau=[1.0, 2.0])
+    with pytest.raises(UsageError, match="a network with a parameter W"):
+        ctrnn.GRUNetwork(3, seed=0).project(np.eye(3))
+    fast, slow = (ctrnn.LinearNetwork(2, tau=tau, seed=3).parameters["A"] for tau in (1.0, [1.0, 2.0]))
+    assert np.array_equal(slow, fast / np.array([[1.0], [2.0]]))
+
+
 def test_what_is_not_allowed_is_said() -> None:
     with pytest.raises(UnknownNameError, match="reset"):
         ctrnn.GRUNetwork(3, reset="behind")

@@ -555,7 +555,8 @@ def _of_rank(
 ) -> LowRankNetwork:
     for name, given in (("mask", mask), ("dale", dale)):
         if given is not None:
-            raise UsageError(name, given=given, allowed="None, of a network of a given rank")
+            allowed = "None, of a network of a given rank: the entries of M Nᵀ are no parameters"
+            raise UsageError(name, given=given, allowed=allowed)
     _check_activation(activation)
     one_of("form", form, ("state", "rate"))
     return LowRankNetwork(n, inputs, tau, activation, gain, seed, form, rank, train_tau)

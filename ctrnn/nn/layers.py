@@ -130,6 +130,13 @@ class Layer(Recurrent):
             end = end[0]
         return self._shaped(values.to(dtype), batch, is_alone), self._ended(end.squeeze(-2) if is_alone else end)
 
+    def project_(self) -> None:
+        """Move the parameters of all layers and directions to the nearest ones that their fields allow."""
+        super().project_()
+        others: Any = self.others
+        for cell in others:
+            cell.project_()
+
     def _starts(self, r0: Any, B: int, is_alone: bool) -> tuple[torch.Tensor, bool]:
         """The initial states (cells, B, states) in float64, and whether they came with that first axis."""
         count, n = len(self.cells), self._field.n
@@ -195,7 +202,7 @@ class Layer(Recurrent):
         return kind.from_torch(module, layer=layer, reverse=reverse)  # type: ignore[no-any-return]
 
 
-class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
+class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=None):
     """A layer of rate units, with gradients to its weights, to its initial states and to its input.
 
     Parameters
@@ -211,8 +218,9 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
     solver : str, default "rk4"
         "euler", "exponential-euler", "midpoint", "heun", "rk4" or another explicit method of `ctrnn.simulate`, by steps
         of dt.
-    activation, form, gain
-        As of `ctrnn.RateNetwork`, whose random W and U these are too; b starts at 0.
+    activation, form, gain, mask, dale
+        As of `ctrnn.RateNetwork`, whose random W and U these are too; b starts at 0. ``layer.project_()``, after a step
+        of an optimiser, keeps the signs of dale.
     steps_per_input : int, default 1
         Steps for each input of a sequence.
     interpolation : {"hold", "linear"}, default "hold"
@@ -331,7 +339,7 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0):
         return {"form": "rate", "activation": module.nonlinearity}
 
 
-class CTGRU(Layer, reset="after"):
+class CTGRU(Layer, reset="after", masks=None):
     """A layer of gated recurrent units in continuous time, `ctrnn.GRUNetwork`.
 
     Parameters
@@ -340,7 +348,7 @@ class CTGRU(Layer, reset="after"):
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.GRU.
-    reset : {"after", "before"}, default "after"
+    reset, masks
         As of `ctrnn.GRUNetwork`.
 
     Raises
@@ -369,7 +377,7 @@ class CTGRU(Layer, reset="after"):
         return GRUNetwork(n, inputs, **options)
 
 
-class CTLSTM(Layer):
+class CTLSTM(Layer, masks=None):
     """A layer of long short-term memory in continuous time, `ctrnn.LSTMNetwork`.
 
     Parameters
@@ -378,6 +386,8 @@ class CTLSTM(Layer):
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.LSTM.
+    masks : dict, optional
+        As of `ctrnn.LSTMNetwork`.
 
     Raises
     ------
@@ -420,7 +430,7 @@ class CTLSTM(Layer):
         return end[..., : self.hidden_size], end[..., self.hidden_size :]
 
 
-class LTC(Layer, activation="sigmoid", gain=1.0):
+class LTC(Layer, activation="sigmoid", gain=1.0, masks=None, dale=None):
     """A layer of liquid time-constant units, `ctrnn.LiquidNetwork`.
 
     Parameters
@@ -429,7 +439,7 @@ class LTC(Layer, activation="sigmoid", gain=1.0):
         As of `CTRNN`, but for the solver "exponential-euler", which it does not take.
     num_layers, bidirectional, dropout
         As of torch.nn.RNN.
-    activation, gain
+    activation, gain, masks, dale
         As of `ctrnn.LiquidNetwork`.
 
     Raises

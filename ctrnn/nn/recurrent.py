@@ -169,6 +169,16 @@ class Recurrent(nn.Module):
             **{name: p.detach().cpu().double().numpy() for name, p in self._own_parameters().items()}
         )
 
+    def project_(self) -> None:
+        """Move the parameters, where they stand, to the nearest ones that the field allows.
+
+        After a step of an optimiser: signs of ``dale``, zeros of masks, positive time constants.
+        """
+        low, high = (self._field.unflatten(bound) for bound in self._field.bounds)
+        with torch.no_grad():
+            for name, p in self._own_parameters().items():
+                p.clamp_(torch.from_numpy(low[name]).to(p), torch.from_numpy(high[name]).to(p))
+
     def extra_repr(self) -> str:
         """What print shows between the brackets."""
         how = self._recurrence

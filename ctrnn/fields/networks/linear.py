@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import expm
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, as_mapping, checked_array
+from ctrnn.fields.base import Array, checked_array
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes, drive
-from ctrnn.numbers import generator, real_array
+from ctrnn.numbers import generator
 
 
 class LinearNetwork(TextNetwork):
@@ -28,7 +28,7 @@ class LinearNetwork(TextNetwork):
         States.
     inputs : int, default 0
         Input channels.
-    tau : float, default 1
+    tau : float or array_like (n,), default 1
         Of the random A = (−1 + gain G)/tau, G with entries of standard deviation 1/√n: stable for gain < 1, mostly.
     gain : float, default 0.5
         See tau.
@@ -37,6 +37,8 @@ class LinearNetwork(TextNetwork):
     masks : dict, optional
         Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0. A diagonal A is
         ``masks={"A": np.eye(n)}``.
+    dale : array_like (n,) of +1 and −1, optional
+        Column j of A, what state j sends to the others, has that sign; the diagonal is free.
 
     Raises
     ------
@@ -57,32 +59,34 @@ class LinearNetwork(TextNetwork):
            [-1.,  0.]])
     """
 
+    sends = "A"
+
     def __init__(
         self,
         n: int,
         inputs: int = 0,
-        tau: float = 1.0,
+        tau: Any = 1.0,
         *,
         gain: float = 0.5,
         seed: int | None = None,
         masks: Mapping[str, Any] | None = None,
+        dale: Any = None,
     ) -> None:
         n, inputs = checked_sizes(n, inputs)
-        rate = float(checked_array("tau", tau, ()))
-        if not rate > 0.0:
-            raise UsageError("tau", given=tau, allowed="a positive number")
+        rate = checked_array("tau", tau)
+        if rate.shape not in ((), (n,)) or not (rate > 0.0).all():
+            raise UsageError("tau", given=tau, allowed=f"a positive number, or {n} of them")
         rng = generator(seed)
-        A = (checked_gain(gain) * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / rate
-        masks = {} if masks is None else as_mapping("masks", masks)
-        kept = {name: real_array(f"masks[{name!r}]", mask) != 0.0 for name, mask in masks.items()}
-        if "A" in kept and kept["A"].shape == A.shape:
-            A = np.where(kept["A"], A, 0.0)
+        A = (checked_gain(gain) * rng.normal(0.0, 1.0 / np.sqrt(n), (n, n)) - np.eye(n)) / np.reshape(rate, (-1, 1))
         weights = {"A": A}
         if inputs:
-            B = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
-            weights["B"] = np.where(kept["B"], B, 0.0) if "B" in kept and kept["B"].shape == B.shape else B
+            weights["B"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
         weights["b"] = np.zeros(n)
-        super().__init__({"r": drive(hidden="A @ r", inputs=inputs, U="B")}, weights, {"r": n}, inputs, masks=masks)
+        rates = {"r": drive(hidden="A @ r", inputs=inputs, U="B")}
+        super().__init__(rates, weights, {"r": n}, inputs, masks=masks, dale=dale)
+
+    def _signs(self, dale: Array) -> Array:
+        return super()._signs(dale) * (1.0 - np.eye(dale.size))
 
     def zero_order_hold(self, dt: float) -> tuple[Array, Array, Array]:
         """Φ (n, n), Γ (n, inputs), γ (n,) of the exact step r⁺ = Φ r + Γ x + γ of length dt, with x held.

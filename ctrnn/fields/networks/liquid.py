@@ -39,6 +39,8 @@ class LiquidNetwork(TextNetwork):
         Makes tau a parameter.
     masks : dict, optional
         Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
+    dale : array_like (n,) of +1 and −1, optional
+        Column j of W, what unit j sends, has that sign (Dale's principle), where φ is not negative.
 
     Raises
     ------
@@ -69,6 +71,7 @@ class LiquidNetwork(TextNetwork):
         seed: int | None = None,
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
+        dale: Any = None,
     ) -> None:
         n, inputs = checked_sizes(n, inputs)
         rng = generator(seed)
@@ -78,4 +81,4 @@ class LiquidNetwork(TextNetwork):
         weights |= {"b": np.zeros(n), "A": rng.normal(size=n)}
         f = activated(activation, drive(hidden="W @ h", inputs=inputs))
         equations = {"h": "-(1/tau + f)*h + f*A"}
-        super().__init__(equations, weights, {"h": n}, inputs, tau, train_tau, {"f": f}, masks)
+        super().__init__(equations, weights, {"h": n}, inputs, tau, train_tau, {"f": f}, masks, dale)

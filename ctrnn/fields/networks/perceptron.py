@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class MLPField(TextNetwork):
         Input channels, which enter the first layer.
     seed : int, optional
         Of the random weights, of standard deviation 1/√(sources); biases are 0.
+    masks : dict, optional
+        Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class MLPField(TextNetwork):
         inputs: int = 0,
         *,
         seed: int | None = None,
+        masks: Mapping[str, Any] | None = None,
     ) -> None:
         n, inputs = checked_sizes(n, inputs, 0)
         if not isinstance(hidden, list | tuple | range):
@@ -75,4 +79,4 @@ class MLPField(TextNetwork):
                 break
             definitions[f"a{k}"] = activated(activation, text)
             source = f"a{k}"
-        super().__init__({"r": text}, weights, {"r": n}, inputs, definitions=definitions)
+        super().__init__({"r": text}, weights, {"r": n}, inputs, definitions=definitions, masks=masks)

@@ -1,4 +1,4 @@
-"""What networks that are written as texts have in common: their time constants, random weights and activations.
+"""What networks that are written as texts have in common: time constants, masks, signs, random weights.
 
     τ dr/dt = F(r, w, x),        τ a number or one a unit, fixed or trained
 
@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.arrays.declared import checked_masks
+from ctrnn.fields.base import Array, as_mapping, checked_array
 from ctrnn.fields.equations import Equations
 from ctrnn.memory import claim
-from ctrnn.numbers import flag, whole
+from ctrnn.numbers import flag, real_array, whole
 
 
 class TextNetwork(Equations):
@@ -28,6 +29,8 @@ class TextNetwork(Equations):
     """
 
     input_is_optional = True
+    #: the parameter whose column j is what unit j sends to the others
+    sends: ClassVar[str] = "W"
     #: names of parameters that must be positive
     positive: ClassVar[tuple[str, ...]] = ("tau",)
 
@@ -41,8 +44,18 @@ class TextNetwork(Equations):
         train_tau: bool = False,
         definitions: Mapping[str, str] | None = None,
         masks: Mapping[str, Any] | None = None,
+        dale: Any = None,
     ) -> None:
         values: dict[str, Any] = dict(parameters)
+        for name, mask in checked_masks(as_mapping("masks", {} if masks is None else masks), values).items():
+            values[name] = np.where(mask, values[name], 0.0)  # what is drawn, is drawn inside
+        #: the sign of each entry of the weights that ``dale`` is about, 0 where it may have any; None without
+        self.signs: Array | None = None
+        if dale is not None:
+            self.signs = self._signs(checked_signs(dale, len(values[self.sends])))
+            self.signs.setflags(write=False)
+            W = values[self.sends]
+            values[self.sends] = np.where(self.signs == 0.0, W, np.abs(W) * self.signs)
         constants: dict[str, Any] = {}
         if tau is not None:
             size = next(iter(states.values()))
@@ -64,22 +77,64 @@ class TextNetwork(Equations):
         """tau, where the equations have one."""
         return self.tau if "tau" in (*self.parameters, *self.constants) else None
 
+    def _signs(self, dale: Array) -> Array:
+        """The signs (n, n) of the weights of units whose signs are these (n,)."""
+        return np.tile(dale, (dale.size, 1))
+
+    def project(self, W: Any) -> Array:
+        """The nearest weights that obey the mask and the signs of ``dale``.
+
+        Parameters
+        ----------
+        W : array_like (n, n)
+            Recurrent weights, of the parameter ``W`` (of a linear network ``A``).
+
+        Returns
+        -------
+        ndarray (n, n)
+            Them, with 0 in the place of what is not allowed.
+        """
+        if self.sends not in self.parameters:
+            allowed = f"a network with a parameter {self.sends}"
+            raise UsageError("network", given=type(self).__name__, allowed=allowed, hint="field.bounds has them all")
+        W = checked_array(self.sends, W, self.parameters[self.sends].shape)
+        if self.signs is not None:
+            W = np.where(W * self.signs < 0.0, 0.0, W)
+        return np.where(self.masks[self.sends], W, 0.0) if self.sends in self.masks else W
+
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         array = super()._checked(name, value, shape)
+        if name == self.sends and self.signs is not None and (array * self.signs < 0.0).any():
+            unit = int(np.argwhere((array * self.signs < 0.0).any(axis=0))[0, 0])
+            sign = "not negative" if (self.signs[:, unit] > 0.0).any() else "not positive"
+            allowed = f"column {unit} {sign} (dale)"
+            raise UsageError(f"parameter {name!r}", given=array, allowed=allowed, hint=f"field.project({name})")
         if name in self.positive and not (array > 0.0).all():
             raise UsageError(f"parameter {name!r}", given=array, allowed="positive numbers")
         return array
 
     @property
     def bounds(self) -> tuple[Array, Array]:
-        """Lower and upper bounds of the flat vector: 0 outside of masks, time constants positive."""
+        """Lower and upper bounds of the flat vector: 0 outside of masks, signs, time constants positive."""
         low, high = super().bounds
         place = 0
         for name, value in self.parameters.items():
+            its = slice(place, place + value.size)
             if name in self.positive:
-                low[place : place + value.size] = np.finfo(float).tiny
+                low[its] = np.finfo(float).tiny
+            if name == self.sends and self.signs is not None:
+                low[its] = np.where(self.signs.ravel() > 0.0, np.maximum(low[its], 0.0), low[its])
+                high[its] = np.where(self.signs.ravel() < 0.0, np.minimum(high[its], 0.0), high[its])
             place += value.size
         return low, high
+
+
+def checked_signs(dale: Any, n: int) -> Array:
+    """A sign for each of n units; raises UsageError."""
+    signs = real_array("dale", dale)
+    if signs.shape != (n,) or not np.isin(signs, (-1, 1)).all():
+        raise UsageError("dale", given=dale, allowed=f"{n} signs, +1 or -1, one a unit")
+    return signs.astype(float)
 
 
 def checked_count(name: str, value: Any, least: int) -> int:
