@@ -389,7 +389,11 @@ def test_a_memory_comes_back_to_the_same_bits(rule):
     assert not one.pull(row).any() and one.nbytes > 0
 
 
-def test_wrong_ranks_are_named():
+def test_wrong_ranks_and_seeds_are_named():
+    for rule in (UORO, KFRTRL):
+        for seed in (-1, 1.5, None, "2"):
+            with pytest.raises(UsageError, match="seed: got"):
+                rule(seed)
     for rank in (0, 1.5, True, "2"):
         with pytest.raises(UsageError, match="rank: got"):
             Sketch(rank)

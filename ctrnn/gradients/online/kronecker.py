@@ -35,6 +35,7 @@ from ctrnn.gradients.online.uoro import balance, signs
 from ctrnn.gradients.rules.outer import Outer
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class KFRTRL(OnlineMethod):
     ----------
     seed : int, default 0
         Of the signs, where it is run as a gradient method; a learner has a seed of its own.
+
+    Raises
+    ------
+    UsageError
+        For a seed that is not a whole number from 0 on.
 
     Notes
     -----
@@ -76,6 +82,9 @@ class KFRTRL(OnlineMethod):
         memory="O(n²)",
         options=("seed",),
     )
+
+    def __post_init__(self) -> None:
+        whole("seed", self.seed, 0)
 
     @property
     def name(self) -> str:

@@ -31,7 +31,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
@@ -40,6 +39,7 @@ from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.outer import Outer
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.numbers import whole
 
 #: part of a source, relative, that is taken to lie in the span of the u already, and not to be a direction of its own
 IN_SPAN = 1e-14
@@ -89,9 +89,7 @@ class Sketch(OnlineMethod):
     )
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rank, (int, np.integer)) and not isinstance(self.rank, bool)
-        if not whole or self.rank < 1:
-            raise UsageError("rank", given=self.rank, allowed="a number of outer products, at least 1")
+        whole("rank", self.rank)
 
     @property
     def name(self) -> str:

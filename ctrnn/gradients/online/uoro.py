@@ -30,6 +30,7 @@ from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class UORO(OnlineMethod):
     ----------
     seed : int, default 0
         Of the signs, where it is run as a gradient method; a learner has a seed of its own.
+
+    Raises
+    ------
+    UsageError
+        For a seed that is not a whole number from 0 on.
 
     Notes
     -----
@@ -70,6 +76,9 @@ class UORO(OnlineMethod):
         memory="O(n + m)",
         options=("seed",),
     )
+
+    def __post_init__(self) -> None:
+        whole("seed", self.seed, 0)
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Task, generator, positive, whole
+from ctrnn.learning.tasks.task import Task, counts, generator, not_negative
+from ctrnn.numbers import positive, real_array
 
 
 def context_decision(
@@ -58,11 +59,11 @@ def context_decision(
     >>> bool(y[-1, 0] == np.sign(x[0, context]))
     True
     """
-    whole(trials=trials, evidence=evidence, answer=answer)
-    strengths = np.atleast_1d(np.asarray(coherences, dtype=float))
+    counts(trials=trials, evidence=evidence, answer=answer)
+    strengths = np.atleast_1d(real_array("coherences", coherences))
     if strengths.ndim != 1 or not strengths.size or not (np.isfinite(strengths) & (strengths > 0)).all():
         raise UsageError("coherences", given=coherences, allowed="positive numbers, at least one")
-    positive("noise", noise, zero=True)
+    not_negative("noise", noise)
     positive("dt", dt)
     rng, T, rows = generator(seed), evidence + answer, np.arange(trials)
     mean = rng.choice(strengths, (trials, 2)) * rng.choice([-1.0, 1.0], (trials, 2))
@@ -133,8 +134,8 @@ def t_maze(
     >>> bool(np.sign(x[:, 1].sum() - x[:, 0].sum()) == y[-1, 0])
     True
     """
-    whole(0, corridor=corridor)
-    whole(cues=cues, trials=trials, width=width, answer=answer)
+    counts(0, corridor=corridor)
+    counts(cues=cues, trials=trials, width=width, answer=answer)
     if cues % 2 == 0:
         raise UsageError("cues", given=cues, allowed="an odd number, so that one side has more")
     rng, begin = generator(seed), (2 * cues - 1) * width

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Array, positive, whole
+from ctrnn.learning.tasks.task import Array
+from ctrnn.numbers import positive, real_array, whole
 
 #: size of the last coefficients, beside the largest s, above which the polynomials have not resolved s
 RESOLVED = 1e-8
@@ -69,8 +70,8 @@ def mackey_glass_series(
     """
     for name, value in (("beta", beta), ("gamma", gamma), ("n", n), ("tau", tau)):
         positive(name, value)
-    whole(4, points=points)
-    history, t = np.asarray(history, dtype=float), np.asarray(t, dtype=float)
+    whole("points", points, 4)
+    history, t = real_array("history", history), real_array("t", t)
     if history.ndim != 1 or not (np.isfinite(history) & (history > 0)).all():
         raise UsageError("history", given=history, allowed="positive numbers")
     if t.ndim != 1 or not t.size or not t[0] >= 0 or not np.isfinite(t).all() or (np.diff(t) < 0).any():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Task, chance, generator, long_enough, positive, whole
+from ctrnn.learning.tasks.task import Task, chance, counts, generator, long_enough
+from ctrnn.numbers import positive
 
 
 def flip_flop(
@@ -56,7 +57,7 @@ def flip_flop(
     task flip-flop: 2 trials of 100 steps of 0.25 tau, 3 inputs, 3 outputs, 86% of the steps count
     Each output holds the sign of the last pulse on its channel.
     """
-    whole(bits=bits, trials=trials, width=width)
+    counts(bits=bits, trials=trials, width=width)
     chance("rate", rate)
     long_enough(steps, width + 1, "a pulse, and a step after it")
     rng = generator(seed)
@@ -122,7 +123,7 @@ def adding(trials: int = 64, steps: int = 50, dt: float = 1.0, seed: int | np.ra
     >>> bool(np.isclose(x[:, 0] @ x[:, 1], y[-1, 0])), weight.sum()
     (True, np.float64(1.0))
     """
-    whole(trials=trials)
+    counts(trials=trials)
     long_enough(steps, 2, "two numbers to add")
     rng, half, rows = generator(seed), steps // 2, np.arange(trials)
     x, y, weight = np.zeros((trials, steps, 2)), np.zeros((trials, steps, 1)), np.zeros((trials, steps))
@@ -180,8 +181,8 @@ def copy(
     >>> x.argmax(axis=1)[:2] == y.argmax(axis=1)[-2:], int(x[:, 3].argmax())
     (array([ True,  True]), 5)
     """
-    whole(2, symbols=symbols)
-    whole(length=length, delay=delay, trials=trials)
+    counts(2, symbols=symbols)
+    counts(length=length, delay=delay, trials=trials)
     rng, T = generator(seed), 2 * length + delay
     said = rng.integers(0, symbols, (trials, length))
     x, y, weight = np.zeros((trials, T, symbols + 1)), np.zeros((trials, T, symbols)), np.zeros((trials, T))
@@ -253,12 +254,12 @@ def delayed_match(
     >>> int((task.y.sum(axis=(1, 2)) > 0).sum())
     5
     """
-    whole(2, stimuli=stimuli)
-    whole(trials=trials, width=width, answer=answer)
+    counts(2, stimuli=stimuli)
+    counts(trials=trials, width=width, answer=answer)
     if not isinstance(delay, (tuple, list)) or len(delay) != 2:
         raise UsageError("delay", given=delay, allowed="fewest and most steps, a pair")
-    whole(0, delay=delay[0])
-    whole(delay[0], delay=delay[1])
+    counts(0, delay=delay[0])
+    counts(delay[0], delay=delay[1])
     positive("dt", dt)
     rng = generator(seed)
     match = rng.permutation(np.arange(trials) % 2 == 0)

@@ -7,7 +7,8 @@ from importlib import resources
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Array, Task, whole
+from ctrnn.learning.tasks.task import Array, Task
+from ctrnn.numbers import flag, whole
 
 
 def hare_lynx(standardise: bool = True) -> Task:
@@ -125,14 +126,13 @@ def _years(
 ) -> Task:
     values, names = table(file)
     years, series, outputs = values[:, 0], values[:, 1:], names[1:]
-    whole(horizon=horizon)
+    whole("horizon", horizon)
+    flag("standardise", standardise)
     if horizon >= years.size:
         raise UsageError("horizon", given=horizon, allowed=f"fewer years than the series has, {years.size}")
-    if standardise is not True and standardise is not False:
-        raise UsageError("standardise", given=standardise, allowed="True or False")
     offset, scale = np.zeros(series.shape[1]), np.ones(series.shape[1])
     if standardise:
-        if until is not None and not (isinstance(until, (int, np.integer)) and years[1] <= until <= years[-1]):
+        if until is not None and not years[1] <= whole("until", until) <= years[-1]:
             raise UsageError("until", given=until, allowed=f"a year from {years[1]:.0f} to {years[-1]:.0f}, or None")
         known = series if until is None else series[years <= until]
         offset, scale = known.mean(axis=0), known.std(axis=0)

@@ -15,7 +15,8 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.equations import Equations
 from ctrnn.learning.tasks.delay import mackey_glass_series
-from ctrnn.learning.tasks.task import Array, Task, generator, positive, whole
+from ctrnn.learning.tasks.task import Array, Task, counts, generator
+from ctrnn.numbers import flag, number, positive
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 
@@ -60,7 +61,7 @@ def sine(
     >>> bool(np.allclose(task.y[:, 39], 0.0, atol=1e-12))  # a whole period
     True
     """
-    whole(trials=trials, steps=steps)
+    counts(trials=trials, steps=steps)
     positive("dt", dt)
     low, high = _pair("frequencies", frequencies)
     positive("frequencies", low)
@@ -233,6 +234,7 @@ def mackey_glass(
     True
     """
     _check_series(trials, steps, horizon, dt)
+    flag("standardise", standardise)
     history = generator(seed).uniform(0.5, 1.5, trials)
     t = MACKEY_GLASS_TRANSIENT + dt * np.arange(steps + horizon, dtype=float)
     series = mackey_glass_series(history, t, beta, gamma, n, tau)
@@ -271,7 +273,7 @@ def _prediction(name: str, description: str, seen: Array, wanted: Array, horizon
 
 
 def _check_series(trials: int, steps: int, horizon: int, dt: float) -> None:
-    whole(trials=trials, steps=steps, horizon=horizon)
+    counts(trials=trials, steps=steps, horizon=horizon)
     positive("dt", dt)
 
 
@@ -288,4 +290,4 @@ def _coordinates(argument: str, names: Sequence[str]) -> list[int]:
 def _pair(argument: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
         raise UsageError(argument, given=value, allowed="two numbers")
-    return float(value[0]), float(value[1])
+    return number(argument, value[0]), number(argument, value[1])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import number, positive, real_array, whole
 
 Array = NDArray[np.float64]
 
@@ -122,7 +123,7 @@ class Task:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        x, y, weight = (np.ascontiguousarray(v, dtype=float) for v in (self.x, self.y, self.weight))
+        x, y, weight = (real_array(name, getattr(self, name)) for name in ("x", "y", "weight"))
         if x.ndim != 3 or y.ndim != 3 or weight.ndim != 2 or not x.shape[:2] == y.shape[:2] == weight.shape:
             shapes = {"x": x.shape, "y": y.shape, "weight": weight.shape}
             raise UsageError(
@@ -143,7 +144,7 @@ class Task:
                 )
         if (weight < 0).any():
             raise UsageError("weight", given=f"{(weight < 0).sum()} negative ones", allowed="at least 0")
-        positive("dt", self.dt)
+        object.__setattr__(self, "dt", positive("dt", self.dt))
         fields = {"x": x, "y": y, "weight": weight}
         for name in ("offset", "scale"):
             fields[name] = np.array(np.broadcast_to(np.asarray(getattr(self, name), dtype=float), y.shape[2:]))
@@ -201,7 +202,7 @@ class Task:
 
         Lane l has the trials l, l + lanes, l + 2 lanes, …; the number of trials is a multiple of ``lanes``.
         """
-        whole(lanes=lanes)
+        counts(lanes=lanes)
         rounds, left = divmod(len(self), lanes)
         if left:
             raise UsageError("lanes", given=lanes, allowed=f"a divisor of the number of trials, {len(self)}")
@@ -223,33 +224,27 @@ class Task:
 # -- what the tasks check, and how they draw
 
 
-def whole(least: int = 1, **counts: Any) -> None:
+def counts(least: int = 1, **values: Any) -> None:
     """Raise UsageError unless these are whole numbers from ``least`` on."""
-    for name, value in counts.items():
-        is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not is_whole or value < least:
-            raise UsageError(name, given=value, allowed=f"a whole number, at least {least}")
+    for name, value in values.items():
+        whole(name, value, least)
 
 
-def positive(name: str, value: Any, zero: bool = False) -> None:
-    """Raise UsageError unless this is a finite positive number; or 0, where that is allowed."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise UsageError(
-            name, given=value, allowed="a finite number, 0 or more" if zero else "a finite positive number"
-        )
+def not_negative(name: str, value: Any) -> None:
+    """Raise UsageError unless this is a finite number, 0 or more."""
+    if number(name, value) < 0.0:
+        raise UsageError(name, given=value, allowed="a finite number, 0 or more")
 
 
 def chance(name: str, value: Any) -> None:
     """Raise UsageError unless this is a probability."""
-    positive(name, value, zero=True)
-    if value > 1:
+    if not 0.0 <= number(name, value) <= 1.0:
         raise UsageError(name, given=value, allowed="a probability, from 0 to 1")
 
 
 def long_enough(steps: int, least: int, what: str) -> None:
     """Raise UsageError for trials that are too short for what has to happen in them."""
-    whole(steps=steps)
+    counts(steps=steps)
     if steps < least:
         raise UsageError("steps", given=steps, allowed=f"at least {least}: {what}")
 
@@ -258,5 +253,4 @@ def generator(seed: Any) -> np.random.Generator:
     """Random numbers from a seed, which makes a task the same to the bit wherever it is made."""
     if isinstance(seed, np.random.Generator):
         return seed
-    whole(0, seed=seed)
-    return np.random.default_rng(seed)
+    return np.random.default_rng(whole("seed", seed, 0))
