@@ -207,8 +207,12 @@ def test_mackey_glass_the_points_do_not_matter_and_too_few_are_refused():
     assert 1e-13 < abs(mackey_glass_series(history, t, points=48) - best).max() < 1e-10
     long = mackey_glass_series(history, t, tau=60.0)
     assert abs(long - mackey_glass_series(history, t, tau=60.0, points=140)).max() < 1e-11
-    with pytest.raises(UsageError, match="points: got 8.*Try: more points"):
+    with pytest.raises(UsageError, match="points: got 8.*Try: None"):
         mackey_glass_series(history, t, points=8)
+    steep = mackey_glass_series(history, t[:101], n=40.0)  # more points of themselves
+    assert abs(steep - mackey_glass_series(history, t[:101], n=40.0, points=700)).max() < 1e-9
+    with pytest.raises(UsageError, match="n: got 1000.0"):
+        mackey_glass_series(history, t, n=1000.0)
     for wrong in ({"t": t[::-1]}, {"t": -t}, {"history": -history}, {"tau": 0.0}, {"n": np.nan}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             mackey_glass_series(**{"history": history, "t": t, **wrong})

@@ -27,6 +27,8 @@ from ctrnn.numbers import positive, real_array, whole
 
 #: size of the last coefficients, beside the largest s, above which the polynomials have not resolved s
 RESOLVED = 1e-8
+#: points in an interval, at most
+MOST = 1000
 
 
 def mackey_glass_series(
@@ -36,7 +38,7 @@ def mackey_glass_series(
     gamma: float = 0.1,
     n: float = 10.0,
     tau: float = 17.0,
-    points: int = 96,
+    points: int | None = None,
 ) -> Array:
     """S(t) from constant histories.
 
@@ -48,8 +50,8 @@ def mackey_glass_series(
         Increasing times, from 0 on.
     beta, gamma, n, tau : float
         As in the formula; τ in the unit of t, β and γ in its inverse.
-    points : int
-        N, points in an interval less one.
+    points : int, optional
+        N, points in an interval less one; None: as many as f, which is the steeper the larger n, needs.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def mackey_glass_series(
     """
     for name, value in (("beta", beta), ("gamma", gamma), ("n", n), ("tau", tau)):
         positive(name, value)
-    whole("points", points, 4)
+    N = min(max(96, int(32 + 8 * n)), MOST) if points is None else whole("points", points, 4)
     history, t = real_array("history", history), real_array("t", t)
     if history.ndim != 1 or not (np.isfinite(history) & (history > 0)).all():
         raise UsageError("history", given=history, allowed="positive numbers")
@@ -78,24 +80,25 @@ def mackey_glass_series(
         raise UsageError("t", given=t, allowed="increasing times, from 0 on")
     q = max(1, int(np.ceil(tau * max(beta, gamma) / 4.0)))
     h = tau / q
-    nodes, A = _collocation(points, gamma, h)
-    solve, to_coefficients = np.linalg.inv(A).T, np.linalg.inv(chebyshev.chebvander(nodes, points)).T
-    before = deque([np.repeat(history[:, None], points + 1, axis=1)] * q)
+    nodes, A = _collocation(N, gamma, h)
+    solve, to_coefficients = np.linalg.inv(A).T, np.linalg.inv(chebyshev.chebvander(nodes, N)).T
+    before = deque([np.repeat(history[:, None], N + 1, axis=1)] * q)
     found, interval = np.empty((history.size, t.size)), np.floor(t / h).astype(int)
     for k in range(interval[-1] + 1):
         delayed = before.popleft()
-        right = beta * delayed / (1.0 + delayed**n)
+        with np.errstate(over="ignore"):  # f = 0 there
+            right = beta * delayed / (1.0 + delayed**n)
         right[:, 0] = before[-1][:, -1] if before else delayed[:, -1]
         s = right @ solve
         before.append(s)
         coefficients = s @ to_coefficients
         if not abs(coefficients[:, -4:]).max() <= RESOLVED * abs(s).max():
-            raise UsageError(
-                "points", given=points, allowed="enough for s to be smooth between them", hint="more points"
-            )
+            if points is not None:
+                raise UsageError("points", given=points, allowed="enough for s to be smooth between", hint="None")
+            raise UsageError("n", given=n, allowed=f"an exponent that {MOST} points an interval resolve", hint="n=10")
         now = interval == k
         if now.any():
-            found[:, now] = coefficients @ chebyshev.chebvander(2.0 * (t[now] / h - k) - 1.0, points).T
+            found[:, now] = coefficients @ chebyshev.chebvander(2.0 * (t[now] / h - k) - 1.0, N).T
     return found
 
 
