@@ -67,6 +67,8 @@ _WHERE = {
     "laplace": "ctrnn.learning.laplace",
     "as_module": "ctrnn.learning.torch_module",
     "odeint": "ctrnn.learning.odeint",
+    "odeint_adjoint": "ctrnn.learning.odeint",
+    "odeint_event": "ctrnn.learning.torchdiffeq_call",
 }
 _MODULES = ("analysis", "errors", "fields", "gradients", "inputs", "inverse", "learning", "nn", "plotting", "solvers")
 

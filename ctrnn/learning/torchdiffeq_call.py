@@ -1,0 +1,154 @@
+"""What of torchdiffeq's call our solvers do not have, passed on to torchdiffeq itself; and its other two calls.
+
+    odeint          methods, options, norms, callbacks, events and states that are torchdiffeq's own
+    odeint_adjoint  with adjoint_* arguments; without them ours is exact for the steps taken
+    odeint_event    the time of an event with its gradient, −(∂c/∂t + ∂c/∂y f)⁻¹ dc
+
+(torchdiffeq: R. T. Q. Chen, 2018, github.com/rtqichen/torchdiffeq.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torchdiffeq
+
+from ctrnn.errors import UsageError, one_of
+from ctrnn.fields.base import Field
+from ctrnn.learning.torch_module import FieldModule, as_module
+from ctrnn.solvers import tableaus
+
+#: options of our solvers, and those that torchdiffeq alone has
+OPTIONS = ("step_size", "min_step", "max_step", "first_step", "max_num_steps", "jump_t", "step_t")
+THEIR_OPTIONS = ("norm", "perturb", "grid_constructor", "interp", "safety", "ifactor", "dfactor", "dtype", "solver",
+                 "eps", "max_order", "max_iters", "implicit")  # fmt: skip
+#: torchdiffeq's names of methods that we have under another one
+SAME = {"heun2": "heun"}
+#: all of its methods, its default, what it calls back, and the methods that know no jumps
+THEIRS = (
+    "dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun", "euler", "midpoint", "heun2", "heun3", "rk4",
+    "explicit_adams", "implicit_adams", "fixed_adams", "scipy_solver", "implicit_euler", "implicit_midpoint",
+    "trapezoid", "radauIIA3", "gl4", "radauIIA5", "gl6", "sdirk2", "trbdf2",
+)  # fmt: skip
+THEIR_DEFAULT = "dopri5"
+CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
+NO_STEPS = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams", "fixed_adams",
+            "scipy_solver")  # fmt: skip
+
+
+def is_theirs(f: Any, y0: Any, method: Any, options: Any, event_fn: Any) -> bool:
+    """Whether only torchdiffeq can do what is asked; raises UnknownNameError for an option that nobody has."""
+    options = options or {}
+    for name in options if isinstance(options, Mapping) else ():
+        one_of("options", name, OPTIONS + THEIR_OPTIONS)
+    states = y0 if isinstance(y0, tuple) else (y0,)
+    tensors = [v for v in states if isinstance(v, torch.Tensor)]
+    return (
+        event_fn is not None
+        or (isinstance(method, str) and method in THEIRS and not _is_ours(method))
+        or any(name in THEIR_OPTIONS for name in options)
+        or any(hasattr(f, name) for name in CALLBACKS)
+        or any(v.is_complex() or v.device.type != "cpu" for v in tensors)
+    )
+
+
+def _is_ours(method: str) -> bool:
+    name = SAME.get(method, method)
+    return name in tableaus.names() or name in ("bosh3", "dopri8")
+
+
+def through_torchdiffeq(
+    f: Any,
+    y0: Any,
+    t: Any,
+    rtol: Any,
+    atol: Any,
+    method: Any,
+    options: Any,
+    event_fn: Any,
+    adjoint: Mapping[str, Any] | None = None,
+) -> Any:
+    """torchdiffeq's odeint, or its odeint_adjoint where there are ``adjoint`` arguments, of fields too."""
+    method = THEIR_DEFAULT if method is None else method
+    if method not in THEIRS:
+        allowed = f"one that torchdiffeq has too ({', '.join(THEIRS)}), for what is asked beside it"
+        raise UsageError("method", given=method, allowed=allowed, hint="without event_fn, norm, callbacks …")
+    options, dtype = dict(options or {}), None
+    if isinstance(f, Field):
+        f = as_module(f)
+    if isinstance(f, FieldModule):
+        if f.x is not None and f.x.breaks.size and method not in NO_STEPS:
+            breaks = torch.from_numpy(f.x.breaks)
+            options.setdefault("jump_t", breaks)
+        if isinstance(y0, torch.Tensor) and y0.dtype != torch.float64:
+            y0, dtype = y0.double(), y0.dtype
+    if not isinstance(t, torch.Tensor):
+        t = torch.as_tensor(t, dtype=torch.float64)
+    call = torchdiffeq.odeint if adjoint is None else torchdiffeq.odeint_adjoint
+    adjoint = adjoint or {}
+    found = call(f, y0, t, rtol=rtol, atol=atol, method=method, options=options or None, event_fn=event_fn, **adjoint)
+    return found if dtype is None else tuple(v.to(dtype) for v in found) if event_fn else found.to(dtype)
+
+
+def odeint_event(
+    f: Any,
+    y0: Any,
+    t0: Any,
+    *,
+    event_fn: Callable[..., Any],
+    reverse_time: bool = False,
+    odeint_interface: Callable[..., Any] | None = None,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Solve dy/dt = f(t, y) until event_fn(t, y) = 0, with gradients to and through the time at which it is.
+
+    Parameters
+    ----------
+    f, y0
+        As in `ctrnn.odeint`.
+    t0 : tensor
+        The start, a number.
+    event_fn : callable
+        c(t, y), a tensor; the run ends at its first zero.
+    reverse_time : bool
+        Whether the run goes backwards from t0.
+    odeint_interface : callable, optional
+        What solves; torchdiffeq's odeint by default.
+    **options
+        rtol, atol, method (torchdiffeq's) and options, as in `ctrnn.odeint`.
+
+    Returns
+    -------
+    tuple (t, y)
+        The time of the event, and the states (2, ...) at t0 and there.
+
+    Raises
+    ------
+    UsageError
+        For a method that torchdiffeq has not.
+
+    Notes
+    -----
+    torchdiffeq's call of this name (R. T. Q. Chen et al., Learning neural event functions, 2021). Events with resets,
+    compiled: `ctrnn.Event`.
+
+    Examples
+    --------
+    >>> import ctrnn
+    >>> k = torch.tensor(2.0, requires_grad=True)
+    >>> t, y = odeint_event(lambda t, y: -k * y, torch.ones(1), torch.tensor(0.0), event_fn=lambda t, y: y[0] - 0.5)
+    >>> t.backward()  # t = log(2)/k
+    >>> bool(abs(t - 0.5 * torch.log(torch.tensor(2.0))) < 1e-5), bool(abs(k.grad + t / k) < 1e-5)
+    (True, True)
+    """
+    if isinstance(f, Field):
+        f = as_module(f)
+    solve = torchdiffeq.odeint if odeint_interface is None else odeint_interface
+    method = options.pop("method", None) or THEIR_DEFAULT
+    if method not in THEIRS:
+        raise UsageError("method", given=method, allowed=f"one of torchdiffeq's: {', '.join(THEIRS)}")
+    return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
+        f, y0, t0, event_fn=event_fn, reverse_time=reverse_time, odeint_interface=solve, method=method, **options
+    )
