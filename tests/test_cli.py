@@ -518,6 +518,7 @@ def test_the_template_names_every_kind_and_key_of_signals_and_tables():
         schema.SolverSpec,
         schema.EventSpec,
         schema.TrainSpec,
+        schema.LearnSpec,
     ):
         missing = [key for key in model.model_fields if f"{key} = " not in TEMPLATE]
         assert not missing

@@ -230,6 +230,11 @@ def _training(job: Job) -> Drawn:
     yield "training", ctrnn.plotting.training(done, shown.t, shown.target, shown.output, **words)
 
 
+def _learning(job: Job) -> Drawn:
+    """The loss of a learner over its steps."""
+    yield "learning", ctrnn.plotting.learning(job.results["learning"], label=job.experiment.spec.figures.loss)
+
+
 def _points(job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
     """What the outputs are compared with: times (K,), values (K, p) and the names of the outputs.
 
@@ -297,4 +302,5 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "cycle": _cycle,
     "lyapunov": _lyapunov,
     "training": _training,
+    "learning": _learning,
 }

@@ -23,6 +23,7 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "cycle": "A limit cycle: period, multipliers, phase response.",
     "lyapunov": "Lyapunov exponents along the run.",
     "train": "Offline training on trials.",
+    "learn": "Learning while the data come.",
     "examples": "List, print or copy the shipped experiments.",
     "new": "Write a commented template of an experiment file.",
 }

@@ -165,6 +165,19 @@ cycles = true                    # follow the limit cycles that are born at Hopf
 # feedback = true                # outputs are the next inputs; or the names of the inputs, one an output
 # teacher_forcing = { start = 1.0, decay = 0.98, end = 0.0 }   # probability of the data; warmup = 1 steps always
 
+# [learn]                        # learning while the data come, by `ctrnn learn`; it needs no [problem]
+# data = { task = "mackey-glass" }               # or a file, as of [train]; trials follow one another
+# method = "rtrl"                # the rule, by name, or { name = "sketch", rank = 8 }
+# readout = { size = 1, seed = 1 }               # which learns too; loss = "squared_error"
+# solver = "euler"               # by steps of dt (the task's, or 1)
+# lanes = 4                      # trials side by side;  repeats = 2: all data come twice
+# update_every = 1               # steps, or a list of times
+# optimizer = "adam"             # lr = 1e-3, weight_decay = 0.0, clip = 1.0
+# scheduler = { name = "ExponentialLR", gamma = 0.999 }
+# feedback = "random"            # in the place of the read-out's weights
+# r0 = 0.0                       # at the start of each trial, or with reset_every = 200
+# record_every = 250             # steps from row to row of learning.csv;  checkpoint_every = 1000, seed = 0
+
 [figures]                        # axis labels; by state, input or output
 time = "t (ms)"
 time_unit = "ms"                 # for rates, in 1/ms
@@ -173,7 +186,7 @@ labels = { v = "potential v", i = "current i" }
 # format = "png"                 # or pdf, svg
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, paths, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
-                                 # fixed-points, portrait, bifurcation, cycle, lyapunov, training
+                                 # fixed-points, portrait, bifurcation, cycle, lyapunov, training, learning
 
 # A network in place of equations:
 #   [field]

@@ -12,6 +12,7 @@ from ctrnn.cli.fit import fit
 from ctrnn.cli.fixed_points import fixed_points
 from ctrnn.cli.gradient import gradient
 from ctrnn.cli.job import Job, experiment_command
+from ctrnn.cli.learn import learn
 from ctrnn.cli.lyapunov import lyapunov
 from ctrnn.cli.portrait import portrait
 from ctrnn.cli.simulate import simulate
@@ -19,13 +20,13 @@ from ctrnn.cli.train import train
 
 STEPS: dict[str, Callable[[Job], None]] = {
     step.__name__: step
-    for step in (simulate, gradient, compare, fit, equilibrium, fixed_points, portrait, cycle, lyapunov, train)
+    for step in (simulate, gradient, compare, fit, equilibrium, fixed_points, portrait, cycle, lyapunov, train, learn)
 }
 STEPS["continue"] = continuation
 
 
 def run(job: Job) -> None:
-    """Simulate, then what the file has a table for: from gradient to train."""
+    """Simulate, then what the file has a table for: from gradient to learn."""
     spec = job.experiment.spec
     if spec.title:
         job.console.print(spec.title, markup=False)
@@ -74,6 +75,8 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
     if "training" in results:
         done = results["training"]
         yield "train", f"loss {done.history['loss'][0]:.6g} → {done.best.loss:.6g}; {done.reason}"
+    if "learning" in results:
+        yield "learn", f"loss {results['learning'].loss[0]:.6g} → {results['learning'].loss[-1]:.6g}"
 
 
 command = experiment_command("run")(run)

@@ -10,6 +10,8 @@ from ctrnn.experiment.schema import ExperimentSpec
 if TYPE_CHECKING:
     from ctrnn.experiment.build import Experiment
 
+#: steps that need no [problem]
+WITHOUT_PROBLEM = {"train", "learn"}
 PANELS = 6  # curves, or panels, that one figure can show
 
 
@@ -26,9 +28,10 @@ def steps_of(spec: ExperimentSpec) -> list[str]:
         "cycle",
         "lyapunov",
         "train",
+        "learn",
     )
     asked = [step for step in optional if getattr(spec, step) is not None]
-    return asked if spec.problem is None and asked == ["train"] else ["simulate", *asked]
+    return asked if spec.problem is None and asked and set(asked) <= WITHOUT_PROBLEM else ["simulate", *asked]
 
 
 def lacking(e: Experiment, kind: str, steps: Collection[str]) -> str:
@@ -102,6 +105,7 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "cycle": _step("cycle"),
     "lyapunov": _step("lyapunov"),
     "training": _step("train"),
+    "learning": _step("learn"),
 }
 
 

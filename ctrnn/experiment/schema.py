@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from ctrnn.experiment.schema_learn import LearnSpec
 from ctrnn.experiment.schema_train import Readouts, TrainSpec
 from ctrnn.experiment.signals import Signal
 from ctrnn.experiment.values import (
@@ -445,6 +446,7 @@ FigureName = Literal[
     "cycle",
     "lyapunov",
     "training",
+    "learning",
 ]
 
 
@@ -491,6 +493,7 @@ class _ExperimentSpec(Section):
     cycle: CycleSpec | None = None
     lyapunov: LyapunovSpec | None = None
     train: TrainSpec | None = None
+    learn: LearnSpec | None = None
     figures: FiguresSpec = FiguresSpec()
 
 
@@ -512,5 +515,6 @@ def known_keys(section: str | int) -> frozenset[str]:
         "solver": SolverSpec,
         "fit": FitSpec,
         "train": TrainSpec,
+        "learn": LearnSpec,
     }
     return frozenset(models[section].model_fields) if section in models else frozenset()

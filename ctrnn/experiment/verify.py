@@ -16,9 +16,10 @@ import ctrnn
 from ctrnn.analysis.family import Family
 from ctrnn.errors import CtrnnError, UsageError, nearest
 from ctrnn.experiment.build import Experiment
+from ctrnn.experiment.build_learning import prepared_learning
 from ctrnn.experiment.build_objective import numbers_of
 from ctrnn.experiment.build_training import prepared_training
-from ctrnn.experiment.drawable import lacking, steps_of
+from ctrnn.experiment.drawable import WITHOUT_PROBLEM, lacking, steps_of
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import blamed
@@ -50,7 +51,9 @@ def _verify(e: Experiment, steps: Collection[str]) -> None:
     if "train" in steps:
         with e.at("train"):
             prepared_training(e)
-    if set(steps) <= {"train"}:
+    if "learn" in steps:
+        prepared_learning(e)
+    if set(steps) <= WITHOUT_PROBLEM:
         return
     _ = e.problem
     _solver(e)

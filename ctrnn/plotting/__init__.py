@@ -13,6 +13,7 @@ from ctrnn.plotting.bifurcation import bifurcation_diagram, cycle, two_parameter
 from ctrnn.plotting.fitting import event_fit, fit, fit_history
 from ctrnn.plotting.inverse import euler_step, hardware_error, inverse_convergence
 from ctrnn.plotting.learners import learner_comparison
+from ctrnn.plotting.learning import learning
 from ctrnn.plotting.paths import paths
 from ctrnn.plotting.plane import limit_cycle, phase_portrait, spectrum
 from ctrnn.plotting.portrait import phase_line, portrait, projection
@@ -35,6 +36,7 @@ __all__ = [
     "hardware_error",
     "inverse_convergence",
     "learner_comparison",
+    "learning",
     "learning_at_rest",
     "jacobian_products",
     "limit_cycle",

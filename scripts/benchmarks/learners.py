@@ -4,7 +4,7 @@
 
 A tanh network of form "rate" with dt = tau (h ← tanh(W h + U x + b)), one lane, a linear read-out, squared error, Adam,
 an update at each step, float64. JAX: textbook RTRL, P ← D (W P + C), and SnAp-1, P ← D (diag(W) P + C), with Adam, in
-one jitted scan over all steps. Both begin with the same numbers, and after the first steps their weights agree to what is
+one jitted scan over all steps. Both begin with the same numbers; how far their weights are apart after the first run is
 printed. Needs JAX.
 """
 
@@ -91,9 +91,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--seconds", type=float, default=5.0)
     given = parser.parse_args()
-    print(
-        f"{'n':>4} {'rule':>7} {'ctrnn':>9} {'JAX':>9} {'ratio':>6}   steps/s; largest difference of W after the first run"
-    )
+    print(f"{'n':>4} {'rule':>7} {'ctrnn':>9} {'JAX':>9} {'ratio':>6}   steps/s; largest difference of W")
     for n in given.units:
         for method in ("rtrl", "snap-1"):
             T = max(16, 40_000 // n) if method == "snap-1" or n < 128 else 64

@@ -61,6 +61,7 @@ def write(learner: Any, path: str | os.PathLike[str]) -> None:
         "readout": _readout(learner),
         "state": [stepping.t0, stepping.steps, weights.updates, learner._loss, learner._waiting, learner._updated],
         "since": learner._since,
+        "note": learner.note,
         "rng": [memory.rng.bit_generator.state for memory in learner._memories],
         "optimizer state": _packed("optimizer", weights.optimizer.state_dict(), arrays),
         "scheduler state": None,
@@ -137,7 +138,7 @@ def _restore(learner: Any, arrays: dict[str, Array], text: dict[str, Any]) -> No
         here[...] = arrays[name]
     stepping.t0, stepping.steps, weights.updates = text["state"][:3]
     learner._loss, learner._waiting, learner._updated = text["state"][3:]
-    learner._since = list(text["since"])
+    learner._since, learner.note = list(text["since"]), dict(text["note"])
     learner.history = LearningTable([tuple(row) for row in arrays["history"].tolist()])
     weights.refresh()
     weights.optimizer.load_state_dict(_unpacked(text["optimizer state"], arrays))

@@ -187,6 +187,8 @@ class OnlineLearner:
         #: gradient of the last update, which stands until the next step
         self._last = np.zeros_like(self._weights.gradient)
         self.history = LearningTable()
+        #: names and numbers that are saved along
+        self.note: dict[str, Any] = {}
         self._since = [0.0, 0]
         self._window = Window(whole("drift_window", drift_window, 0))
         self._window.begin(self)
@@ -461,13 +463,13 @@ class OnlineLearner:
                 if resets[k]:
                     self.reset()
                 self._step(data.x[k], data.y(k), data.weight(k))
-                if (k + 1) % record_every == 0 or k + 1 == data.T:
+                if self.steps % record_every == 0 or k + 1 == data.T:
                     now = time.perf_counter()
                     self._record(table, now - began)
                     rate = (self.steps - last) / max(now - began, 1e-9)
                     update(k + 1, f"loss {table.rows[-1][2]:.4g}, {rate:.0f} steps/s")
                     began, last = now, self.steps
-                if checkpoint is not None and ((k + 1) % every == 0 or k + 1 == data.T):
+                if checkpoint is not None and (self.steps % every == 0 or k + 1 == data.T):
                     self.save(checkpoint)
         return table
 
