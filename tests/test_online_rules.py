@@ -15,6 +15,7 @@ from ctrnn.gradients.methods import METHODS, named
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.rules.outer import Outer
 from ctrnn.gradients.rules.step import Lane, steps_of
+from ctrnn.learning import OnlineLearner, tasks
 from ctrnn.problem import Settings
 
 EULER, RK4 = Settings("euler", dt=0.25), Settings("rk4", dt=0.25)
@@ -397,3 +398,21 @@ def test_wrong_ranks_and_seeds_are_named():
     for rank in (0, 1.5, True, "2"):
         with pytest.raises(UsageError, match="rank: got"):
             Sketch(rank)
+
+
+@pytest.mark.parametrize("rule", ["uoro", KFRTRL(), Sketch(3), "e-prop"], ids=["uoro", "kf-rtrl", "sketch", "e-prop"])
+def test_a_learner_learns_by_it_and_goes_on_from_a_file_to_the_same_bits(rule, tmp_path):
+    """Also through weights that move at each step, in lanes, and whatever random numbers it draws."""
+    task = tasks.mackey_glass(trials=2, steps=400, seed=1)
+    stream = task.stream(lanes=2)
+    network = RateNetwork(12, inputs=1, gain=0.8, seed=0, form="rate")
+    readout = ctrnn.Readout(np.random.default_rng(0).normal(size=(1, 12)) / 4)
+    learner = OnlineLearner(network, rule, lr=3e-3, readout=readout, batch=2, seed=3)
+    loss = learner.run(stream.x[:300], stream.y[:300], record_every=100, reset_every=100).loss
+    assert loss[-1] < 0.5 * loss[0]
+    learner.save(tmp_path / "learner.npz")
+    other = OnlineLearner.load(tmp_path / "learner.npz")
+    for one in (learner, other):
+        one.run(stream.x[300:], stream.y[300:])
+    np.testing.assert_array_equal(learner.field.vector, other.field.vector)
+    assert np.isfinite(learner.bound) == (not isinstance(rule, str | KFRTRL))
