@@ -56,6 +56,8 @@ def test_python_blocks_and_every_call_of_the_table_run(capsys: pytest.CaptureFix
     names["driven"] = ctrnn.Problem(driven, r0=0.0, t_span=(0.0, 5.0), x=cue, objective=at_end)
     times = np.linspace(0.5, 5.0, 10)
     data = ctrnn.simulate(names["problem"], save_at=times).r + 0.1 * np.random.default_rng(0).normal(size=(10, 2))
+    names["units"] = ctrnn.RateNetwork(16, inputs=2, seed=0)
+    names |= {"outputs": ctrnn.Readout(np.full((2, 16), 0.1)), "x2": np.ones((40, 2)), "y2": np.ones((40, 2))}
     names["fit"] = ctrnn.fit(
         names["problem"].replace(objective=ctrnn.Objective(target=data, at=times)), transform="log"
     )
