@@ -364,6 +364,29 @@ OPTIONS = {
 }
 
 
+TEXTS = {
+    "gru": lambda: ctrnn.GRUNetwork(5, 3, seed=3, tau=2.0),
+    "liquid": lambda: ctrnn.LiquidNetwork(5, 3, seed=3, train_tau=True),
+    "low rank": lambda: RateNetwork(5, inputs=3, rank=2, seed=1),
+}
+
+
+@pytest.mark.parametrize("make", TEXTS.values(), ids=TEXTS)
+def test_networks_as_texts_are_in_the_file_too(tmp_path, make):
+    field, (x, y) = make(), data(60, 3, 2)
+    learner = OnlineLearner(field, readout=Readout(np.eye(2, field.n)), dt=0.5)
+    learner.run(x[:30], y[:30])
+    learner.save(tmp_path / "learner.npz")
+    twin = OnlineLearner.load(tmp_path / "learner.npz")
+    for one in (learner, twin):
+        one.run(x[30:], y[30:])
+    np.testing.assert_array_equal(learner.field.vector, twin.field.vector)
+    low, high = field.bounds
+    np.testing.assert_array_equal(twin.field.bounds, (low, high))
+    same = OnlineLearner.load(tmp_path / "learner.npz", field=field)
+    assert type(same.field) is type(field)
+
+
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_learner_read_back_goes_on_to_the_same_bits(tmp_path, options):
     learner, x, y = trained(45, **options)

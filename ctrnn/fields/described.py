@@ -8,6 +8,7 @@ from typing import Any
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.networks.text import TextNetwork
 
 
 def restored(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[str, Array]) -> Field:
@@ -25,11 +26,21 @@ def restored(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[st
 
 
 def _equations(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[str, Array]) -> Field:
+    return Equations(**_arguments(text, arrays, parameters))
+
+
+def _text_network(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[str, Array]) -> Field:
+    options = {key: value for key, value in text.items() if key != "sends"}
+    kept = {key: value for key, value in arrays.items() if key != "signs"}
+    return TextNetwork.restored(text["sends"], arrays.get("signs"), **_arguments(options, kept, parameters))
+
+
+def _arguments(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[str, Array]) -> dict[str, Any]:
     constants, masks = (
         {k.split()[1]: v for k, v in arrays.items() if k.split()[0] == of} for of in ("constant", "mask")
     )
     shapes = {name: {k: tuple(v) for k, v in text[name].items()} for name in ("states", "inputs")}
-    return Equations(**(text | shapes), parameters=parameters, constants=constants, masks=masks)
+    return text | shapes | {"parameters": parameters, "constants": constants, "masks": masks}
 
 
 def _network(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[str, Array]) -> Field:
@@ -37,4 +48,8 @@ def _network(text: dict[str, Any], arrays: dict[str, Array], parameters: dict[st
     return RateNetwork(**options).with_parameters(**parameters)
 
 
-KINDS: dict[str, Callable[..., Field]] = {"Equations": _equations, "RateNetwork": _network}
+KINDS: dict[str, Callable[..., Field]] = {
+    "Equations": _equations,
+    "TextNetwork": _text_network,
+    "RateNetwork": _network,
+}

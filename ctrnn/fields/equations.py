@@ -282,8 +282,9 @@ class Equations(Field):
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """All that the constructor takes but the parameters; None of a subclass, which may be anything."""
-        if type(self) is not Equations:
-            return None
+        return self._described() if type(self) is Equations else None
+
+    def _described(self) -> tuple[dict[str, Any], dict[str, Array]]:
         text = {"equations": self.equations, "definitions": self.definitions}
         shapes = {"states": self.states, "inputs": self.inputs}
         arrays = {f"constant {k}": v for k, v in self.constants.items()} | {

@@ -102,6 +102,23 @@ class TextNetwork(Equations):
             W = np.where(W * self.signs < 0.0, 0.0, W)
         return np.where(self.masks[self.sends], W, 0.0) if self.sends in self.masks else W
 
+    def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        """Its equations and signs, without the class that wrote them; None of a class with steps of its own."""
+        if type(self)._with_step_size is not Equations._with_step_size:
+            return None
+        text, arrays = self._described()
+        signs = {} if self.signs is None else {"signs": self.signs}
+        return text | {"kind": "TextNetwork", "sends": self.sends}, arrays | signs
+
+    @staticmethod
+    def restored(sends: str, signs: Array | None, **arguments: Any) -> TextNetwork:
+        """The network of ``describe``; arguments as of `ctrnn.Equations`."""
+        network = object.__new__(TextNetwork)
+        network.signs = signs
+        object.__setattr__(network, "sends", sends)
+        Equations.__init__(network, **arguments)
+        return network
+
     def _checked(self, name: str, value: Any, shape: tuple[int, ...]) -> Array:
         array = super()._checked(name, value, shape)
         if name == self.sends and self.signs is not None and (array * self.signs < 0.0).any():
