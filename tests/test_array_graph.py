@@ -186,3 +186,15 @@ def test_random_graphs(seed):
     options = {"solver": "rk4", "dt": 0.1, "save_at": [0.3]}
     run = ctrnn.ensemble(problem, r0=np.stack([0.3 * r, 0.1 * r]), **options)
     close(run.r[1], simulate(problem.replace(r0=0.1 * r), **options).r)
+    # trials in one company or another, to the bit, and beside those alone by another backend
+    trials = problem.replace(r0=np.stack([0.3 * r, 0.1 * r, -0.2 * r]))
+    fixed = {"method": "adjoint", "solver": "rk4", "dt": 0.1}
+    together, fewer = gradient(trials, **fixed), gradient(trials[1:], **fixed)
+    np.testing.assert_array_equal(together.losses[1:], fewer.losses)
+    np.testing.assert_array_equal(together.r0[1:], fewer.r0)
+    for b, trial in enumerate(trials):
+        alone = gradient(trial, **fixed)
+        assert alone.loss == together.losses[b]
+        np.testing.assert_array_equal(alone.r0, together.r0[b])
+        np.testing.assert_array_equal(alone.vector, together.trials[b].vector)
+        close(gradient(trial, ctrnn.RTRL(block=2), solver="rk4", dt=0.1).r0, together.r0[b])
