@@ -420,3 +420,20 @@ def test_transforms_of_torch_are_refused_in_our_words():
     with torch.autograd.forward_ad.dual_level(), pytest.raises(UsageError, match="forward mode"):
         layer(torch.autograd.forward_ad.make_dual(x, x))
     torch.testing.assert_close(torch.func.functional_call(layer, named, (x,))[0], layer(x)[0])
+
+
+def test_transforms_of_solutions_and_of_states_at_rest_are_refused_in_our_words():
+    rest = ctrnn.RestLayer(ctrnn.RateNetwork(3, inputs=1, gain=0.5, seed=0))
+    decay = ctrnn.as_module(ctrnn.Equations({"r": "-k*r"}, {"k": 2.0}))
+    x, t = torch.ones(4, 1, dtype=torch.float64), torch.tensor([0.0, 0.5, 1.0])
+    for function in (rest, lambda y: ctrnn.odeint(decay, y, t)):
+        for call in (
+            lambda function=function: torch.func.vmap(function)(x),
+            lambda function=function: torch.func.grad(lambda y: function(y).sum())(x),
+            lambda function=function: torch.func.jvp(function, (x,), (x,)),
+        ):
+            with pytest.raises(UsageError, match=r"torch\.func.*create_graph"):
+                call()
+        with torch.autograd.forward_ad.dual_level(), pytest.raises(UsageError, match="forward mode"):
+            function(torch.autograd.forward_ad.make_dual(x, x))
+        assert torch.isfinite(function(x)).all()

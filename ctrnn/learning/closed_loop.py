@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from ctrnn.errors import DivergenceError
 from ctrnn.fields.base import Array
+from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
 
@@ -52,6 +53,7 @@ class ClosedLoop:
         own: Array,
     ) -> Tensor:
         """States (T, B, n) of inputs x (T, B, inputs) in float64; own (T, B) of booleans, none at the first time."""
+        refuse_transforms("layer", x, r0, V, c, *w.values())
         states: Tensor = _Loop.apply(self, own, x, r0, V, c, *w.values())
         return states
 

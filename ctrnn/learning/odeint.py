@@ -28,6 +28,7 @@ from ctrnn.fields.torch_field import TorchField
 from ctrnn.inputs import Sampled
 from ctrnn.learning.recorded_trial import Trial, record_trial, states
 from ctrnn.learning.torch_module import FieldModule, as_module
+from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.learning.torchdiffeq_call import SAME, is_theirs, through_torchdiffeq
 from ctrnn.numbers import real_array
 from ctrnn.problem import Settings
@@ -101,6 +102,7 @@ def odeint(
         raise UsageError("options", given=options, allowed="a table name -> value")
     if is_theirs(f, y0, method, options, event_fn):
         return through_torchdiffeq(f, y0, t, rtol, atol, method, options, event_fn)
+    refuse_transforms("odeint", y0, *(f.parameters() if isinstance(f, nn.Module) else ()))
     if isinstance(f, Field):
         f = as_module(f)
     if isinstance(y0, tuple):

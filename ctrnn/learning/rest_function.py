@@ -20,6 +20,7 @@ from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field, checked_array
 from ctrnn.learning import rest_solve
 from ctrnn.learning.rest_solve import Solved
+from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.numbers import real_array, whole
 
 Tensor = torch.Tensor
@@ -104,6 +105,7 @@ class Rest:
 
     def solve(self, weights: dict[str, Tensor], x: Any, r0: Any) -> Tensor:
         """The rest points, as a tensor that depends on the weights and x."""
+        refuse_transforms("equilibrium", x, r0, *weights.values())
         n, nx = self.field.n, self.field.input_size
         x = self._checked("x", x, nx) if x is not None else None
         if x is None and nx and not self.field.input_is_optional:

@@ -23,12 +23,12 @@ from ctrnn.fields.base import Field
 from ctrnn.fields.network import RateNetwork
 from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
+from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.nn.recurrent import (
     Recurrent,
     check_tensor,
     checked_parameter,
     checked_timestamps,
-    refuse_transforms,
 )
 from ctrnn.nn.sequences import last, masked, turned
 from ctrnn.numbers import whole
@@ -103,7 +103,7 @@ class Layer(Recurrent):
         self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
     ) -> tuple[Any, Any]:
         """The states at the end of each input's time, of the last layer; and the last states."""
-        refuse_transforms(x, r0, *self.parameters())
+        refuse_transforms("layer", x, r0, *self.parameters())
         path = self._path(seed)
         batch, is_alone = self._batch(x, lengths)
         T, B = batch.x.shape[:2]

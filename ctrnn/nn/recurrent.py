@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field
+from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.nn.noise import checked_seed, noisy_inputs
 from ctrnn.nn.recurrence import Recurrence
 from ctrnn.nn.sequences import Batch, checked_lengths, last, masked, packed_again, unpacked
@@ -126,7 +126,7 @@ class Recurrent(nn.Module):
         self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
     ) -> tuple[Any, Any]:
         """The states at the end of each input's time, and the last of each trial."""
-        refuse_transforms(x, r0, *self.parameters())
+        refuse_transforms("layer", x, r0, *self.parameters())
         batch, is_alone = self._batch(x, lengths)
         T, B = batch.x.shape[:2]
         start, is_stacked = self._start(r0, B, is_alone)
@@ -243,24 +243,6 @@ class Recurrent(nn.Module):
         if is_alone:
             return states[:, 0]
         return states.transpose(0, 1) if self.batch_first else states
-
-
-def refuse_transforms(*values: Any) -> None:
-    """Raise UsageError for tensors inside a transform of torch.func, or with a tangent of forward mode."""
-    for value in values:
-        tensors = value if isinstance(value, tuple | list) else (value,)
-        for tensor in tensors:
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            inside = is_functorch_wrapped_tensor(tensor)
-            if inside or torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None:
-                raise UsageError(
-                    "layer",
-                    given="a call inside torch.func (vmap, grad, jvp, …)" if inside else "a tensor of forward mode",
-                    allowed="plain tensors: the steps of a layer of ctrnn are compiled, and torch does not see them",
-                    hint="torch.autograd.grad(..., create_graph=True) for second derivatives, one call for each "
-                    "sample's gradient, or torch.func on field.torch_function()",
-                )
 
 
 def check_tensor(name: str, value: Any) -> None:
