@@ -391,3 +391,42 @@ def test_located_points_against_finite_differences_of_other_parameters():
     moved = [values(continue_equilibria(unit(base + s * h), [3.0], "b", (-5, 5)), "fold")[1] for s in (1, -1)]
     point = [p for p in continue_equilibria(unit(base), [3.0], "b", (-5, 5)).special if p.parameter > 0][0]
     assert (moved[0] - moved[1]) / (2 * h) == pytest.approx(-np.tanh(point.r[0]), rel=1e-7)
+
+
+def test_many_units_lose_their_rest_where_an_eigenvalue_of_the_weights_says():
+    """At r = 0 the modes are −1 + gλ(J): a pair of J leaves at g = 1/Re λ with ω = Im λ/Re λ. 120 units."""
+    n = 120
+    J = np.random.default_rng(5).normal(size=(n, n)) / np.sqrt(n)
+    λ = np.linalg.eigvals(J)
+    first = λ[np.argmax(λ.real)]
+    assert first.imag != 0
+    text = {"r": "-r + g*(J @ tanh(r))"}
+    field = Equations(text, {"g": 0.8, "J": J}, states={"r": n})
+    branch = continue_equilibria(field, np.zeros(n), "g", (0.7, 1.02 / first.real))
+    (hopf,) = branch.of_kind("hopf")
+    assert hopf.parameter == pytest.approx(1 / first.real, rel=1e-12)
+    assert hopf.omega == pytest.approx(abs(first.imag) / first.real, rel=1e-10)
+
+
+def test_null_vectors_and_coefficients_of_many_states_are_those_of_few(monkeypatch):
+    """The ways of large fields, taken on a small one: inverse iteration, and B(a, b) by differences."""
+    field = Equations(
+        {"u": "a*u - v - u*(u**2 + v**2) + w*u", "v": "u + a*v - v*(u**2 + v**2)", "w": "-w + u*v + 0.3*u**2"},
+        {"a": -0.3},
+    )
+
+    def found():
+        return continue_equilibria(field, [0.0, 0.0, 0.0], "a", (-0.5, 0.5)).special[0]
+
+    few = found()
+    monkeypatch.setattr("ctrnn.analysis.special_points.LARGE", 0)
+    monkeypatch.setattr("ctrnn.analysis.family.LARGE", 0)
+    many = found()
+    assert few is not many
+    assert many.parameter == pytest.approx(few.parameter, abs=1e-12)
+    assert many.lyapunov == pytest.approx(few.lyapunov, rel=1e-9)
+    assert many.crossing == pytest.approx(few.crossing, rel=1e-10)
+    folds = Equations({"r": "b + r - r**3", "s": "r - s"}, {"b": 0.0})
+    branch = continue_equilibria(folds, [1.0, 1.0], "b", (-1.0, 1.0))
+    # q = (1, 1)/√2, p = (√2, 0), F″ = −6r = ∓6/√3
+    assert np.abs([p.coefficient for p in branch.special]) == pytest.approx([np.sqrt(1.5)] * 2, rel=1e-8)

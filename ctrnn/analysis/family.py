@@ -10,7 +10,7 @@ continuation needs of it:
 By parameters all derivatives are the field's own, exact. By an input they are differences of order six of exact
 functions, good to 12 digits; they only steer Newton's method, whose end does not depend on them. The third order is
 the derivative of the exact second one along a direction, by differences with Richardson's extrapolation, good to 10
-digits or so.
+digits or so; of many states the vector B(a, b) is the same of the exact first one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from ctrnn.numbers import real_array
 STENCIL = (3.0 / 4.0, -3.0 / 20.0, 1.0 / 60.0)
 #: its step, over max(1, |x|)
 STEP = 1e-2
+#: from so many states on B(a, b) is a derivative of J b, by differences
+LARGE = 64
 
 
 def central_difference(f: Callable[[float], Array], h: float) -> Array:
@@ -101,6 +103,7 @@ class Family:
         self.n = field.n
         self._bound: Bound = field._bind()
         self._mu: Array | None = None
+        self._last: tuple[tuple[float, ...], Field] | None = None
         self._made: tuple[SecondKernel, Array, Array] | None = None
 
     @property
@@ -109,7 +112,13 @@ class Family:
         return np.array([self._vector[i] if kind == "w" else self._x[i] for kind, i in self.places])
 
     def field(self, mu: Array) -> Field:
-        """The field at μ."""
+        """The field at μ; that of the last μ is kept, as a network has many other numbers."""
+        key = tuple(np.asarray(mu, dtype=float).tolist())
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._moved(mu)
+        return self._last[1]
+
+    def _moved(self, mu: Array) -> Field:
         vector = self._vector.copy()
         for (kind, i), value in zip(self.places, mu, strict=True):
             if kind == "w":
@@ -239,11 +248,33 @@ class Family:
     def B(self, r: Array, mu: Array, a: Array, b: Array) -> Array:
         """The vector B(a, b) = Σ ∂²F/∂r_j∂r_k a_j b_k, (n,), for real or complex a, b."""
         eye, none = np.eye(self.n), np.zeros(len(mu))
+        if self.n > LARGE:
+            return self._B_of_many(r, mu, a, b)
 
         def along(d: Array) -> Array:
             return self._by_parameters(r, mu, d, none, eye)[:, : self.n] @ b
 
         return _complex(along, a)
+
+    def _B_of_many(self, r: Array, mu: Array, a: Array, b: Array) -> Array:
+        """B(a, b) as the derivative of the exact J b along a, by differences with Richardson's extrapolation.
+
+        n exact rows would be n products of second order.
+        """
+        size = max(1.0, float(np.abs(r).max(initial=0.0)))
+
+        def along(d: Array) -> Array:
+            length = float(np.abs(d).max(initial=0.0))
+            if length == 0.0:
+                return np.zeros(self.n, dtype=b.dtype)
+            h = STEP * size / length
+
+            def ahead(s: float) -> Array:
+                return np.asarray(self.J(r + s * d, mu) @ b)
+
+            return (64.0 * central_difference(ahead, h / 2) - central_difference(ahead, h)) / 63.0
+
+        return np.asarray(_complex(along, a))
 
     def p_C(self, r: Array, mu: Array, p: Array, a: Array, b: Array, c: Array) -> complex:
         """p·C(a, b, c), the third derivative along three directions, real or complex, read by a row p."""

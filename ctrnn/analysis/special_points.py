@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.linalg import lu_factor, lu_solve
 
 from ctrnn.analysis.family import Family
 from ctrnn.fields.base import Array, Field
@@ -39,6 +40,9 @@ from ctrnn.fields.base import Array, Field
 NEWTON = 12
 #: Newton ends where a step is this small, relative to the point
 CLOSE = 1e-13
+#: from so many states on null vectors come from an LU by inverse iteration, not from all singular values
+LARGE = 64
+INVERSE = 5
 
 
 def newton(y: Array, system: Callable[[Array], tuple[Array, Array]]) -> Array | None:
@@ -69,10 +73,33 @@ def newton(y: Array, system: Callable[[Array], tuple[Array, Array]]) -> Array | 
 def border(A: Array, rank: int = 1) -> tuple[Array, Array]:
     """Borders b, c (n, rank) that make [A b; cᵀ 0] regular where A loses that rank.
 
-    They are the singular vectors of the smallest singular values.
+    They are the singular vectors of the smallest singular values; of a large A, where one is wanted, nearly so.
     """
+    if rank == 1 and len(A) > LARGE:
+        u, v = _smallest(A)
+        return u[:, None], v[:, None]
     U, _, Vh = np.linalg.svd(A)
     return U[:, -rank:], Vh.conj().T[:, -rank:]
+
+
+def _smallest(A: Array) -> tuple[Array, Array]:
+    """Left and right singular vectors of the smallest singular value, by inverse iteration on one LU.
+
+    They are exact to rounding where A is singular to rounding.
+    """
+    n = len(A)
+    M = A + np.finfo(float).eps * np.abs(A).max() * np.eye(n)  # an LU of a singular A has no inverse
+    factors = lu_factor(M, check_finite=False)
+    adjoint = 2 if np.iscomplexobj(A) else 1
+    v = np.random.default_rng(0).normal(size=n).astype(A.dtype)
+    u = v
+    for _ in range(INVERSE):
+        u = lu_solve(factors, v, trans=adjoint, check_finite=False)
+        u = u / np.linalg.norm(u)
+        v = lu_solve(factors, u, check_finite=False)
+        v = v / np.linalg.norm(v)
+    # of an exactly singular A the two know each other's phase through A alone: none is needed
+    return u, v
 
 
 def fold(family: Family, r: Array, mu: float) -> tuple[Array, float] | None:
@@ -96,6 +123,11 @@ def bordered_null(A: Array, b: Array, c: Array) -> tuple[Array, Array, complex |
     M = np.zeros((n + 1, n + 1), dtype=A.dtype)
     M[:n, :n], M[:n, n], M[n, :n] = A, b, c.conj()
     last = np.eye(1, n + 1, n)[0]
+    if n > LARGE:
+        factors = lu_factor(M, check_finite=False)
+        right = lu_solve(factors, last.astype(M.dtype), check_finite=False)
+        left = lu_solve(factors, last.astype(M.dtype), trans=2 if np.iscomplexobj(M) else 1, check_finite=False)
+        return right[:n], left[:n], right[n]
     right, left = np.linalg.solve(M, last), np.linalg.solve(M.conj().T, last)
     return right[:n], left[:n], right[n]
 
@@ -217,8 +249,11 @@ def null_vectors(A: Array, shift: complex = 0.0) -> tuple[Array, Array]:
 
     A q = shift q, A* p = conj(shift) p, ⟨q, q⟩ = ⟨p, q⟩ = 1 with ⟨p, q⟩ = Σ p̄_i q_i.
     """
-    U, _, Vh = np.linalg.svd(A - shift * np.eye(len(A)))
-    q, p = Vh[-1].conj(), U[:, -1]
+    if len(A) > LARGE:
+        p, q = _smallest(A - shift * np.eye(len(A)))
+    else:
+        U, _, Vh = np.linalg.svd(A - shift * np.eye(len(A)))
+        q, p = Vh[-1].conj(), U[:, -1]
     k = int(np.abs(q).argmax())
     q = q * (np.abs(q[k]) / q[k])  # the largest entry is positive: the same vector in any run
     return q, p / np.conj(p.conj() @ q)
