@@ -7,6 +7,7 @@ from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
 from ctrnn.analysis.cycle_switch import double_period
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
+from ctrnn.analysis.equilibrium_branches import equilibrium_branches
 from ctrnn.analysis.fixed_point_table import FixedPoints
 from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.analysis.jacobian_products import JacobianProducts, jacobian_products
@@ -57,6 +58,7 @@ __all__ = [
     "continue_equilibria",
     "continue_special",
     "double_period",
+    "equilibrium_branches",
     "find_equilibrium",
     "fixed_points",
     "henrici_number",

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.analysis import special_points
-from ctrnn.analysis.arclength import Limit, Point, Steps, first_point, follow, locate, norm, point_at
+from ctrnn.analysis.arclength import Limit, Point, Steps, correct, first_point, follow, locate, norm, point_at
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError
@@ -37,6 +37,8 @@ RIGHTMOST = 24
 DEGENERATE = 1e-9
 #: how far a special point is bracketed, as a part of the step, before Newton's method takes over
 ROUGH, FINE = 3e-2, 1e-9
+#: a start whose least |Re λ|, over the largest |λ|, is below this is itself a special point; how far from it one begins
+CRITICAL, ASIDE = 1e-10, 1e-3
 #: a located point may lie this far from where it was seen, as a part of the step
 NEAR = 2.0
 
@@ -220,8 +222,19 @@ def _start(curve: _Equilibria, y: Array, onward: Array) -> Point | None:
         start = first_point(curve, y, onward)
         if start is not None and norm(curve, start.y - y) > 1e-3:
             return None  # another place of the curve than was asked for
-    if start is not None:
-        curve.tests(start)
+    if start is None:
+        return None
+    curve.tests(start)
+    λ = start.facts["eigenvalues"]
+    if np.abs(λ.real).min() <= CRITICAL * max(float(np.abs(λ).max()), 1e-300):
+        # a test function that is zero at the start changes its sign on neither side: begin beside it
+        row = curve.weights * start.tangent
+        for h in (ASIDE, -ASIDE):
+            found = correct(curve, start.y + h * start.tangent, row, float(row @ start.y) + h)
+            beside = None if found is None else point_at(curve, found[0], start.tangent)
+            if beside is not None and curve.span[0] <= beside.y[-1] <= curve.span[1]:
+                curve.tests(beside)
+                return beside
     return start
 
 
