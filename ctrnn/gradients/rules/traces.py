@@ -42,17 +42,20 @@ class Traces(Memory):
         index = lane.bound.kernel.index
         # no parameter lies at −1
         self.set, entry = np.nonzero(np.concatenate([chosen, np.zeros((len(sets), 1), dtype=bool)], axis=1)[:, index])
-        self.group, self.column = entry // lane.columns, entry % lane.columns
+        self.group, self.column, self.entry = entry // lane.columns, entry % lane.columns, entry
+        self.once = np.unique(entry).size == entry.size
         self.sets, self.is_state = np.maximum(sets, 0), sets >= 0
         self.states, self.there = self.sets[self.set], self.is_state[self.set]
         self.e = np.zeros((entry.size, sets.shape[1]))
-        self.colour, self.rows = np.empty(0, dtype=np.int64), np.empty((0, lane.n))
+        self.at, self.rows = np.empty(0, dtype=np.int64), np.empty((0, lane.n))
         if lane.one_stage:
             F_w = lane.field.sparsity()[1]
             acts = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, index]
             colour = coloured(F_w)
-            #: whether each state of each trace is acted on directly, and its colour
-            self.acted, self.colour = acts[self.states, entry[:, None]] & self.there, colour[self.states]
+            #: whether each state of each trace is acted on directly, and where in G (groups, colours, columns)
+            self.acted = (acts[self.states, entry[:, None]] & self.there).astype(float)
+            colours = int(colour.max(initial=-1)) + 1
+            self.at = (self.group[:, None] * colours + colour[self.states]) * lane.columns + self.column[:, None]
             self.rows = (colour == np.arange(colour.max(initial=-1) + 1)[:, None]).astype(float)
 
     def reset(self) -> None:
@@ -71,25 +74,29 @@ class Traces(Memory):
         """C at the traces (traces, states of a set)."""
         if not self.lane.one_stage:
             C: Array = step.C[self.group[:, None], self.states, self.column[:, None]]
-            return C
+            return C * self.there
         _, G = step.left(self.rows)
-        return G[self.group[:, None], self.colour, self.column[:, None]] * self.acted
+        return G.reshape(-1).take(self.at) * self.acted
 
     def take(self, step: Step) -> None:
         """Each trace by its block of Φ, and what the step adds."""
         phi = self.transition(step)
         if self.e.shape[1] == 1:
-            kept = (phi[self.sets[:, 0], self.sets[:, 0]] * self.is_state[:, 0])[self.set, None] * self.e
+            kept = (phi[self.sets[:, 0], self.sets[:, 0]] * self.is_state[:, 0]).take(self.set)[:, None] * self.e
         else:
             both = self.is_state[:, :, None] & self.is_state[:, None, :]
             blocks = np.where(both, phi[self.sets[:, :, None], self.sets[:, None, :]], 0.0)
             kept = np.einsum("kij,kj->ki", blocks[self.set], self.e)
-        self.e = kept + self.added(step) * self.there
+        self.e = kept + self.added(step)
 
     def pull(self, row: Array) -> Array:
         """∂ℓ/∂r P."""
         g = self.lane.zeros()
-        np.add.at(g, (self.group, self.column), (row[self.states] * self.there * self.e).sum(axis=1))
+        parts = np.einsum("kj,kj->k", row.take(self.states) * self.there, self.e)
+        if self.once:
+            g.reshape(-1)[self.entry] = parts
+        else:
+            np.add.at(g.reshape(-1), self.entry, parts)
         return g
 
 
