@@ -51,8 +51,8 @@ class Problem:
         "central-difference" take them, by our own solvers, with their certificates; everything else refuses a problem
         with events.
     noise : ctrnn.WhiteNoise, or what it takes as a scale
-        dr = F dt + g dW; None: none. ctrnn.simulate, ensemble, gradient, value_and_gradient, compare_gradients and
-        sensitivities take such a problem, by fixed steps; everything else refuses it.
+        dr = F dt + g dW; None: none. ctrnn.simulate, ensemble, gradient, value_and_gradient, compare_gradients, plan,
+        sensitivities, hessian and fit (along the one path) take it, by fixed steps; everything else refuses it.
 
     Raises
     ------
