@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 
 from ctrnn.analysis import collocation
+from ctrnn.analysis import cycle_response as response
 from ctrnn.analysis.branch import SpecialPoint
 from ctrnn.analysis.collocation import Linear, Orbit, Row
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.returns import return_time, sampled
 from ctrnn.analysis.special_points import null_vectors
-from ctrnn.errors import ConvergenceError, UsageError
+from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.inputs import Constant
 from ctrnn.problem import Problem, checked_problem
@@ -105,13 +106,61 @@ class Cycle:
 
     def period_gradient(self) -> dict[str, Array]:
         """dT/dw by all parameters of the field, name -> array: exact for the collocation equations."""
-        family = Family(self.field, (), self.x)
-        linear = Linear(family, Orbit(self.orbit.s, self.orbit.R, self.orbit.Y, self.period, np.empty(0)))
-        K = _stage_rows(linear, _adjoint(linear, family))
-        x = family.x(np.empty(0))
-        rows = zip(self.orbit.Y.reshape(-1, self.field.n), K.reshape(-1, self.field.n), strict=True)
-        total = sum(self.field.parameter_vjp(0.0, r, k, x) for r, k in rows)
-        return self.field.unflatten(-np.asarray(total))
+        still = np.zeros_like(self.orbit.R), np.zeros_like(self.orbit.Y)
+        return self.field.unflatten(response.gradient_of(self._linear, self.field, *still, 1.0))
+
+    def amplitude_gradient(self, state: str | int = 0) -> dict[str, Array]:
+        """d amplitude/dw of one state, by its name or number, by all parameters of the field, name -> array.
+
+        As accurate as the polynomials between two mesh points, some 6 digits.
+        """
+        names = list(self.field.state_names)
+        number = names.index(state) if state in names else state
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or not 0 <= number < len(names):
+            raise UnknownNameError("state", state, names[:12])
+        return self.field.unflatten(response.amplitude_gradient(self._linear, self.field, int(number)))
+
+    def multiplier_gradient(self, k: int = 1) -> dict[str, Array]:
+        """d(multiplier k)/dw by all parameters of the field, name -> array; complex for a complex multiplier.
+
+        It takes second derivatives of the field. Of the multiplier 1 along the flow it is 0. A multiplier that is
+        double has none, and numbers that mean nothing come back.
+        """
+        exponent, is_negative = self._mode(k)
+        log = response.log_multiplier_gradient(self._linear, self.field, exponent, is_negative)
+        found = self.multipliers[k] * log
+        real = self.field.unflatten(np.ascontiguousarray(found.real))
+        if not self.multipliers[k].imag:
+            return real
+        imaginary = self.field.unflatten(np.ascontiguousarray(found.imag))
+        return {name: value + 1j * imaginary[name] for name, value in real.items()}
+
+    def floquet_mode(self, k: int = 1) -> tuple[Array, Array]:
+        """The mode v (M, n) of the multiplier k and its response I (M, n), on the times ``t``.
+
+        A small change δr at t excites the mode by I(t)·δr, which then decays as v(t) e^(κt), κ the exponent; I·v = 1
+        and |v(0)| = 1. Of the largest multiplier below 1 (k = 1 on a stable cycle) I is the isostable response.
+        """
+        v, found = response.floquet_mode(self._linear, *self._mode(k))
+        return (v.real, found.real) if not self.multipliers[k].imag else (v, found)
+
+    @property
+    def isostable_response(self) -> Array:
+        """(M, n) the response of the slowest mode beside the phase, ∇ψ of the isostable coordinate ψ."""
+        others = np.delete(np.arange(self.multipliers.size), np.abs(self.multipliers - 1.0).argmin())
+        return self.floquet_mode(int(others[0]))[1]
+
+    @property
+    def _linear(self) -> Linear:
+        return response.linear_of(self.field, self.x, self.orbit)
+
+    def _mode(self, k: int) -> tuple[complex, bool]:
+        n = self.multipliers.size
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 0 <= k < n:
+            raise UsageError("k", given=k, allowed=f"the number of a multiplier, 0 to {n - 1}")
+        value = complex(self.exponents[k])
+        # of a real multiplier the real part alone; a negative one turns the mode round
+        return (value, False) if self.multipliers[k].imag else (value.real, bool(self.multipliers[k].real < 0))
 
     def __repr__(self) -> str:
         where = f" at {self.name} = {self.parameter:.10g}" if self.parameter is not None else ""
@@ -352,7 +401,7 @@ def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycl
         exponents=log / orbit.T,
         stable=bool((np.abs(others) < 1.0 - UNIT).all()),
         phase_response=Z,
-        amplitude=np.ptp(path, axis=0),
+        amplitude=response.extent(path),
         error=float(error),
         field=family.field(mu),
         x=family.x(mu),
@@ -376,17 +425,3 @@ def _adjoint(linear: Linear, family: Family) -> Array:
 def _fixed(family: Family, mu: Array) -> Family:
     """The family with its parameters held at μ."""
     return Family(family.field(mu), (), family.x(mu), family.t) if mu.size else family
-
-
-def _stage_rows(linear: Linear, λ: Array) -> Array:
-    """K (N, m, n): what multiplies a change of F at each stage, in Σ λ (change of R_{i+1})."""
-    orbit = linear.orbit
-    _, b, a, _, _ = collocation.gauss()
-    N, m, n = orbit.Y.shape
-    J = linear.family.J(orbit.Y.reshape(-1, n), orbit.mu).reshape(N, m, n, n)
-    h = orbit.T * orbit.h
-    A = np.eye(m * n) - np.einsum("i,jl,ilpq->ijplq", h, a, J).reshape(N, m * n, m * n)
-    onto = np.einsum("ip,ipw->iw", λ, linear.bJ)
-    back = np.linalg.solve(A.transpose(0, 2, 1), onto[..., None]).reshape(N, m, n)
-    direct = np.einsum("j,in->ijn", b, λ)
-    return np.asarray(h[:, None, None] * (direct + np.einsum("lj,iln->ijn", a, back)))
