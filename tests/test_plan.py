@@ -307,7 +307,7 @@ def test_a_certified_comparison_has_an_error_for_each_method():
     assert table.certificate.error == pytest.approx(table["adjoint, discrete"].error, rel=1e-10)
     assert "error" in repr(table) and "Lyapunov" in repr(table) and table.certified == "adjoint, discrete"
     plain = ctrnn.compare_gradients(problem, ["adjoint"])
-    assert plain.certificate is None and plain.rows[0].error is None and "error:" not in repr(plain)
+    assert plain.certificate is None and plain.rows[0].error < 1e-6 and "Lyapunov" not in repr(plain)
 
 
 def test_a_certificate_needs_an_exact_method_and_one_problem():

@@ -197,7 +197,7 @@ def test_the_comparison_of_a_batch():
     table = ctrnn.compare_gradients(growth(), ["adjoint", "rtrl", "adjoint-interpolate"])
     assert table.reference == "complex step" and table["adjoint, discrete"].digits > 12
     assert all(row.gradient.r0.shape == (3, 1) and (row.is_reference or row.digits > 6) for row in table)
-    assert len(str(table).splitlines()) == 7
+    assert len(str(table).splitlines()) == 8
 
 
 def test_the_certificate_of_a_sum():

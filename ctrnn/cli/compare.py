@@ -36,7 +36,7 @@ def compare(job: Job, certify: bool = False) -> None:
             "seconds": row.time,
             "bytes": row.memory,
             "evaluations": row.gradient.stats.evaluations,
-            **({"error": row.error} if certify else {}),
+            "error": row.error,
         }
         for row in comparison
     }
@@ -48,7 +48,7 @@ def compare(job: Job, certify: bool = False) -> None:
 
 def _print(job: Job, comparison: Any) -> None:
     columns = ["method", "loss", "digits", "error", "time", "memory", "F evals"]
-    if comparison.certificate is None:
+    if not comparison.route:
         columns.remove("error")
     for spare in ("", *SPARE):
         columns = [column for column in columns if column != spare]

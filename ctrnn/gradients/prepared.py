@@ -13,6 +13,7 @@ from typing import Any
 
 from ctrnn.errors import one_of
 from ctrnn.fields.base import checked_array
+from ctrnn.gradients.check.alive import warn_if_zero_gradient
 from ctrnn.gradients.dispatch import check_memory, compute
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.result import Gradient, result
@@ -85,12 +86,14 @@ class ValueAndGradient:
         """
         problem = with_noise(problem, self._settings)
         if isinstance(problem, Trials):
-            return trials_gradient(problem, self._method, self._settings)
+            return warn_if_zero_gradient(trials_gradient(problem, self._method, self._settings))
         method: Any = self._resolved
         if self._prepared is None or problem.driven_by is not self._driven.driven_by:
-            return compute(method, problem, self._settings)
+            return warn_if_zero_gradient(compute(method, problem, self._settings))
         found = self._prepared.totals([problem], method.schedule)
-        return result(problem, method.name, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)
+        return warn_if_zero_gradient(
+            result(problem, method.name, float(found.loss[0]), found.vector, found.r0[0], found.readout, found.stats)
+        )
 
     def _changed(self, w: Any, r0: Any, x: Any) -> Any:
         problem, changes = self.problem, {}

@@ -127,19 +127,6 @@ def dense_of(problem: Problem, settings: Settings, save_at: Array | None) -> Den
     return DenseOutput([(problem, course_onto(problem.course, settings, save_at))], settings)
 
 
-def dense_solution(
-    bound: Bound,
-    r0: Array,
-    problem: Problem,
-    settings: Settings,
-    save_at: Array,
-    groups: tuple[int, ...] | None = None,
-) -> tuple[Polynomials, Array, Stats]:
-    """r(t) of the first n components as an input signal, the states at ``save_at`` (T, N), and the cost."""
-    steps, states, stats = dense_steps(bound, r0, problem.field.n, problem.course, settings, save_at, groups)
-    return steps.polynomials(), states, stats
-
-
 def dense_steps(
     bound: Bound,
     r0: Array,

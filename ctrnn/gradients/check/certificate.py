@@ -221,7 +221,7 @@ def _second_opinion(
     """Another family of methods, another solver, and a hundredth of the tolerances."""
     n, kernel = problem.field.n, problem.field._kernel
     flops = 2.0 * n * n * (kernel.groups * kernel.columns + n) * 12 * max(found.stats.steps, 100)
-    stiff = _is_stiff(settings)
+    stiff = is_stiff(settings)
     solver = settings.solver.lower()
     if stiff:
         other = "kencarp4" if solver == "kvaerno5" else "kvaerno5"
@@ -237,7 +237,7 @@ def _second_opinion(
     return judge, Settings(other, rtol, atol, max_steps=10**7)
 
 
-def _is_stiff(settings: Settings) -> bool:
+def is_stiff(settings: Settings) -> bool:
     """Whether the solver is one for stiff problems, so that its judge should be."""
     if settings.library:
         return settings.solver.partition(":")[2].lower() in ("lsoda", "bdf", "radau")

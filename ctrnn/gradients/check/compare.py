@@ -1,13 +1,14 @@
 """All gradients of one problem in one table: whether they agree, what they cost and how right they are.
 
 Agreement is with a reference that takes the same steps: it says whether the derivatives are right. The error is the
-distance from the gradient of the ODE itself, estimated by another method, another solver and a hundredth of the
-tolerances (ctrnn.gradients.check.certificate): it says whether the steps are.
+distance from the gradient of the ODE itself, estimated by other steps: another solver, at a hundredth of the tolerances
+and of the sensitivity's too. It says whether the steps are right.
 """
 
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.check.alive import check_alive, refuse_certified_noise
-from ctrnn.gradients.check.certificate import Certificate, relative_error
+from ctrnn.gradients.check.certificate import Certificate, is_stiff, relative_error
 from ctrnn.gradients.check.certificate import certify as certificate_of
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.independent.autograd import Autograd
@@ -28,14 +29,18 @@ from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.methods import names_where
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
+from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.gradients.trials import trials_gradient
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.noise import with_noise
 
-#: evaluations of F that a reference may take
-AFFORDABLE = 3_000_000
+#: parameters and states up to which the complex step, all directions at a time, is the cheapest reference; beyond, it
+#: is torch's autograd, whose cost does not grow with them
+FEW = 100
+#: columns of sensitivities times states up to which the ODE's gradient behind a stiff solver is found forwards
+FEW_COLUMNS = 100_000
 #: seconds above which a method is not run again
 PATIENCE = 5.0
 
@@ -47,7 +52,7 @@ DEFAULT = names_where("compared", True)
 class Row:
     """One method: its gradient, the digits to which it agrees with the reference, seconds, peak bytes (None: unknown).
 
-    error : with a certificate, the estimated relative error as a gradient of the ODE
+    error : the estimated relative error as a gradient of the ODE; None where that could not be computed
     approximates : whether the method leaves influence out on purpose
     """
 
@@ -68,12 +73,14 @@ class Comparison:
 
     certificate : with certify=True, of the first exact method; each row's ``error`` is against the same independent
     route
+    route : how the ODE's own gradient was found, against which the errors are; empty where it was not
     """
 
     rows: tuple[Row, ...]
     reference: str
     certificate: Certificate | None = None
     certified: str = ""
+    route: str = ""
 
     def __iter__(self) -> Any:
         return iter(self.rows)
@@ -85,7 +92,7 @@ class Comparison:
         return next(row for row in self.rows if row.method == method)
 
     def __repr__(self) -> str:
-        sure = self.certificate is not None
+        sure = bool(self.route)
         head = f"{'method':<24}{'loss':>18}{'digits':>9}{'error' if sure else '':>{9 * sure}}"
         head += f"{'time':>11}{'memory':>11}{'F evals':>10}"
         lines = [head, "-" * len(head)]
@@ -109,12 +116,11 @@ class Comparison:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What the errors are, and the certificate, in lines; none without."""
-        if self.certificate is None:
-            return ()
-        return (
-            f"error: estimated ‖g − g*‖/‖g*‖ as a gradient of the ODE, against g* by {self.certificate.route}",
-            *f"{self.certified}: {self.certificate.text}".splitlines(),
-        )
+        said = f"error: estimated ‖g − g*‖/‖g*‖ as a gradient of the ODE, against g* by {self.route}"
+        lines = [said] if self.route else []
+        if self.certificate is not None:
+            lines += f"{self.certified}: {self.certificate.text}".splitlines()
+        return tuple(lines)
 
 
 def compare_gradients(
@@ -139,16 +145,18 @@ def compare_gradients(
     solver, rtol, atol, dt, max_steps
         As in ``ctrnn.gradient``.
     reference : str or method, optional
-        What to compare with. By default the complex step through the same steps; central differences where the field is
-        not analytic; and torch's autograd where there are too many parameters for either.
+        What to compare with, through the same steps. By default the cheapest that shares no derivative with ours: the
+        complex step up to some 100 parameters and states, beyond them torch's autograd; the other one, or central
+        differences, where it cannot treat the problem.
     certify : bool
-        Also estimate each gradient's own error, as one of the differential equation, and certify the first exact one,
-        with the largest Lyapunov exponent and the horizon beyond which no gradient means anything. Not for trials.
+        Also certify the first exact gradient, with the largest Lyapunov exponent and the horizon beyond which no
+        gradient means anything. Not for trials.
 
     Returns
     -------
     Comparison
-        A row for each method, which prints as a table. A method that cannot treat the problem has a row that says why.
+        A row for each method, which prints as a table: how far it agrees with the reference on the same steps, and its
+        estimated error as a gradient of the ODE. A method that cannot treat the problem has a row that says why.
 
     Raises
     ------
@@ -185,7 +193,38 @@ def compare_gradients(
     rows.insert(place, judge)
     if certify:
         return _certified(rows, judge.method, [m for m in chosen if m.name != judge.method], problem, settings)
-    return Comparison(tuple(rows), judge.method)
+    star, route = _of_the_equation(problem, settings)
+    if star is not None:
+        scale = _scale(problem)
+        rows = [row if row.gradient is None else replace(row, error=_off(row.gradient, star, scale)) for row in rows]
+    return Comparison(tuple(rows), judge.method, route=route)
+
+
+def _of_the_equation(problem: Problem | Trials, settings: Settings) -> tuple[Gradient | None, str]:
+    """The gradient of the ODE itself, by steps that are none of the rows', and how it was found; None where it fails.
+
+    By the adjoint with steps that answer for the sensitivity too; behind stiff solvers, whose steps answer for the
+    state alone, by sensitivities forward with an error test of their own, where these are few.
+    """
+    one = problem[0] if isinstance(problem, Trials) else problem
+    if one.noise is not None:  # a path is known on its own grid alone
+        return None, ""
+    n, m = one.field.n, one.field.m
+    rtol, atol = np.maximum(np.asarray(settings.rtol) / 100.0, 1e-13), np.asarray(settings.atol) / 100.0
+    if is_stiff(settings):
+        other = "kencarp4" if settings.solver == "kvaerno5" else "kvaerno5"
+        few = n * (n + m) <= FEW_COLUMNS and not one.events and not isinstance(problem, Trials)
+        judge: GradientMethod = RTRL(mode="continuous") if few else Adjoint()
+    else:
+        other, judge = "tsit5" if settings.solver == "dop853" else "dop853", Adjoint()
+    tight = Settings(other, rtol, atol, max_steps=10**7)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what this run says of itself is not about the rows
+            star = _computed(judge, problem, tight)
+    except CtrnnError:
+        return None, ""
+    return star, f"{judge.name}, by {other} at rtol = {float(np.min(rtol)):.1g}"
 
 
 def _certified(
@@ -204,7 +243,7 @@ def _certified(
             row if row.gradient is None else replace(row, error=relative_error(row.gradient, star, problem))
             for row in rows
         ]
-    return Comparison(tuple(rows), reference, its, exact[0].name)
+    return Comparison(tuple(rows), reference, its, exact[0].name, "" if its.reference is None else its.route)
 
 
 def _computed(method: GradientMethod, problem: Problem | Trials, settings: Settings) -> Gradient:
@@ -227,10 +266,8 @@ def _reference(problem: Problem | Trials, settings: Settings, wanted: Any) -> Ro
         if row.gradient is None:
             raise UsageError("reference", given=wanted, allowed="a method that can treat the problem", hint=row.failure)
         return row
-    probe = _computed(Adjoint(), problem, settings)
-    work = probe.stats.evaluations * (problem.field.m + problem.field.n)
-    # each evaluation of F takes some 20 µs in torch, most of it shared by a batch
-    judges: tuple[GradientMethod, ...] = (ComplexStep(), CentralDifference()) if work < AFFORDABLE else (Autograd(),)
+    judges: tuple[GradientMethod, ...] = (ComplexStep(), Autograd())
+    judges = (judges if one.field.m + one.field.n <= FEW else judges[1:]) + (CentralDifference(),)
     if one.events:
         judges = (CentralDifference(),)
     for judge in judges:
@@ -278,14 +315,15 @@ def _scale(problem: Problem | Trials) -> Array:
 
 def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
     """Digits to which two gradients agree, at most 16; each entry counts with its parameter's size."""
+    off = _off(a, b, scale)
+    return 16.0 if off == 0.0 else float(np.clip(-np.log10(off), 0.0, 16.0)) if np.isfinite(off) else 0.0
+
+
+def _off(a: Gradient, b: Gradient, scale: Array) -> float:
+    """‖a − b‖/‖b‖; each entry counts with its parameter's size."""
     one, two = (np.concatenate([scale * np.concatenate([g.vector, g.r0.ravel()]), _readout(g)]) for g in (a, b))
-    size = float(np.linalg.norm(two))
-    off = float(np.linalg.norm(one - two))
-    if off == 0.0:
-        return 16.0
-    if size == 0.0:
-        return 0.0
-    return float(np.clip(-np.log10(off / size), 0.0, 16.0))
+    size, off = float(np.linalg.norm(two)), float(np.linalg.norm(one - two))
+    return off / size if size > 0.0 else 0.0 if off == 0.0 else 1.0
 
 
 def _readout(gradient: Gradient) -> Array:

@@ -22,7 +22,7 @@ from ctrnn.gradients.result import Gradient, check_finite, result
 from ctrnn.inputs import Input, stack
 from ctrnn.kernels import abi, augmented
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers.dense import dense_solution
+from ctrnn.solvers.dense import dense_steps
 from ctrnn.solvers.solve import solve
 from ctrnn.trajectory import Stats
 
@@ -42,7 +42,8 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
     observed = problem.observed
     wanted = np.unique(np.concatenate([observed, [t0, t1]]))
     if interpolate:
-        r_of_t, states, stats = dense_solution(ahead.bound, ahead.start(), problem, forward, wanted, groups)
+        steps, states, stats = dense_steps(ahead.bound, ahead.start(), n, problem.course, forward, wanted, groups)
+        r_of_t = steps.polynomials()
     else:
         r_of_t = None
         found = solve(
@@ -65,6 +66,9 @@ def backward_gradient(problem: Problem, settings: Settings, name: str, interpola
 
     check_finite(loss, jumps)
     back = _Backward(problem, settings, ahead, r_of_t, size or 1.0, name)
+    if interpolate and objective.times is None and settings.dt is None:
+        # λ is 0 until the loss along the way begins; no step longer than the forward ones, which saw it, misses it
+        back.onto = steps.starts
     back.run(wanted, states[:, :n], jumps)
     back.warn()
     stats = replace(stats + back.stats, wall_time=working() - began)
@@ -114,6 +118,7 @@ class _Backward:
         self.settings = replace(settings, rtol=rtol, atol=atol)
         self.groups = tuple(dict.fromkeys((0, self.first, self.first + n, N)))
         self.stats = Stats()
+        self.onto = np.empty(0)  # more times to step onto
         self.lost = (0.0, 0.0, 0.0)  # tolerances, relative error and time of the worst reconstruction
 
     @property
@@ -143,7 +148,7 @@ class _Backward:
                 found = solve(
                     self.bound,
                     self.y,
-                    self.problem.course.back(marks[k], marks[k - 1]),
+                    self.problem.course.back(marks[k], marks[k - 1]).onto(self.onto),
                     self.settings,
                     marks[k - 1 : k],
                     self.groups,

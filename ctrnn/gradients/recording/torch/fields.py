@@ -266,7 +266,8 @@ class GeneralLinear:
 
         t, x = float(self.block.t[m, i]), self.block.x[m, i]
         pull: Any = torch.func.vjp(lambda z: self.system.at(t, z, self.system.w, x), self.block.z[m, i])[1]
-        out.copy_(torch.func.vmap(pull, in_dims=-1, out_dims=-1)(K)[0])
+        # rows in front: torch cannot put a result that depends on none of them last
+        out.copy_(torch.func.vmap(pull, in_dims=-1)(K)[0].movedim(0, -1))
 
     def _parameters(self, m: int, i: int, b: Any) -> Any:
         """The pullback to w at a stage of trial b, or of all."""
