@@ -1,4 +1,4 @@
-"""compare_gradients: agreement on the same steps beside the error against the ODE's gradient; and losses along the way."""
+"""compare_gradients: agreement on the same steps beside the error against the ODE's own; losses along the way."""
 
 from __future__ import annotations
 
