@@ -161,7 +161,8 @@ class Problem:
         f = self.field
         worth = "no objective" if self.objective is None else self.objective.describe()
         parts = [count(f.n, "state"), count(f.m, "parameter"), count(f.input_size, "input")]
-        return f"Problem({', '.join(parts)}, t from {self.t_span[0]:g} to {self.t_span[1]:g}, {worth})"
+        noise = "" if self.noise is None else ", with noise"
+        return f"Problem({', '.join(parts)}, t from {self.t_span[0]:g} to {self.t_span[1]:g}, {worth}{noise})"
 
     def replace(self, **changes: Any) -> Problem:
         """A copy with other field, r0, t_span, x, objective, events or noise."""
@@ -410,6 +411,11 @@ class Trials(Sequence[Problem]):
                 "objective", given="read-outs of several sizes", allowed="one size, as their gradients add up"
             )
         return sizes.pop()
+
+
+def is_noisy(problem: Problem | Trials) -> bool:
+    """Whether a problem, or one of some trials, has noise."""
+    return any(one.noise is not None for one in (problem if isinstance(problem, Trials) else [problem]))
 
 
 def checked_problem(problem: Any, backward: bool = False) -> Problem:

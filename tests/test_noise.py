@@ -243,6 +243,22 @@ def test_a_prepared_function_keeps_its_path():
     assert both == ctrnn.gradient(trials, solver="euler", dt=0.1).loss
 
 
+def test_a_fit_goes_along_the_one_path():
+    p = problem(seed=3, at=(0.25, 0.5, 0.75, 1.0))
+    found = ctrnn.fit(p, parameters=["a"], solver="heun", dt=0.05)
+    g = ctrnn.gradient(found.problem, "complex-step", solver="heun", dt=0.05)
+    assert found.converged and found.loss == pytest.approx(g.loss, rel=1e-12)
+    assert abs(g.parameters["a"]) < 1e-6 < abs(ctrnn.gradient(p, solver="heun", dt=0.05).parameters["a"])
+    assert found.problem.noise is p.noise and "with noise" in repr(p)
+
+
+def test_on_a_device_of_torch_it_is_the_same_path():
+    p = problem(seed=3)
+    expected = ctrnn.gradient(p, "adjoint", solver="heun", dt=0.1).vector
+    for method in (ctrnn.RTRL(device="cpu"), ctrnn.Adjoint(device="cpu")):
+        np.testing.assert_allclose(ctrnn.gradient(p, method, solver="heun", dt=0.1).vector, expected, rtol=1e-13)
+
+
 def test_other_numbers_of_the_same_field_take_them_along():
     p = problem(seed=3)
     first = ctrnn.simulate(p, solver="euler", dt=0.1).r
@@ -310,6 +326,8 @@ def test_what_cannot_have_noise_says_so():
             call()
     with pytest.raises(UsageError, match="events"):
         ctrnn.Problem(GEOMETRIC, [1.0], (0.0, 1.0), noise=0.1, events=ctrnn.Event("v - 2"))
+    with pytest.raises(UsageError, match=r"shooting.*noise"):
+        ctrnn.fit(p, solver="euler", dt=0.1, shooting=2)
     with pytest.raises(UsageError, match="backwards"):
         ctrnn.Problem(GEOMETRIC, [1.0], (1.0, 0.0), noise=0.1)
     table = ctrnn.compare_gradients(p, ["adjoint", "adjoint-backsolve"], solver="euler", dt=0.1)

@@ -28,7 +28,7 @@ from ctrnn.learning.residuals import has_residuals
 from ctrnn.learning.result import Fit, Valley
 from ctrnn.learning.shooting import shoot
 from ctrnn.numbers import flag, positive, whole
-from ctrnn.problem import Trials, checked_problem
+from ctrnn.problem import Trials, checked_problem, is_noisy
 from ctrnn.progress import track
 from ctrnn.threads import one_blas_thread
 
@@ -168,6 +168,8 @@ def fit(
         statement = _regularised(statement, problem, regularisation)
     if shooting is not None and shooting is not False and not has_residuals(problem):
         raise UsageError("shooting", given=shooting, allowed="None, but for a squared error at observation times")
+    if shooting is not None and shooting is not False and is_noisy(problem):
+        raise UsageError("shooting", given=shooting, allowed="None, with noise: its path begins at t0")
     name = chosen_optimizer(optimizer, problem, statement)
     past: list[float] = [] if before is None else list(before.history[:-1])
 
