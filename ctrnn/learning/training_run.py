@@ -80,7 +80,7 @@ class Run:
             self.schedule.step()
         if self.plateau is not None:
             self.plateau.step(validation)
-        if held is None or validation < self.best.validation:
+        if held is None or validation < self.best.validation or math.isinf(self.best.validation):
             self.best, self.kept, self.since = Best(number, total / weight, validation), model.state(), 0
         else:
             self.since += counts
@@ -136,12 +136,14 @@ class Run:
 
     def result(self, patience: int | None) -> Training:
         """The numbers that were kept."""
-        epochs, has_validation = len(self.history), math.isfinite(self.best.validation)
+        epochs, validation = len(self.history), self.best.validation
         converged = self.is_stale(patience)
         if converged:
             reason = f"no better validation for {patience} epochs"
-        elif not has_validation:
+        elif math.isnan(validation):
             reason = "all epochs done; without a validation nobody knows whether that was enough"
+        elif math.isinf(validation):
+            reason = "all epochs done; the validation's loss was never finite"
         elif self.best.epoch > 0.9 * epochs:
             reason = "all epochs done; the validation's loss was still falling"
         else:
@@ -153,7 +155,7 @@ class Run:
             readout=self.model.readout,
             r0=self.model.numbers["r0"].detach().numpy().copy(),
             history={name: column.copy() for name, column in zip(COLUMNS, columns, strict=True)},
-            best=Best(self.best.epoch, self.best.loss, self.best.validation if has_validation else math.nan),
+            best=self.best,
             converged=converged,
             reason=reason,
             _form=self.model.form,
