@@ -1,6 +1,7 @@
 """Offline training: the same weights as plain torch, the same bits after a kill, and what is refused."""
 
 import csv
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -461,3 +462,45 @@ def test_what_cannot_be_is_refused_by_name(change, words):
     with pytest.raises(UsageError, match=words):
         train(options.pop("field"), options.pop("trials"), **options)
     assert issubclass(UnknownNameError, UsageError)
+
+
+# --- learned to the end (scripts/learned.py has all of it)
+
+
+def script():
+    path = Path(__file__).resolve().parent.parent / "scripts" / "learned.py"
+    spec = importlib.util.spec_from_file_location("learned", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_three_bits_in_24_units_over_99_per_cent_on_new_sequences():
+    done = script().flip_flop(epochs=60)
+    assert done.field.n == 24
+    assert done.accuracy(ctrnn.learning.tasks.flip_flop(trials=40, steps=400, seed=1000)) > 0.99
+
+
+def test_the_autoregression_foretells_a_series_that_is_one():
+    learned, s = script(), [1.0, 0.5]
+    for _ in range(60):
+        s.append(1.6 * s[-1] - 0.9 * s[-2] + 0.3)
+    s = np.array(s)
+    c = learned.autoregression(s, 40, 2)
+    assert np.abs(c - [1.6, -0.9, 0.3]).max() < 1e-10
+    assert all(abs(learned.autoregressive_forecast(s, c, k, 5) - s[k]) < 1e-9 for k in (45, 50, 61))
+
+
+def test_valid_times_of_free_runs_are_counted_to_the_first_large_error():
+    learned = script()
+    test = ctrnn.learning.tasks.lorenz_generation(trials=3, steps=120, seed=0)
+
+    class Outputs:
+        def predict(self, x, free_after):
+            o = test.y.copy()
+            o[0, free_after + 4 :] += 10.0
+            o[1, 3] += 10.0  # before it runs free
+            return o
+
+    found = learned.valid_times(Outputs(), test, free_after=20)
+    assert np.allclose(found, 0.9056 * 0.02 * np.array([4, 100, 100]))

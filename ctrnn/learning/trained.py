@@ -21,6 +21,7 @@ from ctrnn.learning.trained_model import Form, Model
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
 from ctrnn.numbers import whole
+from ctrnn.threads import one_torch_thread
 
 #: trials that are validated together
 TOGETHER = 256
@@ -253,7 +254,7 @@ def mean_loss(model: Model, data: Dataset, loss: OutputLoss) -> float:
     for first in range(0, len(data), TOGETHER):
         part = data.take(range(first, min(first + TOGETHER, len(data))))
         x, y, a = (torch.from_numpy(np.ascontiguousarray(v.swapaxes(0, 1))) for v in (part.x, part.y, part.weight))
-        with torch.no_grad():
+        with one_torch_thread, torch.no_grad():
             total += float((a * loss(model(x, own[: len(x)]), y)).sum())
     return total / float(data.weight.sum())
 

@@ -24,6 +24,7 @@ from ctrnn.learning.closed_loop import ClosedLoop
 from ctrnn.learning.output_loss import outputs
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
+from ctrnn.threads import one_torch_thread
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Model:
 
     def outputs(self, x: Array, own: Array | None = None) -> Array:
         """o (T, B, p) of inputs x (T, B, inputs), without gradients."""
-        with torch.no_grad():
+        with one_torch_thread, torch.no_grad():
             u = self(torch.tensor(x, dtype=torch.float64), own)
             return np.asarray(outputs(u, self.form.activation or "linear").numpy())
 

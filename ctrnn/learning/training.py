@@ -45,6 +45,7 @@ from ctrnn.learning.training_arguments import (
 from ctrnn.learning.training_run import Run
 from ctrnn.numbers import whole
 from ctrnn.states import state_of
+from ctrnn.threads import one_torch_thread
 
 #: arguments of `train` that say where a run is kept
 _OF_A_RUN = ("checkpoint", "checkpoint_every", "resume", "metrics")
@@ -290,7 +291,8 @@ class Prepared:
             if Path(checkpoint).exists():
                 run.restore(load_checkpoint(checkpoint, "training", self.about))
         written = Metrics(metrics, COLUMNS, run.history)
-        with progress.track(on.epochs, "train") as tell:
+        # small operations, between long ones of compiled code: a second thread of torch's gains nothing there
+        with one_torch_thread, progress.track(on.epochs, "train") as tell:
             while not self._is_done():
                 epoch = len(run.history)
                 data = self._trials(epoch)
