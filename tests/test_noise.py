@@ -332,6 +332,7 @@ def test_what_cannot_have_noise_says_so():
         ctrnn.Problem(GEOMETRIC, [1.0], (1.0, 0.0), noise=0.1)
     table = ctrnn.compare_gradients(p, ["adjoint", "adjoint-backsolve"], solver="euler", dt=0.1)
     assert "noise" in table["adjoint, backsolve"].failure
+    assert table.route == "" and table["adjoint, discrete"].error is None  # there is no ODE to be off from
 
 
 @pytest.mark.parametrize(

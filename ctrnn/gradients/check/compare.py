@@ -207,7 +207,7 @@ def _of_the_equation(problem: Problem | Trials, settings: Settings) -> tuple[Gra
     state alone, by sensitivities forward with an error test of their own, where these are few.
     """
     one = problem[0] if isinstance(problem, Trials) else problem
-    if one.noise is not None:  # a path is known on its own grid alone
+    if one.is_noisy:  # a path is known on its own grid alone
         return None, ""
     n, m = one.field.n, one.field.m
     rtol, atol = np.maximum(np.asarray(settings.rtol) / 100.0, 1e-13), np.asarray(settings.atol) / 100.0
