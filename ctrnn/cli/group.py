@@ -24,6 +24,7 @@ COMMANDS = {  # name -> short help; the module is ctrnn.cli.<name>, its command 
     "lyapunov": "Lyapunov exponents along the run.",
     "train": "Offline training on trials.",
     "learn": "Learning while the data come.",
+    "warm": "Compile everything ahead, for images and clusters.",
     "examples": "List, print or copy the shipped experiments.",
     "new": "Write a commented template of an experiment file.",
 }
