@@ -176,6 +176,22 @@ def test_split_by_time_and_trials_of_unequal_lengths():
     assert abs(done.best.validation - alone / total) < 1e-13
 
 
+def test_signs_masks_and_time_constants_stay_in_their_bounds():
+    mask = np.random.default_rng(0).random((N, N)) < 0.7
+    dale = np.array([1, 1, 1, 1, -1, -1])
+    network = ctrnn.RateNetwork(N, inputs=INPUTS, seed=0, dale=dale, mask=mask, tau=1.0, train_tau=True)
+    free = ctrnn.RateNetwork(N, inputs=INPUTS, seed=0, mask=mask, tau=1.0, train_tau=True).with_parameters(
+        W=network.parameters["W"]
+    )
+    bound, loose = (
+        train(one, delayed(), readout=readout(), lr=0.05, optimizer="adamw", weight_decay=0.1, epochs=30).field
+        for one in (network, free)
+    )
+    W = bound.parameters["W"]
+    assert (W * dale >= 0).all() and not W[~mask].any() and bound.parameters["tau"] > 0
+    assert (loose.parameters["W"] * dale < 0).any()  # without the signs they would have been crossed
+
+
 # --- what is drawn
 
 
@@ -251,6 +267,26 @@ def test_scheduled_sampling_goes_from_teacher_to_free():
     teacher = train(network, wave(), teacher_forcing=1.0, **options | {"epochs": 1})
     sampled = train(network, wave(), teacher_forcing=0.5, **options | {"epochs": 1})
     assert abs(teacher.history["gradient_norm"][0] - sampled.history["gradient_norm"][0]) > 1e-6
+
+
+def test_a_free_run_is_the_run_on_its_own_outputs_in_time_too():
+    """A field that depends on t: fed with what it said, taken as plain inputs, it says the same."""
+    network = ctrnn.Equations(
+        {"r": "-r + W @ tanh(r) + U*x*cos(t)"},
+        parameters={"W": 0.5 * np.eye(3), "U": np.array([1.0, 0.5, -0.3])},
+        states={"r": 3},
+        inputs=["x"],
+    )
+    done = train(
+        network, wave(3), readout=["r[0]"], solver="midpoint", dt=0.3, steps_per_input=2, feedback=True,
+        teacher_forcing=0.5, epochs=2,
+    )  # fmt: skip
+    x = wave(1).x[0]
+    free = done.predict(x, free_after=5)
+    fed = x.copy()
+    fed[5:] = free[4:-1]
+    assert np.abs(done.predict(fed) - free).max() < 1e-14
+    assert np.abs(done.predict(x) - free)[6:].max() > 1e-3
 
 
 def test_new_trials_in_each_epoch():

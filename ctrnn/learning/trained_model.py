@@ -95,6 +95,9 @@ class Model:
         for name in trained:
             self.numbers[name].requires_grad_()
         self.trained = tuple(trained)
+        low, high = (form.field.unflatten(v) for v in form.field.bounds)
+        bounded = {k for k in low if k in trained and (np.isfinite(low[k]).any() or np.isfinite(high[k]).any())}
+        self._bounds = {k: (torch.tensor(low[k]), torch.tensor(high[k])) for k in bounded}
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -123,6 +126,12 @@ class Model:
         with torch.no_grad():
             for name, value in state.items():
                 self.numbers[name].copy_(value)
+
+    def project(self) -> None:
+        """Bring what an optimiser moved back into the field's bounds: signs, masks, time constants above 0."""
+        with torch.no_grad():
+            for name, (low, high) in self._bounds.items():
+                self.numbers[name].clamp_(low, high)
 
     def __call__(
         self, x: torch.Tensor, own: Array | None = None, masks: Mapping[str, torch.Tensor] | None = None

@@ -165,7 +165,8 @@ def train(
 
     Notes
     -----
-    Gradients are exact for the steps taken: BPTT in compiled code, in float64. ``lr`` is for Adam-like optimisers in
+    Gradients are exact for the steps taken: BPTT in compiled code, in float64. After each step of the optimiser the
+    field's bounds hold: signs of ``dale``, masks, time constants above 0. ``lr`` is for Adam-like optimisers in
     units of the weights.
 
     Examples

@@ -69,6 +69,7 @@ class Run:
                 for g in gradients:
                     g.mul_(clip / norm)
             self.optimizer.step()
+            model.project()
             total, weight = total + float(l.detach()), weight + mass
             norms.append(norm)
         if not weight:
