@@ -391,7 +391,8 @@ class BoundObjective:
             l, slope = self.named(log_o, y)
             l_u = slope - np.sum(slope, axis=1, keepdims=True) * np.exp(log_o)
         else:
-            o = self.output(r)
+            o = self.readout.linear(r)
+            o = np.exp(log_softmax(o)) if self.readout.activation == "softmax" else o
             l, l_o = self._loss(o, y)
             l_u = self.readout.pullback(o, l_o)
         return l, l_u

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrnn.kernels.abi import ACCUMULATE, LEAN, W_AT, F, System, at, call_accumulate, call_f, copy, doubles
+from ctrnn.kernels.abi import ACCUMULATE, LEAN, W_AT, F, System, at, call_accumulate, call_f, copy, doubles, gemm
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.products import vecmat
 from ctrnn.kernels.pullback import pull_rows
@@ -69,6 +69,31 @@ def back(system, w_at, size, a, b, implicit, h, stage_t, stage_r, stage_x, jumps
         ):  # fmt: skip
             return False
     return True
+
+
+@njit(**LEAN)
+def back_by_jacobians(dgemm, J, weight, h, jumps, rows, K, R):
+    """As ``back``, of steps with one stage, r⁺ = r + h b F(r), whose J (C, n, n) is at hand; weight: b.
+
+    One row costs 2 n² flops a step and reads J once; R (n q,) is working space.
+    """
+    n, q = rows.shape
+    size = n * q
+    lam = doubles(at(rows), size)
+    for m in range(h.size - 1, -1, -1):
+        if jumps.shape[0] > 0:
+            for j in range(n):
+                rows[j, q - 1] += jumps[m, j]
+        k = doubles(at(K[m]), size)
+        c = h[m] * weight
+        for j in range(size):
+            k[j] = c * lam[j]
+        if q == 1:
+            vecmat(k, J[m], R)
+        else:
+            gemm(dgemm, True, False, n, q, n, at(J[m]), n, at(K[m]), q, 0.0, at(R), q)
+        for j in range(size):
+            lam[j] += R[j]
 
 
 @njit(**LEAN)

@@ -34,7 +34,8 @@ from ctrnn.gradients.recording.structure import Structure
 from ctrnn.gradients.rules.kept import Kept
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.kernels import online
+from ctrnn.kernels import carry, online
+from ctrnn.kernels.abi import dgemm_address
 from ctrnn.threads import run_parallel, workers
 
 #: bytes of P below which a second thread costs more than it saves
@@ -112,7 +113,7 @@ class Exact(Memory):
         rows = np.zeros((structure.count, self.size))
         rows[structure.of_state, structure.number] = row
         threads = workers() if P.nbytes > WORTH_THREADS else 1
-        edges = np.linspace(0, len(P), threads + 1).astype(int).tolist()
+        edges = [len(P) * i // threads for i in range(threads + 1)]
         run_parallel(
             [(online.through, rows, structure.of_group, P, g, *ends, np.empty(P.shape[2])) for ends in pairwise(edges)]
         )
@@ -129,7 +130,10 @@ class Exact(Memory):
         if self._begun:
             T = np.zeros((structure.count, self.size, self.size))
             T[structure.of_state, :, structure.number] = rows
-            structure.transform(T, self.P)
+            if structure.blas and self.P.nbytes <= WORTH_THREADS:  # small: a thread that is waited for costs more
+                carry.transform(dgemm_address(), T, structure.of_group, self.P, 0, len(self.P), 0)
+            else:
+                structure.transform(T, self.P)
         self.steps.add_parameter_part(K, self.P)
         self._begun = True
         self.steps.clear()

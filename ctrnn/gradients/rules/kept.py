@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.errors import SingularJacobianError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.kernels import online, pullback
+from ctrnn.kernels import online, point, pullback
 
 _NO_ESTIMATE = pullback.no_estimate()
 _NAMES = ("h", "t", "r", "x")
@@ -34,6 +34,10 @@ class Kept:
         self._stage_at = np.empty(0, dtype=np.int64)
         self._moving = lane.bound.kernel.moving
         self._K, self._R = np.empty(0), np.empty(0)
+        # of one explicit stage J is kept: then a row goes back by one product a step, and the field is not asked again
+        kernel = lane.bound.kernel
+        self._has_jacobians = lane.s == 1 and kernel.blas and kernel.parts is None
+        self._J = np.empty((room if self._has_jacobians else 0, n, n))
         self.first = self.last = 0
 
     def __len__(self) -> int:
@@ -52,11 +56,14 @@ class Kept:
             del self._weights[0]
         if self.last == 2 * self.capacity:
             count = len(self)
-            for rows in (*self._rows.values(), self._at, self._jumps, self._waits):
+            kept = (*self._rows.values(), self._at, self._jumps, self._waits)
+            for rows in (*kept, self._J) if self._has_jacobians else kept:
                 rows[:count] = rows[self.first : self.last]
             self.first, self.last = 0, count
         i, w, to = self.last, step.weights, self._rows
         to["h"][i], to["t"][i], to["r"][i], to["x"][i] = step.h[0], step.t[0], step.r[0], step.x[0]
+        if self._has_jacobians:
+            point.jacobian(step.system, float(step.t[0, 0]), step.r[0, 0], step.x[0, 0], self._J[i])
         self._at[i], self._waits[i] = w.ctypes.data, False
         self._weights.append(w)
         self.last += 1
@@ -117,6 +124,13 @@ class Kept:
         if self._R.size < lane.s * n * q:
             self._R = np.empty(lane.s * n * q)
         K = self._K[:size].reshape(-1, lane.s, n, q)
+        if self._has_jacobians:
+            online.back_by_jacobians(
+                lane.bound.system.ctx[lane.DGEMM], self._J[here], float(lane.b[0]), kept["h"][here], jumps, rows, K,
+                self._R[: n * q],
+            )  # fmt: skip
+            lane.bound.raise_pending()
+            return K
         solved = online.back(
             lane.bound.system, self._at[here], self._weights[0].size, lane.a, lane.b, lane.explicit, kept["h"][here],
             kept["t"][here], kept["r"][here], kept["x"][here], jumps, lane.no_sources, rows, K,
@@ -179,10 +193,14 @@ class Kept:
         self._jumps[:count], self._waits[:count] = arrays["step jumps"], arrays["step waits"]
         self._weights = [own[int(i)] for i in arrays["step which"]]
         self._at[:count] = [w.ctypes.data for w in self._weights]
+        if self._has_jacobians:
+            for i, w in enumerate(self._weights):
+                system, to = lane.bound.system._replace(w=w), self._rows
+                point.jacobian(system, float(to["t"][i, 0]), to["r"][i, 0], to["x"][i, 0], self._J[i])
         self.last = count
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept."""
         own = {id(w): w.nbytes for w in self._weights}
-        return sum(rows.nbytes for rows in self._rows.values()) + sum(own.values())
+        return sum(rows.nbytes for rows in self._rows.values()) + self._J.nbytes + sum(own.values())

@@ -37,7 +37,7 @@ class Lane:
     groups, columns : how the parameters lie
     """
 
-    G_STRIDE = abi.G_STRIDE
+    G_STRIDE, DGEMM = abi.G_STRIDE, abi.DGEMM
 
     def __init__(self, field: Field, bound: Bound, a: Array, b: Array) -> None:
         self.field, self.bound, self.a, self.b = field, bound, a, b

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.learning.torch_optimizers import is_elementwise, make_optimizer, make_scheduler
+from ctrnn.learning.torch_optimizers import fused, is_elementwise, make_optimizer, make_scheduler
 from ctrnn.losses import Readout
 from ctrnn.numbers import number
 
@@ -60,7 +60,7 @@ class Weights:
                 self.tensors.append(values)
         if not self.tensors:
             raise UsageError("field", given=field, allowed="a field with parameters, or a read-out that learns")
-        self.optimizer: Any = make_optimizer(optimizer, self.tensors, lr, weight_decay)
+        self.optimizer: Any = make_optimizer(fused(optimizer), self.tensors, lr, weight_decay)
         self.scheduler: Any = make_scheduler(scheduler, self.optimizer)
         self._reads_loss = self.scheduler is not None and "metrics" in inspect.signature(self.scheduler.step).parameters
         self.clip = None if clip is None else number("clip", clip)
