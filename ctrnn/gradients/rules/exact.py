@@ -173,7 +173,7 @@ def default_block(lane: Lane, size: int) -> int:
     """
     w = lane.bound.system.w.size
     memory = 8 * (w + lane.s * lane.n * (size + 1))
-    return int(max(1, min(4 + size // 4, 64, BLOCK_BYTES // memory)))
+    return int(max(1, min(4 + size // 2, 64, BLOCK_BYTES // memory)))
 
 
 @dataclass(frozen=True)
