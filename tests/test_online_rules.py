@@ -165,14 +165,14 @@ def test_at_dt_tau_it_is_the_published_algorithm(method, known):
     ids=lambda value: value if isinstance(value, str) else value().facts.name,
 )
 def test_the_mean_over_signs_is_the_exact_gradient(rule, field, settings):
-    """Within four standard errors of 500 draws in each parameter, and they are small; one draw is far off."""
+    """Within four standard errors of 250 draws in each parameter, and they are small; one draw is far off."""
     problem = make_problem(FIELDS[field]())
     run = Run(problem, settings)
-    drawn = np.array([run.along(rule(), seed) for seed in range(500)])
+    drawn = np.array([run.along(rule(), seed) for seed in range(250)])
     exact = gradient(problem, "adjoint", solver=settings.solver, dt=settings.dt).vector
     standard = drawn.std(axis=0, ddof=1) / np.sqrt(len(drawn))
     assert (abs(drawn.mean(axis=0) - exact) <= 4 * standard + 1e-12).all()
-    assert np.linalg.norm(standard) < 0.3 * np.linalg.norm(exact)
+    assert np.linalg.norm(standard) < 0.4 * np.linalg.norm(exact)
     assert np.median([error(g, exact) for g in drawn[:50]]) > 0.05
 
 
