@@ -14,6 +14,17 @@ Lorenz: the next values from the present ones, 128 units; then the outputs are t
 Its units learn by BPTT; the read-out is then put to the minimum of the same squared error, by linear least squares.
 Random units with such a read-out stand beside it. Valid time: until the error, relative to the standard deviation,
 passes 0.4.
+
+Reached (2026-11):
+
+    flip-flop   99.95 % of the bits by BPTT, 99.41 % online
+    sunspots    root mean squared error 1949 to 2008, mean and spread of 5 seeds
+                1 year ahead    persistence 32.9    AR(9) 19.1    network 20.8 ± 0.9
+                5 years ahead   persistence 98.6    AR(9) 33.6    network 41.4 ± 0.8
+    Lorenz      valid for 7.7 Lyapunov times (median of 50 starts; 5.05 to 11.7); by BPTT alone for 1.4 (0.3 to 2.2),
+                random units with a read-out by least squares for 6.7 (3.4 to 12.2)
+
+So the network does not beat the autoregression, and of the generator's precision most is owed to the read-out.
 """
 
 from __future__ import annotations

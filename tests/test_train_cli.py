@@ -66,6 +66,20 @@ def test_results_and_figure(folder, capsys):
         assert np.isnan(held["target"][:3]).all() and held["output"].shape == (10, 1)
 
 
+def test_trials_from_an_npz_file_and_a_table_of_validation(folder, capsys):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(5, 9, 2))
+    np.savez("t.npz", x=x, y=x[..., :1], lengths=[9, 4, 9, 7, 5])
+    changes = ['train.data={file="t.npz"}', 'train.validation={file="t.npz"}', "train.epochs=1"]
+    sets = [part for change in changes for part in ("--set", change)]
+    assert run(["train", "x.toml", "--no-figures", *sets]) == 0
+    assert run(["train", "x.toml", "--no-figures", *sets, "--set", 'train.data={file="t.npz", trial="trial"}']) == 2
+    assert "x, y and weight" in capsys.readouterr().err
+    np.savez("t.npz", x=x, y=x[:, :8, :1])
+    assert run(["train", "x.toml", "--no-figures", *sets]) == 2
+    assert "8 steps" in capsys.readouterr().err
+
+
 def test_run_trains_too(folder, capsys):
     assert run(["run", "x.toml", "--set", "train.epochs=1", "--no-figures"]) == 0
     assert "what was three steps ago" in capsys.readouterr().out
