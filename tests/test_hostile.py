@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ctrnn
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.gradients.schedules.revolve import reruns
 from ctrnn.numbers import flag, generator, real_array, whole
 
@@ -182,3 +182,23 @@ def test_objects_that_break_in_every_conversion_are_refused_all_the_same(field):
         problem(field, r0=Broken())
     with pytest.raises(UsageError):
         ctrnn.fit(problem(field), robust=Broken())
+
+
+@pytest.mark.parametrize("method", ["adjoint", "rtrl", "adjoint-checkpoint", "auto"])
+def test_a_gradient_that_explodes_says_so_with_the_time_and_the_growth(method):
+    grows = ctrnn.Equations({"u": "a*u"}, {"a": 2.0})
+    objective = ctrnn.Objective(target=[[0.0]], at=[368.0])  # u ends at 1e20, du/du0 = 1e320
+    problem = ctrnn.Problem(grows, [1e-300], (0.0, 368.0), objective=objective)
+    said = r"exploded, though the loss is finite: from t = 0 to t = 35[456]\S* .* 1e30[89] \(e-fold every 0\.5 units"
+    for options in ({"atol": 0.0}, {"solver": "rk4", "dt": 0.05}):
+        with pytest.raises(NotFiniteError, match=said):
+            ctrnn.gradient(problem, method=method, **options)
+    with pytest.raises(NotFiniteError, match="exploded"):
+        ctrnn.gradient(ctrnn.Trials.of([problem, problem]), method=method, solver="rk4", dt=0.05)
+
+
+def test_an_objective_that_is_not_finite_is_no_explosion():
+    decay = ctrnn.Equations({"r": "-r"}, {"k": 1.0})
+    problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective("log(r - 2)", at=[1.0]))
+    with pytest.raises(NotFiniteError, match="it may take a logarithm or divide by 0"):
+        ctrnn.gradient(problem)

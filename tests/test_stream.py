@@ -3,6 +3,7 @@
 References: ``gradient`` by the adjoint on one problem with all the data, an independent route through the same steps.
 """
 
+import json
 import tracemalloc
 
 import numpy as np
@@ -450,3 +451,82 @@ def test_a_stream_of_array_equations_is_loaded_as_it_was(tmp_path):
     for one in (stream, twin):
         one.advance(2.0, x=[0.1, 0.5], target=0.2, at=[2.0])
     assert twin.gradient().vector.tobytes() == stream.gradient().vector.tobytes()
+
+
+def _saved(tmp_path, solver):
+    options = {"dt": 0.1} if solver == "rk4" else {}
+    stream = RTRLStream(RateNetwork(3, inputs=1, seed=0), [0.1, 0.2, 0.3], solver=solver, **options)
+    stream.advance(until=1.0, x=0.1, target=[0.1, 0.2, 0.3], at=[1.0])
+    stream.save(tmp_path / "s.npz")
+    return stream, dict(np.load(tmp_path / "s.npz"))
+
+
+@pytest.mark.parametrize("solver", ["rk4", "tsit5", "kvaerno5"])
+def test_a_file_that_somebody_has_changed_is_refused_or_is_what_it_was(tmp_path, solver):
+    """Each array of it longer, shorter, of another kind, or not finite; each text of another type."""
+    _, parts = _saved(tmp_path, solver)
+    changes = {
+        "longer": lambda a: np.concatenate([a.ravel(), a.ravel()[:1]]) if a.size else np.ones(3),
+        "empty": lambda a: np.empty(0),
+        "another kind": lambda a: a.astype(np.complex128) if a.dtype.kind != "U" else np.array(3),
+        "text": lambda a: np.array("abc"),
+        "NaN": lambda a: np.full(a.shape, np.nan),
+        "huge": lambda a: (
+            np.full(a.shape, 2**31 - 1, dtype=a.dtype) if a.dtype.kind == "i" else np.full(a.shape, -np.inf)
+        ),
+    }
+    refused = 0
+    for name, value in parts.items():
+        for kind, change in changes.items():
+            if value.dtype.kind == "U" and kind != "text":
+                continue
+            if not value.size and kind in ("empty", "NaN", "huge", "another kind"):
+                continue  # still as empty, or of no consequence
+            np.savez(tmp_path / "changed.npz", **(parts | {name: change(value)}))
+            with pytest.raises(UsageError):
+                RTRLStream.load(tmp_path / "changed.npz")
+            refused += 1
+    assert refused > 60
+
+
+def test_texts_of_other_types_are_refused(tmp_path):
+    _, parts = _saved(tmp_path, "tsit5")
+    text = json.loads(str(parts["text"]))
+    wrong = [None, 3, "x", [], {}, [1], [[]], {"a": 1}, 1e400, -1]
+    for key, value in text.items():
+        for other in wrong:
+            if other == value or (key, other) in (
+                ("readout", None),
+                ("block", None),
+                ("activation", None),
+                ("block", 3),
+            ):
+                continue
+            if key == "format" and isinstance(other, str):
+                continue
+            np.savez(tmp_path / "t.npz", **(parts | {"text": np.array(json.dumps(text | {key: other}))}))
+            with pytest.raises(UsageError):
+                RTRLStream.load(tmp_path / "t.npz")
+    for whole in ("[]", "3", "{", "null", '{"format": 3}', json.dumps({"format": text["format"]})):
+        np.savez(tmp_path / "t.npz", **(parts | {"text": np.array(whole)}))
+        with pytest.raises(UsageError):
+            RTRLStream.load(tmp_path / "t.npz")
+
+
+def test_bytes_that_are_wrong_or_lacking_are_refused_or_harmless(tmp_path):
+    stream, _ = _saved(tmp_path, "tsit5")
+    whole = (tmp_path / "s.npz").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(damaged))] ^= int(random.integers(1, 256))
+        if random.random() < 0.3:
+            damaged = damaged[: random.integers(len(damaged))]
+        (tmp_path / "d.npz").write_bytes(damaged)
+        try:
+            twin = RTRLStream.load(tmp_path / "d.npz")
+        except UsageError:
+            continue
+        assert twin.t == stream.t and np.array_equal(twin.p, stream.p)
+    with pytest.raises(UsageError, match="no such file"):
+        RTRLStream.load(tmp_path / "nothing.npz")

@@ -7,7 +7,6 @@ What computes one is ctrnn.gradients.method; the call for all of them is ctrnn.g
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ctrnn.errors import NotFiniteError
 from ctrnn.fields.base import Array
+from ctrnn.gradients.finite import check_gradient
 from ctrnn.problem import Problem
 from ctrnn.trajectory import Stats
 
@@ -106,25 +105,12 @@ class Gradient:
         return "\n".join(lines if self.certificate is None else [*lines, self.certificate.text])
 
 
-def check_finite(*parts: Array | float) -> None:
-    """Raises NotFiniteError for a loss or a gradient that is infinite or NaN."""
-    if not all(map(_is_finite, parts)):
-        raise NotFiniteError(
-            "the loss or its gradient is infinite or NaN though the solution is finite. Try: look at the "
-            "objective near the solution; it may take a logarithm or divide by 0 there"
-        )
-
-
-def _is_finite(part: Array | float) -> bool:
-    return math.isfinite(part) if isinstance(part, float) else not part.size or bool(np.isfinite(part).all())
-
-
 def result(
     problem: Problem, method: str, loss: float, vector: Array, r0: Array, readout: Array, stats: Stats
 ) -> Gradient:
     """Put a gradient together, and refuse one that is not finite."""
     objective = problem.needs_objective(method)
-    check_finite(loss, vector, r0, readout)
+    check_gradient(problem, loss, vector, r0, readout)
     named = objective.unflatten_readout(readout) if objective.readout_size else None
     f = problem.field
     return Gradient(float(loss), vector, f.unflatten(vector), r0, named, stats, method, partial(getattr, f, "labels"))

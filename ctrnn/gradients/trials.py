@@ -19,9 +19,10 @@ import numpy as np
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.dispatch import check_memory, compute
+from ctrnn.gradients.finite import check_gradient
 from ctrnn.gradients.recording.base import Totals
 from ctrnn.gradients.recording.select import takes_together
-from ctrnn.gradients.result import Gradient, check_finite
+from ctrnn.gradients.result import Gradient
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.threads import map_parallel
@@ -58,7 +59,9 @@ def trials_gradient(trials: Trials, method: Any, settings: Settings) -> TrialsGr
     if needs is not None and takes_together(trials.problems, first, needs):
         check_memory(its_method, trials[0], first)
         found = its_method.totals(trials.problems, first)
-        check_finite(found.loss, found.vector, found.r0, found.readout)
+        for problem, l, g0 in zip(trials, found.loss, found.r0, strict=True):
+            check_gradient(problem, l, g0)
+        check_gradient(trials[0], found.loss, found.vector, found.readout)
         alone = partial(map, partial(its_method.compute, settings=first), trials)
         return _summed(trials, its_method.name, found, alone)
     return each_gradient(trials, method, settings)

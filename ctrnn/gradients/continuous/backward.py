@@ -18,7 +18,8 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales
 from ctrnn.gradients.continuous.system import ForwardSystem
-from ctrnn.gradients.result import Gradient, check_finite, result
+from ctrnn.gradients.finite import check_finite
+from ctrnn.gradients.result import Gradient, result
 from ctrnn.inputs import Input, stack
 from ctrnn.kernels import abi, augmented
 from ctrnn.problem import Problem, Settings

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrnn.errors import NotFiniteError
 from ctrnn.fields.base import Array, Field
-from ctrnn.gradients.result import check_finite
+from ctrnn.gradients.finite import check_finite
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import solve
 

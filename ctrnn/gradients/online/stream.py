@@ -19,11 +19,12 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.online import stream_file
 from ctrnn.gradients.recording.control import StepControl
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.recording.structure import Structure
-from ctrnn.gradients.result import Gradient, check_finite
+from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.kernels import stepper
@@ -180,7 +181,7 @@ class RTRLStream:
                 run, state = self._taken(control.problem, end)
                 # of P nobody knows yet what it will be worth: every row of a block has to be right
                 times = np.empty(0) if run.errors is None else run.errors.divided()
-                is_fine = control.is_settled(times, np.array([np.nan]), np.nan)
+                is_fine = control.is_settled(times, None, np.nan)
         check_finite(state.loss, state.G[:, -1], state.S[:, -1], state.readout)
         added = float(state.loss[0] - self._state.loss[0])
         self._state, self.t, self.r = state, end, run.integration.r[: self.field.n].copy()

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field
+from ctrnn.errors import CtrnnError, UsageError
+from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.fields.described import restored
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, reading
+from ctrnn.kernels import implicit, stepper
 from ctrnn.losses import Readout
+from ctrnn.numbers import MOST, flag, number, whole
 from ctrnn.trajectory import Stats
 
 FORMAT = "ctrnn RTRLStream 3"
+ALLOWED = "a file that RTRLStream.save has written"
 #: in the file -> in the state
 _CARRIED = {"G": "G", "S": "S", "g_o": "readout"}
 _MEMORY = tuple(f"memory {i}" for i in range(6))
@@ -57,8 +60,20 @@ def write(stream: Any, path: str | os.PathLike[str]) -> None:
 
 
 def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: Any) -> Any:
-    """The stream as it was."""
+    """The stream as it was.
+
+    A file that is none, or that somebody has changed so that nothing fits, raises UsageError: nothing of it is used.
+    """
     arrays, text = _open(Path(path))
+    try:
+        return _restored(kind, arrays, text, field, loss)
+    except CtrnnError:
+        raise
+    except Exception as error:  # whatever values of other kinds and sizes lead to
+        raise UsageError("path", given=str(path), allowed=ALLOWED, hint=f"it is damaged: {error}") from error
+
+
+def _restored(kind: type, arrays: dict[str, Array], text: dict[str, Any], field: Field | None, loss: Any) -> Any:
     parameters = {k.removeprefix("parameter "): v for k, v in arrays.items() if k.startswith("parameter ")}
     if field is None:
         field = _built(text["field"], arrays, parameters)
@@ -87,7 +102,13 @@ def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: An
         max_steps,
         min_step,
     )
-    stream.t, stream.stats = t, Stats(**dict(zip(_STATS, text["stats"], strict=True)))
+    if not t >= stream.t0 or not math.isfinite(t):
+        raise ValueError(f"it ends at t = {t} and began at {t0}")
+    solver, *counts, wall_time, stiff = text["stats"]
+    counts = [whole(name, count, 0) for name, count in zip(_STATS[1:5], counts, strict=True)]
+    stats = (str(solver), *counts, number("wall_time", wall_time), flag("stiff", stiff))
+    stream.t, stream.stats = t, Stats(**dict(zip(_STATS, stats, strict=True)))
+    stream.settings.tolerances(stream.field.n)
     state = stream._state
     state.loss, state.begun = np.array([l]), True
     for key, name in _CARRIED.items():
@@ -99,21 +120,49 @@ def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: An
                 allowed="the field of the stream, with the same connections",
                 hint=f"{key} of the file has the shape {arrays[key].shape}, and for this field {here.shape}",
             )
-        here[...] = arrays[key]
-    stream._memory = [arrays[name] for name in _MEMORY if name in arrays]
+        here[...] = checked_array(key, arrays[key], here.shape)
+    stream._memory = _checked_memory([arrays[name] for name in _MEMORY if name in arrays], stream)
     return stream
+
+
+def _checked_memory(memory: list[Array], stream: Any) -> list[Array]:
+    """Clock, count, and Newton's J, M, pivots and state, each of the kind and size that the compiled stepper takes.
+
+    Raises ValueError: it would read and write past their ends, and take the pivots for rows.
+    """
+    if not memory:
+        return memory
+    clock, count, J, _, pivots, _ = memory
+    k, n, dt = len(J), stream.field.n, stream.settings.dt
+    sizes = [(stepper.CLOCK_SIZE,), (stepper.COUNT_SIZE,), (k, k), (k, k), (k,), (implicit.STATE_SIZE,)]
+    kinds = [np.float64, np.int64, np.float64, np.float64, np.int32, np.float64]
+    for name, part, size, kind in zip(_MEMORY, memory, sizes, kinds, strict=True):
+        if part.shape != size or part.dtype != kind:
+            raise ValueError(f"{name} is {part.dtype} of the shape {part.shape}, not {np.dtype(kind)} of {size}")
+        if not np.isfinite(part).all():
+            raise ValueError(f"{name} is not finite")
+    if k not in (0, n, n + 1) or ((pivots < 0) | (pivots > k)).any() or (count < 0).any():
+        raise ValueError("Newton's matrices or counts are those of no stream of this field")
+    grid = 0.0 if dt is None else abs(stream.t0 + dt * float(count[stepper.GRID]) - stream.t) / dt
+    if count[stepper.STIFF] > 1 or count.max() > MOST or grid > 1.001:
+        raise ValueError("counts of another stream")
+    if clock[stepper.H] < 0 or clock[stepper.ERR_BEFORE] < 0:
+        raise ValueError("a step size or an error below 0")
+    return memory
 
 
 def _open(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with reading("path", path, ALLOWED), np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         text = json.loads(str(arrays["text"]))
         if text["format"] == FORMAT:
             _ = [arrays[key] for key in (*_CARRIED, "r", "rtol", "atol", *(_MEMORY if _MEMORY[0] in arrays else ()))]
             arrays["times"] = arrays["times"].reshape(3)
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UsageError("path", given=str(path), allowed="a file that RTRLStream.save has written") from error
+    except (UsageError, MemoryError):
+        raise
+    except Exception as error:  # zip, npy and JSON have an exception each for what they do not like
+        raise UsageError("path", given=str(path), allowed=ALLOWED) from error
     if text["format"] != FORMAT:
         raise UsageError("path", given=text["format"], allowed=f"a file in the format {FORMAT!r}")
     return arrays, text

@@ -50,13 +50,20 @@ class StepControl:
         """The problem with the stops of this round."""
         return self._given.onto(self._times) if self._times.size else self._given
 
-    def is_settled(self, divided: Array, found: Array, estimate: float) -> bool:
-        """Whether a run is fine enough: from the times inside its steps, what it found, and its Σ η."""
+    def is_settled(self, divided: Array, found: Array | None, estimate: float) -> bool:
+        """Whether a run is fine enough: from the times inside its steps, what it found, and its Σ η.
+
+        found : None where nobody knows yet what it will be worth
+        """
         self._rounds += 1
         if not divided.size:
             return True
         change = np.inf
-        if self._last is not None and np.isfinite(found).all() and np.isfinite(self._last).all():
+        is_finite = found is None or bool(np.isfinite(found).all())
+        was_finite = self._last is None or bool(np.isfinite(self._last).all())
+        if not (is_finite or was_finite):
+            return True  # finer steps do not help: it is the gradient that is infinite
+        if found is not None and self._last is not None and is_finite and was_finite:
             change = float(np.linalg.norm(found - self._last)) / (float(np.linalg.norm(found)) or 1.0)
         if change <= SETTLED * self._rtol:
             return True

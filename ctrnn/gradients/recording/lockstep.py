@@ -19,9 +19,9 @@ import numpy as np
 from ctrnn.clock import working
 from ctrnn.errors import DivergenceError, SolverError, UsageError
 from ctrnn.fields.base import Array
+from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
-from ctrnn.gradients.result import check_finite
 from ctrnn.inputs.program import Program
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Problem, Settings

@@ -21,11 +21,11 @@ from ctrnn.clock import working
 from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array, Bound
 from ctrnn.gradients.continuous.system import ForwardSystem
+from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
 from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled
 from ctrnn.gradients.recording.structure import Structure
-from ctrnn.gradients.result import check_finite
 from ctrnn.kernels import abi, pullback, stepper
 from ctrnn.kernels.augmented import SMALL
 from ctrnn.kernels.stepper import Record

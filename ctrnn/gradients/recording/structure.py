@@ -74,13 +74,15 @@ class Structure(Carry):
 
     def transform_states(self, T: Array, S: Array) -> Array:
         """T [S; g₀], as a new one."""
-        return S @ T[0].T if self.count == 1 else np.einsum("jkl,jl->jk", T[self.of_state], S)
+        with np.errstate(over="ignore", invalid="ignore"):  # the gradient is looked at in the end
+            return S @ T[0].T if self.count == 1 else np.einsum("jkl,jl->jk", T[self.of_state], S)
 
     def transform(self, T: Array, G: Array) -> Array:
         """[P; g] ← T [P; g] of every group, divided among threads."""
         groups, q, columns = G.shape
         if not self.blas:
-            G[...] = np.matmul(T[self.of_group], G)
+            with np.errstate(over="ignore", invalid="ignore"):
+                G[...] = np.matmul(T[self.of_group], G)
             return G
         flops = 2.0 * q * q * columns * groups
         threads = workers() if flops > WORTH_THREADS else 1

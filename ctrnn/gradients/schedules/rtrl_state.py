@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.recording.base import Block, Carry, Recording, Seen, Totals
-from ctrnn.gradients.result import check_finite
 from ctrnn.trajectory import Stats
 
 

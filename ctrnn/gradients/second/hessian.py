@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.fields.base import Array, checked_array
-from ctrnn.gradients.result import check_finite
+from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
 from ctrnn.memory import claim

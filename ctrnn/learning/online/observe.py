@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.result import check_finite
+from ctrnn.gradients.finite import check_finite
 from ctrnn.losses import NAMED, Readout
 from ctrnn.objective import BoundObjective, Objective
 
