@@ -197,6 +197,8 @@ def as_noise(noise: Any, seed: int | None = None) -> WhiteNoise | None:
 
 def checked_scale(scale: Any) -> Any:
     """A number, an array (n,), a formula, a table of these, or a function; raises UsageError."""
+    if isinstance(scale, str) and not scale.isprintable():
+        raise UsageError("noise", given=scale, allowed="a formula of printable letters")
     if isinstance(scale, str) or callable(scale):
         return scale
     if isinstance(scale, dict):

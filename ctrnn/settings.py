@@ -81,11 +81,11 @@ class Settings:
         one_of("error_control", self.error_control, ERROR_CONTROLS)
 
     def _check_lengths(self) -> None:
-        limits = {"max_step": self.max_step != np.inf, "first_step": self.first_step is not None}
-        for name in (name for name, given in limits.items() if given):
+        for name in ("max_step", "first_step"):
             value = getattr(self, name)
-            if not checked_array(name, value, ()) > 0:
-                raise UsageError(name, given=value, allowed="a positive number in the unit of t")
+            if (value is None and name == "first_step") or (isinstance(value, float) and value == np.inf):
+                continue
+            object.__setattr__(self, name, positive(name, value, "a positive number in the unit of t"))
             if self.dt is not None:
                 raise UsageError(name, given=value, allowed="adaptive steps, without dt", hint="a smaller dt")
 

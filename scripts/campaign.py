@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -29,6 +29,7 @@ from typing import Any
 PARTS = ("expressions", "experiments", "arguments", "faults")
 #: seconds of computing, and by the clock, after which a case hangs
 LIMIT, PATIENCE = 10.0, 60.0
+START = 300.0  # in which what the cases need is compiled
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -36,7 +37,7 @@ class Findings:
     """What came out: how many of each kind, and the faults."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+        self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.faults: list[dict[str, Any]] = []
 
     def add(self, told: dict[str, Any], part: str, seed: int) -> None:
@@ -71,6 +72,7 @@ def work(part: str, seed: int, first: int) -> None:
         told.flush()
 
     importlib.import_module(f"fuzz.{part}").warm_up()
+    tell(ready=True)
     number = first
     while True:
         what, run = draw(part, seed, number)
@@ -83,17 +85,21 @@ def work(part: str, seed: int, first: int) -> None:
         number += 1
 
 
-def campaign(part: str, seconds: float, seed: int, findings: Findings, first: int = 0) -> None:
-    """Cases of one part for so many seconds."""
-    end, number = time.monotonic() + seconds, first
-    while time.monotonic() < end:
-        for told in _lines(part, seed, number, end):
+def campaign(part: str, seconds: float, seed: int, findings: Findings, most: int = 1_000_000_000) -> None:
+    """Cases of one part for so many seconds, and no more than ``most``; what is compiled before them takes its time."""
+    number, left = 0, seconds
+    while left > 0.0 and number < most:
+        at = time.monotonic()
+        for told in _lines(part, seed, number, left, most):
+            if "ready" in told:
+                at = time.monotonic()
+                continue
             number = told["number"] + 1
-            if "outcome" in told:
-                findings.add(told, part, seed)
+            findings.add(told, part, seed)
+        left -= time.monotonic() - at
 
 
-def _lines(part: str, seed: int, first: int, end: float) -> Iterator[dict[str, Any]]:
+def _lines(part: str, seed: int, first: int, left: float, most: int) -> Iterator[dict[str, Any]]:
     """What a process tells of its cases, until the time is over, or a case has brought the process down, or hangs."""
     command = [sys.executable, __file__, "--work", f"{part}:{seed}:{first}"]
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
@@ -102,16 +108,23 @@ def _lines(part: str, seed: int, first: int, end: float) -> Iterator[dict[str, A
     lines: list[str] = []
     reader = Thread(target=lambda stream: lines.extend(iter(stream.readline, "")), args=(worker.stdout,), daemon=True)
     reader.start()
-    begun: dict[str, Any] = {"number": first, "what": "start"}
-    at, used, seen, is_under_way = time.monotonic(), 0.0, 0, False
+    begun: dict[str, Any] = {"number": first, "what": "the start"}
+    end, at, used, seen, is_under_way = time.monotonic() + START, time.monotonic(), 0.0, 0, False
     try:
         while time.monotonic() < end or is_under_way:
             while seen < len(lines):
                 told = json.loads(lines[seen])
                 seen += 1
-                begun, at, used, is_under_way = told, time.monotonic(), _cpu(worker.pid), "outcome" not in told
+                at, used = time.monotonic(), _cpu(worker.pid)
+                if "ready" in told:
+                    end = at + left
+                    yield told
+                    continue
+                begun, is_under_way = told, "outcome" not in told
                 if "outcome" in told:
                     yield told
+                    if told["number"] + 1 >= most:
+                        return
             if worker.poll() is not None and not reader.is_alive() and seen == len(lines):
                 errors.seek(0)
                 reason = f"the process ended with {worker.returncode}\n{errors.read()[-2000:]}"
@@ -122,9 +135,12 @@ def _lines(part: str, seed: int, first: int, end: float) -> Iterator[dict[str, A
                 yield begun | {"outcome": "fault", "trace": f"not done after {late:.0f} s"}
                 return
             time.sleep(0.02)
+        if not seen:
+            yield begun | {"outcome": "fault", "trace": f"not ready after {START:.0f} s"}
     finally:
         worker.kill()
         worker.wait()
+        errors.close()
 
 
 def _cpu(pid: int) -> float:

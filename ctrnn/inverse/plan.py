@@ -186,4 +186,6 @@ def check_step(step: Any) -> None:
     if isinstance(step, str):
         one_of("step", step, ("spectrum", "norm"), hint="or a number")
     else:
-        real_array("step", [step], 'a number, "spectrum" or "norm"')
+        allowed = 'a number, "spectrum" or "norm"'
+        if real_array("step", step, allowed).ndim:
+            raise UsageError("step", given=step, allowed=allowed)

@@ -19,7 +19,7 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.inputs import stack
 from ctrnn.noise import as_noise
-from ctrnn.problem import Course, Problem, Settings, Trials
+from ctrnn.problem import Course, Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 
@@ -60,7 +60,7 @@ def with_noise(problem: Problem | Trials, settings: Settings) -> Problem | Trial
         twins: dict[int, Field] = {}
         made = [_of_one(trial, settings, twins) for trial in problem]
         return Trials.of(made, problem.shares_r0)
-    return problem if problem.noise is None else _of_one(problem, settings, {})
+    return problem if checked_problem(problem).noise is None else _of_one(problem, settings, {})
 
 
 def _of_one(problem: Problem, settings: Settings, twins: dict[int, Field]) -> Problem:
