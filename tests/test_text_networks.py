@@ -237,7 +237,12 @@ def test_random_weights_are_drawn_inside_masks_and_trained_there(make: Callable[
 def test_signs_of_dale_hold_for_what_a_unit_sends() -> None:
     dale = np.array([1, 1, -1])
     liquid, linear = ctrnn.LiquidNetwork(3, seed=0, dale=dale), ctrnn.LinearNetwork(3, tau=[1.0, 2.0, 4.0], dale=dale)
-    assert (liquid.parameters["W"] * dale >= 0.0).all()
+    assert (liquid.parameters["W"] * dale >= 0.0).all() and (liquid.parameters["A"] > 0.0).all()
+    with pytest.raises(UsageError, match="'A'.*positive"):
+        liquid.with_parameters(A=[1.0, -1.0, 1.0])
+    h = ctrnn.simulate(ctrnn.Problem(liquid, 0.0, (0.0, 20.0))).r
+    assert (h >= 0.0).all() and (h <= liquid.parameters["A"]).all()
+    assert ((liquid.jacobian(0.0, h[-1]) * dale)[~np.eye(3, dtype=bool)] >= 0.0).all()  # the sign is that of the effect
     A, off = linear.parameters["A"], ~np.eye(3, dtype=bool)
     assert ((A * dale)[off] >= 0.0).all() and (np.diag(A) < 0.0).all()
     for field, name in ((liquid, "W"), (linear, "A")):
@@ -250,6 +255,9 @@ def test_signs_of_dale_hold_for_what_a_unit_sends() -> None:
         assert field.with_parameters(**{name: nearest}).n == 3
     with pytest.raises(UsageError, match="dale"):
         ctrnn.LiquidNetwork(3, dale=[1, 2, 1])
+    for gated in (ctrnn.GRUNetwork, ctrnn.LSTMNetwork):
+        with pytest.raises(UsageError, match="both signs"):
+            gated(3, dale=dale)
     with pytest.raises(UsageError, match="tau"):
         ctrnn.LinearNetwork(3, tau=[1.0, 2.0])
     with pytest.raises(UsageError, match="a network with a parameter W"):

@@ -117,6 +117,13 @@ class _GatedNetwork(TextNetwork):
         return ih, np.concatenate([p[f"W_{gate}"] for gate in self.gates]), bias, np.zeros_like(bias)
 
 
+def refuse_signs(dale: Any) -> None:
+    """Raise UsageError for signs of units whose activity takes both signs."""
+    if dale is not None:
+        allowed = "None: h takes both signs, so that the sign of a weight is not that of its effect"
+        raise UsageError("dale", given=dale, allowed=allowed, hint="ctrnn.LiquidNetwork(dale=...)")
+
+
 class GRUNetwork(_GatedNetwork):
     """Gated recurrent units in continuous time, τ dh/dt = (1 − z) ∘ (u − h).
 
@@ -136,6 +143,8 @@ class GRUNetwork(_GatedNetwork):
         Makes tau a parameter.
     masks : dict, optional
         Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
+    dale : None
+        Refused: h takes both signs, so that the sign of a weight is not that of what a unit does to another.
 
     Raises
     ------
@@ -169,7 +178,9 @@ class GRUNetwork(_GatedNetwork):
         seed: int | None = None,
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
+        dale: None = None,
     ) -> None:
+        refuse_signs(dale)
         n, inputs = checked_sizes(n, inputs, 4)
         one_of("reset", reset, ("after", "before"))
         self.reset = reset
@@ -219,6 +230,8 @@ class LSTMNetwork(_GatedNetwork):
         Makes tau a parameter.
     masks : dict, optional
         Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
+    dale : None
+        Refused: h takes both signs, so that the sign of a weight is not that of what a unit does to another.
 
     Raises
     ------
@@ -251,7 +264,9 @@ class LSTMNetwork(_GatedNetwork):
         seed: int | None = None,
         train_tau: bool = False,
         masks: Mapping[str, Any] | None = None,
+        dale: None = None,
     ) -> None:
+        refuse_signs(dale)
         n, inputs = checked_sizes(n, inputs, 4)
         weights = self._weights(self.gates, n, inputs, seed)
         definitions = {

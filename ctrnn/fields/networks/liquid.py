@@ -40,7 +40,8 @@ class LiquidNetwork(TextNetwork):
     masks : dict, optional
         Parameter name -> booleans; entries outside are 0, stay 0, and have gradient 0.
     dale : array_like (n,) of +1 and −1, optional
-        Column j of W, what unit j sends, has that sign (Dale's principle), where φ is not negative.
+        Column j of W, what unit j sends, has that sign (Dale's principle). A is then positive, so that h, between 0 and
+        A for a φ that is not negative, is what a unit sends.
 
     Raises
     ------
@@ -79,6 +80,9 @@ class LiquidNetwork(TextNetwork):
         if inputs:
             weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
         weights |= {"b": np.zeros(n), "A": rng.normal(size=n)}
+        if dale is not None:
+            self.positive = ("tau", "A")  # type: ignore[misc]
+            weights["A"] = np.abs(weights["A"])
         f = activated(activation, drive(hidden="W @ h", inputs=inputs))
         equations = {"h": "-(1/tau + f)*h + f*A"}
         super().__init__(equations, weights, {"h": n}, inputs, tau, train_tau, {"f": f}, masks, dale)
