@@ -358,6 +358,8 @@ OPTIONS = {
     "snap": {"method": ctrnn.SnAp(2), "optimizer": {"name": "sgd", "momentum": 0.9}},
     "window": {"method": ctrnn.TruncatedBPTT(window=7), "update_every": 3, "clip": 0.1},
     "leak": {"method": "rflo", "optimizer": "rmsprop", "update_every": [20.5, 55.0, 90.0]},
+    "uoro": {"method": "uoro", "seed": 3},
+    "sketch": {"method": {"name": "sketch", "rank": 3}},
     "lanes": {"batch": 2, "scheduler": {"name": "CosineAnnealingLR", "T_max": 50}, "feedback": "random"},
     "a running sum": {"update_every": 7},
     "a schedule that reads the loss": {"scheduler": {"name": "ReduceLROnPlateau", "patience": 3}},
@@ -488,6 +490,13 @@ def test_python_objects_are_given_again(tmp_path):
 
 
 # --- the table, and what is refused
+
+
+def test_a_rule_with_a_bound_says_it_beside_the_loss():
+    learner, _, _ = trained(50, method={"name": "sketch", "rank": 2})
+    assert np.isfinite(learner.history.bound).all() and "bound" in repr(learner.history) and learner.bound >= 0.0
+    with pytest.raises(UnknownNameError, match="ranks"):
+        OnlineLearner(network(), {"name": "sketch", "ranks": 2})
 
 
 def test_the_table_of_a_run(tmp_path):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError
 from ctrnn.experiment.build_objective import readout_of
 from ctrnn.experiment.build_training import trials
-from ctrnn.gradients.methods import method_described, named
 from ctrnn.learning.data import as_dataset
 from ctrnn.learning.online.data import Data
 from ctrnn.learning.online.learner import OnlineLearner
@@ -57,21 +55,8 @@ def prepared_learning(e: Experiment) -> Learning:
     if spec.reset_every is not None:
         start[:] = np.arange(len(x)) % spec.reset_every == 0
     with e.at("learn", batch=("learn", "lanes"), x=("learn", "data"), y=("learn", "data")):
-        given["method"] = _method(spec.method)
+        given["method"] = spec.method
         dt = spec.dt or getattr(data, "dt", None) or 1.0
         learner = OnlineLearner(e.field, batch=lanes, dt=dt, **given)
         Data(learner, x, y, weight)
     return Learning(learner, x, y, weight, start, getattr(data, "time_unit", ""))
-
-
-def _method(method: Any) -> Any:
-    """A name as it is, a table as the method of that name with its options."""
-    if isinstance(method, str):
-        return method
-    options = dict(method)
-    name = options.pop("name", None)
-    known: Any = named(name)
-    for key in options:
-        if key not in (names := [f.name for f in fields(known)]):
-            raise UnknownNameError(f"option of the method {name}", key, names)
-    return method_described({"name": name, "options": options})

@@ -6,6 +6,7 @@ A new method is one file with a ``GradientMethod`` (ctrnn.gradients.method) and 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -127,6 +128,22 @@ def method_described(text: dict[str, Any]) -> Any:
     """
     method: Any = named(text["name"])
     return replace(method, **text["options"]) if text["options"] else text["name"]
+
+
+def of_table(given: Mapping[str, Any]) -> Any:
+    """The method of a table of a name and options; raises UnknownNameError for what is not known.
+
+    >>> of_table({"name": "tbptt", "window": 25})
+    TruncatedBPTT(window=25)
+    """
+    options = dict(given)
+    name = options.pop("name", None)
+    known: Any = named(name)
+    names = [f.name for f in fields(known)]
+    for key in options:
+        if key not in names:
+            raise UnknownNameError(f"option of the method {name}", key, names)
+    return method_described({"name": name, "options": options})
 
 
 def table() -> str:

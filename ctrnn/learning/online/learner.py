@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.methods import named
+from ctrnn.gradients.methods import named, of_table
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.learning.online import checkpoint as files
 from ctrnn.learning.online.data import Data
@@ -66,9 +67,10 @@ class OnlineLearner:
     ----------
     field : Field
         Any field.
-    method : str or method, default "rtrl"
+    method : str, dict or method, default "rtrl"
         The rule: "rtrl", "snap-1", "snap-2", "rflo", "tbptt" and whatever else ``ctrnn.gradient`` takes by name that
-        goes forward with the run; or an object, as ``ctrnn.SnAp(3)`` or ``ctrnn.TruncatedBPTT(window=25)``.
+        goes forward with the run; a table with options ({"name": "tbptt", "window": 25}), or an object, as
+        ``ctrnn.SnAp(3)``.
     optimizer : str, dict, class or callable, default "adam"
         One of torch.optim by name ("adam", "sgd", "rmsprop" …), as a table with options ({"name": "sgd", "momentum":
         0.9}), or what makes one from a list of tensors.
@@ -164,6 +166,7 @@ class OnlineLearner:
         self.seed = whole("seed", seed, 0)
         self.B = 1 if self.batch is None else self.batch
         self._shape: tuple[int, ...] = () if self.batch is None else (self.batch,)
+        method = of_table(method) if isinstance(method, Mapping) else method
         self._options = {
             "method": method, "optimizer": optimizer, "lr": lr, "loss": loss, "solver": solver, "dt": dt,
             "batch": self.batch, "update_every": update_every, "seed": self.seed, "scheduler": scheduler, "clip": clip,
