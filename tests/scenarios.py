@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, Readout, inputs
 
 #: Lynx and hares, 1900 to 1920, thousands of pelts (Hudson's Bay Company).
-HARE_LYNX = Path(__file__).parent.parent / "ctrnn" / "examples" / "hare_lynx.csv"
+HARE_LYNX = Path(ctrnn.__file__).parent / "examples" / "hare_lynx.csv"
 
 LOTKA_VOLTERRA = {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"}
 LOTKA_VOLTERRA_AT = {"a": 0.55, "b": 0.028, "c": 0.80, "d": 0.024}
