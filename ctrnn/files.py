@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import CtrnnError, UsageError
 
-__all__ = ["atomic_path", "reading", "writing"]
+__all__ = ["atomic_path", "loading", "reading", "writing"]
 
 
 @contextmanager
@@ -78,6 +78,22 @@ def reading(argument: str, path: str | os.PathLike[str], what: str = "a file tha
         if "\0" not in str(path):
             raise
         raise UsageError(argument, given=str(path), allowed=f"{what}; no name holds the letter NUL") from error
+
+
+@contextmanager
+def loading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """What the block finds wrong in a file of ours, by whatever exception of zip, npy or JSON, said of the file.
+
+    Raises :class:`~ctrnn.errors.UsageError`; errors of ours pass as they are.
+    """
+    try:
+        with reading("path", path, what):
+            yield
+    except (CtrnnError, MemoryError):
+        raise
+    except Exception as error:
+        hint = f"it is none, or was changed: {error}"
+        raise UsageError("path", given=str(path), allowed=what, hint=hint) from error
 
 
 @contextmanager

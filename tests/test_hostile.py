@@ -202,3 +202,30 @@ def test_an_objective_that_is_not_finite_is_no_explosion():
     problem = ctrnn.Problem(decay, [1.0], (0.0, 1.0), objective=ctrnn.Objective("log(r - 2)", at=[1.0]))
     with pytest.raises(NotFiniteError, match="it may take a logarithm or divide by 0"):
         ctrnn.gradient(problem)
+
+
+def test_damaged_files_of_fits_and_fixed_points_are_refused(field, tmp_path):
+    fitted = ctrnn.fit(problem(field), max_iterations=2)
+    table = ctrnn.analysis.fixed_points(field, [[0.1, 0.1]])
+    fitted.save(tmp_path / "fit.npz")
+    table.save(tmp_path / "table.npz")
+    loads = {
+        "fit.npz": lambda path: ctrnn.learning.Fit.load(path, problem(field)),
+        "table.npz": lambda path: ctrnn.analysis.FixedPoints.load(path, field),
+    }
+    for name, load in loads.items():
+        whole_file = (tmp_path / name).read_bytes()
+        arrays = dict(np.load(tmp_path / name))
+        load(tmp_path / name)
+        damaged = tmp_path / "damaged.npz"
+        for size in (0, 10, len(whole_file) // 2, len(whole_file) - 30):
+            damaged.write_bytes(whole_file[:size])
+            with pytest.raises(UsageError):
+                load(damaged)
+        for key in arrays:
+            np.savez(damaged, **{k: v for k, v in arrays.items() if k != key})
+            if key.startswith(("told", "r0", "history", "names", "residual", "reached", "lost", "parameters")):
+                with pytest.raises(UsageError):
+                    load(damaged)
+        with pytest.raises(UsageError, match="no such file"):
+            load(tmp_path / "nowhere.npz")

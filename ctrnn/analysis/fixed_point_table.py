@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, loading
 
 __all__ = ["FixedPoints"]
 
@@ -192,30 +192,30 @@ class FixedPoints:
 
         Raises UsageError for a file that is none, or of another field.
         """
-        try:
+        with loading(path, "a file that FixedPoints.save has written"):
             with np.load(Path(path), allow_pickle=False) as file:
                 a = dict(file)
             names, k = tuple(str(name) for name in a["names"]), len(a["residual"])
-        except (OSError, KeyError, ValueError) as error:
-            raise UsageError("path", given=str(path), allowed="a file that FixedPoints.save has written") from error
-        if k and names != tuple(field.state_names):
-            raise UsageError("field", given=", ".join(field.state_names[:8]), allowed=f"states {', '.join(names[:8])}")
-        rows = tuple(
-            Equilibrium(
-                r=a["r"][i],
-                residual=float(a["residual"][i]),
-                speed=float(a["speed"][i]),
-                iterations=int(a["iterations"][i]),
-                method=str(a["method"][i]),
-                t=float(a["t"][i]),
-                x=a["x"][i] if a["x"].shape[-1] else None,
-                names=names,
-                field=field,
-                slow=bool(a["slow"][i]),
+            if k and names != tuple(field.state_names):
+                raise UsageError(
+                    "field", given=", ".join(field.state_names[:8]), allowed=f"states {', '.join(names[:8])}"
+                )
+            rows = tuple(
+                Equilibrium(
+                    r=a["r"][i],
+                    residual=float(a["residual"][i]),
+                    speed=float(a["speed"][i]),
+                    iterations=int(a["iterations"][i]),
+                    method=str(a["method"][i]),
+                    t=float(a["t"][i]),
+                    x=a["x"][i] if a["x"].shape[-1] else None,
+                    names=names,
+                    field=field,
+                    slow=bool(a["slow"][i]),
+                )
+                for i in range(k)
             )
-            for i in range(k)
-        )
-        return cls(rows, a["reached"], int(a["lost"]))
+            return cls(rows, a["reached"], int(a["lost"]))
 
     def __str__(self) -> str:
         starts = int(self.reached.sum()) + self.lost

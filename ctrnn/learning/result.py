@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import CtrnnError, UsageError
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, loading
 from ctrnn.learning.bands import Bands, bands
 from ctrnn.learning.laplace import Fitted, Laplace, posterior
 from ctrnn.learning.loss import Statement
@@ -234,38 +234,36 @@ class Fit(Fitted):
 
         Raises UsageError for a file that is none, and for a problem with other parameters or states.
         """
-        try:
+        with loading(path, "a file that Fit.save has written"):
             with np.load(Path(path), allow_pickle=False) as file:
                 arrays = dict(file)
             text = json.loads(str(arrays.pop("told")))
-        except (OSError, KeyError, ValueError) as error:
-            raise UsageError("path", given=str(path), allowed="a file that Fit.save has written") from error
-        field = problem.field
-        parameters = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("parameters.")}
-        shapes = {k: np.shape(v) for k, v in parameters.items()}, arrays["r0"].shape
-        if shapes != ({k: np.shape(v) for k, v in field.parameters.items()}, np.shape(problem.r0)):
-            raise UsageError(
-                "problem",
-                given=repr(problem),
-                allowed="the problem that was fitted, with the same parameters and states",
+            field = problem.field
+            parameters = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("parameters.")}
+            shapes = {k: np.shape(v) for k, v in parameters.items()}, arrays["r0"].shape
+            if shapes != ({k: np.shape(v) for k, v in field.parameters.items()}, np.shape(problem.r0)):
+                raise UsageError(
+                    "problem",
+                    given=repr(problem),
+                    allowed="the problem that was fitted, with the same parameters and states",
+                )
+            a, told = text["asked"], text["told"]
+            statement = Statement(
+                None if a["parameters"] is None else tuple(a["parameters"]), a["r0"], a["transform"],
+                {k: tuple(v) for k, v in a["bounds"].items()}, tuple(a["fixed"]), priors_of(a["prior"]),
+                noise_named(a["noise"]), a["sigma"], a["robust"], a["robust_scale"], a["method"], a["settings"],
+            )  # fmt: skip
+            changes: dict[str, Any] = {"field": field.with_parameters(**parameters), "r0": arrays["r0"]}
+            readout = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("readout.")}
+            fitted = with_readout(problem, readout).replace(**changes)
+            return cls(
+                problem=fitted,
+                start=problem,
+                history=arrays["history"],
+                statement=statement,
+                sigma=arrays.get("sigma"),
+                **told,
             )
-        a, told = text["asked"], text["told"]
-        statement = Statement(
-            None if a["parameters"] is None else tuple(a["parameters"]), a["r0"], a["transform"],
-            {k: tuple(v) for k, v in a["bounds"].items()}, tuple(a["fixed"]), priors_of(a["prior"]),
-            noise_named(a["noise"]), a["sigma"], a["robust"], a["robust_scale"], a["method"], a["settings"],
-        )  # fmt: skip
-        changes: dict[str, Any] = {"field": field.with_parameters(**parameters), "r0": arrays["r0"]}
-        readout = {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith("readout.")}
-        fitted = with_readout(problem, readout).replace(**changes)
-        return cls(
-            problem=fitted,
-            start=problem,
-            history=arrays["history"],
-            statement=statement,
-            sigma=arrays.get("sigma"),
-            **told,
-        )
 
     # --- in words
 
