@@ -1,0 +1,164 @@
+"""Analysis of dynamics beside other programs: continuation, Lyapunov exponents, fixed points.
+
+    python scripts/benchmarks/analysis.py            # all; or: continuation, lyapunov, fixed-points
+
+Seconds are those of the processor (all threads of a call), the least of some calls, compilation excluded, so that other
+work on the machine counts little. Each table shows what was computed, too: programs that differ are not compared. Peers
+come with `pip install -e '.[bench]'` (lyapax, jitcode, jaxcont); one that is not there is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import numpy as np
+
+import ctrnn
+
+LORENZ = {"x": "10*(y - x)", "y": "x*(28 - z) - y", "z": "x*y - 8/3*z"}
+
+
+def least(run: Callable[[], Any], rounds: int) -> tuple[float, Any]:
+    """The least processor seconds of a call, after one that is not timed, and what it gave."""
+    found, seconds = run(), []
+    for _ in range(rounds):
+        began = time.process_time()
+        found = run()
+        seconds.append(time.process_time() - began)
+    return min(seconds), found
+
+
+def lyapunov() -> None:
+    """Lorenz, 50,000 RK4 steps of 0.01: all three exponents."""
+    field = ctrnn.Equations(LORENZ)
+    problem = ctrnn.Problem(field, [1.0, 1.0, 1.0], (0.0, 500.0))
+    rows: dict[str, tuple[float, Any]] = {}
+    seconds, found = least(lambda: ctrnn.analysis.lyapunov_spectrum(problem, solver="rk4", dt=0.01), 7)
+    rows[f"ctrnn, RK4, QR {len(found.t) - 1} times"] = seconds, found.exponents
+    seconds, found = least(lambda: ctrnn.analysis.lyapunov_spectrum(problem), 5)
+    rows["ctrnn, tsit5, rtol 1e-8"] = seconds, found.exponents
+    try:
+        import jax.numpy as jnp
+        from lyapax import lyapunov_spectrum, ode_problem
+
+        def rhs(state: Any) -> Any:
+            x, y, z = state
+            return jnp.array([10.0 * (y - x), x * (28.0 - z) - y, x * y - 8.0 / 3.0 * z])
+
+        peer = ode_problem(rhs, state0=jnp.array([1.0, 1.0, 1.0]), dt=1e-2)
+        rows["lyapax, RK4, QR 5000 times"] = least(
+            lambda: np.asarray(lyapunov_spectrum(peer, n_steps=50_000, renorm_every=10, t_transient=0.0).exponents), 3
+        )
+    except ImportError:
+        print("lyapax is not installed")
+    try:
+        from jitcode import jitcode_lyap, y
+
+        f = [10 * (y(1) - y(0)), y(0) * (28 - y(2)) - y(1), y(0) * y(1) - 8.0 / 3.0 * y(2)]
+        compiled = jitcode_lyap(f, n_lyap=3, verbose=False)
+        compiled.set_integrator("dopri5")
+
+        def follow() -> Any:
+            compiled.set_initial_value([1.0, 1.0, 1.0], 0.0)
+            rates = [compiled.integrate(t)[1] for t in np.arange(0.1, 500.05, 0.1)]
+            return np.mean(rates, axis=0)
+
+        rows["jitcode, dopri5, QR 5000 times"] = least(follow, 1)
+    except Exception as error:
+        print(f"jitcode: {error}")
+    show("Lyapunov exponents of Lorenz over t = 500", rows, lambda e: ", ".join(f"{v:+.3f}" for v in e))
+
+
+def continuation() -> None:
+    """An S-shaped curve with two folds, in two states: seconds a point."""
+    rows: dict[str, tuple[float, Any]] = {}
+    field = ctrnn.Equations({"u": "b + u - u**3", "v": "u - v"}, {"b": -0.9})
+    start = ctrnn.find_equilibrium(field, [-1.3, -1.3])
+
+    def ours() -> Any:
+        return ctrnn.analysis.continue_equilibria(field, start, "b", (-1.0, 1.0), max_step=0.01)
+
+    seconds, branch = least(ours, 5)
+    rows["ctrnn"] = seconds / len(branch), [len(branch), *(p.parameter for p in branch.of_kind("fold"))]
+    try:
+        import jax.numpy as jnp
+        import jaxcont as jc
+
+        def rhs(u: Any, p: Any, args: Any) -> Any:
+            return jnp.array([p + u[0] - u[0] ** 3, u[0] - u[1]])
+
+        problem = jc.bif_problem(rhs, u0=jnp.asarray(start.r), p0=-0.9, state_names=["u", "v"], param_name="b")
+
+        def theirs() -> Any:
+            settings = jc.ContinuationPar(ds=0.02, max_steps=400)
+            return jc.continuation(problem, p_span=(-0.9, 1.0), settings=settings, events=[jc.Fold()])
+
+        seconds, result = least(theirs, 1)
+        count = len(np.asarray(result.branch.params))
+        rows["jaxcont"] = seconds / count, [count, *(float(event.p) for event in result.events)]
+    except ImportError:
+        print("jaxcont is not installed")
+    show("continuation: seconds a point; points, folds (±0.384900)", rows, lambda v: ", ".join(f"{p:.6g}" for p in v))
+
+
+def fixed_points() -> None:
+    """A network of 64 units from 1,000 starts, beside Adam on ½|F|² in torch."""
+    import torch
+
+    n, starts = 64, np.random.default_rng(0).normal(size=(1000, 64))
+    field = ctrnn.RateNetwork(n, gain=1.5, seed=0)
+    W = torch.tensor(field.parameters["W"])
+
+    def adam() -> Any:
+        r = torch.tensor(starts, requires_grad=True)
+        optimizer = torch.optim.Adam([r], lr=0.1)
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.995)
+        for _ in range(1000):
+            optimizer.zero_grad()
+            F = -r + torch.tanh(r) @ W.T
+            q = 0.5 * F.square().sum(dim=1)
+            q.sum().backward()
+            optimizer.step()
+            schedule.step()
+            if float(q.detach().max()) < 1e-14:
+                break
+        r, q = r.detach().numpy(), q.detach().numpy()
+        return different(r[q < 1e-12])
+
+    rows: dict[str, tuple[float, Any]] = {}
+    rows["ctrnn, Newton"] = least(lambda: len(ctrnn.analysis.fixed_points(field, starts)), 2)
+    began = time.process_time()
+    found = adam()
+    rows["torch, Adam on ½|F|², 1,000 steps"] = time.process_time() - began, found
+    show("fixed points of 64 units, 1,000 starts: seconds; points found", rows, str)
+
+
+def different(points: np.ndarray) -> int:
+    """How many points are further apart than 1e-3."""
+    kept: list[np.ndarray] = []
+    for r in points:
+        if all(np.linalg.norm(r - one) > 1e-3 for one in kept):
+            kept.append(r)
+    return len(kept)
+
+
+def show(title: str, rows: dict[str, tuple[float, Any]], say: Callable[[Any], str]) -> None:
+    """A table for the README."""
+    first = next(iter(rows.values()))[0]
+    print(f"\n{title}\n")
+    print("| program | ms | over the first | found |\n|---|---|---|---|")
+    for name, (seconds, found) in rows.items():
+        print(f"| {name} | {1e3 * seconds:.4g} | {seconds / first:.3g} × | {say(found)} |")
+
+
+PARTS = {"continuation": continuation, "lyapunov": lyapunov, "fixed-points": fixed_points}
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part]()
