@@ -21,6 +21,8 @@ from ctrnn.gradients.rest.equilibrium import rest_scale
 
 #: steps of Newton's method, and of the descent to a slow point
 NEWTON_STEPS, DESCENT_STEPS = 100, 200
+#: a start is given up where ‖F‖ falls by less than this factor in so many steps
+PATIENCE, HARDLY = 10, 0.8
 #: doubles that the Jacobians of the starts may take at a time
 BATCH = 4_000_000
 #: the longest step of the descent, over max(1, |r|): a longer one might go over a ridge into another valley
@@ -49,7 +51,14 @@ def _newton(family: Family, R: Array, tol: float) -> tuple[Array, Array]:
     found, going = np.zeros(len(R), dtype=bool), np.arange(len(R))
     F = family.F(R, NONE)
     going = going[np.isfinite(F).all(axis=1)]
-    for _ in range(NEWTON_STEPS):
+    before = np.full(len(R), np.inf)
+    for step in range(NEWTON_STEPS):
+        if step % PATIENCE == 0:
+            # where ‖F‖ has hardly fallen in so many steps, they crept towards a minimum of it that is not zero
+            size = np.linalg.norm(F[going], axis=1)
+            creeps = (size > HARDLY * before[going]) & ~found[going]
+            before[going] = size
+            going = going[~creeps]
         if not going.size:
             break
         J = family.J(R[going], NONE)
