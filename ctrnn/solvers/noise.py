@@ -60,7 +60,7 @@ def with_noise(problem: Problem | Trials, settings: Settings) -> Problem | Trial
         twins: dict[int, Field] = {}
         made = [_of_one(trial, settings, twins) for trial in problem]
         return Trials.of(made, problem.shares_r0)
-    return problem if checked_problem(problem).noise is None else _of_one(problem, settings, {})
+    return problem if checked_problem(problem, backward=True).noise is None else _of_one(problem, settings, {})
 
 
 def _of_one(problem: Problem, settings: Settings, twins: dict[int, Field]) -> Problem:
