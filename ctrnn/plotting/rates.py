@@ -147,8 +147,8 @@ def jacobian_products(found: Any, *, time_label: str = "t") -> Figure:
     figure, (left, right) = frame(1, 2, height=2.9, width_ratios=(3, 2))
     back, logs = found.t_end - found.t, found.log_singular_values / np.log(10.0)
     n = logs.shape[1]
-    for i in np.unique(np.linspace(0, n - 1, min(n, 12)).round().astype(int))[1:]:
-        left.plot(back, logs[:, i], color=GREY, lw=0.7, label="other singular values" if i == 1 or n <= 2 else "_")
+    for k, i in enumerate(np.unique(np.linspace(0, n - 1, min(n, 12)).round().astype(int))[1:]):
+        left.plot(back, logs[:, i], color=GREY, lw=0.7, label="_" if k else "other singular values")
     left.plot(back, logs[:, 0], color=BLUE, lw=1.8, label="norm of the product")
     steps = np.arange(1, len(found.jacobians) + 1)
     at = found.t_end - found.times[::-1][1:]
