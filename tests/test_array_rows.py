@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from array_systems import NAMES, systems
 
 import ctrnn
-from ctrnn import Objective, Problem
+from ctrnn import GRUNetwork, Objective, Problem, gradient, scratch
+from ctrnn.inputs import Sine
 from ctrnn.kernels.batch import rows_steps
 from ctrnn.solvers import tableaus
 
@@ -113,3 +115,16 @@ def test_cotangents_of_inputs_by_differences(name):
     along, h = rng.normal(size=x.shape), 1e-5
     slope = (loss(x + h * along) - loss(x - h * along)) / (2 * h)
     assert abs((x_bar * along).sum() - slope) < 1e-8 * max(1.0, abs(slope))
+
+
+def test_what_fills_up_may_be_anything():
+    """Memory that was used before: the same gradient to the bit, and no warning, whatever it holds."""
+    network = GRUNetwork(5, 1, seed=0)
+    problem = Problem(network, np.full((3, 5), 0.1), (0.0, 1.0), Sine(0.7), Objective(target=0.3, at=[0.5, 1.0]))
+    first = gradient(problem, "adjoint", solver="rk4", dt=0.1)
+    for arena in scratch._here.arenas:
+        arena._kept[:] = np.resize([np.inf, -np.inf, np.nan, 1e308, -1e308], arena._kept.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = gradient(problem, "adjoint", solver="rk4", dt=0.1)
+    np.testing.assert_array_equal(first.vector, second.vector)

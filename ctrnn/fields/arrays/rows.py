@@ -63,9 +63,9 @@ class RowsCode:
         self.tiled: list[tuple[int, Array, int]] = []
         self._forward_of: dict[tuple[int, int], int] = {}
         self._back_of: dict[tuple[int, int], int] = {}
-        #: where entries lie in what comes back: (offset, entries), and (offset in rows, stride, entries) of what
+        #: where entries lie in what comes back: (places, entries), and (offset in rows, stride, entries) of what
         #: gathers row by row
-        self.returned: list[tuple[int, Array]] = []
+        self.returned: list[tuple[Array, Array]] = []
         self.row_returned: list[tuple[int, int, Array]] = []
         self._stacks: list[list[int]] = []
         self.programs = {
@@ -278,7 +278,9 @@ class RowsCode:
         self.gradients += len(entries) * stride
         filled = np.full((len(entries), stride), -1, dtype=np.int64)
         filled[:, : entries.shape[1]] = self.layout.trained(entries)
-        self.returned.append((at, filled.ravel()))
+        # what fills up is never looked at: it may be anything
+        kept = np.flatnonzero(filled.ravel() >= 0)
+        self.returned.append((at + kept, filled.ravel()[kept]))
         return at
 
     # --- back
@@ -456,8 +458,8 @@ class GraphRows(RowSlots):
         """The flat gradient (m,) of what came back."""
         code = self.code
         flat = np.zeros(self.m + 1)  # the last for what is not trained
-        for at, entries in code.returned:
-            np.add.at(flat, entries, G[at : at + entries.size])
+        for places, entries in code.returned:
+            np.add.at(flat, entries, G[places])
         for at, stride, entries in code.row_returned:
             start = code.gradients + B * at
             rows = G[start : start + B * stride].reshape(B, stride)[:, : entries.size]
