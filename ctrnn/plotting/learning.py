@@ -12,7 +12,7 @@ from ctrnn.plotting.style import BLUE, GREEN, ORANGE, frame, styled
 
 
 @styled
-def learning(table: Any, *, label: str = "loss", step_label: str = "step") -> Figure:
+def learning(table: Any, *, label: str = "loss", step_label: str = "step", ax: Any = None) -> Figure:
     """The loss of a learner over its steps, and the length of its gradients.
 
     Parameters
@@ -21,6 +21,8 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step") -> Fi
         What ``OnlineLearner.run`` returns, or ``learner.history``.
     label, step_label : str
         At the axes.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Two, for the losses and the gradients.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step") -> Fi
     """
     if not len(table):
         raise UsageError("table", given="no rows", allowed="a run with a row at least")
-    figure, (above, below) = frame(2, height=1.1, height_ratios=[2.0, 1.0])
+    figure, (above, below) = frame(2, height=1.1, ax=ax, height_ratios=[2.0, 1.0])
     step, loss, gradient, bound = (np.asarray(table[name], float) for name in ("step", "loss", "gradient", "bound"))
     there = np.isfinite(loss)
     marker = "o-" if len(table) == 1 else "-"

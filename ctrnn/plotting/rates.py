@@ -115,7 +115,7 @@ def transient_growth(found: Any, *, ax: Axes | None = None, time_label: str = "t
 
 
 @styled
-def jacobian_products(found: Any, *, time_label: str = "t") -> Figure:
+def jacobian_products(found: Any, *, time_label: str = "t", ax: Any = None) -> Figure:
     """Why gradients vanish or explode: norms and singular values of the products of Jacobians along a run.
 
     Parameters
@@ -124,6 +124,8 @@ def jacobian_products(found: Any, *, time_label: str = "t") -> Figure:
         From `ctrnn.analysis.jacobian_products`.
     time_label : str, default "t"
         At the time axes, with its unit.
+    ax : matplotlib.axes.Axes or a sequence of them, optional
+        One a panel.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def jacobian_products(found: Any, *, time_label: str = "t") -> Figure:
     >>> len(jacobian_products(found).axes)
     2
     """
-    figure, (left, right) = frame(1, 2, height=2.9, width_ratios=(3, 2))
+    figure, (left, right) = frame(1, 2, height=2.9, width_ratios=(3, 2), ax=ax)
     back, logs = found.t_end - found.t, found.log_singular_values / np.log(10.0)
     n = logs.shape[1]
     for k, i in enumerate(np.unique(np.linspace(0, n - 1, min(n, 12)).round().astype(int))[1:]):
