@@ -229,3 +229,9 @@ def test_damaged_files_of_fits_and_fixed_points_are_refused(field, tmp_path):
                     load(damaged)
         with pytest.raises(UsageError, match="no such file"):
             load(tmp_path / "nowhere.npz")
+
+
+@pytest.mark.parametrize("option", ["lr", "weight_decay"])
+def test_learners_take_numbers_that_float64_holds(option):
+    with pytest.raises(UsageError, match=f"^{option}"):
+        ctrnn.learning.OnlineLearner(ctrnn.RateNetwork(3, seed=0), dt=0.1, **{option: 10**5000})

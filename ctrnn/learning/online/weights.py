@@ -35,6 +35,7 @@ class Weights:
     ) -> None:  # fmt: skip
         import torch
 
+        lr, weight_decay = number("lr", lr), number("weight_decay", weight_decay)
         self._field, self.m = field, field.m
         parts: dict[str, Array] = dict(field.parameters)
         if readout is not None:
