@@ -130,3 +130,8 @@ def test_a_checkpoint_of_something_else_is_not_resumed(folder, capsys):
 def test_run_takes_a_file_with_learn_alone(folder, capsys):
     assert run(["run", "x.toml", "--no-figures"]) == 0
     assert "learn" in capsys.readouterr().out
+
+
+def test_the_shipped_series(folder, capsys):
+    assert run(["learn", "mackey-glass", "--set", "learn.data.steps=60", "--set", "learn.data.trials=8"]) == 0
+    assert "mean of the last" in capsys.readouterr().out

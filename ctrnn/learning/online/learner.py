@@ -196,6 +196,14 @@ class OnlineLearner:
         self._window = Window(whole("drift_window", drift_window, 0))
         self._window.begin(self)
 
+    def __repr__(self) -> str:
+        lanes = "" if self.batch is None else f", {self.batch} lanes"
+        field, weights = self._weights._field, self._weights
+        return (
+            f"OnlineLearner({field.n} states, {field.m} parameters{lanes}, at t = {self.t:g}: {self.steps} steps, "
+            f"{weights.updates} updates, lr = {weights.lr:g})"
+        )
+
     # -- what it is now
 
     @property
