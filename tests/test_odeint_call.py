@@ -159,7 +159,7 @@ def test_lengths_of_steps():
         {"method": "euler", "options": {"step_size": 0.05, "perturb": True}},
         {"method": "midpoint", "options": {"grid_constructor": lambda f, y, t: torch.linspace(0, 1, 11, **DOUBLE)}},
     ],
-    ids=str,
+    ids=lambda how: how.get("method") or "norm",
 )
 @pytest.mark.parametrize("kind", ["module", "field"])
 def test_what_is_torchdiffeqs_alone_goes_through_it(how, kind):
