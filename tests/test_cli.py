@@ -364,7 +364,8 @@ def test_a_trained_readout_is_printed_saved_and_drawn_against_the_data(ctrnn, mo
     with np.load("here/fit.npz") as saved:
         curve = np.loadtxt("here/fitted-trajectory.csv", delimiter=",", skiprows=1)
         o = curve[:, 1:] @ saved["readout.V"].T + saved["readout.c"]
-    np.testing.assert_allclose(fitted.get_ydata(), o[:, 0], rtol=1e-12)
+    # the curve has more points than the file, those of the file among them
+    np.testing.assert_allclose(fitted.get_ydata()[np.isin(fitted.get_xdata(), curve[:, 0])], o[:, 0], rtol=1e-12)
     np.testing.assert_allclose(np.loadtxt("here/fitted-output.csv", delimiter=",", skiprows=1)[:, 1:], o, rtol=1e-12)
     assert '"V[0,2]",' in Path("here/fit.csv").read_text(encoding="utf-8")
     assert Path("here/fit.png").exists()
@@ -378,8 +379,7 @@ def test_pictures_say_what_they_show(ctrnn, monkeypatch):
         drawn = getattr(plotting, kind)
         monkeypatch.setattr(plotting, kind, lambda *a, k=kind, d=drawn, **o: seen.setdefault(k, d(*a, **o)))
     assert ctrnn("run", "hare-lynx", "-q", "--set", "compare.methods=['rtrl']", "--set", "fit.max_iterations=2")[0] == 0
-    (axes,) = seen["trajectory"].axes
-    assert axes.get_title(loc="left") == "before the fit" and axes.get_xlabel() == "year"
+    assert "trajectory" not in seen  # the figure of the fit has that curve too
     (plane,) = seen["phase_portrait"].axes
     assert "solution, fitted" in plane.get_legend_handles_labels()[1]
     assert plane.get_xlabel() == "hare pelts (thousands)"

@@ -6,11 +6,13 @@ import re
 import time
 
 import mpmath
+import numpy as np
 import pytest
 import sympy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import ctrnn
 from ctrnn.errors import ExpressionError, UsageError
 from ctrnn.fields.expressions import FUNCTIONS, check_names, parse
 
@@ -364,3 +366,11 @@ def test_names_allowed_and_unique():
     check_names(["E", "I", "S", "N", "beta", "gamma", "Q", "e", "pi", "τ", "_a1"], "state")
     with pytest.raises(UsageError, match="each name once"):
         check_names(["x", "y", "x"], "state")
+
+
+@pytest.mark.parametrize(("text", "r", "value"), [("(1e308*r)**2", 1e-308, 1.0), ("-3/(1e308*r)", -1e-308, 3.0)])
+def test_derivatives_whose_coefficients_are_beyond_float64_are_written_out(text, r, value):
+    """2·1e308² and the like are not folded into an infinity that no code can name."""
+    field = ctrnn.Equations({"r": text})
+    assert field(0.0, [r])[0] == pytest.approx(value, rel=1e-12)
+    assert not np.isfinite(field.jacobian(0.0, [r])).all()

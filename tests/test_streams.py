@@ -112,7 +112,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path, capsys):
     [
         ("problem.r0={seed=-1}", "problem.r0.seed: got -1; allowed: a number >= 0"),
         ("solver.max_steps=99999999999999999999", "solver.max_steps: got 99999999999999999999; allowed: a number <="),
-        ("objective.at={start=0,stop=1,step=1e-12}", "at most 10,000,000 times"),
+        ("objective.at={start=0,stop=1,step=1e-12}", "at most 10,000,000 numbers"),
         (f"solver.dt={10**400}", "solver.dt: got a whole number of some 401 digits; allowed: a number"),
         (f"solver.dt={'9' * 5000}", "Exceeds the limit"),
         (f"title={'[' * 5000}{']' * 5000}", "nested hundreds deep"),

@@ -12,6 +12,7 @@ Numbers are written as float64 with all their digits; only whole exponents stay 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -148,7 +149,7 @@ class _Writer:
         dialect = self.dialect
         if node in self.known:
             return self.known[node], _ATOM
-        if node.op in ("number", "pi", "e") or (self.rounded and node.value is not None):
+        if node.op in ("number", "pi", "e") or self.is_constant(node):
             return dialect.constant(node)
         if node.op == "name":
             return self.names.get(node.args[0], node.args[0]), _ATOM
@@ -170,6 +171,10 @@ class _Writer:
                 node.op, self.at(node.args[0], _SUM), self.at(node.args[1], _SUM), self.whole(node)
             ), _ATOM
         return dialect.call(node.op, self.at(node.args[0], _SUM)), _ATOM
+
+    def is_constant(self, node: Node) -> bool:
+        """Whether a node is written as its number; one beyond the range of float64 is not."""
+        return self.rounded and node.value is not None and math.isfinite(node.value)
 
     def whole(self, node: Node) -> str:
         return str(int(node.args[2].exact))
@@ -204,7 +209,7 @@ class _Writer:
             factors = [factors[0], *factors[1].args]
         for factor in factors:
             p = factor.args[1].exact if factor.op == "pow" and factor not in self.known else None
-            if p is not None and p < 0 and not (self.rounded and factor.value is not None):
+            if p is not None and p < 0 and not self.is_constant(factor):
                 below.append(power(factor.args[0], -p))
             else:
                 above.append(factor)
@@ -212,10 +217,10 @@ class _Writer:
         if above and above[0].exact == -1 and len(factors) > 1:
             minus, above = "-", above[1:]
         if self.rounded:  # constants are one number
-            constant = [f for f in above if f.value is not None]
-            if len(constant) > 1:
-                value = mul(*(number(f.value) for f in constant if f.value is not None))
-                above = [value, *(f for f in above if f.value is None)]
+            constant = [f for f in above if self.is_constant(f)]
+            value = mul(*(number(f.value) for f in constant if f.value is not None))
+            if len(constant) > 1 and value.op == "number":  # else it is beyond the range of float64
+                above = [value, *(f for f in above if f not in constant)]
         text = "*".join(self.at(f, _UNARY if i else _PRODUCT) for i, f in enumerate(above)) or self.at(number(1), _ATOM)
         if below:
             under = "*".join(self.at(f, _UNARY) for f in below)
@@ -273,7 +278,7 @@ def assignments(
 
     def prepare(root: Node) -> None:
         for node in inside_new(root):
-            if node.op in ("number", "name", "pi", "e") or (writer.rounded and node.value is not None):
+            if node.op in ("number", "name", "pi", "e") or writer.is_constant(node):
                 depth[node] = 0
                 continue
             depth[node] = 1 + max((depth[a] for a in node.args), default=0)
@@ -297,7 +302,7 @@ def assignments(
                 found[node] = None
                 continue
             stack.append((node, True))
-            if node.op not in ("number", "name") and not (writer.rounded and node.value is not None):
+            if node.op not in ("number", "name") and not writer.is_constant(node):
                 stack += [(a, False) for a in reversed(node.args)]
         return list(found)
 

@@ -162,9 +162,9 @@ def make_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer, steps: int 
     >>> import torch
     >>> optimizer = make_optimizer("sgd", [torch.zeros(1, requires_grad=True)], lr=1.0)
     >>> schedule = make_scheduler({"name": "ExponentialLR", "gamma": 0.5}, optimizer)
-    >>> optimizer.step()
-    ... schedule.step()
-    ... optimizer.param_groups[0]["lr"]
+    >>> optimizer.step(), schedule.step()
+    (None, None)
+    >>> optimizer.param_groups[0]["lr"]
     0.5
     """
     if scheduler is None:
