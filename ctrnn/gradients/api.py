@@ -62,7 +62,7 @@ def gradient(
         Check the number by independent routes, at some times its cost; the findings are ``.certificate``.
     error_control : {"all", "state"}
         What adaptive steps of an explicit method of our own answer for: the state and its sensitivity, so that the
-        gradient is as accurate as the tolerance says, or the state alone. Implicit methods answer for the state.
+        gradient is as accurate as the tolerance says, or the state alone.
     max_step, first_step
         As in ``ctrnn.simulate``.
 

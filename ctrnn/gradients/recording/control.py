@@ -27,11 +27,15 @@ from ctrnn.gradients.recording.base import Totals
 from ctrnn.gradients.recording.sensitivity_error import is_controlled
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.problem import Problem, Settings
+from ctrnn.solvers import tableaus
 
 #: the most runs for one gradient
 ROUNDS = 8
 #: a gradient that the next, finer run changes by less than so many rtol was right
 SETTLED = 10.0
+#: the most times to step onto, for each step of the first run, of implicit methods: in stiff modes the estimate is an
+#: upper bound by far
+MOST_TIMES = 30
 #: bytes of the record of a segment of the pass that goes ahead
 SEGMENT_BYTES = 2**19
 
@@ -43,19 +47,21 @@ class StepControl:
         self._given, self._rtol, self._caller = problem, float(np.min(settings.rtol)), caller
         self._times = np.empty(0)
         self._last: Array | None = None
-        self._rounds = 0
+        self._rounds = self._first = 0
+        self._is_bounded = is_controlled(settings) and tableaus.get(settings.solver).implicit
 
     @property
     def problem(self) -> Problem:
         """The problem with the stops of this round."""
         return self._given.onto(self._times) if self._times.size else self._given
 
-    def is_settled(self, divided: Array, found: Array | None, estimate: float) -> bool:
-        """Whether a run is fine enough: from the times inside its steps, what it found, and its Σ η.
+    def is_settled(self, divided: Array, found: Array | None, estimate: float, steps: int) -> bool:
+        """Whether a run is fine enough: from the times inside its steps, what it found, its Σ η, and its steps.
 
         found : None where nobody knows yet what it will be worth
         """
         self._rounds += 1
+        self._first = self._first or steps
         if not divided.size:
             return True
         change = np.inf
@@ -67,9 +73,11 @@ class StepControl:
             change = float(np.linalg.norm(found - self._last)) / (float(np.linalg.norm(found)) or 1.0)
         if change <= SETTLED * self._rtol:
             return True
-        if self._rounds == ROUNDS:
+        times = self._times.size + divided.size
+        too_many = self._is_bounded and times > MOST_TIMES * (self._first + MOST_TIMES)
+        if self._rounds == ROUNDS or too_many:
             known = f"the last two runs differ by {change:.1g}" if np.isfinite(change) else f"estimate {estimate:.1g}"
-            warn_of_accuracy(self._caller, self._rtol, f"; {known}")
+            warn_of_accuracy(self._caller, self._rtol, f"; {known}", self._rounds)
             return True
         self._last, self._times = found, np.unique(np.concatenate([self._times, divided]))
         return False
@@ -103,7 +111,7 @@ def controlled(
         )  # fmt: skip
         errors = recording.errors
         assert errors is not None
-        if control.is_settled(errors.divided(), found.r0.ravel(), errors.estimate):
+        if control.is_settled(errors.divided(), found.r0.ravel(), errors.estimate, errors.steps):
             return found._replace(stats=spent)
 
 
@@ -123,7 +131,7 @@ def fine_enough(problem: Problem, settings: Settings, caller: str) -> Problem:
         lam = recording.start().l_r.ravel() + _looked_through(recording)
         errors = recording.errors
         assert errors is not None
-        if control.is_settled(errors.divided(), lam, errors.estimate):
+        if control.is_settled(errors.divided(), lam, errors.estimate, errors.steps):
             return control.problem
 
 
@@ -146,11 +154,12 @@ def _looked_through(recording: StepperRecording) -> Array:
     return rows[:, 0]
 
 
-def warn_of_accuracy(caller: str, rtol: float, known: str = "") -> None:
+def warn_of_accuracy(caller: str, rtol: float, known: str = "", rounds: int = ROUNDS) -> None:
     """Say that the steps could not be made so short as the sensitivity wants them."""
     warnings.warn(
-        f"{caller}: after {ROUNDS} runs with ever shorter steps the gradient may still be off by more than "
-        f"100 rtol = {100 * rtol:.1g} (relative{known}). Try: a smaller rtol, a solver of higher order, or a stiff one",
+        f"{caller}: after {rounds} run{'s with ever shorter steps' * (rounds > 1)} the gradient may still be off by "
+        f"more than 100 rtol = {100 * rtol:.1g} (relative{known}). Try: a smaller rtol, a solver of higher order, or a "
+        "stiff one",
         GradientAccuracyWarning,
         stacklevel=3,
     )

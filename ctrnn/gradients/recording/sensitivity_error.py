@@ -12,8 +12,10 @@ orthogonal to those leave
     v = Σ_i (x_i / b_i) V_i = O((hJ)^k),        η = C (‖v‖ / ‖λ⁺‖)^p
 
 with x and C fitted to the scalar equation dr/dt = z r, h = 1, where the error of λ, relative to λ⁺, is
-|R(z) − e^z|. So η costs nothing but the sum. Implicit methods have no such estimate: their stages see stiff modes, in
-which λ is far off and gone within a step, where nothing comes of it. Their steps answer for the state alone.
+|R(z) − e^z|. So η costs nothing but the sum. Of implicit methods the weights are orthogonal to what the stages tend to
+for z → −∞ too. Their stages see stiff modes, in which λ is far off and gone within a step, where nothing comes of it:
+there η is an upper bound by far, so that steps are divided later, and into few, and a second run tells most often that
+the first was right.
 
 Norms are max_j D_j |λ_j|, D_j the largest |r_j| of the run (at least 1 % of the largest of all; 1 where all are
 0), so that units of states do not matter. ‖λ⁺‖ counts as 1 % of what it is later at least: a cotangent that has
@@ -38,10 +40,13 @@ from ctrnn.solvers.tableaus import Tableau
 
 #: a step is divided where its η is more than so many rtol, to come to so many: a second look finds little more
 TOO_MUCH, AIM = 30.0, 3.0
+#: the same of implicit methods, whose η is an upper bound by far in stiff modes
+TOO_MUCH_STIFF, AIM_STIFF = 1000.0, 100.0
 #: the part of the largest later ‖λ‖ that ‖λ⁺‖ counts as at least, and that of the largest state
 DECAYED, SMALL_STATE = 0.01, 0.01
-#: the most parts that a step is divided into at a time
-MOST_PARTS = 200
+#: the most parts that a step is divided into at a time; of implicit methods, where a second run with few more steps
+#: tells most often that the first was right
+MOST_PARTS, MOST_PARTS_STIFF = 200, 3
 #: a kink makes an error of this order, whatever the method
 KINK_ORDER = 2.0
 
@@ -52,6 +57,8 @@ class Estimator:
 
     total : the Σ η of all steps, in rtol, at which the gradient is off by some 30 rtol where it is off most
         (scripts/benchmarks/accuracy.py)
+    too_much, aim : η in rtol
+    most_parts : of a step
     """
 
     weights: Array
@@ -59,6 +66,9 @@ class Estimator:
     power: float
     order: int
     total: float
+    too_much: float
+    aim: float
+    most_parts: int
 
 
 #: of a solver: the functions of the stages that v is orthogonal to, p, and the Σ η at which the gradient begins to be
@@ -68,8 +78,11 @@ _TERMS: dict[str, tuple[tuple[str, ...], float, float]] = {
     "dopri5": (("1", "c"), 1.25, 500.0),
     "tsit5": (("1", "c", "c²", "A*c"), 1.5, 300.0),
     "dop853": (("1", "c", "c²", "A*c", "c³"), 1.75, 15.0),
+    "kencarp4": (("1", "c", "A*1", "A*A*1", "∞"), 1.25, 3000.0),
+    "kvaerno5": (("1", "c", "c²", "A*1", "A*A*1", "∞"), 1.5, 1200.0),
 }
 #: z = hJ at which v is fitted to the error of the scalar equation
+STIFF = np.array([-30.0, -20.0, -10.0])
 SCALAR = np.array([-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.7, -0.5, -0.3, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0])
 
 
@@ -83,37 +96,49 @@ def estimator(solver: str) -> Estimator:
     """The estimate that a solver's steps allow."""
     tableau = tableaus.get(solver)
     terms, power, total = _TERMS[solver]
-    return Estimator(*_fitted(tableau, terms, power), power, tableau.order + 1, total)
+    limits: tuple[float, float, int] = (
+        (TOO_MUCH_STIFF, AIM_STIFF, MOST_PARTS_STIFF) if tableau.implicit else (TOO_MUCH, AIM, MOST_PARTS)
+    )
+    weights, factor = _fitted(tableau, terms, power)
+    return Estimator(weights, factor, power, tableau.order + 1, total, *limits)
 
 
 def _fitted(tableau: Tableau, terms: tuple[str, ...], power: float) -> tuple[Array, float]:
-    """The weights x_i / b_i, and C.
+    """The weights of the stages' V_i, and C.
 
-    Of all x that are orthogonal to the terms it is the one whose C |v|^p follows |R(z) − e^z| best, and is nowhere
-    less.
+    Of all weights that are orthogonal to the terms, as they enter V, those whose C |v|^p follows |R(z) − e^z| best, and
+    is nowhere less.
     """
     s = tableau.stages
     a, b, c = tableau.a[:s, :s], tableau.b[:s], tableau.c[:s]
-    counts = b != 0.0
-    over = np.where(counts, b, 1.0)
-    dual = np.where(counts[:, None], b * a.T, 0.0) / over[:, None]
-    functions = {"1": np.ones(s), "c": c, "c²": c**2, "c³": c**3, "A*c": dual @ c}
-    singular, rows = np.linalg.svd(np.array([functions[name][counts] for name in terms]))[1:]
+    # a stage without b has no first term, and in an explicit method none that is not another's too
+    counts = np.full(s, True) if tableau.implicit else b != 0.0
+    second = a.T @ b
+    entering = {"1": b, "c": b * c, "c²": b * c**2, "c³": b * c**3, "A*c": a.T @ (b * c), "A*1": second}
+    entering |= {"A*A*1": a.T @ second, "∞": _stages_of(a, b, np.array([-1e12]))[0]}
+    scalar = np.concatenate([STIFF, SCALAR[SCALAR <= 2.0]]) if tableau.implicit else SCALAR
+    singular, rows = np.linalg.svd(np.array([entering[name][counts] for name in terms]))[1:]
     free = rows[int((singular > 1e-9 * singular[0]).sum()) :]
-    V = np.zeros((SCALAR.size, s))
-    for i in reversed(range(s)):
-        V[:, i] = SCALAR * (b[i] + V[:, i + 1 :] @ a[i + 1 :, i])
-    off = np.abs(1.0 + V.sum(axis=1) - np.exp(SCALAR))
-    relative = V[:, counts] @ (free / b[counts]).T / off[:, None] ** (1.0 / power)
+    V = _stages_of(a, b, scalar)
+    off = np.abs(1.0 + V.sum(axis=1) - np.exp(scalar))
+    relative = V[:, counts] @ free.T / off[:, None] ** (1.0 / power)
     fits = []
     for sign in (1.0, -1.0):  # v may have either sign for z < 0
-        x = np.linalg.lstsq(relative, np.where(SCALAR > 0.0, 1.0, sign), rcond=None)[0]
+        x = np.linalg.lstsq(relative, np.where(scalar > 0.0, 1.0, sign), rcond=None)[0]
         factors = np.abs(relative @ x) ** -power
         fits.append((float(factors.max() / factors.min()), float(factors.max()), x))
     _, factor, x = min(fits, key=lambda fit: fit[0])
     weights = np.zeros(s)
-    weights[counts] = x @ free / b[counts]
+    weights[counts] = x @ free
     return weights, factor
+
+
+def _stages_of(a: Array, b: Array, z: Array) -> Array:
+    """V_i (·, s) of the scalar equation, where λ⁺ = 1 and hJ = z (·,)."""
+    V = np.zeros((z.size, b.size))
+    for i in reversed(range(b.size)):
+        V[:, i] = z * (b[i] + V[:, i + 1 :] @ a[i + 1 :, i]) / (1.0 - z * a[i, i])
+    return V
 
 
 class StepErrors:
@@ -151,6 +176,11 @@ class StepErrors:
         self._next = np.empty(0)
 
     @property
+    def steps(self) -> int:
+        """Steps of the run that were seen."""
+        return self._steps
+
+    @property
     def scale(self) -> Array:
         """D (n,), of the states up to the first call after ``begin``."""
         if self._scale is None:
@@ -160,10 +190,10 @@ class StepErrors:
     def note(self, t: Array, h: Array, sizes: Array, kinks: Array) -> None:
         """Steps (C,) that end at t, with ‖v‖, ‖λ⁺‖ and ‖λ‖ (C, 3), and the error of ∫ ∂ℓ/∂r dt (C or 0,)."""
         its, too_long = self._its, np.empty((2 * t.size, 4))
-        least = min(TOO_MUCH, its.total / (3 * self._count)) * self._rtol
+        least = min(its.too_much, its.total / (3 * self._count)) * self._rtol
         count = note_steps(
             t, h, sizes, kinks, its.factor, its.power, float(its.order), KINK_ORDER, DECAYED, least,
-            TOO_MUCH * self._rtol, self._totals, too_long,
+            its.too_much * self._rtol, self._totals, too_long,
         )  # fmt: skip
         if count:
             self._long.append(too_long[:count])
@@ -174,7 +204,7 @@ class StepErrors:
         size = np.maximum(size, DECAYED * np.maximum.accumulate(size[::-1])[::-1])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             eta = np.where(size > 0.0, self._its.factor * (sizes[..., 0] / size) ** self._its.power, 0.0).max(axis=1)
-        far = ~(eta <= TOO_MUCH * self._rtol)
+        far = ~(eta <= self._its.too_much * self._rtol)
         if far.any():
             self._long.append(np.stack([t[far], h[far], eta[far], np.full(far.sum(), float(self._its.order))], axis=1))
 
@@ -204,14 +234,14 @@ class StepErrors:
         if not self._long:
             return np.empty(0)
         t, h, eta, order = np.concatenate(self._long).T
-        bad, aim = ~(eta <= TOO_MUCH * self._rtol), AIM * self._rtol
+        bad, aim = ~(eta <= self._its.too_much * self._rtol), self._its.aim * self._rtol
         if not self.estimate <= self._its.total * self._rtol:
             aim = min(aim, self._its.total * self._rtol / (3 * self._count))
             bad |= eta > aim
         times = [
             t[m] - h[m] * np.arange(1, parts) / parts
             for m in np.flatnonzero(bad)
-            for parts in [_parts(eta[m] / aim, order[m])]
+            for parts in [_parts(eta[m] / aim, order[m], self._its.most_parts)]
         ]
         return np.sort(np.concatenate(times)) if times else np.empty(0)
 
@@ -221,8 +251,8 @@ class StepErrors:
         return float(self._totals[SUM])
 
 
-def _parts(ratio: float, order: float) -> int:
-    return int(np.clip(np.ceil(ratio ** (1.0 / order)), 2, MOST_PARTS)) if np.isfinite(ratio) else MOST_PARTS
+def _parts(ratio: float, order: float, most: int) -> int:
+    return int(np.clip(np.ceil(ratio ** (1.0 / order)), 2, most)) if np.isfinite(ratio) else most
 
 
 def _state_sizes(largest: Array) -> Array:
