@@ -133,6 +133,7 @@ def compare_gradients(
     max_steps: int = 1_000_000,
     reference: Any = None,
     certify: bool = False,
+    error_control: str = "all",
 ) -> Comparison:
     """Compute the gradient by each method, and compare with a reference.
 
@@ -142,7 +143,7 @@ def compare_gradients(
         With an objective; of trials the sums over them are compared, with dl/dr0 of each.
     methods : iterable of str or methods
         As in ``ctrnn.gradient``; by default all that are exact and none of the dearest.
-    solver, rtol, atol, dt, max_steps
+    solver, rtol, atol, dt, max_steps, error_control
         As in ``ctrnn.gradient``.
     reference : str or method, optional
         What to compare with, through the same steps. By default the cheapest that shares no derivative with ours: the
@@ -174,7 +175,7 @@ def compare_gradients(
     >>> table.reference, table["adjoint, discrete"].digits > 13 > table["RTRL, continuous"].digits > 6
     ('complex step', True)
     """
-    settings = Settings(solver, rtol, atol, dt, max_steps)
+    settings = Settings(solver, rtol, atol, dt, max_steps, error_control=error_control)
     if certify and isinstance(problem, Trials):
         hint = "gradient(trials, certify=True), or compare one of them: trials[0]"
         raise UsageError("certify", given=True, allowed="False, for trials", hint=hint)
