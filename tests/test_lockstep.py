@@ -329,3 +329,14 @@ def test_what_another_thread_takes_away_is_made_again():
     problem.timelines = Short(problem.timelines)
     for _ in range(3):
         np.testing.assert_array_equal(gradient(problem, "adjoint", **STEPS).vector, expected)
+
+
+def test_another_time_constant_shares_the_graph_and_not_its_numbers():
+    network = RateNetwork(6, inputs=1, seed=0)
+    problem = Problem(network, np.zeros((3, 6)), (0.0, 1.0), Sine(0.7), Objective(target=1.0, at=[1.0]))
+    gradient(problem, "adjoint", **STEPS)
+    for tau in (0.5, np.linspace(0.5, 2.0, 6)):
+        one = gradient(problem.replace(field=network.with_time_constant(tau)), "adjoint", **STEPS)
+        other = gradient(problem.replace(field=RateNetwork(6, inputs=1, tau=tau, seed=0)), "adjoint", **STEPS)
+        np.testing.assert_array_equal(one.vector, other.vector)
+    assert network.with_time_constant(0.5)._arrays is network._arrays

@@ -164,8 +164,9 @@ class RateNetwork(Field):
         if self.train_tau:
             raise UsageError("tau", given=tau, allowed="with_parameters(tau=...), as it is trained")
         twin = copy.copy(self)
-        twin._shared = {}  # which knows tau's shape
         twin._tau = self._checked_tau(tau, self.n)
+        if twin._tau.shape != self._tau.shape:
+            twin._shared = {}  # which knows tau's shape, and gets its numbers from ``rows_entries``
         twin._tau.setflags(write=False)
         twin.__dict__.pop("_noisy_twins", None)
         return twin
