@@ -8,6 +8,7 @@ torch. (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4.)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -178,3 +179,14 @@ class TorchLoss:
 
         o, y = (torch.full((size,), 0.5, dtype=torch.float64) for size in (p, q))
         self.one(o, *([y] if self.has_target else []))
+
+
+def takes_target(loss: Any) -> bool:
+    """Whether a loss compares with a target: those by name do, expressions do not, functions as they take arguments."""
+    if isinstance(loss, str):
+        return loss in NAMED
+    try:
+        inspect.signature(loss).bind(0)
+    except (TypeError, ValueError):
+        return True
+    return False

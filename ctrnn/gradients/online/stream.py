@@ -10,7 +10,6 @@ Zipser 1989).
 
 from __future__ import annotations
 
-import inspect
 import os
 from functools import partial
 from typing import Any
@@ -28,7 +27,7 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.kernels import stepper
-from ctrnn.losses import NAMED, Readout
+from ctrnn.losses import Readout, takes_target
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
@@ -125,7 +124,7 @@ class RTRLStream:
         self.t0 = self.t = float(checked_array("t0", t0, ()))
         self.r = checked_array("r0", r0, (field.n,))
         self.block = RTRL(block=block).block
-        self._takes_target = _takes_target(loss)
+        self._takes_target = takes_target(loss)
         # a loss of nothing, so that what does not fit is found here
         probe = Objective(loss, 0.0 if self._takes_target else None, at=[self.t], readout=readout)
         self.readout: Any = probe.readout
@@ -300,13 +299,3 @@ class RTRLStream:
 def _memory(run: Integration) -> list[Array]:
     newton = run.newton
     return [run.clock, run.count, newton.J, newton.M, newton.pivots, newton.state]
-
-
-def _takes_target(loss: Any) -> bool:
-    if isinstance(loss, str):
-        return loss in NAMED
-    try:
-        inspect.signature(loss).bind(0)
-    except (TypeError, ValueError):
-        return True
-    return False

@@ -19,7 +19,7 @@ from ctrnn.losses import Readout
 from ctrnn.numbers import MOST, flag, number, whole
 from ctrnn.trajectory import Stats
 
-FORMAT = "ctrnn RTRLStream 3"
+FORMAT = "ctrnn RTRLStream 4"
 ALLOWED = "a file that RTRLStream.save has written"
 #: in the file -> in the state
 _CARRIED = {"G": "G", "S": "S", "g_o": "readout"}
@@ -45,7 +45,7 @@ def write(stream: Any, path: str | os.PathLike[str]) -> None:
     text: dict[str, Any] = {
         "format": FORMAT,
         "field": field,
-        "settings": [settings.solver, settings.dt, settings.max_steps, settings.min_step],
+        "settings": [settings.solver, settings.dt, settings.max_steps, settings.min_step, settings.error_control],
         "loss": stream.loss_function if isinstance(stream.loss_function, str) else None,
         "block": stream.block,
         "readout": list(readout) if isinstance(readout, tuple) else None,
@@ -86,7 +86,7 @@ def _restored(kind: type, arrays: dict[str, Array], text: dict[str, Any], field:
     readout: Any = None if text["readout"] is None else tuple(text["readout"])
     if text["activation"] is not None:
         readout = Readout(arrays["V"], arrays["c"], text["activation"])
-    solver, dt, max_steps, min_step = text["settings"]
+    solver, dt, max_steps, min_step, error_control = text["settings"]
     t0, t, l = arrays["times"].tolist()
     stream = kind(
         field.with_parameters(**parameters),
@@ -101,6 +101,7 @@ def _restored(kind: type, arrays: dict[str, Array], text: dict[str, Any], field:
         arrays["atol"],
         max_steps,
         min_step,
+        error_control,
     )
     if not t >= stream.t0 or not math.isfinite(t):
         raise ValueError(f"it ends at t = {t} and began at {t0}")

@@ -9,7 +9,6 @@ read-out itself learns by its own gradient.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.finite import check_finite
-from ctrnn.losses import NAMED, Readout
+from ctrnn.losses import Readout, takes_target
 from ctrnn.objective import BoundObjective, Objective
 
 
@@ -129,14 +128,3 @@ class Observer:
     def output(self, r: Array) -> Array:
         """o (B, p)."""
         return self._bound.output(r)
-
-
-def takes_target(loss: Any) -> bool:
-    """Whether a loss compares with a target: those by name do, expressions do not, functions as they take arguments."""
-    if isinstance(loss, str):
-        return loss in NAMED
-    try:
-        inspect.signature(loss).bind(0)
-    except (TypeError, ValueError):
-        return True
-    return False
