@@ -19,6 +19,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.inputs import Sampled
+from ctrnn.numbers import whole
 
 if TYPE_CHECKING:
     from ctrnn.fields.base import Field
@@ -83,7 +84,7 @@ class WhiteNoise:
         self, scale: Any, seed: int = 0, dt: float | None = None, calculus: str | None = None, path: int = 0
     ) -> None:
         self.scale = checked_scale(scale)
-        self.seed, self.path = _whole("seed", seed), _whole("path", path)
+        self.seed, self.path = whole("seed", seed, 0), whole("path", path, 0)
         if dt is not None and not checked_array("noise.dt", dt, ()) > 0.0:
             raise UsageError("noise.dt", given=dt, allowed="a positive step of the grid, in the unit of t")
         if calculus is not None and calculus not in CALCULI:
@@ -110,7 +111,7 @@ class WhiteNoise:
             With that number.
         """
         twin = copy.copy(self)
-        twin.path = _whole("path", path)
+        twin.path = whole("path", path, 0)
         return twin
 
     def noisy(self, field: Field) -> Field:
@@ -191,7 +192,7 @@ def as_noise(noise: Any, seed: int | None = None) -> WhiteNoise | None:
     if seed is None:
         return noise
     twin = copy.copy(noise)
-    twin.seed = _whole("seed", seed)
+    twin.seed = whole("seed", seed, 0)
     return twin
 
 
@@ -224,12 +225,6 @@ def _key(scale: Any) -> Any:
     if isinstance(scale, dict):
         return tuple((name, _key(value)) for name, value in scale.items())
     return (scale.shape, scale.tobytes()) if isinstance(scale, np.ndarray) else scale
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**64:
-        raise UsageError(name, given=value, allowed="a whole number, at least 0")
-    return int(value)
 
 
 # --- the path

@@ -1,5 +1,6 @@
 """What a field does: its equilibria, their branches and bifurcations, and its Lyapunov exponents."""
 
+from ctrnn.analysis.attraction import Basins, basins
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.cycle_branch import continue_cycles
@@ -23,7 +24,7 @@ from ctrnn.analysis.nonnormal import (
     pseudospectral_abscissa,
     transient_growth,
 )
-from ctrnn.analysis.plane import Basins, basins, nullclines, saddle_manifolds
+from ctrnn.analysis.plane import nullclines, saddle_manifolds
 from ctrnn.analysis.subspaces import (
     LinearSubspaces,
     Projection,

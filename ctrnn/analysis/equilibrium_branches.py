@@ -25,6 +25,7 @@ from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.rest.equilibrium import rest_scale
+from ctrnn.numbers import real_array, whole
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["equilibrium_branches"]
@@ -89,12 +90,11 @@ def equilibrium_branches(
     (2, ['fold'])
     """
     low, high = checked_span("span", span)
-    states = np.atleast_2d(np.asarray(starts, dtype=float))
+    states = np.atleast_2d(real_array("starts", starts))
     if states.ndim != 2 or states.shape[1] != field.n or not np.isfinite(states).all():
         raise UsageError("starts", given=f"shape {states.shape}", allowed=f"finite states (K, {field.n})")
     for name, value in (("values", values), ("most", most)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-            raise UsageError(name, given=value, allowed="a number, 1 or more")
+        whole(name, value, 1)
     family = Family(field, (parameter,), x, options.get("t", 0.0))
     branches: list[Branch] = []
     for mu in low + (high - low) * (np.arange(values) + 0.5) / values:

@@ -14,6 +14,7 @@ from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
 from ctrnn.fields.base import Field
 from ctrnn.files import atomic_path, loading
+from ctrnn.numbers import real_array
 
 __all__ = ["FixedPoints"]
 
@@ -112,7 +113,7 @@ class FixedPoints:
 
     def at(self, x: Any) -> FixedPoints:
         """The points at one of the inputs (inputs,)."""
-        wanted = np.atleast_1d(np.asarray(x, dtype=float))
+        wanted = np.atleast_1d(real_array("x", x))
         if not self.rows:
             return self
         if wanted.shape != self.x.shape[1:]:

@@ -31,6 +31,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.frame import Frame
+from ctrnn.numbers import real_array, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.threads import one_blas_thread
 
@@ -168,7 +169,7 @@ def jacobian_products(
     settings = Settings(solver, rtol, atol, dt, 10_000_000)
     t0, t1 = problem.t_span
     if times is not None:
-        ends = np.asarray(times, dtype=float)
+        ends = real_array("times", times)
         if ends.ndim != 1 or ends.size < 2 or (np.diff(ends) <= 0).any() or ends[0] != t0 or ends[-1] != t1:
             raise UsageError("times", given=times, allowed=f"increasing times from {t0:g} to {t1:g}")
     elif dt is None:
@@ -176,8 +177,7 @@ def jacobian_products(
     else:
         count = max(1, int(np.ceil((t1 - t0) / dt * (1 - 1e-9))))
         ends = np.append(t0 + dt * np.arange(count), t1)
-    if not isinstance(looks, (int, np.integer)) or looks < 1:
-        raise UsageError("looks", given=looks, allowed="a number of products, 1 or more")
+    looks = whole("looks", looks, 1)
     n = problem.field.n
     J = np.empty((len(ends) - 1, n, n))
     with one_blas_thread:

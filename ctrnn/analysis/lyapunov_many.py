@@ -18,6 +18,7 @@ from ctrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from ctrnn.errors import MissingDependencyError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.inputs import Constant
+from ctrnn.numbers import real_array
 from ctrnn.problem import Problem, checked_problem
 from ctrnn.states import state_of
 from ctrnn.threads import map_parallel
@@ -139,8 +140,8 @@ def lyapunov_spectra(
     """
     checked_problem(problem)
     field = problem.field
-    varied = {} if parameters is None else {name: np.asarray(v, dtype=float) for name, v in parameters.items()}
-    starts = None if r0 is None else np.asarray(r0, dtype=float)
+    varied = {} if parameters is None else {name: real_array(name, v) for name, v in parameters.items()}
+    starts = None if r0 is None else real_array("r0", r0)
     sizes = {len(v) if v.ndim else 0 for v in varied.values()} | ({len(starts)} if starts is not None else set())
     if len(sizes) != 1 or 0 in sizes:
         given = f"{len(sizes)} different lengths" if sizes else "none"

@@ -25,6 +25,7 @@ from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.numbers import real_array, whole
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
@@ -217,11 +218,10 @@ class EulerMap:
         [2, 1, 2, 3]
         """
         n = self.field.n
-        states = np.asarray(getattr(starts, "r", starts), dtype=float)
+        states = real_array("starts", getattr(starts, "r", starts))
         if states.ndim != 2 or states.shape[1] != n or not len(states) or not np.isfinite(states).all():
             raise UsageError("starts", given=f"shape {states.shape}", allowed=f"finite states (K, {n})")
-        if not isinstance(period, (int, np.integer)) or isinstance(period, bool) or period < 1:
-            raise UsageError("period", given=period, allowed="a number of steps, 1 or more")
+        period = whole("period", period, 1)
         with one_blas_thread, np.errstate(all="ignore"):
             guess = [states]
             for _ in range(period - 1):
@@ -264,7 +264,7 @@ class EulerMap:
         return MapCycle(r, found, log.real / (len(r) * self.dt), kind, self.dt)
 
     def _states(self, r: Any) -> Array:
-        r = np.asarray(r, dtype=float)
+        r = real_array("r", r)
         if r.ndim not in (1, 2) or r.shape[-1] != self.field.n:
             raise UsageError("r", given=f"shape {r.shape}", allowed=f"a state ({self.field.n},), or many of them")
         return r

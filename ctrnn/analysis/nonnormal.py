@@ -29,6 +29,7 @@ from scipy.optimize import minimize_scalar
 
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array
+from ctrnn.numbers import real_array
 
 __all__ = ["TransientGrowth", "henrici_number", "numerical_abscissa", "pseudospectral_abscissa", "transient_growth"]
 
@@ -262,7 +263,7 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
             raise UsageError("J", given=f"a spectral abscissa of {α:.3g}", allowed="a negative one", hint=hint)
         times = np.linspace(0.0, -10.0 / α, 201)
     else:
-        times = np.atleast_1d(np.asarray(t, dtype=float))
+        times = np.atleast_1d(real_array("t", t))
         if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
             raise UsageError("t", given=t, allowed="increasing times (T,), none below 0")
 
@@ -283,7 +284,7 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
 
 def square(J: Any) -> Array:
     """A finite square matrix (n, n); of an equilibrium its Jacobian."""
-    J = np.asarray(getattr(J, "jacobian", J), dtype=float)
+    J = real_array("J", getattr(J, "jacobian", J))
     if J.ndim != 2 or J.shape[0] != J.shape[1] or not J.size or not np.isfinite(J).all():
         raise UsageError("J", given=f"shape {J.shape}", allowed="a finite matrix (n, n), or an Equilibrium")
     return J

@@ -21,6 +21,7 @@ from ctrnn.analysis.equilibria import ZERO_REAL_PART
 from ctrnn.analysis.nonnormal import square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.numbers import real_array
 
 __all__ = ["LinearSubspaces", "Projection", "linear_subspaces", "participation_ratio", "principal_components"]
 
@@ -51,14 +52,14 @@ class Projection:
 
     def __call__(self, r: Any) -> Array:
         """Coordinates (…, k) of states (…, n)."""
-        r = np.asarray(getattr(r, "r", r), dtype=float)
+        r = real_array("r", getattr(r, "r", r))
         if r.shape[-1:] != self.mean.shape:
             raise UsageError("r", given=f"shape {r.shape}", allowed=f"states of {self.mean.size} numbers")
         return np.asarray((r - self.mean) @ self.directions.T)
 
     def back(self, coordinates: Any) -> Array:
         """The states (…, n) in the span of the directions that have these coordinates (…, k)."""
-        return np.asarray(self.mean + np.asarray(coordinates, dtype=float) @ self.directions)
+        return np.asarray(self.mean + real_array("coordinates", coordinates) @ self.directions)
 
     @property
     def explained(self) -> Array:
@@ -148,12 +149,12 @@ def all_states(states: Any) -> Array:
     """States (K, n) of an array, a run, or several of them."""
     one = getattr(states, "r", states)
     if isinstance(one, (list, tuple)) and one and any(hasattr(part, "r") or np.ndim(part) == 2 for part in one):
-        parts = [np.asarray(getattr(part, "r", part), dtype=float) for part in one]
+        parts = [real_array("states", getattr(part, "r", part)) for part in one]
         if any(part.ndim != 2 or part.shape[1] != parts[0].shape[1] for part in parts):
             raise UsageError("states", given="runs of different widths", allowed="runs (T, n) of one n")
         r = np.concatenate(parts)
     else:
-        r = np.asarray(one, dtype=float)
+        r = real_array("states", one)
         r = r.reshape(-1, r.shape[-1]) if r.ndim == 3 else r
     if r.ndim != 2 or not r.size or not np.isfinite(r).all():
         raise UsageError("states", given=f"shape {r.shape}", allowed="finite states (K, n), a run, or a list of runs")

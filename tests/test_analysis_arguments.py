@@ -1,0 +1,58 @@
+"""The analysis reads numbers as everything else does: texts, masked values and dates are refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ctrnn
+from ctrnn import Equations, Problem, analysis
+from ctrnn.errors import UsageError
+
+FIELD = Equations({"x": "y", "y": "mu*(1 - x**2)*y - x"}, {"mu": 1.0})
+PROBLEM = Problem(FIELD, [1.0, 0.0], (0.0, 1.0))
+RUN = ctrnn.simulate(PROBLEM)
+
+CALLS = {
+    "starts": lambda v: analysis.equilibrium_branches(FIELD, v, parameter="mu", span=(0.5, 2.0)),
+    "times": lambda v: analysis.jacobian_products(PROBLEM, times=v),
+    "r": lambda v: analysis.EulerMap(FIELD, dt=0.1)(v),
+    "t": lambda v: analysis.transient_growth(-np.eye(2), v),
+    "J": analysis.henrici_number,
+    "states": analysis.principal_components,
+    "coordinates": lambda v: analysis.principal_components(RUN).back(v),
+    "mu": lambda v: analysis.lyapunov_spectra(PROBLEM, {"mu": v}),
+}
+VALUES = {
+    "text": [["a", "b"], ["c", "d"]],
+    "masked": np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[True, False], [False, False]]),
+    "dates": np.array([["2026-01-01", "2026-01-02"]] * 2, dtype="datetime64[D]"),
+}
+
+
+@pytest.mark.parametrize("argument", CALLS)
+@pytest.mark.parametrize("kind", VALUES)
+def test_what_is_no_array_of_numbers_is_refused_by_name(argument, kind):
+    with pytest.raises(UsageError, match=f"^{argument}: "):
+        CALLS[argument](VALUES[kind])
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "2", float("nan")])
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    {
+        "period": lambda v: analysis.EulerMap(FIELD, dt=0.1).cycles([[1.0, 0.0]], period=v),
+        "looks": lambda v: analysis.jacobian_products(PROBLEM, dt=0.1, looks=v),
+        "most": lambda v: analysis.equilibrium_branches(FIELD, [[0.0, 0.0]], parameter="mu", span=(0.5, 2.0), most=v),
+        "points": lambda v: analysis.basins(FIELD, ((-1, 1), (-1, 1)), points=v),
+    }.items(),
+)
+def test_counts(argument, call, value):
+    with pytest.raises(UsageError, match=f"^{argument}: got"):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "2"])
+def test_the_seed_of_a_noise(value):
+    with pytest.raises(UsageError, match="^seed: got"):
+        ctrnn.WhiteNoise(1.0, seed=value)
