@@ -199,3 +199,12 @@ def test_the_command_line_says_it_in_a_line(tmp_path):
         run, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
     )
     assert ran.returncode == 2 and "GiB of memory" in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
+
+
+def test_the_sensitivities_of_a_learner(monkeypatch):
+    """dr/dw of 300 units takes 217 MB; the cheaper rules do with what there is."""
+    monkeypatch.setattr(memory, "available_memory", lambda: 100 * 2**20)
+    field = ctrnn.RateNetwork(300, seed=0)
+    with pytest.raises(MemoryLimitError, match="snap-1"):
+        ctrnn.learning.OnlineLearner(field, drift_window=0)
+    assert ctrnn.learning.OnlineLearner(field, method="rflo", drift_window=0).step(None, np.zeros(300)) == 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -215,3 +217,17 @@ def test_odeint_adjoint():
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
     with pytest.raises(UnknownNameError, match="adjoint_rtol"):
         odeint_adjoint(f, y0, TIMES, adjoint_tol=1e-3)
+
+
+def test_methods_of_another_torchdiffeq_are_refused_by_name():
+    """Names that newer releases have, and this one may not: typed, with what to do."""
+    from ctrnn.learning.torchdiffeq_call import THEIRS
+
+    there = sys.modules["torchdiffeq._impl.odeint"].SOLVERS
+    y0, times = torch.ones(1, **DOUBLE), torch.tensor([0.0, 1.0], **DOUBLE)
+    assert set(there) <= set(THEIRS)
+    for method in set(THEIRS) - set(there):
+        with pytest.raises(UsageError, match=f"method: got '{method}'.*newer torchdiffeq"):
+            odeint(Leak(), y0, times, method=method)
+    with pytest.raises(UsageError, match="method: got 'tsit5'"):
+        odeint(Leak(), y0, times, method="tsit5", event_fn=lambda t, y: y[0] - 0.5)

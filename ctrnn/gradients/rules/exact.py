@@ -36,6 +36,7 @@ from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.kernels import carry, online
 from ctrnn.kernels.abi import dgemm_address
+from ctrnn.memory import claim
 from ctrnn.threads import run_parallel, workers
 
 #: bytes of P below which a second thread costs more than it saves
@@ -54,6 +55,7 @@ class Exact(Memory):
         self.structure = Structure(lane.n, lane.bound)
         self.size = self.structure.size
         self.block = default_block(lane, self.size) if block is None else block
+        claim("method", 8.0 * lane.groups * self.size * lane.columns, 'method="snap-1", "rflo" or ctrnn.Sketch(rank)')
         #: (groups, size, columns) at the beginning of the block, and whether it is more than zeros
         self.P, self._begun = np.zeros((lane.groups, self.size, lane.columns)), False
         #: the steps since; losses that were seen at their ends wait there to go back together
