@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.fields.algebra import ZERO, symbol
+from ctrnn.fields.arrays.scalar import read_scalar
 from ctrnn.fields.derivatives import gradient, tangent
 from ctrnn.fields.evaluate import numpy_function
-from ctrnn.fields.expressions import read
 from ctrnn.losses import log_softmax
 from ctrnn.objective import BoundObjective
 
@@ -167,7 +167,7 @@ def prepare(objective: BoundObjective) -> None:
 @lru_cache(maxsize=64)
 def _expression_curvature(text: str, state_names: tuple[str, ...]) -> Any:
     """ℓ_oo δo of an expression, as a numpy function of o and δo."""
-    slopes = gradient(read(text, state_names, where="loss"), state_names)
+    slopes = gradient(read_scalar(text, state_names, where="loss"), state_names)
     along = {name: symbol(f"d[{i}]") for i, name in enumerate(state_names)}  # names that no formula can have
     rows = tangent([slopes.get(name, ZERO) for name in state_names], along)
     return numpy_function([*state_names, *(d.args[0] for d in along.values())], rows)

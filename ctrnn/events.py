@@ -24,6 +24,7 @@ from ctrnn.fields.base import Array, Field, as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
+from ctrnn.names import arrays
 from ctrnn.objective import BoundObjective
 
 
@@ -49,14 +50,14 @@ class Event:
     ----------
     condition : str
         c, an expression in t, the states, inputs and parameters (of a network: those that are single numbers), as
-        "v - theta".
+        "v - theta" or "sum(r) - 1".
     direction : {0, 1, -1}
         1 for crossings from below, −1 from above, 0 for both.
     terminal : bool or int
         True ends the run at the event, a number k at its k-th occurrence.
     reset : mapping of str to str, optional
-        State -> expression in the same names, of their values before the event: {"v": "v_reset", "w": "w + b"}. Other
-        states stay. None: the state stays as it was, and the event is only recorded.
+        State, or array of states -> expression in the same names, of their values before the event: {"v": "v_reset",
+        "w": "w + b"}. Other states stay. None: the state stays as it was, and the event is only recorded.
     name : str, optional
         Its name for the objective and the report; by default the condition.
 
@@ -116,9 +117,13 @@ class BoundEvent:
         self.event = event
         self.c = Formula(event.condition, field, f"the condition of event {event.label!r}")
         self.R: dict[int, Formula] = {}
+        places: dict[str, Any] = {name: (slice(i, i + 1), ()) for i, name in enumerate(field.state_names)}
+        places |= arrays(tuple(field.state_names))
         for name, text in (event.reset or {}).items():
-            one_of("reset", name, field.state_names)
-            self.R[field.state_names.index(name)] = Formula(text, field, f"reset of {name!r}")
+            one_of("reset", name, list(places))
+            columns, shape = places[name]
+            for i in range(columns.stop - columns.start):
+                self.R[columns.start + i] = Formula(text, field, f"reset of {name!r}", (shape, i))
         if not self.c.used - set(self.c.parameters):
             raise UsageError("condition", given=event.condition, allowed="an expression that changes along a run")
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.algebra import ZERO
+from ctrnn.fields.arrays.scalar import read_scalar
 from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.evaluate import is_zero, numpy_function
-from ctrnn.fields.expressions import CONSTANTS, read
+from ctrnn.fields.expressions import CONSTANTS
 from ctrnn.inputs.checks import finite
 from ctrnn.named_losses import LOSSES
+from ctrnn.names import known
 from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
@@ -107,9 +109,9 @@ def log_softmax(u: Array) -> Array:
 
 def compiled_loss(text: str, state_names: tuple[str, ...]) -> Loss:
     """An expression in the states, and its derivative, as numpy functions."""
-    if text.isidentifier() and text not in (*state_names, *CONSTANTS):
+    if text.isidentifier() and text not in (*known(state_names), *CONSTANTS):
         raise UnknownNameError("loss", text, [*NAMED, *state_names])
-    l = read(text, state_names, where="loss")
+    l = read_scalar(text, state_names, where="loss")
     slope = gradient(l, state_names)
     slopes = [slope.get(name, ZERO) for name in state_names]
     both = numpy_function(state_names, [l, *slopes])

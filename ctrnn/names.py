@@ -1,4 +1,7 @@
-"""Names of numbers in arrays: "r[0]", "r[1]" are the vector r, "W[0,0]" … "W[1,2]" the matrix W, "v" is a number."""
+"""Names of numbers in arrays: "r[0]", "r[1]" are the vector r, "W[0,0]" … "W[1,2]" the matrix W, "v" is a number.
+
+A rate network's units are r0, r1, …: they are the vector r too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_ENTRY = re.compile(r"(\w+)\[(\d+(?:,\d+)*)\]")
+_ENTRY = re.compile(r"(\w+)\[(\d+(?:,\d+)*)\]|([^\W\d]\w*?)(0|[1-9]\d*)", re.ASCII)
 
 
 @lru_cache(maxsize=256)
@@ -20,7 +23,7 @@ def arrays(names: tuple[str, ...]) -> dict[str, tuple[slice, tuple[int, ...]]]:
     for i, name in enumerate(names):
         entry = _ENTRY.fullmatch(name)
         if entry is not None:
-            found.setdefault(entry[1], []).append((i, tuple(map(int, entry[2].split(",")))))
+            found.setdefault(entry[1] or entry[3], []).append((i, tuple(map(int, (entry[2] or entry[4]).split(",")))))
     made = {}
     for array, entries in found.items():
         start, (_, last) = entries[0][0], entries[-1]

@@ -42,9 +42,9 @@ class Objective:
     ----------
     loss : str or callable
         "squared_error", ½‖o − y‖²; "cross_entropy", −Σ y log o, with a softmax read-out; "absolute_error", "huber",
-        "poisson" or "binary_cross_entropy" (ctrnn.named_losses); an expression in the states, as "y3" or
-        "prey**2 + pred"; or a callable ℓ(o, y), ℓ(o) without target, in torch operations: one time, o (p,)
-        and y (q,) to a scalar.
+        "poisson" or "binary_cross_entropy" (ctrnn.named_losses); an expression in the states, as "y3",
+        "prey**2 + pred" or, of arrays, "sum((r - 1)**2)"; or a callable ℓ(o, y), ℓ(o) without target, in torch
+        operations: one time, o (p,) and y (q,) to a scalar.
     target : array_like, ctrnn.inputs.Input or float, optional
         y: (K, p), or (K,) where p = 1, or an input signal; for the integral a number, an array (p,) or a signal. A
         number is the same for all. None for expressions.

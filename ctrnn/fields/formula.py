@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrnn.fields.algebra import ZERO, names_in
+from ctrnn.fields.algebra import ZERO, Node, names_in
+from ctrnn.fields.arrays.scalar import read_entries
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.evaluate import numpy_function
-from ctrnn.fields.expressions import read
 
 
 class Slopes(NamedTuple):
@@ -32,7 +32,8 @@ class Slopes(NamedTuple):
 class Formula:
     """An expression in t, the states, the inputs and those parameters of a field that are single numbers.
 
-    Raises ExpressionError for a text that is no formula in those names.
+    ``entry``: of an expression that is an array, its shape and which of its numbers is meant.
+    Raises ExpressionError for a text that is no formula in those names, or has another shape.
 
     >>> import ctrnn
     >>> field = ctrnn.Equations({"v": "-v + I"}, parameters={"I": 2.0})
@@ -41,10 +42,10 @@ class Formula:
     (7.0, array([-1.]))
     """
 
-    def __init__(self, text: str, field: Field, where: str) -> None:
+    def __init__(self, text: str, field: Field, where: str, entry: tuple[tuple[int, ...], int] = ((), 0)) -> None:
         states, inputs = tuple(field.state_names), tuple(field.input_names)
         self.parameters = {name: float(v) for name, v in field.parameters.items() if np.ndim(v) == 0}
-        self._text = text, tuple(dict.fromkeys((*states, *self.parameters, *inputs, "t"))), where
+        self._text = text, tuple(dict.fromkeys((*states, *self.parameters, *inputs, "t"))), where, entry
         self._used, self._value, self._slopes = compiled(*self._text)
         used = self._used
         #: the names that occur
@@ -106,12 +107,18 @@ def scalar_parameters(field: Field) -> Array:
     return np.array(places, dtype=int)
 
 
+@lru_cache(maxsize=64)
+def _entries(text: str, names: tuple[str, ...], where: str, shape: tuple[int, ...]) -> list[Node]:
+    return read_entries(text, names, shape, where)
+
+
 @lru_cache(maxsize=512)
 def compiled(
-    text: str, names: tuple[str, ...], where: str
+    text: str, names: tuple[str, ...], where: str, entry: tuple[tuple[int, ...], int]
 ) -> tuple[tuple[str, ...], Callable[..., Any], Callable[..., Any]]:
     """The names that occur, the formula and [formula, its derivatives by them] as numpy functions."""
-    f = read(text, names, where=where)
+    shape, number = entry
+    f = _entries(text, names, where, shape)[number]
     occurring = names_in([f])
     used = tuple(name for name in names if name in occurring)
     slopes = gradient(f, used)

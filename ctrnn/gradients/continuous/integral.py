@@ -10,9 +10,9 @@ import numpy as np
 from ctrnn.callbacks import Pending
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import ZERO
+from ctrnn.fields.arrays.scalar import read_scalar
 from ctrnn.fields.base import Array, Bound
 from ctrnn.fields.derivatives import gradient
-from ctrnn.fields.expressions import read
 from ctrnn.fields.printing import assignments
 from ctrnn.kernels import abi, augmented, lazy, signals
 from ctrnn.kernels.abi import address_of, view
@@ -126,7 +126,7 @@ def expression_rate(text: str, states: tuple[str, ...]) -> Any:
 
 
 def _expression_source(text: str, states: tuple[str, ...]) -> str:
-    l = read(text, states, where="loss")
+    l = read_scalar(text, states, where="loss")
     slopes = gradient(l, states)
     entries = [f"l_{i}" for i in range(1 + len(states))]
     lines = [f"r = doubles(r_, {len(states)})", "a = doubles(s_, 1)[0]", f"out = doubles(out_, {1 + len(states)})"]
