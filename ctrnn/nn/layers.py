@@ -52,8 +52,8 @@ class Layer(Recurrent):
         self,
         input_size: int,
         hidden_size: int,
-        *,
         dt: Any = None,
+        *,
         tau: Any = 1.0,
         solver: str = "rk4",
         steps_per_input: int = 1,
@@ -282,13 +282,14 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=No
     tau: torch.Tensor
     torch_name = "RNN"
 
-    def __init__(self, input_size: int, hidden_size: int, *, solver: str = "rk4", **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, dt: Any = None, *, solver: str = "rk4", **options: Any
+    ) -> None:
         tableau = tableaus.get(solver)
         if tableau.exponential and options.get("noise") is not None:
             raise UsageError("solver", given=tableau.name, allowed="'euler', 'heun', 'rk4' …, with noise")
-        super().__init__(
-            input_size, hidden_size, solver="euler" if tableau.exponential else tableau.name, **options
-        )  # fmt: skip
+        steps = "euler" if tableau.exponential else tableau.name
+        super().__init__(input_size, hidden_size, dt, solver=steps, **options)
         self._is_exponential, self.solver = tableau.exponential, tableau.name
         others: Any = self.others
         for cell in others:

@@ -104,7 +104,7 @@ class LearnerComparison:
         K = self.step.size
         wide = max(6, *(len(name) for name in self.methods))
         lines = [
-            f"{K} windows of {self.window} steps, {moved}; medians, and the worst window",
+            f"{K} window{'s' * (K > 1)} of {self.window} steps, {moved}; medians, and the worst window",
             f"{'rule':<{wide}}  {'cosine':>7} {'least':>7}  {'rel. error':>10} {'most':>8}  {'time/step':>9}  memory",
         ]
         for i, name in enumerate(self.methods):
