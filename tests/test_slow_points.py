@@ -94,15 +94,50 @@ def test_a_line_of_equilibria_is_no_obstacle():
     assert_allclose(table.r[:, 0], table.r[:, 1], atol=1e-12)
 
 
-def test_a_thousand_starts_of_64_units():
-    field = RateNetwork(64, gain=1.8, seed=0)
-    starts = np.random.default_rng(1).normal(size=(1000, 64))
+def test_a_thousand_starts_of_64_units_and_none_lost():
+    """Newton's method alone loses half: J is nearly singular on their way. The descent of ½|F|² goes on."""
+    field = RateNetwork(64, gain=1.5, seed=0)
+    starts = np.random.default_rng(0).normal(size=(1000, 64))
     fixed_points(field, starts[:2])
-    began = time.perf_counter()
+    began = time.process_time()
     table = fixed_points(field, starts)
-    assert time.perf_counter() - began < 60.0
-    assert len(table) > 1
+    assert time.process_time() - began < 10.0
+    assert table.lost == 0
+    assert table.reached.sum() == 1000
     assert table.speed.max() < 1e-11
+    assert len(table) == 3  # 0 and a pair ±r, as F is odd
+    assert_allclose(np.sort(table.r[:, 0])[[0, 2]].sum(), 0.0, atol=1e-10)
+
+
+def test_slow_points_of_a_network_beside_scipy():
+    """Each is a minimum of q: SciPy's BFGS from beside it comes back to it."""
+    from scipy.optimize import minimize
+
+    field = RateNetwork(64, gain=1.8, seed=0)
+    W = field.parameters["W"]
+    table = fixed_points(field, np.random.default_rng(0).normal(size=(60, 64)), slow=True)
+    assert table.lost == 0
+    slow = table[table.slow]
+    assert len(slow) > 2
+
+    def q(r):
+        F = -r + W @ np.tanh(r)
+        J = -np.eye(64) + W * (1 - np.tanh(r) ** 2)
+        return 0.5 * F @ F, J.T @ F
+
+    for row in slow:
+        value, slope = q(row.r)
+        assert np.abs(slope).max() < 1e-10
+        assert np.sqrt(2 * value) == pytest.approx(row.speed, rel=1e-12)
+    beside = slow[0].r + 1e-3 * np.random.default_rng(1).normal(size=64)
+    found = minimize(q, beside, jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 2000})
+    assert_allclose(found.x, slow[0].r, atol=1e-6)
+
+
+def test_another_method_adds_no_points_of_rest_of_the_descent():
+    """The flow of dr/dt = r − r³ never rests at 0: the table of "relaxation" does not hold it, slow=True or not."""
+    table = fixed_points(Equations({"r": "r - r**3"}), [[0.3], [-0.3]], slow=True, method="relaxation")
+    assert table.r.ravel() == pytest.approx([-1.0, 1.0])
 
 
 def test_the_frame_and_the_order():

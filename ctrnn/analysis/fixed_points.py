@@ -1,9 +1,9 @@
 r"""All the points of rest that many starts lead to: F(r*) = 0, each once, with its speed, J, eigenvalues and stability.
 
-Newton from every start, so that saddles are found as well as attractors; two points are one where they are nearer than
-``distance`` · max(1, ‖r‖). Starts are states that the system visits: the states of a trajectory, or random ones around
-it. On request slow points too, where ½‖F‖² has a minimum that is not zero: a trajectory lingers there
-(ctrnn.analysis.many_starts).
+Newton from every start, so that saddles are found as well as attractors, and a descent of ½‖F‖² where it gives up; two
+points are one where they are nearer than ``distance`` · max(1, ‖r‖). Starts are states that the system visits: those of
+a trajectory, or random ones around it. On request slow points too, where ½‖F‖² has a minimum that is not zero: a
+trajectory lingers there (ctrnn.analysis.many_starts).
 
 Source: Sussillo and Barak, "Opening the black box", Neural Computation 25 (2013), who minimise ½‖F‖².
 """
@@ -17,7 +17,7 @@ import numpy as np
 from ctrnn.analysis.equilibria import METHODS, Equilibrium, find_equilibrium
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.fixed_point_table import FixedPoints
-from ctrnn.analysis.many_starts import newton_all, slow_points
+from ctrnn.analysis.many_starts import descend_all, newton_all, slow_points
 from ctrnn.errors import (
     ConvergenceError,
     SingularJacobianError,
@@ -115,17 +115,26 @@ def _starts(field: Field, starts: Any) -> np.ndarray:
 def _at_one_input(
     field: Field, states: np.ndarray, x: Any, slow: bool, t: float, method: str, tol: float, distance: float
 ) -> FixedPoints:
-    found = _Found(distance)
-    if method == "newton" and isinstance(field, Field):
-        ends, ok = _together(field, states, x, t, tol, found)
-    else:
-        ends, ok = _one_by_one(field, states, x, t, tol, method, found)
-    if slow:
-        family = Family(field, (), x, t)
+    found, family = _Found(distance), Family(field, (), x, t)
+    if method == "newton":
         with one_blas_thread:
-            minima, origin = slow_points(family, states, tol)
-        for r, start in zip(minima, origin, strict=True):
-            found.add(_row(field, family, r, "newton", slow=True), counts=not ok[start])
+            ends, ok = newton_all(family, states, tol)
+        for r in ends[ok]:
+            found.add(_row(field, family, r))
+    else:
+        ok = _one_by_one(field, states, x, t, tol, method, found)
+    on_the_way = np.flatnonzero(~ok | slow) if slow or method == "newton" else np.empty(0, dtype=int)
+    if on_the_way.size:
+        with one_blas_thread:
+            ends = descend_all(family, states[on_the_way])
+            points, rests = newton_all(family, ends, tol)
+            minima, origin = slow_points(family, ends[~rests], tol) if slow else (ends[:0], on_the_way[:0])
+        if method == "newton":  # of another one the points of rest are those that it leads to itself
+            for r, start in zip(points[rests], on_the_way[rests], strict=True):
+                found.add(_row(field, family, r), counts=not ok[start])
+                ok[start] = True
+        for r, start in zip(minima, on_the_way[~rests][origin], strict=True):
+            found.add(_row(field, family, r, slow=True), counts=not ok[start])
             ok[start] = True
     return found.table(int((~ok).sum()))
 
@@ -161,25 +170,14 @@ class _Found:
         )
 
 
-def _together(
-    field: Field, states: np.ndarray, x: Any, t: float, tol: float, found: _Found
-) -> tuple[np.ndarray, np.ndarray]:
-    family = Family(field, (), x, t)
-    with one_blas_thread:
-        ends, ok = newton_all(family, states, tol)
-    for r in ends[ok]:
-        found.add(_row(field, family, r, "newton"))
-    return ends, ok
-
-
-def _row(field: Field, family: Family, r: np.ndarray, method: str, slow: bool = False) -> Equilibrium:
+def _row(field: Field, family: Family, r: np.ndarray, slow: bool = False) -> Equilibrium:
     F = family.F(r, np.empty(0))
     return Equilibrium(
         r=r.copy(),
         residual=float(np.abs(F).max()),
         speed=float(np.linalg.norm(F)),
         iterations=0,
-        method=method,
+        method="newton",
         t=family.t,
         x=family.x(np.empty(0)),
         names=tuple(field.state_names),
@@ -190,13 +188,13 @@ def _row(field: Field, family: Family, r: np.ndarray, method: str, slow: bool = 
 
 def _one_by_one(
     field: Field, states: np.ndarray, x: Any, t: float, tol: float, method: str, found: _Found
-) -> tuple[np.ndarray, np.ndarray]:
-    ends, ok = states.copy(), np.zeros(len(states), dtype=bool)
+) -> np.ndarray:
+    ok = np.zeros(len(states), dtype=bool)
     for k, start in enumerate(states):
         try:
             eq = find_equilibrium(field, start, x, t, tol, method)
         except (ConvergenceError, SingularJacobianError):
             continue
-        ends[k], ok[k] = eq.r, True
+        ok[k] = True
         found.add(eq)
-    return ends, ok
+    return ok

@@ -1,14 +1,16 @@
-r"""Newton's method from many starts at once, and the minima of the speed.
+r"""Newton's method from many starts at once, and the descent to minima of the speed.
 
     at rest     J δ = −F,  r ← r + α δ                           α = 1, ½, ¼, … until ‖F‖ falls, for each start its own
-    slow        minima of q = ½‖F‖²:  (JᵀJ + λ I) δ = −Jᵀ F       Levenberg–Marquardt from every start, together,
-                (JᵀJ + F·F_rr + λ I) δ = −Jᵀ F                    and Newton's with the exact second derivatives from
-                each candidate
+    descent     (JᵀJ + λ I) δ = −Jᵀ F                            of q = ½‖F‖², Levenberg–Marquardt, all starts together
+    slow        (JᵀJ + F·F_rr + λ I) δ = −Jᵀ F                   a minimum with q > 0, by Newton's method on q with the
+                                                                 exact second derivatives, from where a descent ended
 
-All starts take a step together: F and J of all of them in one compiled call, one batch of LU factorisations.
+All starts take a step together: F and J of all of them in one compiled call, one batch of products and factorisations.
+Newton's method gives up where ‖F‖ hardly falls: J is nearly singular along its way. The descent goes on from there;
+only a minimum of q ends it, at rest or slow. Starts that descend into the same minimum go on as one.
 
 Source: Sussillo and Barak, "Opening the black box", Neural Computation 25 (2013); Golub and Sussillo, J. Open Source
-Software 3 (2018).
+Software 3 (2018); Nocedal and Wright, *Numerical Optimization* (2006), section 10.3.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.rest.equilibrium import rest_scale
 
 #: steps of Newton's method, and of the descent to a slow point
-NEWTON_STEPS, DESCENT_STEPS = 100, 200
+NEWTON_STEPS, DESCENT_STEPS = 100, 1000
 #: a start is given up where ‖F‖ falls by less than this factor in so many steps
-PATIENCE, HARDLY = 10, 0.8
+PATIENCE, HARDLY = 5, 0.8
 #: doubles that the Jacobians of the starts may take at a time
 BATCH = 4_000_000
 #: the longest step of the descent, over max(1, |r|): a longer one might go over a ridge into another valley
 STRIDE = 0.2
+#: a descent ends where the cosine between F and the columns of J is about this, and where q is rounding
+LEVEL, ROUNDING = 1e-7, 1e-28
+#: descents whose cosine is below MEETS and that are this near, over max(1, ‖r‖), are one; looked at every so many steps
+MEETS, WITHIN, EVERY = 3e-2, 1e-4, 10
 #: Newton's method is at the minimum of q where its step is below this, over max(1, |r|)
 FLAT = 1e-11
 NONE = np.empty(0)
@@ -96,26 +102,34 @@ def _solved(J: Array, F: Array, n: int) -> Array:
     return δ
 
 
-def slow_points(family: Family, starts: Array, tol: float) -> tuple[Array, Array]:
-    """The minima of ½‖F‖² where F is not zero, (K, n), that the starts lead to, and which start each comes from."""
-    n = starts.shape[1]
-    ends, size = starts.copy(), max(1, BATCH // n**2)
+def descend_all(family: Family, starts: Array) -> Array:
+    """The minima of ½‖F‖² (K, n), at rest or not, that the starts lead to; NaN where the way has not come to an end.
+
+    Starts that end in the same minimum have the same numbers.
+    """
+    ends, size = starts.copy(), max(1, BATCH // starts.shape[1] ** 2)
     with np.errstate(all="ignore"):
         for first in range(0, len(ends), size):
             part = slice(first, first + size)
             ends[part] = _descended(family, ends[part])
-        kept: list[Array] = []
-        origin: list[int] = []
-        for k, r in enumerate(ends):
-            if not np.isfinite(r).all():
-                continue
-            within = 1e-4 * max(1.0, float(np.linalg.norm(r)))
-            near = [i for i, one in enumerate(kept) if np.linalg.norm(one - r) <= within]
-            if near:
-                kept.append(kept[near[0]])
-                origin.append(k)
-                continue
-            found = _minimum(family, r, tol)
+    return ends
+
+
+def slow_points(family: Family, ends: Array, tol: float) -> tuple[Array, Array]:
+    """The minima of ½‖F‖² where F is not zero near some ends of descents: (K, n), and which ends they are."""
+    n = ends.shape[1]
+    tried = np.empty((0, n))
+    minima: list[Array | None] = []
+    kept: list[Array] = []
+    origin: list[int] = []
+    with np.errstate(all="ignore"):
+        for k in np.flatnonzero(np.isfinite(ends).all(axis=1)):
+            r = ends[k]
+            near = np.flatnonzero(np.linalg.norm(tried - r, axis=1) <= WITHIN * max(1.0, float(np.linalg.norm(r))))
+            if not near.size:
+                tried, near = np.append(tried, r[None], axis=0), np.array([len(tried)])
+                minima.append(_minimum(family, r, tol))
+            found = minima[near[0]]
             if found is not None:
                 kept.append(found)
                 origin.append(k)
@@ -130,16 +144,16 @@ def _descended(family: Family, R: Array) -> Array:
     n = R.shape[1]
     R, F = R.copy(), family.F(R, NONE)
     q, λ = (F * F).sum(axis=1), np.full(len(R), 1e-3)
-    going = np.flatnonzero(np.isfinite(q))
-    for _ in range(DESCENT_STEPS):
+    going, same = np.flatnonzero(np.isfinite(q)), np.arange(len(R))
+    for step in range(1, DESCENT_STEPS + 1):
         if not going.size:
             break
         J = family.J(R[going], NONE)
-        g = np.einsum("kij,ki->kj", J, F[going])
-        H = np.einsum("kij,kil->kjl", J, J)
+        g = (J.transpose(0, 2, 1) @ F[going][..., None])[..., 0]
+        H = J.transpose(0, 2, 1) @ J
         unit = np.einsum("kii->k", H) / n
         # by largest entries: a square would be zero where F is as small as 1e−170, on its way to infinity
-        flat = np.abs(g).max(axis=1) <= 1e-8 * np.abs(J).max(axis=(1, 2)) * np.abs(F[going]).max(axis=1)
+        cosine = np.abs(g).max(axis=1) / (np.abs(J).max(axis=(1, 2)) * np.abs(F[going]).max(axis=1))
         H += (λ[going] * unit)[:, None, None] * np.eye(n) + np.finfo(float).tiny * np.eye(n)
         δ = -np.linalg.solve(H, g[..., None])[..., 0]
         most = STRIDE * np.maximum(1.0, np.abs(R[going]).max(axis=1))
@@ -151,9 +165,29 @@ def _descended(family: Family, R: Array) -> Array:
         R[here], F[here], q[here] = ahead[better], F_ahead[better], q_ahead[better]
         λ[here] = np.maximum(0.2 * λ[here], 1e-9)
         λ[going[~better]] *= 5.0
-        going = going[~flat & (λ[going] < 1e9) & (q[going] > 0.0)]
+        scale = unit * np.maximum(1.0, (R[going] ** 2).sum(axis=1))
+        ends = (cosine <= LEVEL) | (λ[going] >= 1e9) | (q[going] <= ROUNDING * scale)
+        meets = going[~ends & (cosine <= MEETS)]
+        going = going[~ends]
+        if step % EVERY == 0 and meets.size > 1:
+            for k, first in zip(meets, _first_of(R[meets]), strict=True):
+                same[k] = meets[first]
+            going = going[same[going] == going]
     R[going] = np.nan  # still on their way, to infinity perhaps
-    return R
+    while (same[same] != same).any():
+        same = same[same]
+    return np.asarray(R[same])
+
+
+def _first_of(R: Array) -> Array:
+    """For each row the number of the first that is as near to it as WITHIN."""
+    first = np.arange(len(R))
+    open_ = np.ones(len(R), dtype=bool)
+    for k in range(len(R)):
+        if open_[k]:
+            near = open_ & (np.linalg.norm(R - R[k], axis=1) <= WITHIN * max(1.0, float(np.linalg.norm(R[k]))))
+            first[near], open_[near] = k, False
+    return first
 
 
 def _minimum(family: Family, r: Array, tol: float) -> Array | None:
@@ -163,7 +197,7 @@ def _minimum(family: Family, r: Array, tol: float) -> Array | None:
     """
     n, λ = r.size, 0.0
     F = family.F(r, NONE)
-    for _ in range(DESCENT_STEPS):
+    for _ in range(NEWTON_STEPS):
         J = family.J(r, NONE)
         if (np.abs(F) <= 1e3 * tol * rest_scale(J, r)).all():
             return None  # a point of rest, which Newton's method has found
