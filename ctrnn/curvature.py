@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrnn.bound_objective import BoundObjective
 from ctrnn.fields.algebra import ZERO, symbol
 from ctrnn.fields.arrays.scalar import read_scalar
 from ctrnn.fields.derivatives import gradient, tangent
 from ctrnn.fields.evaluate import numpy_function
 from ctrnn.losses import log_softmax
-from ctrnn.objective import BoundObjective
 
 Array = NDArray[np.float64]
 

@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ctrnn.bound_objective import BoundObjective
 from ctrnn.errors import CtrnnError, SolverError, UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field, as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
 from ctrnn.names import arrays
-from ctrnn.objective import BoundObjective
 
 
 class EventError(CtrnnError, ArithmeticError):

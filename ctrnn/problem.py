@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.batches import array_or_empty, comes_as_batch, is_batch, one_by_one
+from ctrnn.bound_objective import BoundObjective
 from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
@@ -24,7 +25,7 @@ from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.noise import WhiteNoise, as_noise
-from ctrnn.objective import BoundObjective, Objective
+from ctrnn.objective import Objective
 from ctrnn.settings import Settings as Settings
 from ctrnn.states import state_of
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrnn.bound_objective import BoundObjective
 from ctrnn.errors import UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.noise import Noise
 from ctrnn.learning.transforms import Coordinates
 from ctrnn.numbers import real_array
-from ctrnn.objective import BoundObjective
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
 

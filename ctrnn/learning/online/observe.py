@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrnn.bound_objective import BoundObjective
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.finite import check_finite
 from ctrnn.losses import Readout, takes_target
-from ctrnn.objective import BoundObjective, Objective
+from ctrnn.objective import Objective
 
 
 class Observed(NamedTuple):
