@@ -8,7 +8,7 @@ with a target y and a weight a. Every ℓ comes with ∂ℓ/∂o, and what reach
 
     ∂ℓ/∂r = ∂ℓ/∂u V      ∂ℓ/∂V_ij = ∂ℓ/∂u_i r_j      ∂ℓ/∂c = ∂ℓ/∂u
 
-What ℓ is by name, and through which g, is said in ctrnn.named_losses; for the states of one field it is bound in ctrnn.bound_objective.
+What ℓ is by name, and through which g, is said in ctrnn.named_losses; ctrnn.bound_objective binds it to a field.
 (C. M. Bishop, Pattern Recognition and Machine Learning, 2006, 4.3.4 and 5.3.1.)
 """
 
