@@ -20,12 +20,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctrnn.bound_objective import BoundObjective
-from ctrnn.errors import CtrnnError, SolverError, UnknownNameError, UsageError, one_of
+from ctrnn.errors import CtrnnError, SolverError, UsageError, one_of
 from ctrnn.fields.base import Array, Field, as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
-from ctrnn.names import arrays
+from ctrnn.names import arrays, position
+from ctrnn.numbers import is_whole
 
 
 class EventError(CtrnnError, ArithmeticError):
@@ -94,7 +95,7 @@ class Event:
             raise UsageError("condition", given=self.condition, allowed="an expression as text")
         if isinstance(self.direction, bool) or self.direction not in (-1, 0, 1):
             raise UsageError("direction", given=self.direction, allowed="1 (from below), -1 (from above) or 0 (both)")
-        if not isinstance(self.terminal, (bool, int, np.integer)) or self.terminal < 0:
+        if not (isinstance(self.terminal, bool) or is_whole(self.terminal)) or self.terminal < 0:
             raise UsageError("terminal", given=self.terminal, allowed="True, False, or a number of occurrences")
         if self.name is not None and not isinstance(self.name, str):
             raise UsageError("name", given=self.name, allowed="text, or None")
@@ -193,7 +194,7 @@ class Occurrences:
 
     def of(self, event: str | int) -> Occurrences:
         """Those of one event, by its name or number; raises UnknownNameError."""
-        here = self.which == event_number(event, self.names)
+        here = self.which == position("event", event, self.names)
         return Occurrences(self.t[here], self.which[here], self.before[here], self.after[here], self.names, self.states)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
@@ -217,15 +218,6 @@ class Occurrences:
         rows = rows if len(rows) <= 10 else [*rows[:5], f"{'...':>12}", *rows[-4:]]
         count = f"{len(self)} event{'' if len(self) == 1 else 's'}"
         return "\n".join([count, *([f"{'t':>12}  event"] if rows else []), *rows])
-
-
-def event_number(event: Any, names: Sequence[str]) -> int:
-    """The number of an event, from its name or its number."""
-    if isinstance(event, str) and event in names:
-        return list(names).index(event)
-    if isinstance(event, (int, np.integer)) and not isinstance(event, bool) and 0 <= event < len(names):
-        return int(event)
-    raise UnknownNameError("event", event, [*names, *range(len(names))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +324,7 @@ class BoundEventObjective(BoundObjective):
             if len(names) > 1:
                 raise UsageError("event", given=None, allowed=", ".join(names))
             return 0
-        return event_number(self.objective.event, names)
+        return position("event", self.objective.event, names)
 
     def taken(self, found: int, name: str, t: float, r: Array) -> dict[int, tuple[float, float | None]]:
         """Occurrence -> (a, y), for a run with ``found`` occurrences.

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
+
+from ctrnn.errors import UnknownNameError, nearest
+from ctrnn.numbers import is_whole
 
 _ENTRY = re.compile(r"(\w+)\[(\d+(?:,\d+)*)\]|([^\W\d]\w*?)(0|[1-9]\d*)", re.ASCII)
 
@@ -36,6 +40,29 @@ def arrays(names: tuple[str, ...]) -> dict[str, tuple[slice, tuple[int, ...]]]:
         if whole and array not in names:
             made[array] = (slice(start, start + size), shape)
     return made
+
+
+def position(argument: str, given: Any, names: Sequence[str]) -> int:
+    """The number of a state, an event or an input, from its name or its number; −1 is the last.
+
+    Raises UnknownNameError for any other.
+
+    >>> position("state", "w", ["v", "w"]), position("state", -1, ["v", "w"])
+    (1, 1)
+    """
+    n = len(names)
+    if is_whole(given) and -n <= given < n:
+        return int(given) % n
+    if isinstance(given, str) and given in names:
+        return list(names).index(given)
+    every = known(names)
+    hint = nearest(given, every) if isinstance(given, str) else f"a name, or a number from 0 to {n - 1}"
+    raise UnknownNameError(argument, given, few(every), hint)
+
+
+def few(names: Sequence[str]) -> list[str]:
+    """The names, cut where an error message would run over."""
+    return list(names) if len(names) <= 12 else [*names[:11], f"... ({len(names)} in all)"]
 
 
 def known(names: Sequence[str]) -> list[str]:

@@ -51,10 +51,12 @@ def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Arra
         raise UsageError(argument, given=value, allowed=allowed, hint=hint) from error
 
 
-def number(argument: str, value: Any, allowed: str = "a finite number") -> float:
-    """The value as a float; UsageError unless it is one finite real number."""
+def number(
+    argument: str, value: Any, allowed: str = "a finite number", least: float = -np.inf, below: float = np.inf
+) -> float:
+    """The value as a float; UsageError unless it is one finite real number, at least ``least`` and under ``below``."""
     array = real_array(argument, value, allowed)
-    if array.ndim or not np.isfinite(array):
+    if array.ndim or not np.isfinite(array) or not least <= array < below:
         raise UsageError(argument, given=value, allowed=allowed)
     return float(array)
 
@@ -86,10 +88,11 @@ def flag(argument: str, value: Any) -> bool:
     return bool(value)
 
 
-def whole(argument: str, value: Any, least: int = 1, allowed: str = "") -> int:
-    """The value as an int; UsageError unless it is a whole number from ``least`` on that 53 bits hold."""
-    if not is_whole(value) or value < least:
-        raise UsageError(argument, given=value, allowed=allowed or f"a whole number, {least} or more")
+def whole(argument: str, value: Any, least: int = 1, allowed: str = "", most: int = MOST) -> int:
+    """The value as an int; UsageError unless it is a whole number from ``least`` to ``most``, which 53 bits hold."""
+    if not is_whole(value) or value < least or most < min(value, MOST):
+        end = f", {least} or more" if most == MOST else f" from {least} to {most}"
+        raise UsageError(argument, given=value, allowed=allowed or f"a whole number{end}")
     if value > MOST:
         raise UsageError(argument, given=value, allowed=f"a whole number from {least} to 2**53")
     return int(value)

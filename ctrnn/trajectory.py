@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ctrnn
-from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
+from ctrnn.errors import MissingDependencyError, UsageError
 from ctrnn.files import atomic_path
-from ctrnn.names import arrays, known
+from ctrnn.names import arrays, position
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -214,13 +214,7 @@ class Trajectory:
 
     def index(self, state: str | int) -> int:
         """The column number of a state, from its name or number; raises UnknownNameError for any other."""
-        n = len(self.names)
-        if isinstance(state, (int, np.integer)) and not isinstance(state, bool) and -n <= state < n:
-            return int(state) % n
-        if isinstance(state, str) and state in self.names:
-            return self.names.index(state)
-        hint = "" if isinstance(state, str) else f"a name, or a number from 0 to {n - 1}"
-        raise UnknownNameError("state", state, _few(known(self.names)), hint)
+        return position("state", state, self.names)
 
     def __repr__(self) -> str:
         shown = [i for i in range(len(self.names)) if i < 6]
@@ -301,8 +295,3 @@ def _seconds(s: float) -> str:
         if s >= scale or s == 0:
             return f"{s / scale:.3g} {unit}"
     return f"{s / 1e-6:.3g} us"
-
-
-def _few(names: Sequence[str]) -> list[str]:
-    """The names, cut where an error message would run over."""
-    return list(names) if len(names) <= 12 else [*names[:11], f"... ({len(names)} in all)"]

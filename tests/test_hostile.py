@@ -13,6 +13,7 @@ import torch
 import ctrnn
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.gradients.schedules.revolve import reruns
+from ctrnn.names import position
 from ctrnn.numbers import flag, generator, real_array, whole
 
 EQUATIONS = {"r": "-k*r + u", "u": "r - u"}
@@ -235,3 +236,35 @@ def test_damaged_files_of_fits_and_fixed_points_are_refused(field, tmp_path):
 def test_learners_take_numbers_that_float64_holds(option):
     with pytest.raises(UsageError, match=f"^{option}"):
         ctrnn.learning.OnlineLearner(ctrnn.RateNetwork(3, seed=0), dt=0.1, **{option: 10**5000})
+
+
+def test_states_events_and_inputs_are_named_or_numbered_in_one_way(field):
+    names = field.state_names
+    assert [position("state", one, names) for one in ("r", 0, np.int64(1), -1, -2)] == [0, 0, 1, 1, 0]
+    for wrong in (2, -3, True, 0.0, "x", None, [0], 10**400, np.timedelta64(0)):
+        with pytest.raises(UnknownNameError, match="^state: got"):
+            position("state", wrong, names)
+    run = ctrnn.simulate(problem(field))
+    falls = problem(field, objective=None, events=[ctrnn.Event("r - 0.9", name="low")])
+    assert len(ctrnn.simulate(falls).events.of(-1)) == 1
+    for call in (
+        lambda: run[True],
+        lambda: ctrnn.simulate(falls).events.of(1),
+        lambda: ctrnn.analysis.nullclines(field, ((0, 1), (0, 1)), (0, 2)),
+        lambda: ctrnn.plotting.portrait(field, ((0, 1), (0, 1)), states=(0, True)),
+    ):
+        with pytest.raises(UnknownNameError):
+            call()
+    with pytest.raises(UsageError, match="components: .*from 0 to 1"):
+        ctrnn.plotting.projection(run, components=(0, 10**30))
+
+
+@pytest.mark.parametrize("option", [{"weight_decay": 10**400}, {"clip": "1"}, {"dropout": {"W": np.nan}}])
+def test_options_of_training_are_numbers(option):
+    task = ctrnn.learning.tasks.adding(trials=2, steps=5)
+    network, readout = ctrnn.RateNetwork(3, inputs=2, seed=0), ctrnn.Readout(np.ones((1, 3)), [0.0])
+    with pytest.raises(UsageError, match=next(iter(option))):
+        ctrnn.learning.train(network, task, readout=readout, epochs=1, **option)
+    numbers = {"lr": np.float32(0.01), "clip": np.int64(1), "dropout": {"W": np.float16(0.5)}}
+    done = ctrnn.learning.train(network, task, readout=readout, epochs=1, **numbers)
+    assert np.isfinite(done.history["loss"]).all()

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -119,6 +120,32 @@ def test_an_error_stops_those_beside_it():
     with pytest.raises(OSError, match="no space left"):
         threads.map_parallel([0, 1, 2], work, "work", takes_long=True)
     assert not ended and time.perf_counter() - began < 5.0 and not threads.stop()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core: nothing runs beside an error")
+def test_a_compilation_on_a_worker_is_given_up_at_its_next_pass(monkeypatch):
+    """It takes seconds, and whoever has pressed Ctrl-C waits until the worker has ended."""
+    monkeypatch.setattr(threads, "workers", lambda: 2)
+    seen, begun = [], threading.Event()
+
+    def work(k: int) -> None:
+        if k == 0:
+            begun.wait(20)
+            raise KeyboardInterrupt
+        begun.set()
+        while not threads.stop():
+            time.sleep(0.001)
+        function = numba.njit(lambda a: a + 1)
+        try:
+            function(1)
+        except threads.Stopped:
+            seen.append(len(function.signatures))
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.map_parallel([0, 1], work, "work", takes_long=True)
+    assert seen == [0]
+    threads.map_parallel([2, 3], lambda k: numba.njit(lambda a: a + 1)(k), "work", takes_long=True)
 
 
 # --- bits

@@ -33,9 +33,11 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.returns import return_time, sampled
 from ctrnn.analysis.special_points import null_vectors
-from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
+from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.inputs import Constant
+from ctrnn.names import position
+from ctrnn.numbers import whole
 from ctrnn.problem import Problem, checked_problem
 from ctrnn.solvers.simulate import simulate
 from ctrnn.threads import one_blas_thread
@@ -114,11 +116,8 @@ class Cycle:
 
         As accurate as the polynomials between two mesh points, some 6 digits.
         """
-        names = list(self.field.state_names)
-        number = names.index(state) if state in names else state
-        if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or not 0 <= number < len(names):
-            raise UnknownNameError("state", state, names[:12])
-        return self.field.unflatten(response.amplitude_gradient(self._linear, self.field, int(number)))
+        number = position("state", state, self.field.state_names)
+        return self.field.unflatten(response.amplitude_gradient(self._linear, self.field, number))
 
     def multiplier_gradient(self, k: int = 1) -> dict[str, Array]:
         """d(multiplier k)/dw by all parameters of the field, name -> array; complex for a complex multiplier.
@@ -156,8 +155,7 @@ class Cycle:
 
     def _mode(self, k: int) -> tuple[complex, bool]:
         n = self.multipliers.size
-        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 0 <= k < n:
-            raise UsageError("k", given=k, allowed=f"the number of a multiplier, 0 to {n - 1}")
+        whole("k", k, 0, f"the number of a multiplier, 0 to {n - 1}", n - 1)
         value = complex(self.exponents[k])
         # of a real multiplier the real part alone; a negative one turns the mode round
         return (value, False) if self.multipliers[k].imag else (value.real, bool(self.multipliers[k].real < 0))

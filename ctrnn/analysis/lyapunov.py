@@ -21,7 +21,7 @@ from ctrnn.analysis.covariant import covariant_vectors
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.gradients.continuous.frame import Frame, mean_rates
-from ctrnn.numbers import flag, generator, is_whole
+from ctrnn.numbers import flag, generator, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats
@@ -165,11 +165,9 @@ def lyapunov_spectrum(
     """
     settings = Settings(solver, rtol, atol, dt, max_steps)
     n, (t0, t1) = checked_problem(problem).field.n, problem.t_span
-    k = n if k is None else k
+    k = n if k is None else whole("k", k, 1, f"a number of exponents, 1 to {n}, or None for all", n)
     flag("covariant", covariant)
     generator(seed)
-    if not is_whole(k) or not 1 <= k <= n:
-        raise UsageError("k", given=k, allowed=f"a number of exponents, 1 to {n}, or None for all")
     transient = float(checked_array("transient", transient, ()))
     if not 0.0 <= transient < t1 - t0:
         raise UsageError("transient", given=transient, allowed=f"a time from 0 to less than {t1 - t0:g} (t_span)")

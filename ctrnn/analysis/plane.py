@@ -19,9 +19,10 @@ import numpy as np
 
 from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.analysis.family import Family
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.memory import claim
+from ctrnn.names import position
 from ctrnn.numbers import whole
 from ctrnn.states import state_of
 
@@ -60,19 +61,11 @@ class Plane:
     @classmethod
     def of(cls, field: Field, box: Any, states: Sequence[Any] = (0, 1), at: Any = None) -> Plane:
         """A plane of a field, from ((low, high), (low, high)) and names or numbers of two states."""
-        names = list(field.state_names)
         if field.n < 2:
             raise UsageError("field", given="a field of one state", allowed="two states or more")
         if isinstance(states, str) or len(tuple(states)) != 2:
             raise UsageError("states", given=states, allowed="two of the states")
-        numbers = []
-        for one in states:
-            if isinstance(one, (int, np.integer)) and not isinstance(one, bool) and -len(names) <= one < len(names):
-                numbers.append(int(one) % len(names))
-            elif one in names:
-                numbers.append(names.index(one))
-            else:
-                raise UnknownNameError("states", one, names[:12])
+        numbers = [position("states", one, field.state_names) for one in states]
         if numbers[0] == numbers[1]:
             raise UsageError("states", given=states, allowed="two different states")
         limits = checked_array("box", box, (2, 2))

@@ -21,7 +21,7 @@ from ctrnn.analysis.equilibria import ZERO_REAL_PART
 from ctrnn.analysis.nonnormal import square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.numbers import real_array
+from ctrnn.numbers import real_array, whole
 
 __all__ = ["LinearSubspaces", "Projection", "linear_subspaces", "participation_ratio", "principal_components"]
 
@@ -103,9 +103,7 @@ def principal_components(states: Any, k: int | None = None) -> Projection:
     if K < 2:
         raise UsageError("states", given=f"{K} states", allowed="two or more")
     most = min(n, K - 1)
-    k = most if k is None else k
-    if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= min(n, K):
-        raise UsageError("k", given=k, allowed=f"a number of directions, 1 to {min(n, K)}")
+    k = most if k is None else whole("k", k, 1, f"a number of directions, 1 to {min(n, K)}", min(n, K))
     mean = r.mean(axis=0)
     _, σ, Vh = np.linalg.svd(r - mean, full_matrices=False)
     directions = Vh[:k]

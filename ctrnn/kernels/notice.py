@@ -16,6 +16,7 @@ from typing import Any
 from numba.core import event
 
 from ctrnn import clock, progress
+from ctrnn.threads import raise_if_stopped
 
 FIRST = "compiling solver kernels, about 15 s, once per machine"
 MORE = "compiling more solver kernels, some seconds, once per machine"
@@ -102,6 +103,17 @@ class _Dispatchers(event.Listener):
             self.open.pop()[1].__exit__(None, None, None)
 
 
+class _Passes(event.Listener):
+    """On a worker, each pass of the compiler looks whether anybody still waits for it."""
+
+    def on_start(self, told: Any) -> None:
+        raise_if_stopped()
+
+    def on_end(self, told: Any) -> None:
+        """Nothing."""
+
+
 def watch() -> None:
-    """From now on, compilations are mentioned."""
+    """From now on, compilations are mentioned, and end where nobody waits for them any more."""
     event.register("numba:compile", _Dispatchers())
+    event.register("numba:run_pass", _Passes())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs.table import read_columns
-from ctrnn.numbers import whole
+from ctrnn.numbers import number, whole
 
 Array = NDArray[np.float64]
 
@@ -257,8 +257,7 @@ class Dataset:
         """
         if by not in SPLITS:
             raise UnknownNameError("by", by, SPLITS)
-        if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0.0 < fraction < 1.0:
-            raise UsageError("fraction", given=fraction, allowed="a number between 0 and 1")
+        fraction = number("fraction", fraction, "a number between 0 and 1", 5e-324, 1.0)
         if by == "trial":
             B = len(self)
             held = min(max(round(fraction * B), 1), B - 1)

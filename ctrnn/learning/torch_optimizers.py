@@ -9,11 +9,11 @@ Weight decay is for matrices: biases, time constants and single numbers are left
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.numbers import number
 
 if TYPE_CHECKING:
     import torch
@@ -104,10 +104,8 @@ def make_optimizer(
     'AdamW'
     """
     parameters = list(parameters)
-    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0.0 <= lr < math.inf:
-        raise UsageError("lr", given=lr, allowed="a learning rate, at least 0")
-    if isinstance(weight_decay, bool) or not isinstance(weight_decay, (int, float)) or not 0 <= weight_decay < math.inf:
-        raise UsageError("weight_decay", given=weight_decay, allowed="a number, at least 0")
+    lr = number("lr", lr, "a learning rate, at least 0", 0.0)
+    weight_decay = number("weight_decay", weight_decay, "a number, at least 0", 0.0)
     name, options = _named("optimizer", optimizer)
     groups: list[Any] = [{"params": parameters}]
     if weight_decay:

@@ -23,7 +23,9 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.learning.closed_loop import ClosedLoop
 from ctrnn.learning.output_loss import outputs
 from ctrnn.losses import Readout
+from ctrnn.names import position
 from ctrnn.nn.recurrence import Recurrence
+from ctrnn.numbers import number
 from ctrnn.threads import one_torch_thread
 
 
@@ -201,17 +203,8 @@ def checked_feedback(field: Field, feedback: Any, p: int) -> tuple[int, ...]:
         if size != p:
             raise UsageError("feedback", given=f"True with {size} inputs", allowed=allowed)
         return tuple(range(p))
-    names = list(field.input_names)
-    channels = []
-    for one in feedback if isinstance(feedback, (list, tuple)) else [feedback]:
-        if isinstance(one, str):
-            if one not in names:
-                raise UnknownNameError("feedback", one, names)
-            channels.append(names.index(one))
-        elif isinstance(one, (int, np.integer)) and not isinstance(one, bool) and 0 <= one < size:
-            channels.append(int(one))
-        else:
-            raise UsageError("feedback", given=feedback, allowed=allowed)
+    several = feedback if isinstance(feedback, (list, tuple)) else [feedback]
+    channels = [position("feedback", one, field.input_names) for one in several]
     if len(channels) != p or len(set(channels)) != p:
         raise UsageError("feedback", given=feedback, allowed=allowed)
     return tuple(channels)
@@ -225,12 +218,12 @@ def checked_dropout(field: Field, dropout: Any) -> dict[str, float]:
     if not isinstance(dropout, Mapping):
         raise UsageError("dropout", given=dropout, allowed=allowed)
     matrices = [name for name, value in field.parameters.items() if np.ndim(value) == 2]
-    for name, p in dropout.items():
+    for name in dropout:
         if name != "x" and name not in matrices:
             raise UnknownNameError("dropout", name, ["x", *matrices])
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0.0 <= p < 1.0:
-            raise UsageError(f"dropout[{name!r}]", given=p, allowed="a probability, at least 0 and less than 1")
-    return {name: float(p) for name, p in dropout.items() if p}
+    allowed = "a probability, at least 0 and less than 1"
+    found = {name: number(f"dropout[{name!r}]", p, allowed, 0.0, 1.0) for name, p in dropout.items()}
+    return {name: p for name, p in found.items() if p}
 
 
 def drawn_masks(

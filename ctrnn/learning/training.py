@@ -12,7 +12,6 @@ own output else: one draw a time, for the whole minibatch (both of note 002). Al
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from ctrnn.learning.training_arguments import (
     trained_names,
 )
 from ctrnn.learning.training_run import Run
-from ctrnn.numbers import whole
+from ctrnn.numbers import positive, whole
 from ctrnn.states import state_of
 from ctrnn.threads import one_torch_thread
 
@@ -223,8 +222,8 @@ def prepared(
         whole("patience", patience, 1)
         if held is None:
             raise UsageError("patience", given=patience, allowed="None without a validation", hint="validation=0.2")
-    if clip is not None and not (isinstance(clip, (int, float)) and 0.0 < clip < math.inf):
-        raise UsageError("clip", given=clip, allowed="a positive number, the largest norm of the gradient")
+    if clip is not None:
+        clip = positive("clip", clip, "a positive number, the largest norm of the gradient")
     model = Model(form, used, state_of(field, r0), trained_names(field, parameters, used is not None, train_r0))
     epochs, batch_size = whole("epochs", epochs, 1), whole("batch_size", batch_size, 1)
     stepper = make_optimizer(optimizer, model.parameters, lr, weight_decay)

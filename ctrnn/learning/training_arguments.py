@@ -14,7 +14,7 @@ from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.trained_model import Form, Model, checked_feedback
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
-from ctrnn.numbers import whole
+from ctrnn.numbers import number, positive, whole
 
 
 def make_form(
@@ -44,8 +44,7 @@ def check_field(field: Any, dt: Any) -> None:
     """Raise UsageError for what is no field, and no step."""
     if not isinstance(field, Field):
         raise UsageError("field", given=field, allowed="a field: Equations with arrays, RateNetwork, GRUNetwork …")
-    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0.0 < dt < math.inf:
-        raise UsageError("dt", given=dt, allowed="a positive number, the step in the unit of t")
+    positive("dt", dt, "a positive number, the step in the unit of t")
 
 
 def trained_names(field: Field, parameters: Sequence[str] | None, has_readout: bool, train_r0: bool) -> list[str]:
@@ -77,9 +76,7 @@ def forcing(given: Any) -> Callable[[int], float]:
     allowed = 'a probability, {"start": 1.0, "decay": 0.98, "end": 0.0}, or a function of the epoch'
 
     def checked(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-            raise UsageError("teacher_forcing", given=value, allowed=allowed)
-        return float(value)
+        return number("teacher_forcing", value, allowed, 0.0, math.nextafter(1.0, 2.0))
 
     if isinstance(given, Mapping):
         _check_keys("teacher_forcing", given, ("start", "decay", "end"))

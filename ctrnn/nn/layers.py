@@ -31,7 +31,7 @@ from ctrnn.nn.recurrent import (
     checked_timestamps,
 )
 from ctrnn.nn.sequences import last, masked, turned
-from ctrnn.numbers import whole
+from ctrnn.numbers import number, whole
 from ctrnn.solvers import tableaus
 
 
@@ -70,8 +70,7 @@ class Layer(Recurrent):
         whole("input_size", input_size, 0)
         whole("hidden_size", hidden_size, 1)
         whole("num_layers", num_layers, 1)
-        if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0.0 <= dropout < 1.0:
-            raise UsageError("dropout", given=dropout, allowed="a probability, at least 0 and less than 1")
+        dropout = number("dropout", dropout, "a probability, at least 0 and less than 1", 0.0, 1.0)
         if seed is None:
             seed = int(torch.randint(2**62, ()))
         if isinstance(tau, torch.Tensor):

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError
+from ctrnn.names import position
 from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, frame, legend_above, mosaic, styled
 
 #: of each kind of special point its marker and colour
@@ -78,7 +79,7 @@ def bifurcation_diagram(
     for branch in (*every, *around):
         if branch.name != first.name or branch.states != first.states:
             raise UsageError("branches", given=f"branches in {first.name} and {branch.name}", allowed="one parameter")
-    k = _state(first.states, state)
+    k = position("state", state, first.states)
     figure, (axes,) = frame(height=3.6, width=5.4, ax=ax)
     known: set[str] = set()
     for branch in every:
@@ -203,7 +204,7 @@ def cycle(
     3
     """
     names = tuple(cycle.field.state_names)
-    shown = [_state(names, one) for one in states]
+    shown = [position("states", one, names) for one in states]
     if len(shown) < 2:
         raise UsageError("states", given=states, allowed="two states or more")
     words = labels or {}
@@ -229,14 +230,6 @@ def cycle(
 
 def _several(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list | tuple) else [values]
-
-
-def _state(names: Sequence[str], state: str | int) -> int:
-    if isinstance(state, int | np.integer) and -len(names) <= state < len(names):
-        return int(state) % len(names)
-    if state in names:
-        return list(names).index(str(state))
-    raise UnknownNameError("state", state, names[:12])
 
 
 def _line(

@@ -16,6 +16,7 @@ from ctrnn.analysis.plane import Plane, nullclines, saddle_manifolds
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
+from ctrnn.numbers import whole
 from ctrnn.plotting.curve import curve
 from ctrnn.plotting.style import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, frame, legend_above, styled
 
@@ -221,7 +222,9 @@ def projection(
     several = _runs(runs)
     onto = principal_components(several) if plane is None else plane
     i, j = components
-    if not all(isinstance(c, (int, np.integer)) and 0 <= c < len(onto.directions) for c in (i, j)) or i == j:
+    for one in (i, j):
+        whole("components", one, 0, most=len(onto.directions) - 1)
+    if i == j:
         raise UsageError("components", given=components, allowed=f"two of 0 to {len(onto.directions) - 1}")
     figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
     two = [i, j]

@@ -27,6 +27,7 @@ from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.memory import claim
+from ctrnn.numbers import MOST, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.exponential import with_steps
@@ -175,8 +176,8 @@ def ensemble(
         tableau = tableau_of(settings, "ensemble")
     times = np.array([problem.t_span[1]]) if save_at is None else checked_times("save_at", save_at, problem.t_span)
     if paths is not None:
-        if problem.noise is None or isinstance(paths, bool) or not isinstance(paths, (int, np.integer)) or paths < 1:
-            raise UsageError("paths", given=paths, allowed="a whole number, at least 1, of paths of a noise")
+        allowed = "a whole number, at least 1, of paths of a noise"
+        paths = whole("paths", paths, 1, allowed, MOST if problem.noise is not None else 0)
         if parameters is None and r0 is None:
             r0 = np.tile(problem.r0, (paths, 1))
     vectors, starts = _members(problem, parameters, r0)
