@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrnn import Equations, Problem
-from ctrnn.analysis import continue_cycles, continue_equilibria, double_period, limit_cycle
+from ctrnn.analysis import continue_cycles, continue_equilibria, double_period, limit_cycle, switch_cycle
 from ctrnn.errors import UnknownNameError, UsageError
 
 VAN_DER_POL = Equations({"u": "v", "v": "mu*(1 - u**2)*v - u"}, {"mu": 1.0})
@@ -104,6 +104,49 @@ def test_a_branch_point_of_cycles():
     assert_allclose(branch.multipliers.real.max(axis=1), np.maximum(1.0, np.exp(branch.parameter * np.pi)), rtol=1e-8)
 
 
+def test_the_other_branch_at_a_pitchfork_of_cycles():
+    """z = w − u² stands for a pitchfork z' = az − z³, in coordinates in which no branch is a plane: z² = a there."""
+    field = Equations(RADIAL | {"w": f"a*(w - u**2) - (w - u**2)**3 + 2*u*({RADIAL['u']})"}, {"a": -0.5})
+    branch = continue_cycles(field, limit_cycle(Problem(field, [0.8, 0.0, 0.1], (0.0, 50.0))), "a", (-1.0, 1.0))
+    point = only(branch, "branch")
+    assert point.type == "pitchfork"
+    assert point.parameter == pytest.approx(0.0, abs=1e-11)
+    other = switch_cycle(point)
+    assert other.stable
+    z = other.r[:, 2] - other.r[:, 0] ** 2
+    assert_allclose(z**2, other.parameter, rtol=1e-8)
+    bent = continue_cycles(field, other, "a", (-1.0, 1.0))
+    assert bent.ends == ("span", "span")
+    assert bent.parameter.min() > -1e-10
+    back = only(bent, "branch")  # it turns there, and no multiplier passes 1: no fold
+    assert back.type == "pitchfork"
+    assert back.parameter == pytest.approx(0.0, abs=1e-10)
+    straight = continue_cycles(field, switch_cycle(back), "a", (-1.0, 1.0))
+    assert straight.parameter.min() == -1.0
+    assert only(straight, "branch").parameter == pytest.approx(0.0, abs=1e-10)
+
+
+def test_the_other_branch_at_a_transcritical_point_of_cycles():
+    """z' = (a + 0.4u)z − z²(1 + 0.3v): on both branches the exponents are a and −a to first order."""
+    field = Equations(RADIAL | {"z": "(a + 0.4*u)*z - z**2*(1 + 0.3*v)"}, {"a": -0.5})
+    branch = continue_cycles(field, limit_cycle(Problem(field, [0.8, 0.0, 0.0], (0.0, 50.0))), "a", (-0.6, 0.6))
+    point = only(branch, "branch")
+    assert point.type == "transcritical"
+    assert point.parameter == pytest.approx(0.0, abs=1e-11)
+    other = switch_cycle(point)
+    assert other.stable == (other.parameter > 0)
+    assert other.exponents.real[1 if other.stable else 0] == pytest.approx(-other.parameter, rel=0.05)
+    second = continue_cycles(field, other, "a", (-0.3, 0.6))
+    assert only(second, "branch").parameter == pytest.approx(0.0, abs=1e-10)
+    assert (second.parameter.min(), second.parameter.max()) == (-0.3, 0.6)
+    away = np.abs(second.parameter) > 1e-6
+    assert (second.stable == (second.parameter > 0))[away].all()
+    with pytest.raises(UsageError, match="special"):
+        switch_cycle(other)
+    with pytest.raises(UsageError, match="amplitude"):
+        switch_cycle(point, amplitude=-1.0)
+
+
 def test_the_periods_of_van_der_pol():
     cycle = limit_cycle(Problem(VAN_DER_POL, [2.0, 0.0], (0.0, 40.0)))
     branch = continue_cycles(VAN_DER_POL, cycle, "mu", (0.2, 3.0))
@@ -169,6 +212,43 @@ def test_a_homoclinic_end():
     branch = continue_cycles(field, limit_cycle(field, hopf), "b1", (-1.0, 1.0), max_period=100.0)
     assert set(branch.ends) == {"hopf", "period"}
     assert branch.period.max() > 100.0
+    loop = only(branch, "homoclinic")
+    assert loop.type == "saddle"
+    further = continue_cycles(field, limit_cycle(field, hopf), "b1", (-1.0, 1.0), max_period=50.0)
+    assert loop.parameter == pytest.approx(only(further, "homoclinic").parameter, abs=1e-13)
+    J = field.with_parameters(b1=loop.parameter).jacobian(0.0, loop.rest)
+    assert np.prod(np.linalg.eigvals(J)) < 0
+
+
+def test_a_homoclinic_orbit_in_closed_form():
+    """H = v²/2 − u²/2 + u³/3 tends to μ on each orbit: the level μ is the cycle, and μ = 0 the loop of (0, 0)."""
+    field = Equations({"u": "v", "v": "u - u**2 + v*(mu - (v**2/2 - u**2/2 + u**3/3))"}, {"mu": -0.1})
+    cycle = limit_cycle(Problem(field, [1.0, 0.3], (0.0, 300.0)))
+    branch = continue_cycles(field, cycle, "mu", (-0.3, 0.1), max_period=30.0)
+    loop = only(branch, "homoclinic")
+    assert loop.type == "saddle"
+    assert loop.parameter == pytest.approx(0.0, abs=1e-10)
+    assert loop.rest == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert "homoclinic (saddle) orbit at mu" in str(loop)
+
+
+def test_a_saddle_node_on_a_circle():
+    """θ' = w − sin θ on the circle: the period 2π/√(w² − 1) grows as a fold of equilibria comes, at w = 1."""
+    field = Equations({"u": "u*(1 - u**2 - v**2) - v*(w - v)", "v": "v*(1 - u**2 - v**2) + u*(w - v)"}, {"w": 1.5})
+    branch = continue_cycles(field, limit_cycle(Problem(field, [1.0, 0.0], (0.0, 60.0))), "w", (0.5, 2.0))
+    point = only(branch, "homoclinic")
+    assert point.type == "saddle-node"
+    assert point.parameter == pytest.approx(1.0, abs=1e-12)
+    assert point.rest == pytest.approx([0.0, 1.0], abs=1e-6)
+    assert_allclose(branch.period, 2 * np.pi / np.sqrt(branch.parameter**2 - 1), rtol=1e-6)
+
+
+def test_a_slow_cycle_is_no_homoclinic_orbit():
+    """θ' = w: the period 2π/w grows, and the cycle lingers nowhere."""
+    field = Equations({"u": "u*(1 - u**2 - v**2) - w*v", "v": "v*(1 - u**2 - v**2) + w*u"}, {"w": 1.0})
+    cycle = limit_cycle(Problem(field, [1.0, 0.0], (0.0, 60.0)))
+    branch = continue_cycles(field, cycle, "w", (0.01, 1.5), max_period=60.0)
+    assert "period" in branch.ends
     assert branch.special == ()
 
 

@@ -5,7 +5,7 @@ from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.cycle_branch import continue_cycles
 from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
-from ctrnn.analysis.cycle_switch import double_period
+from ctrnn.analysis.cycle_switch import double_period, switch_cycle
 from ctrnn.analysis.cycles import Cycle, limit_cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.equilibrium_branches import equilibrium_branches
@@ -76,5 +76,6 @@ __all__ = [
     "pseudospectral_abscissa",
     "saddle_manifolds",
     "switch_branch",
+    "switch_cycle",
     "transient_growth",
 ]

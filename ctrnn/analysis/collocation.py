@@ -86,8 +86,20 @@ class Orbit:
 
         Its extent, or, of one that hardly moves, a part of the largest.
         """
+        return np.maximum(self.size, self._least)
+
+    @property
+    def scale(self) -> Array:
+        """What a step to another cycle is measured by, (n,).
+
+        Its extent, or, of a state that hardly moves on this cycle and may on the other, a tenth of the largest.
+        """
         size = self.size
-        return np.maximum(size, max(1e-3 * float(size.max()), 1e-12))
+        return np.where(size > self._least, size, 100.0 * self._least)
+
+    @property
+    def _least(self) -> float:
+        return max(1e-3 * float(self.size.max()), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -197,16 +209,18 @@ class Linear:
 
 class _Dense:
     def __init__(self, A: Array) -> None:
-        from scipy.linalg import lu_factor
+        from scipy.linalg.lapack import dgetrf
 
         if not np.isfinite(A).all():
             raise np.linalg.LinAlgError("not finite")
-        self.factors = lu_factor(A, check_finite=False)
+        self.LU, self.pivots, zero = dgetrf(A)
+        if zero > 0:  # singular: rounding takes the pivot's place, as inverse iteration wants it
+            self.LU[zero - 1, zero - 1] = np.finfo(float).eps * np.abs(A).max()
 
     def solve(self, b: Array, transposed: bool = False) -> Array:
-        from scipy.linalg import lu_solve
+        from scipy.linalg.lapack import dgetrs
 
-        return np.asarray(lu_solve(self.factors, b, int(transposed), check_finite=False))
+        return np.asarray(dgetrs(self.LU, self.pivots, b, trans=int(transposed))[0])
 
 
 class _Sparse:

@@ -3,13 +3,14 @@ r"""Continuation of limit cycles in one parameter, with their folds, flips, tori
 Along the curve of cycles (ctrnn.analysis.cycle_curve), of the Floquet multipliers other than the trivial one,
 
     a fold          dμ/ds changes its sign                a multiplier passes 1
-    a branch point  a real multiplier passes 1, and dμ/ds does not change its sign
+    a branch point  a real multiplier passes 1, and dμ/ds does not change its sign; or, on the bent branch of a
+                    pitchfork, dμ/ds changes its sign, and no multiplier passes 1
     a flip          a real multiplier passes −1           a cycle of twice the period is born
     a torus         a complex pair passes |·| = 1         Neimark and Sacker's bifurcation
 
 is seen between two points and located on the curve by bracketing, each trial a cycle of its own. The branch ends at
 the span's ends, at a Hopf point, where the cycle shrinks to nothing, and where the period grows without bound, near a
-homoclinic orbit.
+homoclinic orbit (ctrnn.analysis.homoclinic).
 
 Source: Doedel, Keller and Kernévez, Int. J. Bifurcation and Chaos 1 (1991); Kuznetsov, *Elements of Applied
 Bifurcation Theory* (2004), chapter 10.
@@ -17,7 +18,6 @@ Bifurcation Theory* (2004), chapter 10.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,12 @@ from ctrnn.analysis import collocation
 from ctrnn.analysis.arclength import Steps
 from ctrnn.analysis.continuation import checked_span
 from ctrnn.analysis.cycle_curve import CycleCurve, CyclePoint, Direction
+from ctrnn.analysis.cycle_places import beside, bracketed
 from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
+from ctrnn.analysis.cycle_switch import other_branch
 from ctrnn.analysis.cycles import UNIT, Cycle, cycle_of
 from ctrnn.analysis.family import Family
+from ctrnn.analysis.homoclinic import homoclinic
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.threads import one_blas_thread
@@ -109,7 +112,7 @@ def continue_cycles(
     if not longest > cycle.period:
         raise UsageError("max_period", given=max_period, allowed=f"more than {cycle.period:g}, the cycle's own period")
     o = cycle.orbit
-    curve = CycleCurve(family, o.unit, (low, high))
+    curve = CycleCurve(family, o.scale, (low, high))
     with one_blas_thread, np.errstate(all="ignore"):
         alone = collocation.Orbit(o.s, o.R, o.Y, o.T, np.empty(0))
         still = Family(base, (), cycle.x)
@@ -203,7 +206,7 @@ class _Walk:
                 h *= 0.5
                 continue
             if folds and (fold := self._fold(taken)) is not None:
-                found.append((len(walk), ("fold", fold)))
+                found.append((len(walk), fold))
             if self._way(b) != 0:
                 way, taken = self._way(b), []
             found += [(len(walk), (kind, s)) for kind in kinds if (s := self._located(kind, a, b)) is not None]
@@ -211,7 +214,7 @@ class _Walk:
             if landed is not None:
                 return walk, found, "span"
             if self.longest < b.orbit.T:
-                return walk, found, "period"
+                return walk, [*found, (len(walk), ("homoclinic", b))], "period"
             if len(walk) > 6 and self._is_back(start, a, b):
                 return walk, found, "closed"
             h = min(1.4 * h, steps.largest) if turn < 0.4 * TURN else h
@@ -283,8 +286,11 @@ class _Walk:
         still = abs(point.tangent.mu) <= FLAT * (self.curve.span[1] - self.curve.span[0])
         return 0.0 if still else float(np.sign(point.tangent.mu))
 
-    def _fold(self, taken: list[tuple[CyclePoint, CyclePoint]]) -> CyclePoint | None:
-        """The fold on the steps taken since dμ/ds was last clearly of the other sign: where μ was at its extreme."""
+    def _fold(self, taken: list[tuple[CyclePoint, CyclePoint]]) -> tuple[str, CyclePoint] | None:
+        """The fold on the steps taken since dμ/ds was last clearly of the other sign: where μ was at its extreme.
+
+        Where no multiplier has passed 1 since it is the bend of a pitchfork.
+        """
         turns = [step for step in taken if step[0].tangent.mu * step[1].tangent.mu < 0]
         if not turns:
             return None
@@ -293,10 +299,13 @@ class _Walk:
         if passes and not any(step is turn for step in passes for turn in turns):
             found = self._located("branch", *passes[-1])
             if found is not None:
-                return found
+                return "fold", found
         forwards = np.sign(taken[0][0].tangent.mu)
         a, b = max(turns, key=lambda step: forwards * float(step[0].orbit.mu[0]))
-        return self._located("fold", a, b)
+        bend = self._located("fold", a, b)
+        if bend is None or not taken[0][0].facts["one"] * taken[-1][1].facts["one"] > 0:
+            return None if bend is None else ("fold", bend)
+        return "branch", beside(self.curve, a, b, bend, lambda point: point.tangent.mu)
 
     def _is_clear(self, a: CyclePoint, b: CyclePoint, key: str) -> bool:
         """Whether a multiplier has passed by more than its rounding."""
@@ -314,44 +323,19 @@ class _Walk:
             self.curve.tests(point)
             return float(point.facts[PLACE[kind]])
 
-        found = self._bracketed(a, b, value)
+        found = bracketed(self.curve, a, b, value)
         if found is None:
             return None
         self.curve.tests(found)
+        if kind == "branch":
+            found = beside(self.curve, a, b, found, value)
         return None if kind == "torus" and found.facts["is neutral"] else found
-
-    def _bracketed(self, a: CyclePoint, b: CyclePoint, value: Callable[[CyclePoint], float]) -> CyclePoint | None:
-        """Illinois' rule on the distance along the tangent of a."""
-        curve = self.curve
-        whole = curve.apart(a.orbit, b.orbit) if a.orbit.s.size == b.orbit.s.size else None
-        if whole is None:
-            return None
-        low, high = 0.0, curve.product(a.orbit, a.tangent, whole)
-        f_low, f_high, side, best = value(a), value(b), 0, None
-        if not f_low * f_high < 0:
-            return None
-        for k in range(50):
-            at = 0.5 * (low + high) if k % 4 == 3 else (low * f_high - high * f_low) / (f_high - f_low)
-            try:
-                found = curve.corrected(a, at)
-            except np.linalg.LinAlgError:
-                return best
-            if found is None:
-                return best
-            best = found[0]
-            f = value(best)
-            if abs(f) < 1e-12 or high - low < 1e-11:
-                return best
-            if f * f_high > 0:
-                high, f_high, f_low, side = at, f, f_low * (0.5 if side > 0 else 1.0), 1
-            else:
-                low, f_low, f_high, side = at, f, f_high * (0.5 if side < 0 else 1.0), -1
-        return best
 
     def _branch(self, walk: list[CyclePoint], found: list[Any], first: int, ends: tuple[str, str]) -> CycleBranch:
         family = self.curve.family
         multipliers = np.array([p.facts["multipliers"] for p in walk])
         edges = [_extremes(p) for p in walk]
+        special = [one for k, (kind, point) in found for one in self._special(kind, point, max(k, 0), walk)]
         return CycleBranch(
             parameter=np.array([p.orbit.mu[0] for p in walk]),
             period=np.array([p.orbit.T for p in walk]),
@@ -359,7 +343,7 @@ class _Walk:
             stable=np.array([_is_stable(row) for row in multipliers]),
             lowest=np.array([low for low, _ in edges]),
             highest=np.array([high for _, high in edges]),
-            special=tuple(self._special(kind, point, max(place, 0)) for place, (kind, point) in found),
+            special=tuple(special),
             start=first,
             ends=ends,
             name=family.names[0],
@@ -367,16 +351,25 @@ class _Walk:
             points=tuple(walk),
         )
 
-    def _special(self, kind: str, point: CyclePoint, place: int) -> SpecialCycle:
+    def _special(self, kind: str, point: CyclePoint, place: int, walk: list[CyclePoint]) -> list[SpecialCycle]:
+        """A special cycle with what its kind tells; none where the period grows for another reason."""
         family, found = self.curve.family, point.facts["multipliers"]
-        angle = None
+        parameter, more = float(point.orbit.mu[0]), dict[str, Any]()
         if kind == "torus":
             pairs = found[found.imag > 0]
-            angle = float(np.angle(pairs[np.abs(np.abs(pairs) - 1.0).argmin()]))
+            more["angle"] = float(np.angle(pairs[np.abs(np.abs(pairs) - 1.0).argmin()]))
+        elif kind == "branch":
+            other = other_branch(self.curve, point)
+            if other is not None:
+                more = {"direction": other[0], "type": "pitchfork" if other[1] else "transcritical"}
+        elif kind == "homoclinic":
+            neighbour = walk[-2] if point is walk[-1] else walk[1]
+            orbit = homoclinic(family, neighbour.orbit, point.orbit)
+            if orbit is None:
+                return []
+            parameter, more = orbit.parameter, {"rest": orbit.r, "type": orbit.type}
         cycle = cycle_of(family, point.orbit, point.linear, np.nan)
-        return SpecialCycle(
-            kind, float(point.orbit.mu[0]), float(point.orbit.T), found, family.names[0], cycle, angle, place
-        )  # fmt: skip
+        return [SpecialCycle(kind, parameter, float(point.orbit.T), found, family.names[0], cycle, place=place, **more)]
 
 
 def _is_stable(multipliers: Array) -> bool:

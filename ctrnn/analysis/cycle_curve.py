@@ -42,7 +42,11 @@ class Direction:
     mu: float
 
     def __neg__(self) -> Direction:
-        return Direction(-self.R, -self.Y, -self.T, -self.mu)
+        return self.over(-1.0)
+
+    def over(self, length: float) -> Direction:
+        """The direction divided by a number."""
+        return Direction(self.R / length, self.Y / length, self.T / length, self.mu / length)
 
 
 @dataclass
@@ -67,8 +71,7 @@ class CycleCurve:
             return point
         self.unit = np.maximum(self.unit, point.orbit.size)
         v = point.tangent
-        length = float(np.sqrt(self.product(point.orbit, v, v)))
-        shorter = Direction(v.R / length, v.Y / length, v.T / length, v.mu / length)
+        shorter = v.over(float(np.sqrt(self.product(point.orbit, v, v))))
         return CyclePoint(point.orbit, point.linear, shorter, point.facts)
 
     def row(self, orbit: Orbit, direction: Direction, value: float) -> Row:
@@ -129,8 +132,7 @@ class CycleCurve:
         z = factors.solve(np.eye(1, size + 2, size + 1)[0])  # type: ignore[attr-defined]
         dR, dY, dT, dmu = linear.spread(z, False)
         v = Direction(dR, dY, dT, float(dmu[0]))
-        length = np.sqrt(self.product(orbit, v, v))
-        v = Direction(dR / length, dY / length, dT / length, float(dmu[0] / length))
+        v = v.over(float(np.sqrt(self.product(orbit, v, v))))
         against = v.mu < 0 if towards is None else self.product(orbit, towards, v) < 0
         return CyclePoint(orbit, linear, -v if against else v)
 

@@ -8,7 +8,7 @@ from dataclasses import field as member
 
 import numpy as np
 
-from ctrnn.analysis.cycle_curve import CyclePoint
+from ctrnn.analysis.cycle_curve import CyclePoint, Direction
 from ctrnn.analysis.cycles import Cycle, cycle_of
 from ctrnn.fields.base import Array
 from ctrnn.threads import one_blas_thread
@@ -18,16 +18,21 @@ __all__ = ["CycleBranch", "SpecialCycle"]
 
 @dataclass(frozen=True, eq=False)
 class SpecialCycle:
-    """A fold, flip, torus or branch point of limit cycles.
+    """A fold, flip, torus or branch point of limit cycles, or the homoclinic orbit at which a branch of them ends.
 
     Attributes
     ----------
-    kind : "fold", "flip" (period doubling), "torus" (Neimark–Sacker) or "branch"
-    parameter, period : values of the parameter and of the period there
+    kind : "fold", "flip" (period doubling), "torus" (Neimark–Sacker), "branch" or "homoclinic" (the period is infinite)
+    parameter, period : values of the parameter and of the period there; of a homoclinic orbit the period, the
+        multipliers and ``cycle`` are those of the branch's last cycle
     multipliers : (n,) Floquet multipliers there
     name : of the parameter
     cycle : the `Cycle` itself
+    type : of a branch point "pitchfork" or "transcritical", of a homoclinic orbit that of its point of rest, "saddle"
+        or "saddle-node" (on an invariant circle); "" else
     angle : of a torus the angle of the multipliers e^(±iθ), rad; None for others
+    rest : of a homoclinic orbit the point of rest (n,) that it joins to itself; None for others
+    direction : of a branch point the tangent of the other branch; None for others
     place : the number of the branch's point before it
 
     Examples
@@ -48,12 +53,20 @@ class SpecialCycle:
     multipliers: Array
     name: str
     cycle: Cycle = member(repr=False)
+    type: str = ""
     angle: float | None = None
+    rest: Array | None = None
+    direction: Direction | None = member(default=None, repr=False)
     place: int = 0
 
     def __str__(self) -> str:
         turn = "" if self.angle is None else f", θ = {self.angle:.6g}"
-        return f"{self.kind} of cycles at {self.name} = {self.parameter:.10g}, period {self.period:.10g}{turn}"
+        kind = f"{self.kind}{f' ({self.type})' if self.type else ''}"
+        if self.kind == "homoclinic":
+            return (
+                f"{kind} orbit at {self.name} = {self.parameter:.10g}, of the last cycle the period {self.period:.6g}"
+            )
+        return f"{kind} of cycles at {self.name} = {self.parameter:.10g}, period {self.period:.10g}{turn}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,8 +82,8 @@ class CycleBranch:
     special : the special points, a tuple of `SpecialCycle`, along the branch
     start : the number of the point where the continuation began
     ends : why it ended before the first and after the last point: "span", "hopf" (the cycle shrinks to a point),
-        "period" (it grows beyond
-        max_period: a homoclinic orbit is near), "closed", "max_points", "lost"
+        "period" (it grows beyond max_period: a homoclinic orbit is near, a special point where it is told), "closed",
+        "max_points", "lost"
     name, states : names of the parameter and of the states
     points : the cycles' collocation solutions
 

@@ -132,7 +132,7 @@ def slow_points(family: Family, ends: Array, tol: float) -> tuple[Array, Array]:
             found = minima[near[0]]
             if found is not None:
                 kept.append(found)
-                origin.append(k)
+                origin.append(int(k))
     return np.array(kept).reshape(-1, n), np.array(origin, dtype=int)
 
 

@@ -65,12 +65,12 @@ def _cycles(job: Job, field: Any, branch: Any, span: tuple[float, float]) -> Non
             float(cycles.parameter[end]) for end, why in zip((0, -1), cycles.ends, strict=True) if why == "hopf"
         ]
         found.append(cycles)
-        rows = [(p.kind, p.parameter, p.period) for p in cycles.special]
+        rows = [(p.kind, p.type, p.parameter, p.period) for p in cycles.special]
         title = (
             f"{len(cycles)} limit cycles from the Hopf point at {branch.name} = {hopf.parameter:.6g}, periods from "
             f"{cycles.period.min():.6g} to {cycles.period.max():.6g}; the branch ends at: {', '.join(cycles.ends)}"
         )
-        job.table(title, ("special cycle", branch.name, "period"), rows)
+        job.table(title, ("special cycle", "type", branch.name, "period"), rows)
     job.results["branches_of_cycles"] = found
     for k, cycles in enumerate(found):
         name = "cycles.npz" if k == 0 else f"cycles-{k + 1}.npz"

@@ -21,6 +21,7 @@ MARKERS = {
     "branch": ("D", COLOURS[3]),
     "flip": ("^", COLOURS[4]),
     "torus": ("v", COLOURS[5]),
+    "homoclinic": ("p", BLACK),
     "cusp": ("*", ORANGE),
     "bogdanov-takens": ("P", BLACK),
     "bautin": ("X", GREEN),
@@ -89,12 +90,13 @@ def bifurcation_diagram(
             _line(axes, branch.parameter, edge[:, k], branch.stable, ORANGE, "cycles, least and largest", known)
     for branch in every:
         for point in branch.special:
-            _mark(axes, point.kind, point.parameter, point.r[k], point.kind, known)
+            _mark(axes, point.kind, point.parameter, point.r[k], _name(point), known)
     for branch in around:
         for point in branch.special:
             path = point.cycle(np.linspace(0.0, point.period, 400))[:, k]
             for value in (path.min(), path.max()):
-                _mark(axes, point.kind, point.parameter, value, f"{point.kind} of cycles", known)
+                where = "orbit" if point.kind == "homoclinic" else "of cycles"
+                _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}", known)
     words = labels or {}
     name = first.states[k]
     axes.set(xlabel=words.get(first.name, first.name), ylabel=words.get(name, name))
@@ -258,6 +260,11 @@ def _line(
         }
         axes.plot(x[reach], y[reach], label="_" if label in known else label, zorder=2, **style)
         known.add(label)
+
+
+def _name(point: Any) -> str:
+    """A branch point goes by its type."""
+    return str(point.type or point.kind) if point.kind == "branch" else str(point.kind)
 
 
 def _mark(axes: Axes, kind: str, x: float, y: float, label: str, known: set[str]) -> None:
