@@ -204,8 +204,27 @@ def test_manifolds_of_a_saddle():
         assert np.abs(line[-1]).max() >= 1.0
     for line in found["stable"]:
         assert_allclose(line[:, 0], 0.0, atol=1e-6)
+        assert_allclose(np.abs(line[-1]).max(), 1.5, rtol=1e-12)  # the end lies on the box, made half as wide again
     node = find_equilibrium(Equations({"u": "-u", "v": "-2*v"}), [0.1, 0.1])
     assert saddle_manifolds(node) == {"unstable": [], "stable": []}
+
+
+def test_a_manifold_that_escapes_in_finite_time_ends_on_the_box():
+    """u' = u + u³, v' = −v − v³: both lines are axes, and reach infinity within log √(1 + 1/ε²)."""
+    saddle = find_equilibrium(Equations({"u": "u + u**3", "v": "-v - v**3"}), [0.0, 0.0])
+    found = saddle_manifolds(saddle)
+    for name, axis in (("unstable", 0), ("stable", 1)):
+        for line in found[name]:
+            assert_allclose(np.abs(line[-1][axis]), 10.0, rtol=1e-9)
+            assert_allclose(line[:, 1 - axis], 0.0, atol=1e-12)
+            assert (np.diff(np.abs(line[:, axis])) > 0).all()
+    # u^−2 + 1 falls as e^(−2t)
+    t_end = saddle_manifolds(saddle, t_end=5.0, distance=1e-3)["unstable"][0]
+    exact = 1.0 / np.sqrt((1.0 + 1e6) * np.exp(-10.0) - 1.0)
+    assert np.abs(t_end[-1, 0]) == pytest.approx(exact, rel=1e-7)
+    moving = find_equilibrium(Equations({"u": "u*(1 + t)", "v": "-v + t"}), [0.0, 0.0])
+    with pytest.raises(UsageError, match="depends on t"):
+        saddle_manifolds(moving)
 
 
 def test_what_is_no_plane_is_refused():

@@ -16,6 +16,7 @@ from ctrnn.analysis.jacobian_products import JacobianProducts, jacobian_products
 # a use of the variational equation, as the gradients are, and one of them asks for it: so it lives beside them
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, largest_exponent, lyapunov_spectrum
 from ctrnn.analysis.lyapunov_many import LyapunovSpectra, lyapunov_spectra
+from ctrnn.analysis.manifolds import saddle_manifolds
 from ctrnn.analysis.maps import EulerMap, MapCycle, MapCycles
 from ctrnn.analysis.nonnormal import (
     TransientGrowth,
@@ -24,7 +25,7 @@ from ctrnn.analysis.nonnormal import (
     pseudospectral_abscissa,
     transient_growth,
 )
-from ctrnn.analysis.plane import nullclines, saddle_manifolds
+from ctrnn.analysis.plane import nullclines
 from ctrnn.analysis.subspaces import (
     LinearSubspaces,
     Projection,

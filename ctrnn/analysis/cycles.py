@@ -29,7 +29,7 @@ from ctrnn.analysis import collocation
 from ctrnn.analysis import cycle_response as response
 from ctrnn.analysis.branch import SpecialPoint
 from ctrnn.analysis.collocation import Linear, Orbit, Row
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import Family, depends_on_time
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.returns import return_time, sampled
 from ctrnn.analysis.special_points import null_vectors
@@ -265,9 +265,7 @@ def _held(problem: Problem) -> Array | None:
 def _autonomous(field: Field, r: Array, x: Array | None, span: tuple[float, float]) -> None:
     if field.n < 2:
         raise UsageError("problem", given="a field of one state", allowed="two states or more: on a line no cycle is")
-    times = (span[0], 0.5 * (span[0] + span[1]), span[0] + (span[1] - span[0]) / np.e)
-    values = [field(t, r, x) for t in times]
-    if any((value != values[0]).any() for value in values[1:]):
+    if depends_on_time(field, r, x, span):
         raise UsageError("problem", given="a field that depends on t", allowed="one that does not name t, for a cycle")
 
 

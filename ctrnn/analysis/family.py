@@ -83,6 +83,13 @@ def _entry(name: str, shape: tuple[int, ...], inside: str | None, argument: str)
     return int(np.ravel_multi_index(place, shape)) if shape else 0
 
 
+def depends_on_time(field: Field, r: Array, x: Array | None, span: tuple[float, float]) -> bool:
+    """Whether F names t: it has another value at another time of the span."""
+    t0, t1 = span
+    values = [field(t, r, x) for t in (t0, 0.5 * (t0 + t1), t0 + (t1 - t0) / np.e)]
+    return any((value != values[0]).any() for value in values[1:])
+
+
 class Family:
     """F(r, μ) and its derivatives at fixed t and at the input x, for the parameters ``names``."""
 

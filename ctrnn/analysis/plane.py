@@ -1,12 +1,10 @@
-r"""A plane of states: its nullclines, and the manifolds of saddles.
+r"""A plane of states, and the lines in it on which one of the two states stands still.
 
 Two states vary, the others are held. On a grid of the plane
 
     nullcline of state i   F_i(r) = 0         contours of F_i, each point then set right by Newton's along ∇F_i
-    manifold of a saddle   dr/dt = ±F         from r* ± ε v, J v = λ v: + along growing modes, − along decaying ones
 
-Sources: Strogatz, *Nonlinear Dynamics and Chaos*, chapter 6; Nusse and Yorke, *Dynamics: Numerical Explorations*
-(1998), chapter 7.
+Source: Strogatz, *Nonlinear Dynamics and Chaos*, chapter 6.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.analysis.family import Family
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
@@ -26,7 +23,7 @@ from ctrnn.names import position
 from ctrnn.numbers import whole
 from ctrnn.states import state_of
 
-__all__ = ["Plane", "nullclines", "saddle_manifolds"]
+__all__ = ["Plane", "nullclines"]
 
 NONE = np.empty(0)
 
@@ -160,80 +157,3 @@ def _on_line(family: Family, plane: Plane, line: Array, i: int) -> Array:
         good = np.isfinite(step).all(axis=1) & (np.linalg.norm(step, axis=1) < reach)
         r[:, two] += np.where(good[:, None], step, 0.0)
     return np.asarray(r[:, two])
-
-
-def saddle_manifolds(
-    equilibrium: Equilibrium,
-    *,
-    box: Any = None,
-    t_end: float | None = None,
-    distance: float = 1e-6,
-) -> dict[str, list[Array]]:
-    """The lines along which trajectories leave a saddle, and those along which they come.
-
-    Parameters
-    ----------
-    equilibrium : Equilibrium
-        A saddle, as `fixed_points` finds it.
-    box : ((low, high), …) for each state, optional
-        A line ends where it leaves the box, made half as wide again; None: ten times max(1, ‖r‖) around the saddle.
-    t_end : float, optional
-        How long each is followed, in the unit of t; None: 40 time constants of its direction.
-    distance : float, default 1e-6
-        Where it begins, over max(1, ‖r‖).
-
-    Returns
-    -------
-    dict of str to list of ndarray (K, n)
-        "unstable" and "stable": the two lines of each real eigenvector that belongs to a manifold of one dimension.
-        A manifold of more dimensions is no line, and gives none.
-
-    Raises
-    ------
-    UsageError
-        For what is no equilibrium, or a box of another shape.
-
-    Examples
-    --------
-    >>> from ctrnn import Equations
-    >>> from ctrnn.analysis import find_equilibrium
-    >>> saddle = find_equilibrium(Equations({"u": "u", "v": "-v + u**2"}), [0.0, 0.0])
-    >>> unstable = saddle_manifolds(saddle, box=((-1, 1), (-1, 1)))["unstable"]
-    >>> bool(np.abs(unstable[0][:, 1] - unstable[0][:, 0] ** 2 / 3).max() < 1e-6)  # v = u²/3
-    True
-    """
-    from scipy.integrate import solve_ivp
-
-    if not isinstance(equilibrium, Equilibrium):
-        raise UsageError("equilibrium", given=equilibrium, allowed="an Equilibrium")
-    field, r0 = equilibrium.field, equilibrium.r
-    size = max(1.0, float(np.linalg.norm(r0)))
-    if box is None:
-        low, high = r0 - 10.0 * size, r0 + 10.0 * size
-    else:
-        limits = checked_array("box", box, (field.n, 2))
-        wide = 0.25 * (limits[:, 1] - limits[:, 0])
-        low, high = limits[:, 0] - wide, limits[:, 1] + wide
-    family = Family(field, (), equilibrium.x, equilibrium.t)
-    λ, vectors = np.linalg.eig(equilibrium.jacobian)
-    found: dict[str, list[Array]] = {"unstable": [], "stable": []}
-
-    def inside(t: float, r: Array) -> float:
-        return float(min((r - low).min(), (high - r).min()))
-
-    inside.terminal = True  # type: ignore[attr-defined]
-    for name, sign in (("unstable", 1.0), ("stable", -1.0)):
-        own = np.flatnonzero(sign * λ.real > 0)
-        if own.size != 1:
-            continue
-        rate, v = float(np.abs(λ[own[0]].real)), vectors[:, own[0]].real
-        length = 40.0 / rate if t_end is None else float(t_end)
-        for side in (1.0, -1.0):
-            start = r0 + side * distance * size * v / np.linalg.norm(v)
-            with np.errstate(all="ignore"):
-                run = solve_ivp(
-                    lambda t, r, sign=sign: sign * family.F(r, NONE), (0.0, length), start, method="DOP853",
-                    rtol=1e-9, atol=1e-12 * size, events=inside, max_step=length / 40.0,
-                )  # fmt: skip
-            found[name].append(np.vstack([r0, run.y.T]))
-    return found

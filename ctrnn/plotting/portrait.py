@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ctrnn.analysis.family import Family
-from ctrnn.analysis.plane import Plane, nullclines, saddle_manifolds
+from ctrnn.analysis.family import depends_on_time
+from ctrnn.analysis.manifolds import saddle_manifolds
+from ctrnn.analysis.plane import Plane, nullclines
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
@@ -159,6 +161,8 @@ def _manifolds(axes: Axes, points: Any, box: NDArray[np.float64], states: tuple[
     for row in points:
         if row.slow or row.index != 1 or row.stable:
             continue
+        if depends_on_time(row.field, row.r, row.x, (row.t, row.t + 1.0)):
+            return  # its points of rest move, and have no manifolds
         for name, lines in saddle_manifolds(row, box=box).items():
             label = f"{name} manifold"
             colour, style = (ORANGE, "-") if name == "unstable" else (AMBER, (0, (5, 1)))
