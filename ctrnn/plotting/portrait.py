@@ -11,8 +11,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ctrnn.analysis.family import Family
-from ctrnn.analysis.family import depends_on_time
+from ctrnn.analysis.family import Family, depends_on_time
 from ctrnn.analysis.manifolds import saddle_manifolds
 from ctrnn.analysis.plane import Plane, nullclines
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
