@@ -164,7 +164,7 @@ WRONG = {  # what: (text to replace, its replacement with the fault, key path, w
     "unknown key": ("rtol = 1e-8", "rtoll = 1e-8", "solver.rtoll", "did you mean 'rtol'"),
     "unknown table": ("[solver]", "[solvr]", "solvr", "did you mean 'solver'"),
     "unknown kind": ('"pulse"', '"puls"', "inputs.0.terms.0.kind", "did you mean 'pulse'"),
-    "no kind": ('kind = "equations"', "n = 3", "field.kind", "allowed: equations, rate_network"),
+    "no kind": ('kind = "equations"', "n = 3", "field.kind", "allowed: equations, rate_network, gru_network"),
     "missing key": ("t_span = [0.0, 4.0]", "", "problem.t_span", "got nothing"),
     "text for a number": ("rtol = 1e-8", 'rtol = "1e-8"', "solver.rtol", "allowed: a number"),
     "not positive": ("rtol = 1e-8", "rtol = -1", "solver.rtol", "allowed: a number > 0"),

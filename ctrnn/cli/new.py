@@ -19,7 +19,7 @@ _TEXT = """\
 title = "FitzHugh–Nagumo under a current pulse"
 
 [field]
-kind = "equations"               # or "rate_network", see the end of this file
+kind = "equations"               # or a network, see the end of this file
 inputs = ["i"]                   # names of the channels of x(t)
 
 [field.equations]                # one right-hand side for each state; t is the time
@@ -190,16 +190,16 @@ labels = { v = "potential v", i = "current i" }
 
 # A network in place of equations:
 #   [field]
-#   kind = "rate_network"
-#   n = 64
+#   kind = "rate_network"        # or gru_network, lstm_network, liquid_network, linear_network, mlp: as the classes
+#   n = 64                       # ctrnn.GRUNetwork, ... take it
 #   inputs = 1
 #   activation = "tanh"
 #   gain = 1.2
 #   seed = 0
 #   form = "state"               # (−r + W φ(r) + U x + b)/tau; "rate": φ outside
 #   tau = 1.0                    # or a list, one a unit
-#   mask, dale, train_tau        # see ctrnn.RateNetwork
-#   [field.parameters]           # W, U, b as lists of lists, where they are not to be random
+#   mask, dale, train_tau, rank  # see ctrnn.RateNetwork; mask = { random = "bernoulli", scale = 0.1, seed = 1, ... }
+#   [field.parameters]           # W, U, b where they are not to be random: lists of lists, or { file = "W.npz" }
 # A trained read-out of it, against the columns y1 and y2 of a file:
 #   [data]
 #   file = "measured.csv"

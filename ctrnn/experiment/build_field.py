@@ -1,4 +1,4 @@
-"""The field from its table in an experiment file: equations, or a network of rate units."""
+"""The field from its table in an experiment file: equations, or a network by its kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import ctrnn
 from ctrnn.errors import nearest
 from ctrnn.experiment.locate import KeyPath, LocatedError
-from ctrnn.experiment.schema import ArrayFile, EquationsField, FilledArray, RandomArray, RateNetworkField
+from ctrnn.experiment.schema_field import ArrayFile, EquationsField, FilledArray, NetworkField, RandomArray
 from ctrnn.files import reading
 
 if TYPE_CHECKING:
@@ -96,15 +96,18 @@ def _from_file(e: Experiment, given: ArrayFile, name: str, path: KeyPath) -> Any
         raise e.fault((*path, "file"), given=given.file, allowed="a file of numbers", hint=str(error)) from error
 
 
-def _network(e: Experiment, spec: RateNetworkField) -> Any:
+def _network(e: Experiment, spec: NetworkField) -> Any:
+    """A network; what the file does not give is as the class has it."""
+    options = {key: getattr(spec, key) for key in spec.model_fields_set - {"kind", "parameters"}}
+    for key in options.keys() & {"mask", "dale", "tau"}:
+        options[key] = np.array(_array(e, options[key], key, ("field", key)))
+    if "masks" in options:
+        masks = options["masks"]
+        options["masks"] = {name: _array(e, given, name, ("field", "masks", name)) for name, given in masks.items()}
     with e.at("field"):
-        options = spec.model_dump(exclude={"kind", "parameters"})
-        for key in ("mask", "dale", "tau"):
-            if isinstance(options[key], list):
-                options[key] = np.array(e.rectangular(options[key], ("field", key)))
-        network = ctrnn.RateNetwork(options.pop("n"), **options)
+        network = getattr(ctrnn, spec.network)(**options)
     if not spec.parameters:
         return network
+    arrays = {k: _array(e, v, k, ("field", "parameters", k)) for k, v in spec.parameters.items()}
     with e.at("field", "parameters"):
-        arrays = {k: e.rectangular(v, ("field", "parameters", k)) for k, v in spec.parameters.items()}
         return network.with_parameters(**arrays)

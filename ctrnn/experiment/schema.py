@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from ctrnn.experiment.schema_field import FieldSpec
 from ctrnn.experiment.schema_learn import LearnSpec
 from ctrnn.experiment.schema_train import Readouts, TrainSpec
 from ctrnn.experiment.signals import Signal
 from ctrnn.experiment.values import (
-    ByKind,
     ByShape,
     Count,
     Matrix,
@@ -27,102 +27,12 @@ from ctrnn.experiment.values import (
 from ctrnn.gradients.methods import METHODS
 from ctrnn.numbers import MOST
 
-# --- [field]
+# --- [data], [problem], [objective]
 
 Values = Annotated[
     Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")] | Annotated[Matrix, Tag("<matrix>")],
     ByShape,
 ]
-Shape = Annotated[
-    Annotated[Count, Tag("<number>")] | Annotated[list[Count], Field(min_length=1, max_length=2), Tag("<list>")],
-    ByShape,
-]
-
-
-class ArrayFile(Section):
-    """Numbers from a file: an array of an .npz (``key``, by default the array's own name), or a .csv of numbers."""
-
-    file: str
-    key: str | None = None
-
-
-class RandomArray(Section):
-    """Independent random numbers, from a seed.
-
-    normal: N(0, scale²); uniform: from −scale to scale; bernoulli: 1 with probability ``scale``, else 0 (for masks).
-    """
-
-    random: Literal["normal", "uniform", "bernoulli"]
-    shape: Shape
-    seed: Seed
-    scale: NotNegative = 1.0
-
-
-class FilledArray(Section):
-    """One number in every entry."""
-
-    fill: Number
-    shape: Shape
-
-
-def source(value: Any) -> str:
-    """Where numbers come from: written out, a file, drawn, or one number everywhere."""
-    if not isinstance(value, dict):
-        made = next((f"<{key}>" for key in ("file", "random", "fill") if hasattr(value, key)), "")
-        return made or shape(value)
-    return next((f"<{key}>" for key in ("file", "random") if key in value), "<fill>")
-
-
-ArrayValues = Annotated[
-    Annotated[Number, Tag("<number>")]
-    | Annotated[Numbers, Tag("<list>")]
-    | Annotated[Matrix, Tag("<matrix>")]
-    | Annotated[ArrayFile, Tag("<file>")]
-    | Annotated[RandomArray, Tag("<random>")]
-    | Annotated[FilledArray, Tag("<fill>")],
-    Discriminator(source),
-]
-
-
-class EquationsField(Section):
-    """dr/dt given as text, one expression per state; numbers, vectors and matrices."""
-
-    kind: Literal["equations"]
-    equations: Annotated[dict[Name, str], Field(min_length=1)]
-    parameters: dict[Name, ArrayValues] = {}
-    inputs: Annotated[
-        Annotated[list[Name], Tag("<list>")] | Annotated[dict[Name, Shape], Tag("<table>")],
-        ByShape,
-    ] = []
-    states: dict[Name, Shape] = {}
-    definitions: dict[Name, str] = {}
-    constants: dict[Name, ArrayValues] = {}
-    masks: dict[Name, ArrayValues] = {}
-
-
-class RateNetworkField(Section):
-    """tau dr/dt = −r + W φ(r) + U x + b (form "state"), −r + φ(W r + U x + b) (form "rate")."""
-
-    kind: Literal["rate_network"]
-    n: Count
-    inputs: Annotated[int, Field(ge=0, le=MOST)] = 0
-    tau: Annotated[Annotated[Positive, Tag("<number>")] | Annotated[list[Positive], Tag("<list>")], ByShape] = 1.0
-    activation: str = "tanh"
-    gain: NotNegative = 1.0
-    seed: Seed | None = None
-    form: Literal["state", "rate"] = "state"
-    mask: Matrix | None = None
-    dale: Numbers | None = None
-    train_tau: bool = False
-    parameters: dict[str, Values] = {}
-
-
-FieldSpec = Annotated[
-    Annotated[EquationsField, Tag("<equations>")] | Annotated[RateNetworkField, Tag("<rate_network>")],
-    ByKind,
-]
-
-# --- [data], [problem], [objective]
 
 
 class Data(Section):
