@@ -420,7 +420,7 @@ NAN = torch.tensor([[[0.0, 0.0], [float("nan"), 0.0]]])
         (np.zeros((3, 5, 2)), None, "a tensor of real numbers"),
         (NAN, None, r"nan at \(0, 1, 0\)"),
         (torch.zeros(3, 5, 2), torch.zeros(2, 4), r"r0: got 'shape \(2, 4\)'"),
-        (torch.zeros(5, 2), torch.zeros(1, 4), "r0"),
+        (torch.zeros(5, 2), torch.zeros(2, 4), "r0"),
         (torch.zeros(3, 5, 2), torch.full((4,), float("inf")), "r0"),
         (torch.zeros(3, 5, 2, device="meta"), None, "the CPU"),
     ],

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import ctrnn
-from ctrnn.errors import UsageError
+from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.nn import CTGRU, CTLSTM, CTRNN, LTC, Recurrent
 
 KINDS = {"RNN": (nn.RNN, CTRNN), "GRU": (nn.GRU, CTGRU), "LSTM": (nn.LSTM, CTLSTM)}
@@ -60,6 +60,55 @@ def test_euler_steps_of_tau_are_torchs_layers_to_1e12(kind, batch_first, options
         order = {"GRU": "rzn", "LSTM": "ifgo"}.get(kind, "")
         found = torch.cat([getattr(cell, f"W_{g}").grad for g in order]) if gates else cell.W.grad
         assert (found - weight).abs().max() < 1e-12 * weight.abs().max()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "relu"])
+def test_layers_become_torchs_again(kind):
+    """The module that a layer was made from, weight by weight but for its two biases, and a trained one."""
+    theirs, ours = KINDS.get(kind, KINDS["RNN"])
+    more = {"nonlinearity": "relu"} if kind == "relu" else {}
+    torch.manual_seed(1)
+    module = theirs(3, 4, num_layers=2, bidirectional=True, batch_first=True, dropout=0.25, dtype=torch.float64, **more)
+    layer = ours.from_torch(module, dt=0.5)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.mul_(1.5)
+    back, x = layer.to_torch(), randn(5, 6, 3)
+    assert (type(back), back.dropout, back.batch_first) == (theirs, 0.25, True)
+    for name, weight in module.named_parameters():
+        if name.startswith("weight"):
+            assert torch.equal(back.get_parameter(name), 1.5 * weight)
+    layer.eval(), back.eval()
+    assert (layer(x)[0] - back(x)[0]).abs().max() < 1e-13
+    assert (flat(layer(x)[1]) - flat(back(x)[1])).abs().max() < 1e-13
+
+
+def test_layers_that_torch_has_not_are_refused():
+    for layer in (
+        CTGRU(3, 4, dt=0.5, tau=0.5, seed=0),
+        CTGRU(3, 4, dt=0.5, tau=[0.5, 0.5, 0.5, 0.4], solver="euler", seed=0),
+        CTGRU(3, 4, dt=0.5, tau=0.5, solver="euler", reset="before", seed=0),
+        CTLSTM(3, 4, dt=0.5, tau=0.5, solver="euler", steps_per_input=2, seed=0),
+        CTRNN(3, 4, dt=0.5, tau=0.5, solver="euler", seed=0),
+        CTRNN(3, 4, dt=0.5, tau=0.5, solver="euler", form="rate", noise=0.1, seed=0),
+        LTC(3, 4, dt=0.5, tau=0.5, solver="euler", seed=0),
+    ):
+        with pytest.raises(UsageError, match="layer|reset|network"):
+            layer.to_torch()
+    for make in (CTRNN.from_torch, LTC.from_torch):
+        for module in (nn.GRU(3, 4), nn.RNNCell(3, 4), 3):
+            with pytest.raises(UsageError, match="module"):
+                make(module)
+
+
+def test_without_a_batch_torchs_initial_states_are_taken():
+    for kind, (theirs, ours) in KINDS.items():
+        module, x = theirs(3, 4, dtype=torch.float64), randn(6, 3)
+        start = tuple(randn(1, 4, seed=k) for k in range(2)) if kind == "LSTM" else randn(1, 4)
+        (states, last), (expected, end) = ours.from_torch(module)(x, start), module(x, start)
+        assert (states - expected).abs().max() < 1e-13
+        for a, b in zip(last, end, strict=True) if kind == "LSTM" else [(last, end)]:
+            assert a.shape == b.shape and (a - b).abs().max() < 1e-13
 
 
 def adaptation():
@@ -145,6 +194,7 @@ def test_nobody_is_there():
         assert states.shape[:2] == (0, 3)
         (states.sum() + flat(last).sum()).backward()
         assert x.grad.shape == x.shape
+        assert all(not p.grad.any() for p in layer.parameters())
 
 
 def test_last_has_memory_of_its_own_and_dropout_only_in_training():
@@ -176,10 +226,44 @@ def test_what_is_not_allowed_is_said():
         "layer": lambda: CTGRU.from_torch(nn.LSTM(2, 3)),
         "dropout": lambda: CTRNN(2, 3, dt=0.1, dropout=1.0),
         "field": lambda: Recurrent("r", 0.1),
-        "functions of many rows": lambda: Recurrent(ctrnn.Equations({"r": "-r"}), 0.1),
+        r"\(1, 2, 3\), each": lambda: layer(x, (torch.zeros(2, 2, 3), torch.zeros(2, 2, 3))),
     }.items():
         with pytest.raises(UsageError, match=words if words != "layer" else "module"):
             call()
+
+
+FIELDS = {
+    "scalar equations": lambda: ctrnn.Equations(
+        {"v": "v - v**3/3 - w + I", "w": "(v + a - b*w)/tau"}, {"a": 0.7, "b": 0.8, "tau": 12.5}, inputs=["I"]
+    ),
+    "torch": lambda: ctrnn.TorchField(
+        lambda t, r, w, x: torch.tanh(w["A"] @ r) - r + x, n=2, parameters={"A": [[0.5, 1.0], [-1.0, 0.2]]}, inputs=1
+    ),
+    "sparse": lambda: ctrnn.RateNetwork(60, 1, mask=np.random.default_rng(0).random((60, 60)) < 0.03, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_any_field_is_a_layer(name):
+    """States and the gradient beside ctrnn.simulate and ctrnn.gradient of the field, and torch's own differences."""
+    field, x = FIELDS[name](), randn(1, 4, 1)
+    layer = Recurrent(field, 0.2)
+    states, last = layer(x)
+    held = ctrnn.inputs.Sampled(0.2 * np.arange(4), x[0].numpy())
+    at = 0.2 * np.arange(1, 5)
+    problem = ctrnn.Problem(field, 0.0, (0.0, 0.8), x=held, objective=ctrnn.Objective(target=0.1, at=at))
+    expected = ctrnn.simulate(problem, save_at=at, solver="rk4", dt=0.2).r
+    assert np.abs(states[0].detach().numpy() - expected).max() < 1e-14
+    (0.5 * (states - 0.1).square().sum()).backward()
+    g = ctrnn.gradient(problem, solver="rk4", dt=0.2).parameters
+    for key, value in g.items():
+        assert np.abs(layer.get_parameter(key).grad.numpy() - value).max() < 1e-12 * max(1.0, np.abs(value).max())
+    if field.n < 9:
+        more = randn(2, 3, 1).requires_grad_()
+        assert torch.autograd.gradcheck(lambda v: layer(v)[0], more)
+        assert torch.autograd.gradgradcheck(lambda v: layer(v)[0], more)
+    with pytest.raises(DivergenceError, match="trial 0"):
+        Recurrent(FIELDS[name](), 1e3, solver="euler")(torch.full((1, 4, 1), 1e306, dtype=torch.float64))
 
 
 def test_a_step_of_an_optimiser_is_taken_back_to_what_the_field_allows():

@@ -411,6 +411,10 @@ class Field(ABC):
         """The numbers that ``row_slots`` makes its own ones from."""
         return self.vector
 
+    def as_rows(self) -> Field:
+        """The same field in the form that has ``row_slots``, where there is one; else itself."""
+        return self
+
     def _kernel_direction(self, vector: Array) -> Array:
         """A change (m,) of the flat vector as a change of ``_kernel_vector``."""
         return np.array(vector, dtype=float)

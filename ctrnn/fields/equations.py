@@ -344,6 +344,14 @@ class Equations(Field):
         """The parameters as those functions read them."""
         return self._arrays.entries(self.vector) if self._has_arrays else super().rows_entries
 
+    def as_rows(self) -> Equations:
+        """The same equations as a graph; a system of scalars is one of arrays of one number each."""
+        if self._has_arrays:
+            return self
+        twin = copy.copy(self)
+        twin._has_arrays = True
+        return twin
+
     @cached_property
     def _kernel(self) -> Kernel:
         if self._has_arrays:

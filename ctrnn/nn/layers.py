@@ -15,6 +15,7 @@ import inspect
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -144,11 +145,14 @@ class Layer(Recurrent):
         check_tensor("r0", r0)
         shapes: list[tuple[int, ...]] = [(count, n)] if is_alone else [(count, B, n)]
         if count == 1:
-            shapes = [(n,)] if is_alone else [(n,), (B, n), (1, B, n)]
+            shapes = [(n,), (1, n)] if is_alone else [(n,), (B, n), (1, B, n)]
         if tuple(r0.shape) not in shapes:
-            text = " or ".join(map(str, shapes))
-            raise UsageError("r0", given=f"shape {tuple(r0.shape)}", allowed=f"shape {text}")
-        is_stacked = not is_alone and r0.ndim == 3
+            # what people give: of several states a unit, one array for each of them
+            given, *others = (f"shape {(*shape[:-1], self.hidden_size)}" for shape in (tuple(r0.shape), *shapes))
+            raise UsageError(
+                "r0", given=given, allowed=" or ".join(others) + (", each" if n > self.hidden_size else "")
+            )
+        is_stacked = r0.ndim == (2 if is_alone else 3)
         its = r0[:, None] if is_alone and count > 1 else r0
         return its.double().expand(count, B, n), is_stacked
 
@@ -176,6 +180,10 @@ class Layer(Recurrent):
         CTRNN, CTGRU or CTLSTM
             It gives what the module gives, to round-off.
         """
+        if not cls.torch_name:
+            raise UsageError("module", given=type(module).__name__, allowed="nothing: torch has no such layer")
+        if not isinstance(module, getattr(nn, cls.torch_name)):
+            raise UsageError("module", given=type(module).__name__, allowed=f"a torch.nn.{cls.torch_name}")
         directions = 2 if module.bidirectional else 1
         named: dict[str, Any] = {"solver": "euler", "tau": dt} | options
         layer = cls(
@@ -184,21 +192,51 @@ class Layer(Recurrent):
         )  # fmt: skip
         with torch.no_grad():
             for k, cell in enumerate(layer.cells):
-                field = cell._of_torch(module, k // directions, bool(k % directions))
+                kind: Any = type(cell._field)
+                field = kind.from_torch(module, layer=k // directions, reverse=bool(k % directions))
                 for name, value in field.parameters.items():
                     if name != "tau":
                         getattr(cell, name).copy_(torch.tensor(value))
         return layer
 
+    def to_torch(self) -> Any:
+        """The module of torch that the layer is, stacked and bidirectional ones too.
+
+        Returns
+        -------
+        torch.nn.RNN, torch.nn.GRU or torch.nn.LSTM
+            In float64, with the layer's numbers: it gives what the layer gives, to round-off.
+
+        Raises
+        ------
+        UsageError
+            For steps that are not one of Euler's, of dt = tau, an input; for noise; and for what torch has no such
+            layer of.
+        """
+        if not self.torch_name:
+            raise UsageError("layer", given=type(self).__name__, allowed="CTRNN, CTGRU or CTLSTM: torch has no other")
+        how = self._recurrence
+        fields: list[Any] = [cell.field() for cell in self.cells]
+        if self.solver != "euler" or how.steps != 1 or how.linear or self.noise is not None:
+            allowed = "solver='euler', one step an input, which is held, and no noise: torch's layers are those steps"
+            raise UsageError("layer", given=self, allowed=allowed)
+        for field in fields:
+            if np.any(field.tau != how.dt):
+                raise UsageError("layer", given=f"tau {field.tau}", allowed=f"tau = dt, which is {how.dt:g}")
+        parts = [field.to_torch() for field in fields]
+        shape = {"num_layers": self.num_layers, "bidirectional": self.bidirectional, "dropout": self.dropout}
+        options: dict[str, Any] = {"batch_first": self.batch_first, "dtype": torch.float64}
+        if hasattr(parts[0], "nonlinearity"):
+            options["nonlinearity"] = parts[0].nonlinearity
+        module = getattr(nn, self.torch_name)(self.input_size, self.hidden_size, **shape, **options)
+        for part, names in zip(parts, module.all_weights, strict=True):
+            for value, weight in zip(part.parameters(), names, strict=True):
+                weight.data.copy_(value.data)
+        return module
+
     @classmethod
     def _torch_options(cls, module: Any) -> dict[str, Any]:
         return {}
-
-    def _of_torch(self, module: Any, layer: int, reverse: bool) -> Field:
-        kind: Any = type(self._field)
-        if not hasattr(kind, "from_torch"):
-            raise UsageError("module", given=type(module).__name__, allowed="nothing: torch has no such layer")
-        return kind.from_torch(module, layer=layer, reverse=reverse)  # type: ignore[no-any-return]
 
 
 class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=None):

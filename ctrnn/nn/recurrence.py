@@ -4,7 +4,7 @@
 
 by fixed steps of an explicit Runge–Kutta method. Forward and backward are those of the field's kernel of many rows
 (ctrnn.fields.rows), the same that recordings in lockstep stand on; here the cotangents come from torch. Second
-derivatives: the same steps by torch (``replayed``).
+derivatives, and fields without such a kernel: the same steps by torch (``replayed``).
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ class Recurrence:
     linear: bool
 
     def __post_init__(self) -> None:
-        if self.field.row_slots is None:
-            allowed = "a field with functions of many rows: array equations, networks"
-            raise UsageError("field", given=type(self.field).__name__, allowed=allowed)
         tableau = tableaus.get(self.solver)
         if tableau.gamma or tableau.exponential:
             explicit = [name for name in tableaus.names() if not tableaus.get(name).gamma]
@@ -79,7 +76,11 @@ class Recurrence:
         """
         tensors = x, r0, *w.values()
         if x.shape[1] == 0:  # nobody is there; the graph is
-            return torch.zeros(len(x), 0, r0.shape[1], dtype=x.dtype) + 0.0 * (x.sum() + r0.sum())
+            return torch.zeros(len(x), 0, r0.shape[1], dtype=x.dtype) + 0.0 * sum(v.sum() for v in tensors)
+        if self.field.row_slots is None:
+            states = self.replayed(spans, *tensors)
+            self._check(_array(states), _array(r0), self.intervals(len(x), spans))
+            return states
         if torch.is_grad_enabled() and any(v.requires_grad for v in tensors):
             return _States.apply(self, spans, *tensors)
         return torch.from_numpy(self.forward(tuple(map(_array, tensors)), spans, keep=False)[0])

@@ -36,7 +36,8 @@ class Recurrent(nn.Module):
     Parameters
     ----------
     field : Field
-        `ctrnn.Equations` with arrays, or a network such as `ctrnn.GRUNetwork`; its numbers are where training begins.
+        `ctrnn.Equations`, or a network such as `ctrnn.GRUNetwork`; its numbers are where training begins. Of these the
+        steps are compiled; those of another one, such as a `ctrnn.TorchField`, are torch's, at torch's speed.
     dt : float
         The step, in the unit of the field's t.
     solver : str, default "rk4"
@@ -62,16 +63,17 @@ class Recurrent(nn.Module):
     Notes
     -----
     ``layer(x, r0=None, lengths=None, timestamps=None, seed=None)`` takes x as above, (T, inputs) without a batch, or a
-    PackedSequence. r0 is (n,), (B, n) or (1, B, n), 0 where it is not given. ``lengths`` (B,) are the inputs of each
-    trial; states behind them are 0. ``timestamps`` (T,) are the increasing times at which the inputs' times end, the
-    first of which begins at 0: each input then lasts ``steps_per_input`` steps of its own size, and dt is not used.
+    PackedSequence. r0 is (n,), (B, n) or (1, B, n), without a batch (n,) or (1, n); 0 where it is not given.
+    ``lengths`` (B,) are the inputs of each trial; states behind them are 0. ``timestamps`` (T,) are the increasing
+    times at which the inputs' times end, the first of which begins at 0: each input then lasts ``steps_per_input``
+    steps of its own size, and dt is not used.
     ``seed`` is that of the noise, of which trial b takes path b; None takes a new one from torch's generator.
     solver="euler" is then the method of Euler and Maruyama (Itô), the others solve Stratonovich's equation; gradients
     are those of the path, exact for the steps taken.
 
     It returns the states, shaped as x with n channels (packed where x was), and the last state of each trial: (B, n),
-    (n,) without a batch, (1, B, n) where r0 was given so. Parameters carry the field's names, in float64. Tensors of
-    any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
+    (n,) without a batch, with r0's first axis where it has that. Parameters carry the field's names, in float64.
+    Tensors of any precision are taken; everything is computed in float64, and given back in the dtype of x. On the CPU.
     ``layer.field()`` gives the trained field to everything else in ctrnn.
 
     Differentiable once by compiled code, a second time (create_graph=True) by torch, at torch's speed.
@@ -98,14 +100,15 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(field, Field):
-            raise UsageError("field", given=field, allowed="a field: Equations with arrays, RateNetwork, GRUNetwork …")
+            raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, GRUNetwork …")
         whole("steps_per_input", steps_per_input, 1)
         batch_first = flag("batch_first", batch_first)
         dt = positive("dt", dt, "a positive number, the step in the unit of tau")
         one_of("interpolation", interpolation, INTERPOLATIONS)
         self._field: Any = field
         self.solver = tableaus.get(solver).name
-        self._recurrence = Recurrence(field, self.solver, float(dt), int(steps_per_input), interpolation == "linear")
+        linear = interpolation == "linear"
+        self._recurrence = Recurrence(field.as_rows(), self.solver, float(dt), int(steps_per_input), linear)
         self.input_size, self.hidden_size, self.batch_first = (
             field.input_size,
             field.n,
@@ -119,7 +122,7 @@ class Recurrent(nn.Module):
             self.noise, made = checked_scale(noise), WhiteNoise(noise)
             if interpolation != "hold":
                 raise UsageError("interpolation", given=interpolation, allowed="'hold', with noise")
-            noisy = made.noisy(self._trainable_field())
+            noisy = made.noisy(self._trainable_field()).as_rows()
             self._noisy = replace(self._recurrence, field=noisy, steps=1)
 
     def forward(
@@ -134,7 +137,8 @@ class Recurrent(nn.Module):
         dtype = batch.x.dtype
         states = masked(self._run(batch.x.double(), start, h, self._path(seed)), batch.lengths).to(dtype)
         end = last(states, batch.lengths)
-        return self._shaped(states, batch, is_alone), end[0] if is_alone else end[None] if is_stacked else end
+        end = end if is_alone == is_stacked else end[None] if is_stacked else end[0]
+        return self._shaped(states, batch, is_alone), end
 
     def _run(self, x: torch.Tensor, start: torch.Tensor, h: Any, path: tuple[int, int] | None) -> torch.Tensor:
         """States (T, B, n) of x (T, B, inputs), all in float64; path: seed and number of the layer, of noise."""
@@ -224,16 +228,16 @@ class Recurrent(nn.Module):
             raise UsageError("x", given=f"shape {tuple(x.shape)}", allowed=shapes)
 
     def _start(self, r0: Any, B: int, is_alone: bool) -> tuple[torch.Tensor, bool]:
-        """r0 as (B, n) in float64, and whether it came as (1, B, n)."""
+        """r0 as (B, n) in float64, and whether it came as (1, B, n), or as (1, n) of one trial."""
         n = self.hidden_size
         if r0 is None:
             return torch.zeros(B, n, dtype=torch.float64), False
         check_tensor("r0", r0)
-        allowed = ((n,),) if is_alone else ((n,), (B, n), (1, B, n))
+        allowed = ((n,), (1, n)) if is_alone else ((n,), (B, n), (1, B, n))
         if tuple(r0.shape) not in allowed:
             text = " or ".join(map(str, allowed))
             raise UsageError("r0", given=f"shape {tuple(r0.shape)}", allowed=f"shape {text}")
-        is_stacked = r0.ndim == 3
+        is_stacked = r0.ndim == (2 if is_alone else 3)
         return (r0[0] if is_stacked else r0).double().expand(B, n), is_stacked
 
     def _shaped(self, states: torch.Tensor, batch: Batch, is_alone: bool) -> Any:
