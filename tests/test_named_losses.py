@@ -121,8 +121,8 @@ def test_the_compiled_rate_is_that_of_arrays(name, activation):
     objective = bound(name, activation)
     integral = ctrnn.Objective(name, target=objective.target[0], weight=0.7, readout=objective.readout)
     problem = ctrnn.Problem(FIELD, [0.1, 0.2, 0.3], (0.0, 1.0), objective=integral)
-    rate = LossRate(problem)
     b = problem.objective
+    rate = LossRate(b)
     r = RNG.normal(size=3) * 2.0
     for a in (0.7, 0.0):
         s = np.append(objective.target[0], a)

@@ -300,7 +300,7 @@ def test_random_feedback_is_what_the_state_sees():
     e = V @ ours.r - y[0]
     plain = OnlineLearner(field, readout=Readout(V), update_every=None)
     plain.step(x[0], y[0])
-    P = ours._memories[0].sensitivities
+    P = ours._loop.memories[0].sensitivities
     np.testing.assert_allclose(ours.gradient().vector, (e @ B) @ P, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(ours.gradient().readout["V"], plain.gradient().readout["V"])
     assert np.linalg.norm(ours.gradient().vector - plain.gradient().vector) > 0.1 * np.linalg.norm((e @ V) @ P)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from ctrnn.experiment.build_objective import readout_of
 from ctrnn.experiment.build_training import trials
 from ctrnn.learning.data import as_dataset
-from ctrnn.learning.online.data import Data
 from ctrnn.learning.online.learner import OnlineLearner
 
 if TYPE_CHECKING:
@@ -58,5 +57,5 @@ def prepared_learning(e: Experiment) -> Learning:
         given["method"] = spec.method
         dt = spec.dt or getattr(data, "dt", None) or 1.0
         learner = OnlineLearner(e.field, batch=lanes, dt=dt, **given)
-        Data(learner, x, y, weight)
+        learner.data(x, y, weight)
     return Learning(learner, x, y, weight, start, getattr(data, "time_unit", ""))

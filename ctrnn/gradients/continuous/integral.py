@@ -17,7 +17,7 @@ from ctrnn.fields.printing import assignments
 from ctrnn.kernels import abi, augmented, lazy, signals
 from ctrnn.kernels.abi import address_of, view
 from ctrnn.named_losses import LOSSES, NamedLoss
-from ctrnn.problem import Problem
+from ctrnn.objective import BoundObjective
 
 
 class LossRate:
@@ -26,11 +26,12 @@ class LossRate:
     Named losses and expressions are compiled (below); a callable is called, some 100 µs a time.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        objective = problem.needs_objective("an integral")
-        self.objective, self.n = objective, problem.field.n
+    def __init__(self, objective: BoundObjective) -> None:
+        self.objective, self.n = objective, objective.n
         self.readout = objective.readout_size
         self._pending = Pending()
+        #: numbers of a target, before the weight
+        self.targets = objective.targets.shape[1]
         self.context = 0
         if objective.is_named:
             self._function, self._keep = self._named()
@@ -43,8 +44,9 @@ class LossRate:
     def _named(self) -> tuple[Any, tuple[Array, ...]]:
         objective, readout = self.objective, self.objective.readout
         p = objective.output_size
-        V = np.zeros(0) if readout is None else np.array(readout.V)
-        c = np.zeros(0) if readout is None else np.array(readout.c)
+        # views, where they can be: of a read-out that learns, the numbers as they are at each call
+        V = np.zeros(0) if readout is None else np.ascontiguousarray(readout.V)
+        c = np.zeros(0) if readout is None else np.ascontiguousarray(readout.c)
         selection = np.array(range(p) if objective.selection is None else objective.selection, dtype=np.int64)
         memory = np.zeros(2 * p + 4)
         addresses = [v.ctypes.data for v in (selection, V, c, memory)]
@@ -55,11 +57,9 @@ class LossRate:
 
     def _called(self) -> Any:
         objective, n, size = self.objective, self.n, 1 + self.n + self.readout
-        assert objective.signals is not None
-        q = objective.signals.size
 
         def rate(_: int, r: int, s: int, out: int, __: int) -> None:
-            l, l_r, l_o = objective.rate(view(r, n)[None], view(s, q)[None])
+            l, l_r, l_o = objective.rate(view(r, n)[None], view(s, self.targets + 1)[None])
             view(out, size)[:] = np.concatenate([l, l_r[0], l_o])
 
         guarded = self._pending.guard(rate, lambda _, r, s, out, __: view(out, size))

@@ -41,7 +41,7 @@ class ForwardSystem:
             )
         g, c, n = base.kernel.groups, base.kernel.columns, self.n
         objective = problem.objective
-        self.loss = LossRate(problem) if objective is not None and objective.times is None else None
+        self.loss = LossRate(objective) if objective is not None and objective.times is None else None
         readout = 0 if objective is None or not with_readout else objective.readout_size
         self.sizes = {"r": n, "P": g * n * c * with_p, "S": n * n * with_p}
         if self.loss is not None:

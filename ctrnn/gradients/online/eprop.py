@@ -31,8 +31,9 @@ from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
+from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane
-from ctrnn.gradients.rules.traces import Traces, padded
+from ctrnn.gradients.rules.traces import Sets, traces
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class EProp(OnlineMethod):
             6.0 * size.entries if size.s == 1 else 2.0 * size.n * size.entries,
         )
 
-    def start(self, lane: Lane, rng: np.random.Generator) -> Traces:
+    def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
         """A memory for one lane: a trace for each unit and each parameter that acts on it."""
         unit = np.unique(lane.field.units, return_inverse=True)[1]
         sets = [np.flatnonzero(unit == u) for u in range(int(unit.max(initial=-1)) + 1)]
         F_w = lane.field.sparsity()[1]
-        return Traces(lane, rng, padded(sets), np.array([F_w[states].any(axis=0) for states in sets]))
+        return traces(lane, rng, Sets(sets, np.array([F_w[states].any(axis=0) for states in sets])))

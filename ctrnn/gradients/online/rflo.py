@@ -31,7 +31,7 @@ from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import SPARSE, Traces, padded
+from ctrnn.gradients.rules.traces import SPARSE, Sets, traces
 from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
 
@@ -104,10 +104,9 @@ class LeakRule(Rule):
             keep, before = leak @ F_w, F_w
             while (keep != before).any():
                 keep, before = leak @ keep, keep
-            patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
-            if SPARSE * int(patterns.sum(axis=0).max(initial=0)) <= lane.n:
-                sets = [np.flatnonzero(pattern) for pattern in patterns.T]
-                return LeakTraces(lane, rng, padded(sets), np.arange(len(sets))[:, None] == of_parameter.ravel())
+            sets = Sets.by_reach(keep)
+            if SPARSE * sets.size <= lane.n:
+                return traces(lane, rng, sets, by_leak=True)
         return LeakMemory(lane, rng)
 
 
@@ -118,14 +117,6 @@ def leak_pattern(lane: Lane) -> Array:
         r, x = (rng.normal(size=(1, lane.s, size)) for size in (lane.n, lane.bound.x_stride))
         found |= lane.leak(Step(lane, np.ones(1), np.zeros((1, lane.s)), r, x), 0) != 0.0
     return found
-
-
-class LeakTraces(Traces):
-    """P by the leak alone, one trace a weight."""
-
-    def transition(self, step: Step) -> Array:
-        """D of the step (n, n)."""
-        return np.eye(self.lane.n) + self.weight(step) * self.lane.leak(step, 0)
 
 
 class LeakMemory(Memory):

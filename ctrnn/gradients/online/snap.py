@@ -31,7 +31,7 @@ from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import SPARSE, Traces, padded
+from ctrnn.gradients.rules.traces import SPARSE, Sets, traces
 from ctrnn.numbers import whole
 
 
@@ -89,12 +89,8 @@ class SnAp(OnlineMethod):
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
         """A memory for one lane: traces, where parameters are kept for few states each, or P with zeros."""
         keep = reach(lane.field, self.k)
-        patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
-        size = int(patterns.sum(axis=0).max(initial=0))
-        if SPARSE * size > lane.n:
-            return SnApMemory(lane, rng, keep)
-        sets = [np.flatnonzero(pattern) for pattern in patterns.T]
-        return Traces(lane, rng, padded(sets), np.arange(len(sets))[:, None] == of_parameter.ravel())
+        sets = Sets.by_reach(keep)
+        return traces(lane, rng, sets) if SPARSE * sets.size <= lane.n else SnApMemory(lane, rng, keep)
 
 
 class SnApMemory(Memory):

@@ -25,17 +25,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ctrnn.callbacks import Pending
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.structure import Structure
-from ctrnn.gradients.rules.kept import Kept
-from ctrnn.gradients.rules.rule import Memory, Rule
-from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.kernels import carry, online
-from ctrnn.kernels.abi import dgemm_address
+from ctrnn.gradients.rules.kept import KeptSteps
+from ctrnn.gradients.rules.rule import Rule, in_c
+from ctrnn.gradients.rules.step import Lane
+from ctrnn.kernels import online
+from ctrnn.kernels.abi import address_of, dgemm_address, view
+from ctrnn.kernels.rules import exact as e
 from ctrnn.memory import claim
 from ctrnn.threads import run_parallel, workers
 
@@ -45,126 +47,81 @@ WORTH_THREADS = 2**23
 BLOCK_BYTES = 128 * 2**20
 
 
-class Exact(Memory):
-    """P at the beginning of a block, and the steps of the block."""
+class Exact(KeptSteps):
+    """P (groups, size, columns) at the beginning of a block, and the steps of the block."""
 
     carried: ClassVar[tuple[str, ...]] = ("P",)
+    functions = (e.take, e.add, e.collect, e.reset)
+    pulls = e.pull
 
     def __init__(self, lane: Lane, rng: np.random.Generator, block: int | None) -> None:
-        super().__init__(lane, rng)
-        self.structure = Structure(lane.n, lane.bound)
-        self.size = self.structure.size
-        self.block = default_block(lane, self.size) if block is None else block
-        claim("method", 8.0 * lane.groups * self.size * lane.columns, 'method="snap-1", "rflo" or ctrnn.Sketch(rank)')
-        #: (groups, size, columns) at the beginning of the block, and whether it is more than zeros
-        self.P, self._begun = np.zeros((lane.groups, self.size, lane.columns)), False
-        #: the steps since; losses that were seen at their ends wait there to go back together
-        self.steps = Kept(lane, self.block)
+        self.structure = structure = Structure(lane.n, lane.bound)
+        self.block = default_block(lane, structure.size) if block is None else block
+        claim(
+            "method", 8.0 * lane.groups * structure.size * lane.columns, 'method="snap-1", "rflo" or ctrnn.Sketch(rank)'
+        )
+        super().__init__(lane, rng, e.SIZE, self.block, slides=False)
+        n, s, size, parts = lane.n, lane.s, structure.size, structure.count
+        for entry, value in ((e.DGEMM, dgemm_address()), (e.ROWS, size), (e.PARTS, parts)):
+            self.memory[entry] = value
+        for entry, of in (
+            (e.OF_STATE, structure.of_state),
+            (e.NUMBER, structure.number),
+            (e.OF_GROUP, structure.of_group),
+        ):
+            self._lies(entry, np.ascontiguousarray(of, dtype=np.int64))
+        #: (groups, size, columns) at the beginning of the block
+        self.P = self._lies(e.P, np.zeros((lane.groups, size, lane.columns)))
+        self._lies(e.G, self.g)
+        for entry, count in (
+            (e.LEFT, parts * size), (e.T, parts * size * size), (e.BACK, n * size), (e.PRODUCT, lane.columns),
+            (e.COTANGENTS, self.block * s * n * size), (e.ROOM, s * n * size),
+        ):  # fmt: skip
+            self._room(entry, count)
+        self._pending = Pending()
+        #: what goes through all of a large P is divided among threads
+        self._threads = self._by_threads() if self.P.nbytes > WORTH_THREADS else None
+        own = self._threads or (e.through, e.transform)
+        self.memory[[e.THROUGH, e.TRANSFORM]] = [address_of(function) for function in own]
 
-    def reset(self) -> None:
-        """P = 0; what was seen before counts."""
-        self._pull_waiting()
-        self.P[...], self._begun = 0.0, False
-        self.steps.clear()
+    def _by_threads(self) -> tuple[Any, Any]:
+        """g += λ_0 P and P ← T P for large P, divided among threads."""
+        structure, P = self.structure, self.P
+        count, size = structure.count, structure.size
 
-    def take(self, step: Step) -> None:
-        """Keep it; at the end of a block P ← Φ P + C."""
-        if len(self.steps) >= self.block:
-            self._close()
-        self.steps.append(step)
+        def through(_: int, G: int) -> None:
+            rows, g = view(int(self.memory[e.LEFT]), count, size), view(G, *P.shape[::2])
+            edges = [len(P) * i // workers() for i in range(workers() + 1)]
+            common = online.through, rows, structure.of_group, P, g
+            run_parallel([(*common, *ends, np.empty(P.shape[2])) for ends in pairwise(edges)])
 
-    def pull(self, row: Array) -> Array:
-        """g_t, by one row through the block."""
-        if not len(self.steps):
-            return self._through_P(row)
-        G = np.zeros((self.lane.groups, 1, self.lane.columns))
-        return self._through_P(self.steps.pull(row, G), G[:, 0])
+        def transform(_: int, __: int) -> None:
+            structure.transform(view(int(self.memory[e.T]), count, size, size), P)
 
-    def add(self, row: Array) -> None:
-        """A loss at the present state: it waits, and goes back with the others."""
-        if len(self.steps):
-            self.steps.wait(row)
-        else:
-            self._through_P(row, self.g)
+        return in_c(self._pending, through, e.OF_MEMORY), in_c(self._pending, transform, e.OF_MEMORY)
+
+    def raise_pending(self) -> None:
+        """Raise what the field, or a thread, has raised meanwhile."""
+        super().raise_pending()
+        self._pending.raise_pending()
 
     def peek(self) -> Array:
         """What ``collect`` would give; nothing changes."""
-        g = self.g.copy()
-        return self._pulled(g) if self.steps.waiting else g
-
-    def collect(self) -> Array:
-        """The gradient of all losses since the last call."""
-        self._pull_waiting()
-        return super().collect()
-
-    def _pull_waiting(self) -> None:
-        if self.steps.waiting:
-            self._pulled(self.g)
-            self.steps.forget_waiting()
-
-    def _pulled(self, g: Array) -> Array:
-        """g + Σ_j λ_j C_j + λ_0 P, of the losses that wait, in place."""
-        return self._through_P(self.steps.pull_waiting(g[:, None]), g)
-
-    def _through_P(self, row: Array, g: Array | None = None) -> Array:
-        """g + row P (groups, columns), in place; without g, row P."""
-        g = self.lane.zeros() if g is None else g
-        if not self._begun:
-            return g
-        structure, P = self.structure, self.P
-        rows = np.zeros((structure.count, self.size))
-        rows[structure.of_state, structure.number] = row
-        threads = workers() if P.nbytes > WORTH_THREADS else 1
-        edges = [len(P) * i // threads for i in range(threads + 1)]
-        run_parallel(
-            [(online.through, rows, structure.of_group, P, g, *ends, np.empty(P.shape[2])) for ends in pairwise(edges)]
-        )
-        return g
-
-    def _close(self) -> None:
-        """P ← Φ P + C over the block, which begins anew."""
-        if not len(self.steps):
-            return
-        self._pull_waiting()
-        structure = self.structure
-        rows = np.ascontiguousarray(structure.rows()[:, :-1])
-        K = self.steps.pull_rows(rows)
-        if self._begun:
-            T = np.zeros((structure.count, self.size, self.size))
-            T[structure.of_state, :, structure.number] = rows
-            if structure.blas and self.P.nbytes <= WORTH_THREADS:  # small: a thread that is waited for costs more
-                carry.transform(dgemm_address(), T, structure.of_group, self.P, 0, len(self.P), 0)
-            else:
-                structure.transform(T, self.P)
-        self.steps.add_parameter_part(K, self.P)
-        self._begun = True
-        self.steps.clear()
+        found = self.lane.zeros()
+        self.call(e.peek, found)
+        return found
 
     @property
     def sensitivities(self) -> Array:
         """dr/dw (n, m) of the present state, columns in the order of the field's labels."""
-        self._close()
+        self.call(e.close)
         whole = self.structure.count == 1
         return self.lane.bound.rows(self.P if whole else self.structure.sensitivities(self.P))
 
-    # -- to disk and back
-
-    def state_dict(self) -> dict[str, Array]:
-        """P, and the steps of the block with their weights and the losses that wait."""
-        return super().state_dict() | self.steps.state_dict()
-
     def load_state_dict(self, arrays: dict[str, Array]) -> None:
-        """The same again."""
+        """What ``state_dict`` gave; a block that has begun goes on as it was."""
         super().load_state_dict(arrays)
-        if len(arrays.get("step h", ())) > self.steps.capacity:  # of a memory with longer blocks: as they are
-            self.steps = Kept(self.lane, len(arrays["step h"]))
-        self.steps.load_state_dict(arrays)
-        self._begun = bool(self.P.any())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are carried."""
-        return self.P.nbytes + self.steps.nbytes
+        self.memory[e.BEGUN] = self.P.any()
 
 
 def default_block(lane: Lane, size: int) -> int:

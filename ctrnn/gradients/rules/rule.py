@@ -15,13 +15,39 @@ to checkpoints, and comes back to the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.kernels.abi import address_of, view
+from ctrnn.kernels.rules.table import SIGNATURES, c_type
+
+
+class Slots(NamedTuple):
+    """A memory as the compiled loop sees it (ctrnn.kernels.rules.table)."""
+
+    functions: tuple[int, ...]  # addresses of TAKE, ADD, COLLECT and RESET
+    memory: int  # the address that they are given
+    raise_pending: Callable[[], None]  # raises what a function in Python has raised meanwhile
+    keep: Any = None  # what owns the addresses
+
+
+def in_c(pending: Pending, body: Callable[..., None], signature: Any) -> Any:
+    """A Python function as a C function that answers 0, or 1 where it raised; what it raised waits in ``pending``."""
+    failed = np.zeros(1)
+    guarded = pending.guard(body, lambda *_: failed)
+
+    def call(*arguments: Any) -> int:
+        failed[0] = 0.0
+        guarded(*arguments)
+        return int(np.isnan(failed[0]))
+
+    return c_type(signature)(call)
 
 
 class Memory(ABC):
@@ -37,6 +63,8 @@ class Memory(ABC):
 
     #: names of the attributes, arrays, that make the memory; their shapes do not change
     carried: ClassVar[tuple[str, ...]] = ()
+    #: steps back whose weights are read again where they lie; of others a step has a copy
+    looks_back: int = 0
 
     def __init__(self, lane: Lane, rng: np.random.Generator) -> None:
         self.lane, self.rng = lane, rng
@@ -79,6 +107,30 @@ class Memory(ABC):
         found, self.g = self.g, self.lane.zeros()
         return found
 
+    def slots(self) -> Slots:
+        """The memory as the compiled loop calls it: here by callbacks into Python."""
+        lane, pending = self.lane, Pending()
+        weights = lane.bound.system.w.size
+
+        def take(_: int, h: float, t: int, r: int, x: int, w: int) -> None:
+            s, n = lane.s, lane.n
+            now = view(w, weights)
+            stages = view(t, 1, s).copy(), view(r, 1, s, n).copy(), view(x, 1, s, lane.bound.x_stride).copy()
+            self.take(Step(lane, np.array([h]), *stages, w=now if self.looks_back else now.copy()))
+
+        def add(_: int, row: int) -> None:
+            self.add(view(row, lane.n).copy())
+
+        def collect(_: int, G: int) -> None:
+            view(G, lane.groups, lane.columns)[...] += self.collect()
+
+        def reset(_: int) -> None:
+            self.reset()
+
+        bodies: tuple[Callable[..., None], ...] = (take, add, collect, reset)
+        calls = [in_c(pending, *pair) for pair in zip(bodies, SIGNATURES, strict=True)]
+        return Slots(tuple(address_of(call) for call in calls), 0, pending.raise_pending, calls)
+
     @property
     def bound(self) -> float:
         """A bound on the relative error of what is carried, where theory gives one; NaN where none."""
@@ -102,7 +154,7 @@ class Memory(ABC):
             if name not in arrays or arrays[name].shape != here.shape:
                 given = f"shape {arrays[name].shape}" if name in arrays else None
                 raise UsageError(f"memory {name!r}", given=given, allowed=f"shape {here.shape}, of the same rule")
-            setattr(self, name, np.array(arrays[name], dtype=here.dtype))
+            here[...] = arrays[name]
 
 
 class Rule(ABC):

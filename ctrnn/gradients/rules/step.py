@@ -37,17 +37,14 @@ class Lane:
     groups, columns : how the parameters lie
     """
 
-    G_STRIDE, DGEMM = abi.G_STRIDE, abi.DGEMM
-
     def __init__(self, field: Field, bound: Bound, a: Array, b: Array) -> None:
         self.field, self.bound, self.a, self.b = field, bound, a, b
         self.n, self.m, self.s = field.n, field.m, b.size
         kernel = bound.kernel
         self.groups, self.columns = kernel.groups, kernel.columns
         self.lapack = lapack_addresses()
-        #: of explicit stages, which need nothing more
-        self.explicit = pullback.implicit_for(np.zeros((self.s, self.s)), self.lapack, np.empty((self.n, 1)))
         self.no_jumps, self.no_sources = np.empty((0, self.n)), np.empty((0, self.s, self.n))
+        self._rooms: dict[tuple[Any, int, int], Array] = {}
 
     def vector(self, g: Array) -> Array:
         """A gradient (groups, columns) as the flat vector (m,), in the order of the field's parameters."""
@@ -68,6 +65,10 @@ class Lane:
     def zeros(self) -> Array:
         """A gradient (groups, columns), 0."""
         return np.zeros((self.groups, self.columns))
+
+    def room(self, name: tuple[Any, int, int]) -> Array:
+        """Working space by its name, which ends with how many numbers it has; memories of all lanes share it."""
+        return self._rooms.setdefault(name, np.empty(name[-1]))
 
     @property
     def one_stage(self) -> bool:

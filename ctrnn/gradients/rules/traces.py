@@ -5,7 +5,7 @@
 Rules say which states (``sets``) and which parameters go with each. A step of one explicit stage has Φ = 1 + h b J and
 C = h b F_w: J is made once, O(n²), and all of C comes back by one row for each colour of the states, where two states
 that a parameter acts on have different colours (Curtis, Powell & Reid, J. Inst. Maths Applics 13:117, 1974): one row
-for the weights of a network. Other steps are taken whole, Φ and C by n rows.
+for the weights of a network (ctrnn.kernels.rules.traces). Other steps are taken whole, Φ and C by n rows.
 """
 
 from __future__ import annotations
@@ -15,88 +15,132 @@ from typing import ClassVar
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.gradients.rules.compiled import CompiledMemory
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.kernels.rules import traces as k
 
 #: how many times the states of a parameter have to go into all states for traces to be quicker than products with zeros
 SPARSE = 3
 
 
-class Traces(Memory):
-    """e (traces, states of a set).
+class Sets:
+    """Which parameters are kept for which states.
 
     Parameters
     ----------
-    lane, rng
-        As of any memory.
-    sets : (sets, size) array of int
-        The states of each set, −1 where it has fewer.
+    states : list of arrays of int
+        The states of each set.
     chosen : (sets, m) array of bool
         Which parameters are kept for which set.
     """
 
+    def __init__(self, states: list[Array], chosen: Array) -> None:
+        self.states, self.chosen = padded(states), chosen
+
+    @classmethod
+    def by_reach(cls, keep: Array) -> Sets:
+        """Of parameters that are kept for the states where ``keep`` (n, m) is true."""
+        patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
+        sets = [np.flatnonzero(pattern) for pattern in patterns.T]
+        return cls(sets, np.arange(len(sets))[:, None] == of_parameter.ravel())
+
+    @property
+    def size(self) -> int:
+        """States of the largest set."""
+        return int(self.states.shape[1])
+
+    def entries(self, lane: Lane) -> tuple[Array, Array]:
+        """The set of each trace, and the entry of (groups, columns) of its parameter."""
+        index = lane.bound.kernel.index  # no parameter lies at −1
+        by_entry = np.concatenate([self.chosen, np.zeros((len(self.states), 1), dtype=bool)], axis=1)[:, index]
+        of, entry = np.nonzero(by_entry)
+        return of, entry
+
+
+def traces(lane: Lane, rng: np.random.Generator, sets: Sets, by_leak: bool = False) -> Memory:
+    """A memory of traces; by_leak: with the leak in the place of J, of steps with one explicit stage."""
+    if lane.one_stage:
+        return Traces(lane, rng, sets, by_leak)
+    return WholeTraces(lane, rng, sets)
+
+
+class Traces(CompiledMemory):
+    """e (states of a set, traces), of steps with one explicit stage."""
+
+    carried: ClassVar[tuple[str, ...]] = ("e",)
+    functions = (k.take, k.add, k.collect, k.reset)
+    pulls = k.pull
+
+    def __init__(self, lane: Lane, rng: np.random.Generator, sets: Sets, by_leak: bool) -> None:
+        super().__init__(lane, rng, k.SIZE)
+        system, n = lane.bound.system, lane.n
+        of, entry = sets.entries(lane)
+        F_w = lane.field.sparsity()[1]
+        colour = coloured(F_w)
+        colours = int(colour.max(initial=-1)) + 1
+        states = sets.states[of]  # (traces, states of a set)
+        index = lane.bound.kernel.index
+        acts = np.concatenate([F_w, np.zeros((n, 1), dtype=bool)], axis=1)[states, index[entry][:, None]] & (
+            states >= 0
+        )
+        group, column = entry // lane.columns, entry % lane.columns
+        at = (group[:, None] * colours + colour[states]) * lane.columns + column[:, None]
+        runs = _runs(entry, states, np.where(acts, at, -1))
+        self.e = self._lies(k.E, np.zeros((sets.size, entry.size)))
+        for key, value in (
+            (k.TABLE, system.table.ctypes.data), (k.CTX, system.ctx.ctypes.data), (k.N, n), (k.GROUPS, lane.groups),
+            (k.COLUMNS, lane.columns), (k.COLOURS, colours), (k.STATES, sets.size), (k.BY_LEAK, by_leak),
+            (k.COUNT, len(runs)), (k.TRACES, entry.size),
+        ):  # fmt: skip
+            self.memory[key] = value
+        rows = (colour[:, None] == np.arange(colours)).astype(float)
+        for key, array in ((k.B, np.ascontiguousarray(lane.b)), (k.ROWS, rows), (k.RUNS, runs), (k.G, self.g)):
+            self._lies(key, array)
+        room = {k.C: lane.groups * colours * lane.columns, k.J: n * n, k.K: n * colours, k.OLD: self.e.size}
+        for key, count in room.items():
+            self._room(key, count)
+
+
+def _runs(entry: Array, states: Array, at: Array) -> Array:
+    """Traces that follow each other in all that they touch, as the compiled functions want them."""
+    follows = (np.diff(entry) == 1) & (states[1:] == states[:-1]).all(axis=1)
+    follows &= ((np.diff(at, axis=0) == 1) & (at[:-1] >= 0) | (at[1:] < 0) & (at[:-1] < 0)).all(axis=1)
+    first = np.concatenate([[0], np.flatnonzero(~follows) + 1])[: entry.size]
+    length = np.diff(np.append(first, entry.size))
+    return np.ascontiguousarray(
+        np.column_stack([first, length, entry[first], states[first], at[first]]), dtype=np.int64
+    )
+
+
+class WholeTraces(Memory):
+    """e (traces, states of a set) of any steps, by the whole Φ and C of each."""
+
     carried: ClassVar[tuple[str, ...]] = ("e",)
 
-    def __init__(self, lane: Lane, rng: np.random.Generator, sets: Array, chosen: Array) -> None:
+    def __init__(self, lane: Lane, rng: np.random.Generator, sets: Sets) -> None:
         super().__init__(lane, rng)
-        index = lane.bound.kernel.index
-        # no parameter lies at −1
-        self.set, entry = np.nonzero(np.concatenate([chosen, np.zeros((len(sets), 1), dtype=bool)], axis=1)[:, index])
-        self.group, self.column, self.entry = entry // lane.columns, entry % lane.columns, entry
-        self.once = np.unique(entry).size == entry.size
-        self.sets, self.is_state = np.maximum(sets, 0), sets >= 0
+        self.set, self.entry = sets.entries(lane)
+        self.group, self.column = self.entry // lane.columns, self.entry % lane.columns
+        self.sets, self.is_state = np.maximum(sets.states, 0), sets.states >= 0
         self.states, self.there = self.sets[self.set], self.is_state[self.set]
-        self.e = np.zeros((entry.size, sets.shape[1]))
-        self.at, self.rows = np.empty(0, dtype=np.int64), np.empty((0, lane.n))
-        if lane.one_stage:
-            F_w = lane.field.sparsity()[1]
-            acts = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, index]
-            colour = coloured(F_w)
-            #: whether each state of each trace is acted on directly, and where in G (groups, colours, columns)
-            self.acted = (acts[self.states, entry[:, None]] & self.there).astype(float)
-            colours = int(colour.max(initial=-1)) + 1
-            self.at = (self.group[:, None] * colours + colour[self.states]) * lane.columns + self.column[:, None]
-            self.rows = (colour == np.arange(colour.max(initial=-1) + 1)[:, None]).astype(float)
+        self.e = np.zeros((self.entry.size, sets.size))
 
     def reset(self) -> None:
         """No trace."""
         self.e[...] = 0.0
 
-    def transition(self, step: Step) -> Array:
-        """Φ (n, n)."""
-        return np.eye(self.lane.n) + self.weight(step) * step.jacobian(0) if self.lane.one_stage else step.phi
-
-    def weight(self, step: Step) -> float:
-        """h b of the only stage."""
-        return float(step.h[0] * self.lane.b[0])
-
-    def added(self, step: Step) -> Array:
-        """C at the traces (traces, states of a set)."""
-        if not self.lane.one_stage:
-            C: Array = step.C[self.group[:, None], self.states, self.column[:, None]]
-            return C * self.there
-        _, G = step.left(self.rows)
-        return G.reshape(-1).take(self.at) * self.acted
-
     def take(self, step: Step) -> None:
         """Each trace by its block of Φ, and what the step adds."""
-        phi = self.transition(step)
-        if self.e.shape[1] == 1:
-            kept = (phi[self.sets[:, 0], self.sets[:, 0]] * self.is_state[:, 0]).take(self.set)[:, None] * self.e
-        else:
-            both = self.is_state[:, :, None] & self.is_state[:, None, :]
-            blocks = np.where(both, phi[self.sets[:, :, None], self.sets[:, None, :]], 0.0)
-            kept = np.einsum("kij,kj->ki", blocks[self.set], self.e)
-        self.e = kept + self.added(step)
+        both = self.is_state[:, :, None] & self.is_state[:, None, :]
+        blocks = np.where(both, step.phi[self.sets[:, :, None], self.sets[:, None, :]], 0.0)
+        added = step.C[self.group[:, None], self.states, self.column[:, None]] * self.there
+        self.e[...] = np.einsum("kij,kj->ki", blocks[self.set], self.e) + added
 
     def pull(self, row: Array) -> Array:
         """∂ℓ/∂r P."""
         g = self.lane.zeros()
-        parts = np.einsum("kj,kj->k", row.take(self.states) * self.there, self.e)
-        if self.once:
-            g.reshape(-1)[self.entry] = parts
-        else:
-            np.add.at(g.reshape(-1), self.entry, parts)
+        np.add.at(g.reshape(-1), self.entry, np.einsum("kj,kj->k", row.take(self.states) * self.there, self.e))
         return g
 
 

@@ -12,47 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctrnn.fields.base import Array
-from ctrnn.gradients.rules.kept import Kept
-from ctrnn.gradients.rules.rule import Memory, Rule
-from ctrnn.gradients.rules.step import Lane, Step
+from ctrnn.gradients.rules.kept import KeptSteps
+from ctrnn.gradients.rules.rule import Rule
+from ctrnn.gradients.rules.step import Lane
+from ctrnn.kernels.rules import window as w
 
 
-class Window(Memory):
+class Window(KeptSteps):
     """The last k steps."""
 
+    functions = (w.take, w.add, w.collect, w.reset)
+    pulls = w.pull
+
     def __init__(self, lane: Lane, rng: np.random.Generator, window: int) -> None:
-        super().__init__(lane, rng)
-        self.steps = Kept(lane, window)
-
-    def reset(self) -> None:
-        """No step behind."""
-        self.steps.clear()
-
-    def take(self, step: Step) -> None:
-        """One step on."""
-        self.steps.append(step)
-
-    def pull(self, row: Array) -> Array:
-        """g_t, by one row through the window."""
-        G = np.zeros((self.lane.groups, 1, self.lane.columns))
-        if len(self.steps):
-            self.steps.pull(row, G)
-        return G[:, 0]
-
-    def state_dict(self) -> dict[str, Array]:
-        """The steps with their weights."""
-        return super().state_dict() | self.steps.state_dict()
-
-    def load_state_dict(self, arrays: dict[str, Array]) -> None:
-        """The same again."""
-        super().load_state_dict(arrays)
-        self.steps.load_state_dict(arrays)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are carried."""
-        return self.steps.nbytes
+        super().__init__(lane, rng, w.SIZE, window, slides=True)
+        self._lies(w.G, self.g)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
 from ctrnn.files import atomic_path
 from ctrnn.gradients.methods import described, method_described
+from ctrnn.kernels.rules.loop import ROW, USED
 from ctrnn.learning.online.table import LearningTable
 from ctrnn.losses import Readout
 
-FORMAT = "ctrnn OnlineLearner 1"
+FORMAT = "ctrnn OnlineLearner 2"
 #: arguments that a file may not have, and ``load`` may be given
 GIVEN = ("field", "method", "optimizer", "scheduler", "loss")
 _PLAIN = (str, int, float, bool, type(None))
@@ -33,18 +34,18 @@ _PLAIN = (str, int, float, bool, type(None))
 def write(learner: Any, path: str | os.PathLike[str]) -> None:
     """Write the learner, whole or not at all."""
     arrays: dict[str, Array] = {}
-    weights, stepping = learner._weights, learner._stepping
-    field, of_field = weights._field.describe() or (None, {})
+    weights, loop = learner._weights, learner._loop
+    field, of_field = weights.first.describe() or (None, {})
     arrays |= {f"field {k}": v for k, v in of_field.items()}
     arrays |= {f"parameter {k}": v for k, v in weights.field.parameters.items()}
-    for b, memory in enumerate(learner._memories):
+    for b, memory in enumerate(loop.memories):
         arrays |= {f"memory {b} {k}": v for k, v in memory.state_dict().items()}
     arrays |= {
-        "flat": weights.flat, "r": stepping.r, "r0": learner.r0, "gradient": learner._gradient,
-        "last": learner._last, "history": _rows(learner.history),
+        "flat": weights.flat, "r": loop.r, "r0": learner.r0, "gradient": loop.readout_gradient,
+        "last": weights.last, "counts": loop.counts, "sums": loop.sums, "history": _rows(learner.history),
     }  # fmt: skip
-    if learner._times is not None:
-        arrays["times"] = learner._times
+    if learner._due.times is not None:
+        arrays["times"] = learner._due.times
     if learner._observer.feedback is not None:
         arrays["feedback"] = learner._observer.feedback
     options = {key: value for key, value in learner._options.items() if key not in (*GIVEN, "update_every")}
@@ -57,12 +58,10 @@ def write(learner: Any, path: str | os.PathLike[str]) -> None:
         "optimizer": _plain(learner._options["optimizer"]),
         "scheduler": _plain(learner._options["scheduler"]),
         "has_scheduler": weights.scheduler is not None,
-        "every": learner._every,
+        "every": learner._due.every,
         "readout": _readout(learner),
-        "state": [stepping.t0, stepping.steps, weights.updates, learner._loss, learner._waiting, learner._updated],
-        "since": learner._since,
         "note": learner.note,
-        "rng": [memory.rng.bit_generator.state for memory in learner._memories],
+        "rng": [memory.rng.bit_generator.state for memory in loop.memories],
         "optimizer state": _packed("optimizer", weights.optimizer.state_dict(), arrays),
         "scheduler state": None,
         "drift": learner._window.state(arrays),
@@ -125,26 +124,23 @@ def _shape(options: dict[str, Any], arrays: dict[str, Array]) -> tuple[int, ...]
 
 
 def _restore(learner: Any, arrays: dict[str, Array], text: dict[str, Any]) -> None:
-    weights, stepping = learner._weights, learner._stepping
+    weights, loop = learner._weights, learner._loop
     for name, here in (
-        ("flat", weights.flat),
-        ("r", stepping.r),
-        ("gradient", learner._gradient),
-        ("last", learner._last),
-    ):
+        ("flat", weights.flat), ("r", loop.r), ("gradient", loop.readout_gradient), ("last", weights.last),
+        ("counts", loop.counts), ("sums", loop.sums),
+    ):  # fmt: skip
         if arrays[name].shape != here.shape:
             allowed = f"shape {here.shape}, of the same model"
             raise UsageError(f"checkpoint {name!r}", given=f"shape {arrays[name].shape}", allowed=allowed)
         here[...] = arrays[name]
-    stepping.t0, stepping.steps, weights.updates = text["state"][:3]
-    learner._loss, learner._waiting, learner._updated = text["state"][3:]
-    learner._since, learner.note = list(text["since"]), dict(text["note"])
+    learner.note = dict(text["note"])
     learner.history = LearningTable([tuple(row) for row in arrays["history"].tolist()])
-    weights.refresh()
+    loop.counts[[ROW, USED]] = 0
+    loop.refresh()
     weights.optimizer.load_state_dict(_unpacked(text["optimizer state"], arrays))
     if weights.scheduler is not None:
         weights.scheduler.load_state_dict(_unpacked(text["scheduler state"], arrays))
-    for b, (memory, rng) in enumerate(zip(learner._memories, text["rng"], strict=True)):
+    for b, (memory, rng) in enumerate(zip(loop.memories, text["rng"], strict=True)):
         start = f"memory {b} "
         memory.load_state_dict({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
         memory.rng.bit_generator.state = rng

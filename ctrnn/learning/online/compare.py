@@ -27,7 +27,8 @@ from ctrnn.gradients.costs import in_bytes
 from ctrnn.gradients.rules.exact import ExactRule
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.learning.online.learner import OnlineLearner, rule_named
+from ctrnn.learning.online.given import rule_named
+from ctrnn.learning.online.learner import OnlineLearner
 from ctrnn.numbers import whole
 from ctrnn.progress import track
 
@@ -278,7 +279,7 @@ class TogetherMemory(Memory):
 
     def __init__(self, lane: Lane, rng: np.random.Generator, memories: list[Memory]) -> None:
         super().__init__(lane, rng)
-        self.memories = memories
+        self.memories, self.looks_back = memories, max(memory.looks_back for memory in memories)
         self.sums = [lane.zeros() for _ in memories]
         self.seconds, self.most = np.zeros(len(memories)), np.zeros(len(memories), dtype=np.int64)
 

@@ -22,7 +22,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.exact import ExactRule
-from ctrnn.learning.online.forward import Stepping
+from ctrnn.kernels.rules.loop import COUNTS
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,20 @@ class Window:
         if self.size:
             self.starts.append(_start(learner, all_lanes))
 
-    def take(self, learner: Any, x: Array) -> None:
-        """A step with the inputs x."""
+    def room(self, learner: Any) -> int:
+        """Steps until the next start is stored."""
+        return self.size - (learner.steps - self.starts[-1].steps) if self.size else 2**62
+
+    def take(self, learner: Any, x: Array, _: Array, todo: Array) -> None:
+        """Steps with the inputs x (T, B, channels), no more than there was room for."""
         if not self.size:
             return
-        self.inputs.append(x)
+        self.inputs += list(x)
+        if todo[:, COUNTS].any():
+            self.row = learner._loop.l_r.copy()
         if learner.steps - self.starts[-1].steps >= self.size:
             self.starts.append(_start(learner, False))
-        if len(self.starts) > 2 or (len(self.starts) == 2 and learner.steps - self.starts[1].steps >= self.size):
+        if len(self.starts) > 2:
             gone = self.starts.pop(0)
             del self.inputs[: self.starts[0].steps - gone.steps]
 
@@ -102,26 +108,22 @@ class Window:
             )
         if self.row is None or not self.inputs:
             raise UsageError("drift", given="no loss", allowed="a step with a loss, since the last reset of all lanes")
-        start, lane = self.starts[0], learner._stepping.lane
-        fresh = Stepping(learner._weights._field, learner._options["solver"], learner._options["dt"], start.r.copy())
-        fresh.t0, fresh.steps = learner._stepping.t0, start.steps
-        memories = [ExactRule().start(lane, np.random.default_rng(0)) for _ in range(learner.B)]
-        for memory, carried in zip(memories, start.carried or [], strict=False):
+        start, loop = self.starts[0], learner._loop
+        fresh = loop.beside(start.r, start.steps, ExactRule())
+        for memory, carried in zip(fresh.memories, start.carried or [], strict=False):
             memory.load_state_dict(carried)
-        w = learner._weights.w
-        for x in self.inputs:
-            for memory, step in zip(memories, fresh.advance(w, x), strict=True):
-                memory.take(step)
+        x = np.array(self.inputs)
+        fresh.go(x, np.zeros((*x.shape[:2], learner._observer.target_size + 1)), np.zeros((len(x), 2), dtype=np.int64))
         ours, theirs = (
-            lane.vector(sum((m.pull(row) for m, row in zip(all_of, self.row, strict=True)), lane.zeros()))
-            for all_of in (learner._memories, memories)
+            loop.lane.vector(sum((m.pull(row) for m, row in zip(all_of, self.row, strict=True)), loop.lane.zeros()))
+            for all_of in (loop.memories, fresh.memories)
         )
         size = float(np.linalg.norm(theirs))
         both = size * float(np.linalg.norm(ours))
         return Drift(
             float(np.linalg.norm(ours - theirs)) / size if size else float("nan"),
             float(ours @ theirs) / both if both else float("nan"),
-            float(np.linalg.norm(learner._stepping.r - fresh.r) / max(float(np.linalg.norm(fresh.r)), 1e-300)),
+            float(np.linalg.norm(loop.r - fresh.r) / max(float(np.linalg.norm(fresh.r)), 1e-300)),
             len(self.inputs),
             start.is_whole,
         )
@@ -158,5 +160,5 @@ class Window:
 def _start(learner: Any, is_anew: bool) -> _Start:
     """Here; is_anew: whether P = 0 in all lanes."""
     is_exact = learner.rule.is_exact
-    carried = [memory.state_dict() for memory in learner._memories] if is_exact and not is_anew else None
-    return _Start(learner.steps, learner._stepping.r.copy(), carried, is_exact or is_anew)
+    carried = [memory.state_dict() for memory in learner._loop.memories] if is_exact and not is_anew else None
+    return _Start(learner.steps, learner._loop.r.copy(), carried, is_exact or is_anew)

@@ -19,12 +19,12 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.methods import named, of_table
-from ctrnn.gradients.rules.rule import Memory, Rule
+from ctrnn.gradients.methods import of_table
+from ctrnn.kernels.rules.loop import LOSS_NOW, LOSS_SINCE, SINCE, UPDATED, UPDATES
 from ctrnn.learning.online import checkpoint as files
-from ctrnn.learning.online.data import Data
 from ctrnn.learning.online.drift import Drift, Window
-from ctrnn.learning.online.forward import Stepping
+from ctrnn.learning.online.given import Data, Due, rule_named, states
+from ctrnn.learning.online.loop import Loop, lane_of
 from ctrnn.learning.online.observe import Observer
 from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
@@ -177,31 +177,23 @@ class OnlineLearner:
         self._weights = Weights(field, self._observer.readout, optimizer, lr, scheduler, clip, weight_decay)
         if self._weights.V is not None and self._weights.c is not None:
             self._observer.let_learn(self._weights.V, self._weights.c)
-        self._every, self._times = _updates(update_every)
-        self.r0 = self._states("r0", r0, field.n)
-        self._stepping = Stepping(field, solver, number("dt", dt), self.r0.copy())
-        lane = self._stepping.lane
-        self._memories: list[Memory] = [
-            self.rule.start(lane, np.random.default_rng([self.seed, b])) for b in range(self.B)
-        ]
-        self._gradient = np.zeros(self._observer.size)
-        #: losses since the last update, and whether the next step begins a new sum
-        self._loss, self._waiting, self._updated = 0.0, 0, False
-        #: gradient of the last update, which stands until the next step
-        self._last = np.zeros_like(self._weights.gradient)
+        self._due = Due(update_every)
+        self.r0 = states("r0", r0, self.B, self._shape, field.n)
+        self._loop = Loop(
+            *lane_of(field, solver), number("dt", dt), self.r0, self.rule, self.seed, self._observer, self._weights
+        )
         self.history = LearningTable()
         #: names and numbers that are saved along
         self.note: dict[str, Any] = {}
-        self._since = [0.0, 0]
         self._window = Window(whole("drift_window", drift_window, 0))
         self._window.begin(self)
 
     def __repr__(self) -> str:
         lanes = "" if self.batch is None else f", {self.batch} lanes"
-        field, weights = self._weights._field, self._weights
+        field, weights = self._weights.first, self._weights
         return (
             f"OnlineLearner({field.n} states, {field.m} parameters{lanes}, at t = {self.t:g}: {self.steps} steps, "
-            f"{weights.updates} updates, lr = {weights.lr:g})"
+            f"{self.updates} updates, lr = {weights.lr:g})"
         )
 
     # -- what it is now
@@ -222,37 +214,37 @@ class OnlineLearner:
     @property
     def r(self) -> Array:
         """The present states (n,) or (batch, n)."""
-        return self._stepping.r.reshape(*self._shape, -1).copy()
+        return self._loop.r.reshape(*self._shape, -1).copy()
 
     @property
     def t(self) -> float:
         """The present time."""
-        return self._stepping.t
+        return self._loop.t
 
     @property
     def steps(self) -> int:
         """Steps taken."""
-        return self._stepping.steps
+        return self._loop.steps
 
     @property
     def updates(self) -> int:
         """Updates of the weights."""
-        return self._weights.updates
+        return int(self._loop.counts[UPDATES])
 
     @property
     def output(self) -> Array:
         """o (p,) or (batch, p) of the present states."""
-        return self._observer.output(self._stepping.r).reshape(*self._shape, -1)
+        return self._observer.output(self._loop.r).reshape(*self._shape, -1)
 
     @property
     def bound(self) -> float:
         """The largest bound over the lanes on the relative error of what the rule carries; NaN where none is known."""
-        return float(max(memory.bound for memory in self._memories))
+        return float(max(memory.bound for memory in self._loop.memories))
 
     @property
     def nbytes(self) -> int:
         """Bytes that the rule carries."""
-        return sum(memory.nbytes for memory in self._memories)
+        return sum(memory.nbytes for memory in self._loop.memories)
 
     def gradient(self) -> OnlineGradient:
         """That of all losses since the last update; just after an update, that which it was made with.
@@ -262,18 +254,17 @@ class OnlineLearner:
         OnlineGradient
             ``.loss``, ``.vector`` (m,), ``.parameters`` by name, ``.readout``.
         """
-        flat = self._last if self._updated else self._peek()
-        field, m = self._weights._field, self._weights.m
+        flat = self._weights.last if self._loop.counts[UPDATED] else self._peek()
+        field, m = self._weights.first, self._weights.m
         named, readout = field.unflatten(flat[:m].copy()), None
         V = self._weights.V
         if V is not None:
             readout = {"V": flat[m : m + V.size].reshape(V.shape).copy(), "c": flat[m + V.size :].copy()}
-        return OnlineGradient(self._loss, flat[:m].copy(), named, readout)
+        return OnlineGradient(self._loop.waiting[0], flat[:m].copy(), named, readout)
 
     def _peek(self) -> Array:
-        lane = self._stepping.lane
-        parts = [memory.peek() for memory in self._memories]
-        return np.concatenate([lane.vector(sum(parts[1:], parts[0])), self._gradient])
+        parts = [memory.peek() for memory in self._loop.memories]
+        return np.concatenate([self._loop.lane.vector(sum(parts[1:], parts[0])), self._loop.readout_gradient])
 
     # -- on in time
 
@@ -301,61 +292,34 @@ class OnlineLearner:
         DivergenceError, NotFiniteError
             Where the state, or the loss, does not stay finite.
         """
-        inputs = self._inputs(x)
-        weight = checked_array("weight", weight)
-        if weight.shape not in ((), self._shape):
-            raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, or {self.B} of them")
-        weight = weight if weight.ndim else float(weight)
-        counts = bool(np.any(weight)) and not (y is None and self._observer.needs_target)
-        target = self._observer.targets(y, self.B, self._shape) if counts and self._observer.needs_target else None
-        if y is not None and not self._observer.needs_target:
-            raise UsageError("y", given=y, allowed="None: the loss takes no target")
         with one_blas_thread, one_torch_thread:
-            return self._step(inputs, target, weight if counts else None)
+            self._go(self.data(x, y, weight, is_one=True), slice(1))
+        return float(self._loop.sums[LOSS_NOW])
 
-    def _step(self, x: Array, y: Array | None, weight: float | Array | None) -> float:
-        if self._updated:
-            self._updated, self._loss, self._waiting = False, 0.0, 0
-        stepping, loss = self._stepping, 0.0
-        for memory, step in zip(self._memories, stepping.advance(self._weights.w, x), strict=True):
-            memory.take(step)
-        self._window.take(self, x)
-        if weight is not None:
-            seen = self._observer(stepping.r, y, weight)
-            for memory, row in zip(self._memories, seen.l_r, strict=True):
-                memory.add(row)
-            self._window.row = seen.l_r
-            self._gradient += seen.readout
-            loss = seen.loss
-            self._loss += loss
-            self._waiting += 1
-            self._since = [self._since[0] + loss, self._since[1] + 1]
-        if self._is_due():
-            self.update()
-        return loss
+    def data(self, x: Any, y: Any, weight: Any = 1.0, is_one: bool = False) -> Data:
+        """The data of a run, or of one step, checked; raises UsageError as `run` and `step` do."""
+        return Data(self._weights.first, self._observer, self.B, self._shape, x, y, weight, is_one)
 
-    def _is_due(self) -> bool:
-        if self._times is not None:
-            due = self._times.size > 0 and self.t >= self._times[0] - 1e-9 * float(self._stepping.h[0])
-            if due:
-                self._times = self._times[self._times > self.t + 1e-9 * float(self._stepping.h[0])]
-            return bool(due)
-        return self._every is not None and self.steps % self._every == 0
+    def _go(self, data: Data, here: slice) -> None:
+        """Steps without a reset between them, in as many calls as have to be."""
+        loop, first = self._loop, here.start or 0
+        while first < here.stop:
+            last = min(here.stop, first + loop.patient, first + self._window.room(self))
+            part = data.part(slice(first, last), self._due.after(loop.steps, loop.t0, loop.h, last - first))
+            try:
+                loop.go(*part)
+            finally:
+                self._due.passed(loop.t, loop.h)
+            self._window.take(self, *part)
+            first = last
 
     def update(self) -> None:
         """Move the weights along the gradient since the last update, whether it is time or not.
 
         Raises NotFiniteError for a gradient that is not finite; then the weights stay.
         """
-        m = self._weights.m
-        self._weights.gradient[:] = 0.0
-        lane, parts = self._stepping.lane, [memory.collect() for memory in self._memories]
-        self._weights.gradient[:m] = lane.vector(sum(parts[1:], parts[0]))
-        self._weights.gradient[m:] = self._gradient
-        self._gradient[:] = 0.0
-        self._last[:] = self._weights.gradient
-        self._updated = True
-        self._weights.update(self._loss / max(self._waiting, 1))
+        with one_blas_thread, one_torch_thread:
+            self._loop.update()
 
     def reset(self, r0: Any = None, lanes: Any = None) -> None:
         """Begin anew with the states r0: they owe nothing to the weights.
@@ -379,18 +343,14 @@ class OnlineLearner:
         chosen = np.arange(self.B) if lanes is None else np.atleast_1d(np.asarray(lanes))
         if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < self.B)).all():
             raise UsageError("lanes", given=lanes, allowed=f"numbers of lanes, 0 to {self.B - 1}")
-        states = self.r0[chosen]
+        begun = self.r0[chosen]
         if r0 is not None:
             array = checked_array("r0", r0)
-            states = np.empty((chosen.size, self._stepping.lane.n))
-            if array.shape not in ((), states.shape[1:], states.shape):
-                allowed = f"a number, {states.shape[1:]} or {states.shape}"
+            if array.shape not in ((), begun.shape[1:], begun.shape):
+                allowed = f"a number, {begun.shape[1:]} or {begun.shape}"
                 raise UsageError("r0", given=f"shape {array.shape}", allowed=allowed)
-            states[...] = array
-        self._stepping.r = self._stepping.r.copy()
-        self._stepping.r[chosen] = states
-        for b in chosen:
-            self._memories[b].reset()
+            begun = np.broadcast_to(array, begun.shape)
+        self._loop.restart(chosen, begun)
         self._window.begin(self, all_lanes=np.unique(chosen).size == self.B)
 
     def drift(self) -> Drift:
@@ -465,34 +425,41 @@ class OnlineLearner:
         DivergenceError, NotFiniteError
             As `step`.
         """
-        data = Data(self, x, y, weight)
+        data = self.data(x, y, weight)
         record_every, every = whole("record_every", record_every, 1), whole("every", every, 1)
-        resets = data.resets(reset_every, self.steps)
-        table, began, last = LearningTable(), time.perf_counter(), self.steps
+        anew, begin = set(data.resets(reset_every, self.steps).tolist()), self.steps
+        # where Python has something to do: before these steps
+        ends = {*anew, data.T, *_multiples(record_every, begin, data.T)}
+        ends |= set() if checkpoint is None else set(_multiples(every, begin, data.T))
+        first = 0
+        table, began, last = LearningTable(), time.perf_counter(), begin
         with track(data.T, "learn") as update, one_blas_thread, one_torch_thread:
-            for k in range(data.T):
-                if resets[k]:
+            for end in sorted(ends):
+                if first < end:
+                    self._go(data, slice(first, end))
+                    first = end
+                    if self.steps % record_every == 0 or end == data.T:
+                        now = time.perf_counter()
+                        self._record(table, now - began)
+                        rate = (self.steps - last) / max(now - began, 1e-9)
+                        update(end, f"loss {table.rows[-1][2]:.4g}, {rate:.0f} steps/s")
+                        began, last = now, self.steps
+                    if checkpoint is not None and (self.steps % every == 0 or end == data.T):
+                        self.save(checkpoint)
+                if end in anew:
                     self.reset()
-                self._step(data.x[k], data.y(k), data.weight(k))
-                if self.steps % record_every == 0 or k + 1 == data.T:
-                    now = time.perf_counter()
-                    self._record(table, now - began)
-                    rate = (self.steps - last) / max(now - began, 1e-9)
-                    update(k + 1, f"loss {table.rows[-1][2]:.4g}, {rate:.0f} steps/s")
-                    began, last = now, self.steps
-                if checkpoint is not None and (self.steps % every == 0 or k + 1 == data.T):
-                    self.save(checkpoint)
         return table
 
     def _record(self, table: LearningTable, seconds: float) -> None:
-        total, count = self._since
+        counts, sums = self._loop.counts, self._loop.sums
+        total, count = float(sums[LOSS_SINCE]), int(counts[SINCE])
         row = (
-            self.steps, self.t, total / count if count else float("nan"), float(np.linalg.norm(self._last)),
+            self.steps, self.t, total / count if count else float("nan"), float(np.linalg.norm(self._weights.last)),
             self._weights.lr, self.bound, seconds,
         )  # fmt: skip
         table.rows.append(row)
         self.history.rows.append(row)
-        self._since = [0.0, 0]
+        counts[SINCE], sums[LOSS_SINCE] = 0, 0.0
 
     # -- to disk and back
 
@@ -542,47 +509,7 @@ class OnlineLearner:
         learner: OnlineLearner = files.read(cls, path, given)
         return learner
 
-    # -- what is given, checked
 
-    def _inputs(self, x: Any) -> Array:
-        field = self._weights._field
-        size = field.input_size
-        if x is None:
-            if size and not field.input_is_optional:
-                raise UsageError("x", given=None, allowed=f"values of the inputs {', '.join(field.input_names)}")
-            return np.zeros((self.B, size))
-        array = checked_array("x", x)
-        if size == 1 and array.shape in ((), self._shape):
-            array = array[..., None]
-        if array.shape not in ((size,), (*self._shape, size)):
-            allowed = f"shape ({size},)" + (f" or ({self.B}, {size})" if self._shape else "")
-            raise UsageError("x", given=f"shape {array.shape}", allowed=allowed)
-        return np.broadcast_to(array, (self.B, size))
-
-    def _states(self, name: str, r0: Any, n: int) -> Array:
-        array = checked_array(name, r0)
-        if array.shape not in ((), (n,), (*self._shape, n)):
-            allowed = f"a number, ({n},)" + (f" or ({self.B}, {n})" if self._shape else "")
-            raise UsageError(name, given=f"shape {array.shape}", allowed=allowed)
-        return np.array(np.broadcast_to(array, (self.B, n)))
-
-
-def rule_named(method: Any) -> Rule:
-    """The rule behind a name or an object; raises UsageError for a method that does not go forward with the run."""
-    if isinstance(method, Rule):
-        return method
-    found = named(method).rule()
-    if found is None:
-        raise UsageError("method", given=method, allowed="a method that goes forward with the run", hint='"rtrl"')
-    return found
-
-
-def _updates(update_every: Any) -> tuple[int | None, Array | None]:
-    if update_every is None:
-        return None, None
-    if isinstance(update_every, (int, np.integer)):
-        return whole("update_every", update_every, 1), None
-    times = checked_array("update_every", update_every)
-    if times.ndim != 1 or (np.diff(times) <= 0.0).any():
-        raise UsageError("update_every", given=update_every, allowed="a number of steps, increasing times, or None")
-    return None, times
+def _multiples(every: int, begin: int, count: int) -> range:
+    """Steps of a run, counted from 0, before which the learner has taken a multiple of ``every``, but for the first."""
+    return range(every - begin % every, count + 1, every)

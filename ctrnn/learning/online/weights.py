@@ -1,9 +1,11 @@
-"""What learns: the parameters of a field and of its read-out as one flat vector, and torch's optimiser of it.
+"""What learns: the parameters of a field and of its read-out as one flat vector, and the optimiser of it.
 
-    w = [field's parameters | V | c]        the optimiser's tensors are views of it, and share its memory
+    w = [field's parameters | V | c]        torch's tensors are views of it, and share its memory
 
-Entries that a field holds fixed (outside of a mask) stay as they are, and those with a sign or a bound are put back
-onto it after each update (a projection). The gradient may be clipped to a length before.
+SGD and Adam of torch are carried out in compiled code (ctrnn.kernels.rules.updates) on torch's own state; other
+optimisers, and updates with a scheduler, by torch. Entries that a field holds fixed (outside of a mask) stay as they
+are, and those with a sign or a bound are put back onto it after each update (a projection). The gradient may be clipped
+to a length before.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
-from ctrnn.fields.base import Array, Field
+from ctrnn.fields.base import Array, Bound, Field
+from ctrnn.kernels.rules import updates as u
+from ctrnn.kernels.rules.loop import Learned
 from ctrnn.learning.torch_optimizers import fused, is_elementwise, make_optimizer, make_scheduler
 from ctrnn.losses import Readout
 from ctrnn.numbers import number
+
+NOT_FINITE = "the gradient is infinite or NaN. Try: a smaller lr, a smaller dt, or resets"
 
 
 class Weights:
     """The numbers that learn.
 
-    field : as it was given, with other numbers
-    flat : all numbers, those of the field first
-    w : the same as the field's kernels want them; a new array after each update, as steps keep theirs
+    first : the field as it was given
+    flat : all numbers, those of the field first;  gradient, last : of them, for the optimiser and as it was found
     V, c : of the read-out, views; None without one
     """
 
@@ -36,12 +41,12 @@ class Weights:
         import torch
 
         lr, weight_decay = number("lr", lr), number("weight_decay", weight_decay)
-        self._field, self.m = field, field.m
+        self.first, self.m = field, field.m
         parts: dict[str, Array] = dict(field.parameters)
         if readout is not None:
             parts |= {"readout V": readout.V, "readout c": readout.c}
         self.flat = np.concatenate([np.ravel(part) for part in parts.values()] or [np.empty(0)]).astype(float)
-        self.gradient = np.zeros_like(self.flat)
+        self.gradient, self.last = np.zeros_like(self.flat), np.zeros_like(self.flat)
         self.V: Array | None = None
         self.c: Array | None = None
         pieces: list[tuple[int, int, tuple[int, ...]]] = []  # from, to, shape
@@ -67,49 +72,114 @@ class Weights:
         self.clip = None if clip is None else number("clip", clip)
         if self.clip is not None and self.clip <= 0.0:
             raise UsageError("clip", given=clip, allowed="a positive length of the gradient, or None")
-        low, high = field.bounds
-        self._bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
-        self._low, self._high = low[self._bounded], high[self._bounded]
-        # where each number of the kernels comes from: a parameter, or behind those a constant
-        entry, constants = (
-            field._kernel_direction(np.arange(1.0, self.m + 1.0)).astype(np.int64),
-            field._kernel_vector(),
-        )
-        self._from = np.where(entry > 0, entry - 1, self.m + np.arange(entry.size))
-        self._source = np.concatenate([self.flat[: self.m], constants])
-        self.w = constants
-        self.updates = 0
+        self._steps: list[Any] = []  # torch's counts of updates, of each piece
 
     @property
     def field(self) -> Field:
         """The field with its present numbers."""
-        return self._field.with_vector(self.flat[: self.m])
+        return self.first.with_vector(self.flat[: self.m])
 
     @property
     def lr(self) -> float:
         """The present learning rate."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def refresh(self) -> None:
-        """The kernels' numbers from the flat vector."""
-        self._source[: self.m] = self.flat[: self.m]
-        self.w = self._source.take(self._from)
+    # -- as the compiled loop sees them
 
-    def update(self, loss: float) -> None:
-        """One step of the optimiser with what is in ``gradient``; raises NotFiniteError, then nothing has moved."""
-        if not np.isfinite(self.gradient).all():
-            raise NotFiniteError("the gradient is infinite or NaN. Try: a smaller lr, a smaller dt, or resets")
-        if self.clip is not None:
-            length = float(np.linalg.norm(self.gradient))
-            if length > self.clip:
-                self.gradient *= self.clip / length
+    def learned(self, bound: Bound, looks_back: int) -> Learned:
+        """The weights for ctrnn.kernels.rules.loop, with a ring for rules that look back so many steps."""
+        field, kernel, m = self.first, bound.kernel, self.m
+        low, high = field.bounds
+        bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+        alone, at_alone, shared, at_shared = kernel.parameter_index
+        # where each number of the kernels comes from: a parameter, or behind those a constant
+        entry = field._kernel_direction(np.arange(1.0, m + 1.0)).astype(np.int64)
+        constants = field._kernel_vector()
+        return Learned(
+            kind=u.ELSEWHERE, settings=np.zeros((len(self.tensors), u.SETTINGS)),
+            places=np.zeros((len(self.tensors), u.PLACES), dtype=np.int64), clip=self.clip or 0.0, m=m, flat=self.flat,
+            gradient=self.gradient, last=self.last, bounded=bounded, low=low[bounded], high=high[bounded],
+            G=np.zeros(kernel.groups * kernel.columns),
+            found=np.concatenate([runs(alone, at_alone), runs(shared, at_shared)]),
+            source=np.concatenate([self.flat[:m], constants]),
+            made=runs(np.where(entry > 0, entry - 1, m + np.arange(entry.size)), np.arange(entry.size)),
+            ring=np.zeros((looks_back + 1, entry.size)),
+        )  # fmt: skip
+
+    def begin(self, learned: Learned) -> Learned:
+        """How updates are made now: in compiled code, on the state of torch's optimiser, if it has one already."""
+        made = None if self.scheduler is not None else _compiled(self.optimizer)
+        if made is None:
+            return learned._replace(kind=u.ELSEWHERE)
+        kind, pieces, self._steps = made
+        for i, (settings, tensor, addresses) in enumerate(pieces):
+            first = (tensor.data_ptr() - self.flat.ctypes.data) // 8
+            learned.settings[i] = settings
+            learned.places[i] = (first, first + tensor.numel(), *addresses)
+        return learned._replace(kind=kind, settings=learned.settings[: len(pieces)])
+
+    def end(self, learned: Learned) -> None:
+        """Tell torch's optimiser how many updates were made."""
+        for step, settings in zip(self._steps, learned.settings, strict=False):
+            if step is not None:
+                step.fill_(settings[u.COUNT])
+
+    def by_torch(self, loss: float) -> None:
+        """One step of torch's optimiser with what is in ``gradient``; raises NotFiniteError, then nothing has moved."""
+        if not u.clip(self.gradient, self.clip or 0.0):
+            raise NotFiniteError(NOT_FINITE)
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step(*((loss,) if self._reads_loss else ()))
-        if self._bounded.size:
-            self.flat[self._bounded] = np.clip(self.flat[self._bounded], self._low, self._high)
-        self.refresh()
-        self.updates += 1
+
+
+def runs(*columns: Array) -> Array:
+    """Rows [first of each column, length] of stretches where all columns grow by 1.
+
+    >>> runs(np.array([0, 1, 2, 5]), np.array([4, 5, 6, 7]))
+    array([[0, 4, 3],
+           [5, 7, 1]])
+    """
+    table = np.column_stack([np.asarray(column, dtype=np.int64) for column in columns])
+    first = np.concatenate([[0], np.flatnonzero((np.diff(table, axis=0) != 1).any(axis=1)) + 1])[: len(table)]
+    return np.column_stack([table[first], np.diff(np.append(first, len(table)))])
+
+
+def _compiled(optimizer: Any) -> tuple[int, list[Any], list[Any]] | None:
+    """The update of torch's SGD and Adam, as they stand, for compiled code; None for others, and before their first.
+
+    The kind, for each tensor its settings, itself and the addresses of its state, and torch's count of updates.
+    """
+    import torch
+
+    kinds = {torch.optim.SGD: (u.SGD, ("momentum_buffer",)), torch.optim.Adam: (u.ADAM, ("exp_avg", "exp_avg_sq"))}
+    kinds[torch.optim.AdamW] = kinds[torch.optim.Adam]
+    if type(optimizer) not in kinds or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return None
+    kind, names = kinds[type(optimizer)]
+    pieces, counts = [], []
+    for group in optimizer.param_groups:
+        if any(group.get(name) for name in ("amsgrad", "maximize", "differentiable", "capturable")):
+            return None
+        settings = np.zeros(u.SETTINGS)
+        settings[[u.RATE, u.DECAY]] = float(group["lr"]), group["weight_decay"]
+        if kind == u.ADAM:
+            settings[[u.BETA1, u.BETA2]], settings[u.EPSILON] = group["betas"], group["eps"]
+            settings[u.DECOUPLED] = bool(group.get("decoupled_weight_decay"))
+        else:
+            settings[[u.MOMENTUM, u.DAMPENING]] = group["momentum"], group["dampening"]
+            settings[u.NESTEROV] = bool(group["nesterov"])
+        wants = names if kind == u.ADAM or group["momentum"] else ()
+        for tensor in group["params"]:
+            state = optimizer.state.get(tensor, {})
+            if any(state.get(name) is None for name in wants):
+                return None
+            addresses = [state[name].data_ptr() for name in wants] + [0, 0]
+            if kind == u.ADAM:
+                settings[u.COUNT] = float(state["step"])
+            pieces.append((settings.copy(), tensor, addresses[:2]))
+            counts.append(state["step"] if kind == u.ADAM else None)
+    return kind, pieces, counts
 
 
 def _joined(pieces: list[tuple[int, int, tuple[int, ...]]], decays: bool) -> list[tuple[int, int, tuple[int, ...]]]:
