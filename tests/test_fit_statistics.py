@@ -258,6 +258,45 @@ def test_a_profile_is_not_symmetric_where_the_curve_bends():
         found.profile("k", level=2.0)
 
 
+@pytest.mark.parametrize("sigma", [None, 0.05, "estimate"])
+def test_the_profile_of_the_only_quantity(sigma):
+    """Of y = exp(k t), whose loss is known in closed form; sigma estimated at each k, where it is to be."""
+    t = np.linspace(0, 10, 21)
+    y = np.exp(-0.3 * t) + 0.02 * np.sin(7 * t)
+    field = Equations({"r": "k*r"}, parameters={"k": -0.2})
+    found = ctrnn.fit(Problem(field, [1.0], (0, 10), objective=Objective(target=y[:, None], at=t)), sigma=sigma)
+    k = float(found.parameters["k"])
+    S = lambda k: np.sum((np.exp(k * t) - y) ** 2)  # noqa: E731
+    interval = found.profile("k").interval
+    for end in interval:
+        if sigma == "estimate":
+            rise, limit = 21 * np.log(S(end) / S(k)), stats.chi2.ppf(0.95, 1)
+        elif sigma is None:
+            rise, limit = 20 * (S(end) - S(k)) / S(k), stats.t.ppf(0.975, 20) ** 2
+        else:
+            rise, limit = (S(end) - S(k)) / sigma**2, stats.chi2.ppf(0.95, 1)
+        assert rise == pytest.approx(limit, rel=1e-3)
+    assert interval[0] < k < interval[1]
+
+
+def test_data_without_noise_have_no_profile():
+    t = np.linspace(0, 10, 21)
+    field = Equations({"r": "k*r"}, parameters={"k": -0.2})
+    exact = ctrnn.fit(Problem(field, [1.0], (0, 10), objective=Objective(target=np.exp(-0.3 * t)[:, None], at=t)))
+    with pytest.raises(ConvergenceError, match="without noise"):
+        exact.profile("k")
+    assert ctrnn.laplace(exact).is_exact
+    assert "the solver's accuracy" in repr(ctrnn.laplace(exact)) and "fit first" not in repr(ctrnn.laplace(exact))
+
+
+def test_a_profile_that_cannot_be_followed_says_so():
+    """Beyond a = 0 the square root is not real, and the loss has hardly risen there."""
+    field = Equations({"r": "sqrt(a)"}, parameters={"a": 0.05})
+    found = ctrnn.fit(Problem(field, [0.0], (0, 1), objective=Objective(target=[0.1, 0.25], at=[0.5, 1.0])), sigma=5.0)
+    with pytest.raises(ConvergenceError, match="cannot be followed beyond"):
+        found.profile("a")
+
+
 def test_bands_of_a_line():
     y = 1 + 0.5 * T + 0.3 * E[:, 0]
     found = ctrnn.fit(line(y), r0=True)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ctrnn.errors import SingularJacobianError, SolverError, UsageError
 from ctrnn.gradients.api import gradient
 from ctrnn.gradients.second.hessian import gauss_newton_matrix, hessian_matrix
+from ctrnn.learning.convergence import solver_error
 from ctrnn.learning.loss import ROBUST, Loss, Statement, quantities
 from ctrnn.learning.priors import Prior
 from ctrnn.learning.residuals import has_residuals
@@ -76,9 +77,10 @@ class Laplace:
         N.
     offset : float
         How far the minimum of the parabola is, in standard errors: much below 1 at the end of a fit.
-
     is_minimum : bool
         Whether the Hessian, where it is known, is positive definite.
+    is_exact : bool
+        Whether the data are met to the solver's accuracy: sigma and the errors are then that of the solver.
 
     Examples
     --------
@@ -99,6 +101,7 @@ class Laplace:
     observations: int
     offset: float
     is_minimum: bool = True
+    is_exact: bool = False
 
     @property
     def correlations(self) -> Array:
@@ -124,7 +127,9 @@ class Laplace:
                 lines.append(f"{name:14}" + "".join(f"{c:7.3f}" for c in self.correlations[i, : i + 1]))
         if not self.is_minimum:
             lines.append("The Hessian is not positive definite: this is not a minimum of the loss.")
-        if self.offset > 0.1:
+        if self.is_exact:
+            lines.append("The data are met to the solver's accuracy: these errors are those of the solver.")
+        elif self.offset > 0.1:
             lines.append(f"The least lies about {self.offset:.2g} standard errors away: fit first.")
         return "\n".join(lines)
 
@@ -243,6 +248,7 @@ def posterior(problem: Any, statement: Statement, sigma: Any) -> Laplace:
     # log sigma -> sigma
     unit = np.concatenate([np.ones(k), sigma]) if statement.estimates_sigma else np.ones(k)
     covariance = unit[:, None] * covariance * unit * (sd > 0)
+    exact = not knows_scale and has_residuals(problem) and parts.loss <= solver_error(Loss(coordinates, statement))
     known = statement.sigma is not None and not statement.estimates_sigma
     common = np.nan if known or statement.estimates_sigma or not statement.noise.has_sigma else sd
     return Laplace(
@@ -255,6 +261,7 @@ def posterior(problem: Any, statement: Statement, sigma: Any) -> Laplace:
         observations=N,
         offset=max(float(slope @ inverse @ slope), 0.0) ** 0.5 if sd else 0.0,
         is_minimum=H is None or whole is not None,
+        is_exact=exact,
     )
 
 

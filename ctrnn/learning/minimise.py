@@ -110,7 +110,7 @@ def minimise(
             tell(len(history) - 1, l)
 
     if not coordinates.free.any():
-        return Minimum(loss, Ending(True, "nothing is left to move", "Nothing to move"), history)
+        return stay(problem, statement, optimizer)
     if not statement.estimates_sigma:
         return Minimum(loss, descend(optimizer, loss, max_iterations, learning_rate, note), history)
     for _ in range(_TURNS):
@@ -125,6 +125,16 @@ def minimise(
     if moved > np.sqrt(_SIGMA_TOLERANCE):
         ending = Ending(False, f"sigma still moves by {moved:.2g} of itself", ending.message)
     return Minimum(loss, ending, history)
+
+
+def stay(problem: Any, statement: Statement, optimizer: str) -> Minimum:
+    """What ``minimise`` gives where nothing moves but sigma: the loss at the values of ``problem``."""
+    loss = Loss(statement.coordinates(problem), statement, by_residuals=optimizer in LEAST_SQUARES)
+    if statement.estimates_sigma:
+        loss.sigma = _sigma(loss)
+    loss.least, loss.slope = loss.evaluate(loss.theta)
+    loss.initial = loss.least
+    return Minimum(loss, Ending(True, "nothing is left to move", "Nothing to move"), [loss.least])
 
 
 def _sigma(loss: Loss) -> Array:

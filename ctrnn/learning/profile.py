@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import CtrnnError, UsageError
+from ctrnn.errors import ConvergenceError, CtrnnError, UsageError
+from ctrnn.learning.convergence import solver_error
 from ctrnn.learning.laplace import Fitted, posterior
 from ctrnn.learning.loss import Loss
-from ctrnn.learning.minimise import AUTO, chosen_optimizer, minimise
+from ctrnn.learning.minimise import AUTO, chosen_optimizer, minimise, stay
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,8 @@ Array = NDArray[np.float64]
 _STEPS = 40
 #: what the step in tau aims at
 _TAU_STEP = 0.5
+#: standard errors after which a refit that fails ends the search: the data do not bound the quantity
+_FAR = 100.0
 #: errors of an end, relative to the standard error
 _END = 1e-4
 
@@ -67,8 +70,8 @@ class Profile:
 def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     """The profile likelihood of the quantity ``name`` ("a", "W[0,1]", "r0[prey]") and its interval.
 
-    Raises UnknownNameError for what was not fitted, UsageError for a level outside (0, 1), and what ctrnn.laplace
-    raises.
+    Raises UnknownNameError for what was not fitted, UsageError for a level outside (0, 1), ConvergenceError for data
+    that are met exactly and where no fit beside the least succeeds, and what ctrnn.laplace raises.
     """
     from scipy import stats
 
@@ -88,6 +91,8 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     start = Loss(coordinates, statement)
     start.sigma = start.sigma if sigma is None else np.asarray(sigma, dtype=float)
     best, _ = start.evaluate(coordinates.start)
+    if not statement.knows_scale and best <= solver_error(start):
+        raise ConvergenceError("no profile: the data are met to the solver's accuracy, without noise. Try: sigma=…")
     degrees = errors.observations - len(errors.labels)
     if statement.knows_scale or np.isnan(errors.sigma):
         s, limit = 1.0, float(stats.norm.ppf(0.5 + level / 2))
@@ -96,6 +101,7 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     value = float(coordinates.w(coordinates.start)[entry])
     low_bound, high_bound = (float(coordinates.w(b)[entry]) for b in (coordinates.lower, coordinates.upper))
     held = replace(statement, fixed=(*statement.fixed, label))
+    others_move = np.count_nonzero(coordinates.free) > 1
     rows: list[tuple[float, float, Array]] = [(value, best, coordinates.w(coordinates.start))]
 
     def at(v: float, near: Any, near_sigma: Any) -> tuple[float, Any, Any]:
@@ -103,7 +109,8 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
         own = statement.coordinates(near)
         theta = own.start.copy()
         theta[entry] = np.log(v) if own.log[entry] else v
-        found = minimise(own.problem(theta), held, optimizer, sigma=near_sigma)
+        there = own.problem(theta)
+        found = minimise(there, held, optimizer, sigma=near_sigma) if others_move else stay(there, statement, optimizer)
         moved = found.problem
         every = statement.coordinates(moved)
         rows.append((v, found.loss.least, every.w(every.start)))
@@ -112,6 +119,7 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     def side(sign: float, bound: float) -> float:
         """The end of the interval on one side."""
         near, near_sigma, v, tau, step = problem, sigma, value, 0.0, _TAU_STEP * se
+        failure: CtrnnError | None = None
         for _ in range(_STEPS):
             further = v + sign * step
             if coordinates.log[entry] and further <= 0.0:
@@ -120,9 +128,12 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
                 further = bound
             try:
                 l, moved, moved_sigma = at(further, near, near_sigma)
-            except CtrnnError:
-                step *= 0.5
+            except CtrnnError as error:
+                if abs(v - value) > _FAR * se:
+                    break
+                step, failure = step * 0.5, error
                 continue
+            failure = None
             new = float(np.sqrt(max(2 * (l - best), 0.0))) / s
             if new >= limit:
                 return _between(v, tau, further, new, near, near_sigma)
@@ -132,6 +143,10 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
             gain = max(new - tau, _TAU_STEP / 4)
             step = abs(further - v) * min(2.0, _TAU_STEP / gain)
             v, tau, near, near_sigma = further, new, moved, moved_sigma
+        if failure is not None:
+            raise ConvergenceError(
+                f"the profile of {label} cannot be followed beyond {v:.6g}: {failure}. Try: bounds={{{label!r}: …}}"
+            ) from failure
         return sign * np.inf
 
     def _between(v: float, tau: float, w: float, new: float, near: Any, near_sigma: Any) -> float:
