@@ -39,7 +39,7 @@ def test_a_network_from_a_file_is_that_of_its_class(load, kind: str) -> None:
     lines, network, options = NETWORKS[kind]
     experiment = load(f'kind = "{kind}"\nn = 3\ninputs = 1\nseed = 4\n{lines}', DRIVE)
     expected = network(3, inputs=1, seed=4, **options)
-    assert type(experiment.field) is network
+    assert type(experiment.field) is type(expected)
     assert experiment.field.parameters.keys() == expected.parameters.keys()
     for name, value in expected.parameters.items():
         assert np.array_equal(experiment.field.parameters[name], value)
