@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array
+from ctrnn.fields.base import Array, checked_array
 from ctrnn.numbers import positive, whole
 
 #: Newton's steps for one point
@@ -75,6 +75,14 @@ class Steps:
                 "step, max_step", given=(self.first, self.largest), allowed=f"{self.smallest:g} ≤ step ≤ max_step"
             )
         whole("max_points", self.most)
+
+
+def checked_span(name: str, span: Any) -> tuple[float, float]:
+    """(low, high) of a parameter, low < high."""
+    ends = checked_array(name, span, (2,))
+    if not ends[0] < ends[1]:
+        raise UsageError(name, given=tuple(ends), allowed="(low, high) with low < high")
+    return float(ends[0]), float(ends[1])
 
 
 def norm(curve: Curve, v: Array) -> float:

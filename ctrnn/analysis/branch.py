@@ -101,7 +101,7 @@ class Branch:
     ----------
     parameter : (K,) values of the parameter
     r : (K, n) states
-    eigenvalues : (K, n) of J, real parts descending; of more than 400 states the 24 rightmost
+    eigenvalues : (K, n) of J, real parts descending
     stable : (K,) whether all real parts are negative
     special : the special points, a tuple of `SpecialPoint`, in their order along the branch
     tangent : (K, n + 1) d(r, parameter)/ds

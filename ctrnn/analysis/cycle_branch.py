@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.analysis import collocation
-from ctrnn.analysis.arclength import Steps
-from ctrnn.analysis.continuation import checked_span
+from ctrnn.analysis.arclength import Steps, checked_span
 from ctrnn.analysis.cycle_curve import CycleCurve, CyclePoint, Direction
 from ctrnn.analysis.cycle_places import beside, bracketed
 from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.analysis.arclength import checked_span
 from ctrnn.analysis.branch import Branch
-from ctrnn.analysis.continuation import checked_span, continue_equilibria, switch_branch
+from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError

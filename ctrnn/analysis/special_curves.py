@@ -22,7 +22,8 @@ from contextlib import suppress
 import numpy as np
 
 from ctrnn.analysis.arclength import Point
-from ctrnn.analysis.continuation import pair_sign, spectrum
+from ctrnn.analysis.equilibria import spectrum
+from ctrnn.analysis.equilibrium_curve import pair_sign
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.special_points import border, bordered_null, first_lyapunov
 from ctrnn.fields.base import Array

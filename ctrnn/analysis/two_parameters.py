@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.arclength import Limit, Point, Steps, follow, locate, norm, point_at
+from ctrnn.analysis.arclength import Limit, Point, Steps, checked_span, follow, locate, norm, point_at
 from ctrnn.analysis.branch import SpecialPoint
-from ctrnn.analysis.continuation import checked_span
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.special_curves import FoldCurve, HopfCurve
 from ctrnn.errors import ConvergenceError, UsageError
