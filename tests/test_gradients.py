@@ -921,3 +921,12 @@ def test_losses_after_each_step(field, loss):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(b).max())
         if exact.readout:
             np.testing.assert_allclose(found.readout["V"], exact.readout["V"], rtol=1e-12)
+
+
+def test_a_gradient_has_its_parameters_by_name():
+    field = Equations({"r": "-k*r"}, parameters={"k": 2.0})
+    g = gradient(Problem(field, [1.0], (0.0, 1.0), objective=Objective("r", at=1.0)))
+    name = next(iter(g.parameters))
+    assert np.array_equal(g[name], g.parameters[name])
+    with pytest.raises(UnknownNameError, match="parameter"):
+        g["nothing"]

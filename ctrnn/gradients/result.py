@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ctrnn.errors import one_of
 from ctrnn.fields.base import Array
 from ctrnn.gradients.finite import check_gradient
 from ctrnn.problem import Problem
@@ -77,6 +78,8 @@ class Gradient:
     ... )
     >>> sorted(g.parameters), g.vector.shape, g.r0.shape, g.labels(), g.method
     (['k'], (1,), (1,), ['k'], 'adjoint, discrete')
+    >>> bool(g["k"] == g.parameters["k"])
+    True
     """
 
     loss: float
@@ -89,6 +92,11 @@ class Gradient:
     labels: Callable[[], list[str]] = list
     certificate: Assessment | None = None
     reason: str = ""
+
+    def __getitem__(self, name: str) -> Array:
+        """dl/dw of one parameter, as ``parameters`` has it; raises UnknownNameError for any other name."""
+        one_of("parameter", name, list(self.parameters))
+        return self.parameters[name]
 
     def __repr__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""
