@@ -442,6 +442,15 @@ def test_a_fit_tells_errors_where_people_look(ctrnn):
     assert fitted["correlations"]["matrix"][2][0] == pytest.approx(-0.963, abs=1e-3)
 
 
+def test_tables_list_what_is_fitted_and_no_forty_initial_states(ctrnn):
+    code, out, _ = ctrnn("run", "plastic-network", "--no-figures", "--out", "here")
+    _, table = out[out.index("fit by") :].split("converged", 1)
+    assert code == 0 and "tau_h" not in table and "at t0" not in out and "r0, norms" in out
+    assert "eta" in table and "tau_h" in out[: out.index("fit by")]
+    rows = Path("here/fit.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 2 + 42  # the file has all
+
+
 def test_options_of_a_fit_from_the_file(ctrnn):
     code, out, _ = ctrnn(
         "fit", "hare-lynx", "--no-figures", "--out", "here", "--set", "fit.optimizer=auto", "--set", "fit.multistart=6",

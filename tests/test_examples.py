@@ -109,3 +109,35 @@ def test_the_noisy_choice_has_the_spread_of_its_linear_beginning():
     end = ctrnn.ensemble(e.problem, paths=400, solver="euler", dt=0.01, save_at=[0.1]).r[:, 0]
     sd = 0.4 * np.sqrt((1 - np.exp(-0.04)) / 0.4)  # before the accumulators feel each other
     assert abs(end.std(axis=0) / sd - 1).max() < 4 / np.sqrt(800) + 0.02
+
+
+def test_cells_become_selective_by_the_rule_of_bienenstock_cooper_and_munro():
+    """Pattern by pattern, in a loop; at rest each cell answers one of them alone, by their number."""
+    e = Experiment("selective-cells")
+    X = np.array(e.field.constants["X"])
+
+    def F(t, state):
+        theta, W = state[:3], state[3:].reshape(3, 3)
+        dtheta, dW = -theta, np.zeros((3, 3))
+        for x in X:
+            y = W @ x
+            dtheta = dtheta + y**2 / 3.0
+            dW = dW + 0.5 * np.outer(y * (y - theta), x) / 3.0
+        return np.concatenate([dtheta / 0.3, dW.ravel()])
+
+    for r in np.random.default_rng(0).normal(size=(5, 12)):
+        np.testing.assert_allclose(e.field(0.0, r), F(0.0, r), rtol=1e-12, atol=1e-13)
+    run = solve_ivp(F, (0.0, 300.0), e.r0, method="LSODA", rtol=1e-9, atol=1e-11)
+    rest = ctrnn.find_equilibrium(e.field, ctrnn.simulate(e.problem).r[-1])
+    np.testing.assert_allclose(run.y[:, -1], rest.r, atol=1e-6)
+    np.testing.assert_allclose(rest.r[3:].reshape(3, 3) @ X.T, 3.0 * np.eye(3), atol=1e-10)
+    assert rest.stable
+
+
+def test_a_fit_keeps_dales_signs():
+    e = Experiment("excitatory-inhibitory")
+    fit = ctrnn.fit(e.problem, **e.fit_options | {"max_iterations": 20})
+    W = fit.problem.field.parameters["W"]
+    assert fit.loss < 0.25 * fit.initial_loss
+    assert (W[:, :16] >= 0.0).all() and (W[:, 16:] <= 0.0).all()
+    assert (W == 0.0).any()  # some are at the bound: without it they would have crossed

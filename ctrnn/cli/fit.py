@@ -75,7 +75,7 @@ def _save(job: Job, name: str, one: Any, number: str) -> None:
     with atomic_path(job.path(f"fit{number}.csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
         rows = csv.writer(f, lineterminator="\n")
         rows.writerow(("parameter", "start", "fitted", "std_error"))
-        for label, *numbers in rows_of(e.problem, one):
+        for _, label, *numbers in rows_of(e.problem, one):
             rows.writerow((label, *("" if value is None else repr(value) for value in numbers)))
     with e.solving():
         run = ctrnn.simulate(problem, save_at=e.grid, **e.limited_solver)
@@ -128,9 +128,15 @@ def _print(job: Job, name: str, one: Any) -> None:
     said = plain_words(one.message).removeprefix("converged: ")
     title += f"\n{'converged: ' + said if one.converged else 'not converged: ' + one.reason + ' (' + said + ')'}"
     rows: list[tuple[Any, ...]]
+    coordinates = one.statement.coordinates(after)
     if is_few(after):
+        fitted = {*coordinates.labels, ""}
         errors, why = one.errors_or_why
-        table = [(label, "" if a is None else a, b, "" if s is None else s) for label, a, b, s in rows_of(before, one)]
+        table = [
+            (label, "" if a is None else a, b, "" if s is None else s)
+            for name, label, a, b, s in rows_of(before, one)
+            if name in fitted
+        ]
         if errors is None:
             job.table(title, ("", "start", "fitted"), [row[:3] for row in table])
         else:
@@ -151,7 +157,7 @@ def _print(job: Job, name: str, one: Any) -> None:
         rows = [
             (key, float(np.linalg.norm(start[key])), float(np.linalg.norm(value)))
             for key, value in quantities(after).items()
-            if np.size(value)
+            if np.size(value) and key.replace("readout ", "readout.") in coordinates.where
         ]
         job.table(title, ("", "norm at the start", "norm fitted"), rows)
 
@@ -161,21 +167,24 @@ def _is_half_squares(one: Any) -> bool:
     return one.statement.is_plain and not one.statement.prior
 
 
-def rows_of(before: Any, one: Any) -> list[tuple[str, float | None, float, float | None]]:
-    """Label, start, end and standard error of each number of a fit, and of the standard deviations estimated along."""
+def rows_of(before: Any, one: Any) -> list[tuple[str, str, float | None, float, float | None]]:
+    """Name in the fit, label, start, end and standard error of each number, fitted or not.
+
+    Of the standard deviations that were estimated along, too: these have no name.
+    """
     errors, _ = one.errors_or_why
     s = {} if errors is None else dict(zip(errors.labels, errors.standard_errors.tolist(), strict=True))
     names = [*one.problem.field.labels]
     for name, value in readout_of(one.problem).items():
         names += [f"readout.{name}[{i}]" for i in range(np.size(value))]
     names += [f"r0[{state}]" for state in one.problem.field.state_names]
-    rows: list[tuple[str, float | None, float, float | None]] = [
-        (label, a, b, s.get(name))
+    rows: list[tuple[str, str, float | None, float, float | None]] = [
+        (name, label, a, b, s.get(name))
         for name, (label, a), (_, b) in zip(names, entries(before), entries(one.problem), strict=True)
     ]
     if one.sigma is not None and errors is not None:
         every = zip(errors.labels, errors.values.tolist(), strict=True)
-        rows += [(label, None, value, s[label]) for label, value in every if label.startswith("sigma[")]
+        rows += [("", label, None, value, s[label]) for label, value in every if label.startswith("sigma[")]
     return rows
 
 

@@ -42,6 +42,8 @@ def gradient(job: Job) -> None:
     if few:
         flat = np.concatenate([np.ravel(slopes[name]) for name in values])
         rows = [(label, w, float(d)) for (label, w), d in zip(entries(problem), flat, strict=True)]
+        if problem.field.n > SHOWN:
+            rows[-problem.field.n :] = [("r0, norms", float(np.linalg.norm(problem.r0)), norms["r0"])]
         columns = ("", "value", "dl/d·")
     else:
         rows = [(name, float(np.linalg.norm(values[name])), norms[name]) for name in values if np.size(values[name])]
