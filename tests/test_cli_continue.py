@@ -66,6 +66,50 @@ def test_continue(capsys):
     assert "supercritical" in capsys.readouterr().out
 
 
+CUSP = """\
+[field]
+kind = "equations"
+[field.equations]
+r = "b + a*r - r**3"
+[field.parameters]
+a = 1.0
+b = 0.0
+[problem]
+r0 = { r = 1.0 }
+t_span = [0.0, 20.0]
+[equilibrium]
+guess = { r = 1.0 }
+[continue]
+parameter = "b"
+span = [-1.0, 1.0]
+second = "a"
+second_span = [-1.0, 2.0]
+"""
+
+
+def test_two_parameters_and_other_branches(capsys):
+    """Folds at b = ±2(a/3)^(3/2), on one curve with its cusp; and the pitchfork in a, both branches."""
+    Path("b.toml").write_text(CUSP, encoding="utf-8")
+    assert run(["continue", "b.toml"]) == 0
+    (curve,) = summary("continue")["continue"]["curves"]
+    assert curve["kind"] == "fold"
+    (cusp,) = curve["special"]
+    assert cusp["kind"] == "cusp"
+    assert (cusp["a"], cusp["b"]) == pytest.approx((0.0, 0.0), abs=1e-10)
+    arrays = np.load("results/b/continue/curve.npz")
+    assert np.abs(arrays["first"]) == pytest.approx(2 * (arrays["second"] / 3) ** 1.5, abs=1e-9)
+    assert Path("results/b/continue/two-parameters.png").stat().st_size > 10_000
+    assert not Path("results/b/continue/curve-2.npz").exists()
+    assert "cusp" in capsys.readouterr().out
+    pitchfork = ["--set", "continue.parameter=a", "--set", "continue.second=b", "--set", "continue.second_span=[-1, 1]"]
+    assert run(["continue", "b.toml", *pitchfork, "--set", "continue.branches=true"]) == 0
+    found = summary("continue")["continue"]
+    assert len(found["branches"]) == 1
+    assert {p["type"] for p in found["special"]} == {"pitchfork"}
+    assert Path("results/b/continue/branch-2.npz").exists()
+    assert "curves" in found
+
+
 def test_cycle_and_lyapunov():
     assert run(["cycle", "b.toml", "--quiet"]) == 0
     assert summary("cycle")["cycle"]["stable"] is True
@@ -92,6 +136,8 @@ def test_all_of_it_by_run(capsys):
         ("continue.span=[5.0, 6.0]", "that holds 3"),
         ("continue.state=w", "continue.state"),
         ("continue.wide=1", "the keys parameter, span"),
+        ("continue.second=A", "continue.second"),
+        ("continue.second_span=[0.0, 2.0]", "together with second"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_key(capsys, override, words):
@@ -102,6 +148,13 @@ def test_what_is_wrong_is_said_at_its_key(capsys, override, words):
 def test_more_that_is_wrong(capsys):
     assert run(["lyapunov", "b.toml", "--set", "lyapunov.k=3"]) == 2
     assert "lyapunov.k" in capsys.readouterr().err
+    two = ["--set", "continue.second=C", "--set", "continue.second_span=[0, 2]"]
+    assert run(["continue", "b.toml", *two]) == 2
+    assert "continue.second" in capsys.readouterr().err
+    assert run(["continue", "b.toml", *two, "--set", "continue.second=B"]) == 2
+    assert "different parameters" in capsys.readouterr().err
+    assert run(["continue", "b.toml", *two, "--set", "continue.second=A", "--set", "continue.second_span=[2, 3]"]) == 2
+    assert "that holds 1.2" in capsys.readouterr().err
     Path("b.toml").write_text(BRUSSELATOR.split("[continue]")[0], encoding="utf-8")
     assert run(["continue", "b.toml"]) == 2
     assert "a table [continue]" in capsys.readouterr().err

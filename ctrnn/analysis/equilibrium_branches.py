@@ -51,6 +51,7 @@ def equilibrium_branches(
     deflate: bool = True,
     switch: bool = True,
     most: int = 50,
+    first: Branch | None = None,
     **options: Any,
 ) -> list[Branch]:
     """The branches of equilibria in a span that several starts, branch points and deflation lead to.
@@ -64,6 +65,7 @@ def equilibrium_branches(
     deflate : whether to look for more with the known ones taken out
     switch : whether to follow the other branch at each branch point
     most : the most branches
+    first : a branch that is known; it comes first, and is gone through as the others are
     **options : of `continue_equilibria`: step, max_step, max_points, box, t
 
     Returns
@@ -97,7 +99,9 @@ def equilibrium_branches(
     for name, value in (("values", values), ("most", most)):
         whole(name, value, 1)
     family = Family(field, (parameter,), x, options.get("t", 0.0))
-    branches: list[Branch] = []
+    branches: list[Branch] = [] if first is None else [first]
+    if first is not None and switch:
+        branches += _switched(first, branches, (low, high), most, options)
     for mu in low + (high - low) * (np.arange(values) + 0.5) / values:
         its, held = family.field(np.array([mu])), family.x(np.array([mu]))
         point = Family(its, (), held, family.t)

@@ -213,9 +213,15 @@ def _bifurcation(job: Job) -> Drawn:
     results, spec = job.results, job.experiment.require("continue")
     labels = _labels(job)
     figure = ctrnn.plotting.bifurcation_diagram(
-        results["branch"], spec.state or 0, cycles=results["branches_of_cycles"], labels=labels
+        results["branches"], spec.state or 0, cycles=results["branches_of_cycles"], labels=labels
     )
     yield "bifurcation", figure
+
+
+def _two_parameters(job: Job) -> Drawn:
+    curves = job.results["curves"]
+    if curves:
+        yield "two-parameters", ctrnn.plotting.two_parameter_diagram(curves, labels=_labels(job))
 
 
 def _cycle(job: Job) -> Drawn:
@@ -299,6 +305,7 @@ KINDS: dict[str, Callable[[Job], Drawn]] = {
     "fixed-points": _fixed_points,
     "portrait": _portrait,
     "bifurcation": _bifurcation,
+    "two-parameters": _two_parameters,
     "cycle": _cycle,
     "lyapunov": _lyapunov,
     "training": _training,

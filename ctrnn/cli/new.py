@@ -138,7 +138,10 @@ guess = { v = -1.2, u = -0.6 }   # where the search starts: by state, a list, or
 parameter = "a"                  # or "W[0,1]" of a network, or an input's name
 span = [0.0, 1.0]                # holds the parameter's own value
 state = "v"                      # on the figure; the first, if left out
+branches = false                 # the other branches too: through branch points, and those that are not connected
 cycles = true                    # follow the limit cycles that are born at Hopf points
+# second = "b"                   # a second parameter: the curves of folds and Hopf points in the plane of both
+# second_span = [-1.0, 1.0]      # holds its own value
 
 # [cycle]                        # the limit cycle that the run comes near; the input must be constant
 # period = 40.0                  # a first guess; the time of the run's last return, if left out
@@ -186,7 +189,8 @@ labels = { v = "potential v", i = "current i" }
 # format = "png"                 # or pdf, svg
 # show = ["trajectory"]          # all that apply, if left out; or some of: trajectory, paths, phase-portrait,
                                  # gradient-agreement, leak-only, read-out, fit, fit-history, spectrum,
-                                 # fixed-points, portrait, bifurcation, cycle, lyapunov, training, learning
+                                 # fixed-points, portrait, bifurcation, two-parameters, cycle, lyapunov, training,
+                                 # learning
 
 # A network in place of equations:
 #   [field]

@@ -63,8 +63,8 @@ def _summary(job: Job) -> Iterator[tuple[str, str]]:
     if "portrait" in results and results["portrait"].basins is not None:
         shares = results["portrait"].basins.shares
         yield "basins", ", ".join(f"{share:.1%}" for share in shares) or "none"
-    if "branch" in results:
-        points = results["branch"].special
+    if "branches" in results:
+        points = [point for branch in results["branches"] for point in branch.special]
         yield "continue", ", ".join(f"{p.kind} at {p.parameter:.6g}" for p in points) or "no special points"
     if "cycle" in results:
         yield "cycle", f"period {results['cycle'].period:.9g}, {'stable' if results['cycle'].stable else 'unstable'}"

@@ -89,6 +89,12 @@ def _paths(e: Experiment, steps: Collection[str]) -> str:
     return _step("simulate")(e, steps) if has else "a table [noise] with paths = 100"
 
 
+def _two_parameters(e: Experiment, steps: Collection[str]) -> str:
+    spec = getattr(e.spec, "continue")
+    has = spec is not None and spec.second is not None
+    return _step("continue")(e, steps) if has else "a second parameter (continue.second, continue.second_span)"
+
+
 LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "trajectory": _step("simulate"),
     "paths": _paths,
@@ -102,6 +108,7 @@ LACKING: dict[str, Callable[[Experiment, Collection[str]], str]] = {
     "fixed-points": _step("fixed_points"),
     "portrait": _step("portrait"),
     "bifurcation": _step("continue"),
+    "two-parameters": _two_parameters,
     "cycle": _step("cycle"),
     "lyapunov": _step("lyapunov"),
     "training": _step("train"),

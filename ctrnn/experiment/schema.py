@@ -316,12 +316,18 @@ class PortraitSpec(Section):
 
 
 class ContinueSpec(Section):
-    """The branch of equilibria in one parameter through the one at [equilibrium]'s guess, and the cycles born on it."""
+    """The branch of equilibria in one parameter through the one at [equilibrium]'s guess, and the cycles born on it.
+
+    On request the other branches, and in a second parameter the curves of the folds and Hopf points.
+    """
 
     parameter: str
     span: Annotated[list[Number], Field(min_length=2, max_length=2)]
     state: str | None = None
+    branches: bool = False
     cycles: bool = False
+    second: str | None = None
+    second_span: Annotated[list[Number], Field(min_length=2, max_length=2)] | None = None
     max_points: Count = 2000
 
 
@@ -353,6 +359,7 @@ FigureName = Literal[
     "fixed-points",
     "portrait",
     "bifurcation",
+    "two-parameters",
     "cycle",
     "lyapunov",
     "training",

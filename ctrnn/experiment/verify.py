@@ -155,16 +155,28 @@ def _box(e: Experiment, path: KeyPath, box: Any, lengths: tuple[int, ...]) -> No
 
 
 def _continue(e: Experiment) -> None:
-    """The parameter's name, a span that holds its value, and the state that is drawn."""
+    """The parameters' names, spans that hold their values, and the state that is drawn."""
     spec = e.require("continue")
+    if (spec.second is None) != (spec.second_span is None):
+        there, lacks = ("second", "second_span") if spec.second_span is None else ("second_span", "second")
+        raise e.fault(("continue", there), allowed=f"together with {lacks}")
     with e.at("continue"):
         (start,) = Family(e.field, (spec.parameter,), e.held["x"]).start
-    low, high = spec.span
-    if not (low < high and low <= start <= high):
-        allowed = f"[low, high] that holds {start:g}, the value of {spec.parameter} here"
-        raise e.fault(("continue", "span"), allowed=allowed)
+    _holds(e, "span", spec.span, spec.parameter, start)
+    if spec.second is not None:
+        with e.at("continue", second=("continue", "second")):
+            (other,) = Family(e.field, (spec.second,), e.held["x"], argument="second").start
+            Family(e.field, (spec.parameter, spec.second), e.held["x"], argument="second")
+        _holds(e, "second_span", spec.second_span or [], spec.second, other)
     if spec.state is not None and spec.state not in e.field.state_names:
         raise e.fault(("continue", "state"), allowed=", ".join(e.field.state_names[:12]))
+
+
+def _holds(e: Experiment, key: str, span: list[float], parameter: str, value: float) -> None:
+    low, high = span
+    if not (low < high and low <= value <= high):
+        allowed = f"[low, high] that holds {value:g}, the value of {parameter} here"
+        raise e.fault(("continue", key), allowed=allowed)
 
 
 def _figures(e: Experiment) -> None:

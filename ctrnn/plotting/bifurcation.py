@@ -93,7 +93,8 @@ def bifurcation_diagram(
             _mark(axes, point.kind, point.parameter, point.r[k], _name(point), known)
     for branch in around:
         for point in branch.special:
-            path = point.cycle(np.linspace(0.0, point.period, 400))[:, k]
+            # its mesh too: near a homoclinic orbit the excursion is a small part of the period
+            path = np.append(point.cycle(np.linspace(0.0, point.period, 400))[:, k], point.cycle.r[:, k])
             for value in (path.min(), path.max()):
                 where = "orbit" if point.kind == "homoclinic" else "of cycles"
                 _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}", known)
