@@ -5,12 +5,15 @@ Everything is compared on finite windows: gradients of losses at given steps, ne
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 import ctrnn
 from ctrnn import KFRTRL, UORO, EProp, Objective, Problem, RateNetwork, Sketch, SnAp, gradient
 from ctrnn.errors import UsageError
+from ctrnn.gradients.costs import Size
 from ctrnn.gradients.methods import METHODS, named
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.gradients.rules.outer import Outer
@@ -416,3 +419,23 @@ def test_a_learner_learns_by_it_and_goes_on_from_a_file_to_the_same_bits(rule, t
         one.run(stream.x[300:], stream.y[300:])
     np.testing.assert_array_equal(learner.field.vector, other.field.vector)
     assert np.isfinite(learner.bound) == (not isinstance(rule, str | KFRTRL))
+
+
+@pytest.mark.parametrize(
+    ("solver", "rule"), [("euler", "snap-1"), ("rk4", "snap-1"), ("euler", "snap-2"), ("euler", "e-prop")]
+)
+def test_the_plan_tells_the_memory_of_what_is_kept(solver, rule):
+    """Within a factor of 2.5 of what numpy allocates; SnAp-1 takes flops of the order n², SnAp-2 n⁴ (beside dl/dr0)."""
+    network = RateNetwork(48, gain=1.2, seed=0)
+    problem = Problem(network, np.full(48, 0.1), (0.0, 10.0), objective=Objective(target=1.0, at=[10.0]))
+    settings, method = Settings(solver, dt=0.1), named(rule)
+    told = method.cost(Size.of(problem, settings, 100))
+    gradient(problem, method, solver=solver, dt=0.1)
+    tracemalloc.start()
+    gradient(problem, method, solver=solver, dt=0.1)
+    measured = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.4 < told.memory / measured < 2.5
+    if solver == "euler":
+        r0 = 100 * 2.0 * 49 * 2 * 48 * 49  # Φ by n + 1 rows
+        assert (told.flops < 1.3 * r0) == (rule != "snap-2") and told.flops > r0

@@ -86,7 +86,7 @@ def test_a_step_forward_and_back_are_transposes(field):
     problem = make_problem(field())
     recording = StepperRecording(problem, FIXED, "test")
     lane = Lane(problem.field, recording.bound, recording.a, recording.b)
-    step, _ = steps_of(lane, next(recording.blocks()))[3]
+    step, _ = list(steps_of(lane, next(recording.blocks())))[3]
     rng = np.random.default_rng(0)
     dr, dw, row = rng.normal(size=lane.n), rng.normal(size=lane.m), rng.normal(size=(1, lane.n))
     back, G = step.left(row)
@@ -121,7 +121,7 @@ def test_a_memory_comes_back_to_the_same_bits(name):
     rule = named(name).rule()
     recording = StepperRecording(problem, FIXED, "test")
     lane = Lane(problem.field, recording.bound, recording.a, recording.b)
-    steps = steps_of(lane, next(recording.blocks()))
+    steps = list(steps_of(lane, next(recording.blocks())))
     one, row = rule.start(lane, np.random.default_rng(0)), np.ones(lane.n)
     for step, _ in steps[:17]:
         one.take(step)

@@ -197,7 +197,7 @@ def test_signs_masks_and_time_constants_stay_in_their_bounds():
 
 def test_dropout_is_the_same_at_all_times():
     network, rng = field(), np.random.default_rng(0)
-    form = Form(Recurrence(network, "euler", 1.0, 1, False), "linear", (), (), 1, False)
+    form = Form(network, Recurrence(network, "euler", 1.0, 1, False), "linear", (), (), 1, False)
     masks = drawn_masks(form, {"x": 0.5, "W": 0.5}, 4, rng)
     assert masks["x"].shape == (4, INPUTS) and masks["W"].shape == (N,)
     assert set(masks["x"].unique().tolist()) <= {0.0, 2.0}
@@ -206,7 +206,10 @@ def test_dropout_is_the_same_at_all_times():
     found = model(x, None, masks)
     dropped = network.with_parameters(W=network.parameters["W"] * masks["W"].numpy())
     plain = Model(
-        Form(Recurrence(dropped, "euler", 1.0, 1, False), "linear", (), (), 1, False), readout(), np.zeros(N), ()
+        Form(dropped, Recurrence(dropped, "euler", 1.0, 1, False), "linear", (), (), 1, False),
+        readout(),
+        np.zeros(N),
+        (),
     )
     assert torch.equal(found, plain(x * masks["x"]))
     found.sum().backward()
@@ -446,6 +449,39 @@ def test_save_and_load(tmp_path):
         Training.load(tmp_path / "t.npz", field())
 
 
+# --- any field
+
+
+def test_scalars_and_torch_functions_train_as_any_field_does(tmp_path):
+    """Two ways to say one field, with time in F: the same numbers after scheduled sampling, by different programs."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 12, 1)), rng.normal(size=(6, 12, 1))
+    options = {
+        "readout": ctrnn.Readout([[0.5, -0.2]]),
+        "dt": 0.3,
+        "epochs": 3,
+        "lr": 0.02,
+        "solver": "heun",
+        "feedback": [0],
+    }
+    scalars = ctrnn.Equations({"u": "-a*u + v + x", "v": "tanh(b*u) - v + t/9"}, {"a": 0.7, "b": -0.5}, inputs=["x"])
+
+    def by_torch(t, r, w, x):
+        u, v = r[..., 0], r[..., 1]
+        return torch.stack([-w["a"][0] * u + v + x[..., 0], torch.tanh(w["a"][1] * u) - v + t / 9], dim=-1)
+
+    torchs = ctrnn.TorchField(by_torch, 2, {"a": [0.7, -0.5]}, inputs=1)
+    found = [train(one, (x, y), teacher_forcing=0.5, seed=3, **options) for one in (scalars, torchs)]
+    np.testing.assert_allclose(found[1].field.vector, found[0].field.vector, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found[1].history["loss"], found[0].history["loss"], rtol=1e-12)
+    assert abs(found[0].field.vector - scalars.vector).min() > 1e-3
+    np.testing.assert_allclose(found[1].predict(x, 4), found[0].predict(x, 4), rtol=0, atol=1e-12)
+    found[0].save(tmp_path / "t.npz")
+    again = Training.load(tmp_path / "t.npz", scalars)
+    np.testing.assert_array_equal(again.predict(x), found[0].predict(x))
+    assert found[0].field(0.0, [0.1, 0.2], [0.3]).shape == (2,)
+
+
 # --- what is refused
 
 
@@ -488,7 +524,6 @@ def test_save_and_load(tmp_path):
         ({"parameters": ["W", "Q"]}, "Q"),
         ({"r0": [1.0, 2.0]}, "r0"),
         ({"interpolation": "cubic"}, "interpolation"),
-        ({"field": ctrnn.Equations({"r": "-r + x + y"}, inputs=["x", "y"]), "readout": None}, "array equations"),
         ({"checkpoint": "/nowhere/at/all/c.pt"}, "folder that exists"),
         ({"metrics": "/nowhere/at/all/m.csv"}, "folder that exists"),
     ],

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ctrnn.fields.base import Field
 from ctrnn.gradients.continuous.scales import SAMPLES
 from ctrnn.gradients.recording.base import Needs
 from ctrnn.gradients.recording.rows import RowsRecording
@@ -76,6 +77,8 @@ class Size:
         Whether F_w is a dense matrix.
     rows
         q of RTRL.
+    field
+        The field itself, for methods whose cost depends on which states a parameter reaches.
     tiled, tape
         Whether BPTT goes by ctrnn.gradients.recording.rows, and the numbers that it keeps of a stage.
     """
@@ -102,6 +105,7 @@ class Size:
     rows: int
     tiled: bool
     tape: int
+    field: Field
 
     @classmethod
     def of(cls, problem: Problem, settings: Settings, steps: int, calls: int | None = None) -> Size:
@@ -135,6 +139,7 @@ class Size:
             rows=kernel.largest_part(field.n) + 1,
             tiled=RowsRecording.supports([problem], settings, Needs()),
             tape=0 if field.row_slots is None else field.row_slots.tape(1, 1),
+            field=field,
         )
 
     @property

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from ctrnn.errors import DivergenceError
 from ctrnn.fields.base import Array
+from ctrnn.learning.output_loss import outputs
 from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
@@ -54,6 +55,8 @@ class ClosedLoop:
     ) -> Tensor:
         """States (T, B, n) of inputs x (T, B, inputs) in float64; own (T, B) of booleans, none at the first time."""
         refuse_transforms("layer", x, r0, V, c, *w.values())
+        if self.recurrence.field.row_slots is None:
+            return self._by_torch(x, r0, V, c, own, *w.values())
         states: Tensor = _Loop.apply(self, own, x, r0, V, c, *w.values())
         return states
 
@@ -72,14 +75,7 @@ class ClosedLoop:
             steps = how.intervals(end - k, None)
             t = how.stage_times(steps) + k * how.steps * how.dt
             kept.append(rows.forward(steps, t, taken[k:end], r, states[k:end], True))
-            if not np.isfinite(states[end - 1]).all():
-                raise DivergenceError(
-                    "the states of a network that runs on its own outputs became infinite or NaN",
-                    t=k * how.steps * how.dt,
-                    r=states[k - 1, :, :n] if k else r0,
-                    h=how.dt,
-                    hint="more teacher forcing, gradient clipping, or a smaller dt with more steps_per_input",
-                )
+            self._check(states[k:end, :, :n], states[k - 1, :, :n] if k else r0, k)
         return np.ascontiguousarray(states[..., :n]), taken, kept
 
     def backward(
@@ -110,11 +106,38 @@ class ClosedLoop:
         vector = how.field.unflatten(found.vector)
         return x_bar, lam[:, :n].copy(), V_bar, c_bar, *vector.values()
 
+    def _by_torch(self, x: Tensor, r0: Tensor, V: Tensor, c: Tensor, own: Array, *parameters: Tensor) -> Tensor:
+        """The same of a field without a form of many rows, in torch's operations."""
+        how, r, states = self.recurrence, r0, [r0[None][:0]]
+        for k, end in self.pieces(own):
+            part = x[k:end]
+            if own[k].any():
+                fed = part[0].clone()
+                taken = torch.from_numpy(own[k])[:, None]
+                fed[:, self.channels] = torch.where(taken, outputs(r @ V.T + c, self.activation), fed[:, self.channels])
+                part = torch.cat([fed[None], part[1:]])
+            states.append(how.replayed(None, part, r, *parameters, t0=k * how.steps * how.dt))
+            self._check(states[-1], r, k)
+            r = states[-1][-1]
+        return torch.cat(states)
+
+    def _check(self, states: Any, before: Any, k: int) -> None:
+        """Raise DivergenceError where the states from input k on are not finite."""
+        how, after, r = self.recurrence, np.asarray(_array(states[-1])), np.asarray(_array(before))
+        if not np.isfinite(after).all():
+            message = "the states of a network that runs on its own outputs became infinite or NaN"
+            hint = "more teacher forcing, gradient clipping, or a smaller dt with more steps_per_input"
+            raise DivergenceError(message, t=k * how.steps * how.dt, r=r, h=how.dt, hint=hint)
+
     @staticmethod
     def pieces(own: Array) -> list[tuple[int, int]]:
         """Times from k to end that run in one call: they begin where an output is fed back, or at 0."""
         starts = np.flatnonzero(own.any(axis=1)).tolist()
         return list(pairwise([0, *starts, len(own)]))
+
+
+def _array(values: Any) -> Any:
+    return values.detach().numpy() if isinstance(values, Tensor) else values
 
 
 class _Loop(torch.autograd.Function):

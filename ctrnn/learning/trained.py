@@ -203,10 +203,10 @@ class Training:
         told, numbers, history = read_saved(path)
         about = told["form"]
         how = Recurrence(
-            field, about["solver"], about["dt"], about["steps_per_input"], about["interpolation"] == "linear"
+            field.as_rows(), about["solver"], about["dt"], about["steps_per_input"], about["interpolation"] == "linear"
         )
         choice = tuple(about["selection"]), tuple(about["channels"]), about["warmup"], about["free"]
-        form = Form(how, about["activation"], *choice)
+        form = Form(field, how, about["activation"], *choice)
         for key, now in form.describe().items():
             if about[key] != now:
                 raise UsageError("field", given=f"{key} {now}", allowed=f"{key} {about[key]}, as was trained")

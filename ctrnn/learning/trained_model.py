@@ -35,8 +35,10 @@ class Form:
 
     Attributes
     ----------
+    field : Field
+        The field, with the numbers that training began with.
     recurrence : Recurrence
-        The field and its steps.
+        Its steps, of the same equations in the form of many rows where they have it.
     activation : str
         g; "" without a read-out, where the outputs are the states ``selection``.
     selection : tuple of int
@@ -49,6 +51,7 @@ class Form:
         Whether it is validated on its own outputs, from there on.
     """
 
+    field: Field
     recurrence: Recurrence
     activation: str
     selection: tuple[int, ...]
@@ -56,19 +59,14 @@ class Form:
     warmup: int
     free: bool
 
-    @property
-    def field(self) -> Field:
-        """The field, with the numbers that training began with."""
-        return self.recurrence.field
-
     def describe(self) -> dict[str, Any]:
         """All of it as plain values, to be compared and stored."""
         how = self.recurrence
         return {
-            "field": type(how.field).__name__,
-            "parameters": {name: list(np.shape(v)) for name, v in how.field.parameters.items()},
-            "states": list(how.field.state_names),
-            "inputs": how.field.input_size,
+            "field": type(self.field).__name__,
+            "parameters": {name: list(np.shape(v)) for name, v in self.field.parameters.items()},
+            "states": list(self.field.state_names),
+            "inputs": self.field.input_size,
             "solver": how.solver,
             "dt": how.dt,
             "steps_per_input": how.steps,

@@ -89,7 +89,8 @@ def train(
     Parameters
     ----------
     field : Field
-        `ctrnn.Equations` with arrays, or a network; its numbers are where training begins.
+        Any field; its numbers are where training begins. Steps of `ctrnn.Equations` and networks are compiled, those
+        of a `ctrnn.TorchField` are torch's, at torch's speed.
     trials : Dataset, (x, y), (x, y, weight), task or callable
         `ctrnn.learning.Dataset` and what it takes, or a task of ``ctrnn.learning.tasks``. A callable is asked for new
         trials in each epoch, with a seed of that epoch.

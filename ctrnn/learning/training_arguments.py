@@ -30,9 +30,10 @@ def make_form(
         raise UsageError("teacher_forcing", given=teacher_forcing, allowed="1 without feedback", hint="feedback=True")
     if channels and interpolation == "linear":
         raise UsageError("interpolation", given="linear", allowed="'hold' with feedback")
-    how = Recurrence(field, solver, dt, whole("steps_per_input", steps_per_input, 1), interpolation == "linear")
+    steps = whole("steps_per_input", steps_per_input, 1)
+    how = Recurrence(field.as_rows(), solver, dt, steps, interpolation == "linear")
     activation = readout.activation if readout else ""
-    return Form(how, activation, selection, channels, whole("warmup", warmup, 1), bool(channels) and not always)
+    return Form(field, how, activation, selection, channels, whole("warmup", warmup, 1), bool(channels) and not always)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -43,7 +44,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 def check_field(field: Any, dt: Any) -> None:
     """Raise UsageError for what is no field, and no step."""
     if not isinstance(field, Field):
-        raise UsageError("field", given=field, allowed="a field: Equations with arrays, RateNetwork, GRUNetwork …")
+        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, GRUNetwork, TorchField …")
     positive("dt", dt, "a positive number, the step in the unit of t")
 
 

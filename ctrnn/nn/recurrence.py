@@ -112,13 +112,13 @@ class Recurrence:
         vector = self.field.unflatten(found.vector)
         return x_bar, lam[:, :n].copy(), *vector.values()
 
-    def replayed(self, spans: Array | None, *tensors: torch.Tensor) -> torch.Tensor:
-        """The same steps by torch, with their graph."""
+    def replayed(self, spans: Array | None, *tensors: torch.Tensor, t0: float = 0.0) -> torch.Tensor:
+        """The same steps by torch from t0, with their graph."""
         x, r, *parameters = tensors
         w, F = dict(zip(self.field.parameter_names, parameters, strict=True)), self.field.torch_function()
         (a, b, c), states = self.tableau, []
         plan = self.intervals(len(x), spans)
-        h_of, t_of = plan.h, self.stage_times(plan)
+        h_of, t_of = plan.h, t0 + self.stage_times(plan)
         for k in range(len(x)):
             before, now = x[max(k - 1, 0)], x[k]
             for j in range(self.steps):

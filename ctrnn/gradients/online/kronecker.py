@@ -29,17 +29,14 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, Passes
-from ctrnn.gradients.online.method import OnlineMethod
-from ctrnn.gradients.online.uoro import balance, signs
+from ctrnn.gradients.online.random import RandomMethod, balance, random_facts, signs
 from ctrnn.gradients.rules.outer import Outer
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.numbers import whole
 
 
 @dataclass(frozen=True)
-class KFRTRL(OnlineMethod):
+class KFRTRL(RandomMethod):
     """A random Kronecker product A ⊗ u in the place of dr/dw: unbiased, in O(n²) memory; for networks.
 
     Parameters
@@ -70,26 +67,12 @@ class KFRTRL(OnlineMethod):
     True
     """
 
-    seed: int = 0
-
-    facts = Facts(
-        name="kf-rtrl",
-        summary="a random Kronecker product for dr/dw: unbiased, less noisy than UORO, for networks",
-        exact_for=Exact.NOTHING,
-        unbiased=True,
-        passes=Passes.FORWARD,
+    facts = random_facts(
+        "kf-rtrl",
+        "a random Kronecker product for dr/dw: unbiased, less noisy than UORO, for networks",
         cost="O(n³) a step",
         memory="O(n²)",
-        options=("seed",),
     )
-
-    def __post_init__(self) -> None:
-        whole("seed", self.seed, 0)
-
-    @property
-    def name(self) -> str:
-        """What a result says that it was computed by."""
-        return "KF-RTRL"
 
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted."""

@@ -9,7 +9,6 @@ Weights rest here: ``gradient(problem, method="snap-1")`` says what the rule wou
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,8 @@ class OnlineMethod(RecordedMethod, Rule):
 
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted."""
-        return costs.forward(replace(size, rows=size.n + 1), block=1)
+        numbers = size.n * size.entries
+        return costs.online(size, 2.0 * size.n * numbers, 3.0 * numbers)
 
     def schedule(self, recording: Any) -> Totals:
         """Along a recording."""

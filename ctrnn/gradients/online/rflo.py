@@ -58,7 +58,7 @@ class RFLO(GradientMethod):
         summary="leak-only sensitivities of a network, one trace a weight: to compare with biology",
         exact_for=Exact.NOTHING,
         passes=Passes.FORWARD,
-        cost="O(m) would do; O(n² m) as built",
+        cost="O(n² m); a learner's Euler steps O(n² + m)",
         memory="O(n m)",
         own_steps=False,
         implicit=True,
@@ -135,7 +135,9 @@ class LeakMemory(Memory):
     def take(self, step: Step) -> None:
         """P ← D P + C."""
         D, C = step.left_by_leak(np.eye(self.lane.n))
-        self.P = np.matmul(D, self.P) + C
+        P = np.matmul(D, self.P)
+        P += C
+        self.P = P
 
     def pull(self, row: Array) -> Array:
         """∂ℓ/∂r P."""

@@ -13,7 +13,7 @@ are coupled within k. dl/dr0 is not approximated.
 
 As dt → 0 it is dP/dt = M_k ∘ (J P + F_w). Bias: influence that comes back from farther away. Variance: none. Time:
 O(n² + what is kept) for Euler steps where few states are kept for each parameter (ctrnn.gradients.rules.traces),
-otherwise O(n² m). Memory: what is kept, m numbers for SnAp-1 of a network.
+otherwise O(n² m). Memory: what is kept, m numbers for SnAp-1 of a network; 4 n m bytes to find it.
 
 (J. Menick, E. Elsen, U. Evci, S. Osindero, K. Simonyan & A. Graves, "Practical Real Time Recurrent Learning with a
 Sparse Approximation", ICLR 2021.)
@@ -27,6 +27,8 @@ from typing import ClassVar
 import numpy as np
 
 from ctrnn.fields.base import Array, Field
+from ctrnn.gradients import costs
+from ctrnn.gradients.costs import Cost, Size
 from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
@@ -86,6 +88,17 @@ class SnAp(OnlineMethod):
         """What a result says that it was computed by."""
         return f"SnAp-{self.k}"
 
+    def cost(self, size: Size) -> Cost:
+        """Flops and bytes on a problem of that size, counted: of what is kept."""
+        keep = reach(size.field, self.k)
+        kept, states = float(np.count_nonzero(keep)), int(keep.sum(axis=0).max(initial=0))
+        if size.n < SPARSE * states:
+            return super().cost(size)
+        if size.s > 1 or size.implicit:  # C whole, and what is kept of it
+            rows = 2.0 * size.n * size.entries
+            return costs.online(size, rows + 2.0 * states * kept, rows + 4.0 * kept)
+        return costs.online(size, size.va + 2.0 * states * kept, keep.size / 2 + 6.0 * kept)
+
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
         """A memory for one lane: traces, where parameters are kept for few states each, or P with zeros."""
         keep = reach(lane.field, self.k)
@@ -111,7 +124,10 @@ class SnApMemory(Memory):
 
     def take(self, step: Step) -> None:
         """P ← M_k ∘ (Φ P + C)."""
-        self.P = self.keep * (np.matmul(step.phi, self.P) + step.C)
+        P = np.matmul(step.phi, self.P)
+        P += step.C
+        P *= self.keep
+        self.P = P
 
     def pull(self, row: Array) -> Array:
         """∂ℓ/∂r P."""

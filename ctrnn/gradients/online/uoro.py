@@ -26,15 +26,13 @@ import numpy as np
 from ctrnn.fields.base import Array
 from ctrnn.gradients import costs
 from ctrnn.gradients.costs import Cost, Size
-from ctrnn.gradients.method import Exact, Facts, Passes
-from ctrnn.gradients.online.method import OnlineMethod
+from ctrnn.gradients.online.random import RandomMethod, balance, random_facts, signs
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.numbers import whole
 
 
 @dataclass(frozen=True)
-class UORO(OnlineMethod):
+class UORO(RandomMethod):
     """One random outer product s̃ ⊗ w̃ in the place of dr/dw: noisy, unbiased, in O(n + m) memory; any of our solvers.
 
     Parameters
@@ -64,26 +62,12 @@ class UORO(OnlineMethod):
     True
     """
 
-    seed: int = 0
-
-    facts = Facts(
-        name="uoro",
-        summary="one random outer product for dr/dw: unbiased, noisy, in the least memory",
-        exact_for=Exact.NOTHING,
-        unbiased=True,
-        passes=Passes.FORWARD,
+    facts = random_facts(
+        "uoro",
+        "one random outer product for dr/dw: unbiased, noisy, in the least memory",
         cost="O(n² + m) a step; with dl/dr0 O(n³)",
         memory="O(n + m)",
-        options=("seed",),
     )
-
-    def __post_init__(self) -> None:
-        whole("seed", self.seed, 0)
-
-    @property
-    def name(self) -> str:
-        """What a result says that it was computed by."""
-        return "UORO"
 
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted."""
@@ -119,18 +103,3 @@ class UOROMemory(Memory):
     def pull(self, row: Array) -> Array:
         """(∂ℓ/∂r · s̃) w̃."""
         return float(row @ self.s) * self.w
-
-
-def signs(rng: np.random.Generator, size: int) -> Array:
-    """Random signs, −1 or 1."""
-    return 2.0 * rng.integers(0, 2, size) - 1.0
-
-
-def balance(a: Array, b: Array) -> float:
-    """√(‖a‖/‖b‖), which gives a/ρ and ρ b one length; 1 where one of them is 0.
-
-    >>> balance(np.array([8.0]), np.array([2.0])), balance(np.zeros(2), np.ones(2))
-    (2.0, 1.0)
-    """
-    first, second = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    return float(np.sqrt(first / second)) if first > 0.0 and second > 0.0 else 1.0

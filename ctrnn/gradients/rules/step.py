@@ -16,7 +16,7 @@ gradient (groups, columns). ``Lane.vector`` makes it the flat vector (m,).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -247,16 +247,15 @@ class Step:
         return rows + R.sum(axis=0), G
 
 
-def steps_of(lane: Lane, block: Any) -> Sequence[tuple[Step, Array | None]]:
+def steps_of(lane: Lane, block: Any) -> Iterator[tuple[Step, Array | None]]:
     """The steps of a recorded block, each with ∂ℓ/∂r (n,) of the losses that are seen at its end, or None."""
     record, losses = block.record, block.losses
-    found = []
     for i in range(block.steps):
         here = slice(i, i + 1)
         sources = losses.sources[here] if len(losses.sources) else None
-        step = Step(
-            lane, record.h[here], record.stage_t[here], record.stage_r[here], record.stage_x[here], None, sources
-        )
         jump = losses.jumps[i] if len(losses.jumps) else None
-        found.append((step, jump if jump is not None and jump.any() else None))
-    return found
+        # one at a time: a step holds the derivatives that it was asked for
+        yield (
+            Step(lane, record.h[here], record.stage_t[here], record.stage_r[here], record.stage_x[here], None, sources),
+            jump if jump is not None and jump.any() else None,
+        )

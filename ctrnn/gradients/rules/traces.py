@@ -41,8 +41,8 @@ class Sets:
     @classmethod
     def by_reach(cls, keep: Array) -> Sets:
         """Of parameters that are kept for the states where ``keep`` (n, m) is true."""
-        patterns, of_parameter = np.unique(keep, axis=1, return_inverse=True)
-        sets = [np.flatnonzero(pattern) for pattern in patterns.T]
+        bits, of_parameter = np.unique(np.packbits(keep, axis=0), axis=1, return_inverse=True)
+        sets = [np.flatnonzero(pattern) for pattern in np.unpackbits(bits, axis=0, count=len(keep)).T]
         return cls(sets, np.arange(len(sets))[:, None] == of_parameter.ravel())
 
     @property
@@ -150,7 +150,10 @@ def coloured(F_w: Array) -> Array:
     >>> coloured(np.array([[True, False], [True, True], [False, True]]))
     array([0, 1, 0])
     """
-    together = (F_w.astype(float) @ F_w.T.astype(float)) > 0.0
+    from scipy.sparse import csr_array
+
+    sparse = csr_array(F_w, dtype=np.float32)
+    together = (sparse @ sparse.T).toarray() > 0.0
     colour = np.full(len(F_w), -1)
     for i in range(len(F_w)):
         taken = set(colour[:i][together[i, :i]].tolist())
