@@ -19,7 +19,9 @@ Flops a step, dense network of n units: s (2n²q) for the rows and s (2n c q) fo
 
 The state's error test does not see how well λ is integrated: where the state rests, h grows until λ's error does not
 matter to it. What the way back has at hand anyway says so: v = Σ_i weights_i R̄_i, with weights for which v vanishes to
-a high order in h (ctrnn.gradients.recording.sensitivity_error).
+a high order in h (ctrnn.gradients.recording.sensitivity_error). Of an implicit method it is v (I − hγJ)⁻¹, by the
+factors of the stage that was solved last, as its error of the state is filtered (Shampine & Baca 1984): what a stiff
+mode loses is gone within the step.
 """
 
 from __future__ import annotations
@@ -76,12 +78,18 @@ class Estimate(NamedTuple):
     weights: np.ndarray  # (s,): v = Σ_i weights_i R̄_i
     scale: np.ndarray  # (n,): sizes of the states; norms are max_j scale_j |·_j|
     sizes: np.ndarray  # (C, q, 3): ‖v‖, and ‖Λ‖ at the end and at the start of the step, of each cotangent
+    v: np.ndarray  # (n q,): working space
 
 
 @cache
 def no_estimate() -> Estimate:
     """Nothing is noted."""
-    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 3)))
+    return Estimate(np.empty(0), np.empty(0), np.empty((0, 0, 3)), np.empty(0))
+
+
+def estimate_for(weights: np.ndarray, scale: np.ndarray, steps: int, q: int) -> Estimate:
+    """Room for what is noted of the steps of a block with q cotangents."""
+    return Estimate(weights, scale, np.zeros((steps, q, 3)), np.empty(scale.size * q))
 
 
 def implicit_for(a: np.ndarray, lapack: np.ndarray, rows: np.ndarray) -> Implicit:
@@ -106,10 +114,13 @@ def call_solve(typingctx, address, jacobian, ctx, t, r, w, x, hg, q, K, work):
 def solve(jacobian, ctx, t, r, w, x, hg, q, K_, work):
     """K̄ ← K̄ (I − hγJ)⁻¹ with J at (t, r, w, x); ``large`` ← the sums over k of hγ |J_kj|.
 
-    Returns 0 where the matrix is singular.
+    With jacobian = 0 by the factors that are there. Returns 0 where the matrix is singular.
     """
     lapack, M, pivots, large = lapack_at(work), M_at(work), pivots_at(work), large_at(work)
     n = large.size
+    if jacobian == 0:
+        solve_transposed(lapack, M, pivots, doubles(K_, (n, q)))
+        return 1
     call_f(jacobian, ctx, t, r, w, x, at(M))
     for j in range(n):
         large[j] = 0.0
@@ -143,39 +154,25 @@ def parameter_part(system, stage_t, stage_r, stage_x, K, G_):
 
 
 @njit(**INLINE)
-def note(estimate, m, lam, R, q):
-    """The norms of v and Λ of step m, from Λ (n q,) at its end and R (s, n q)."""
-    n = estimate.scale.size
-    if estimate.weights.size > 0:
-        sizes = estimate.sizes[m]
-        for k in range(q):
-            sizes[k, 0] = 0.0
-            sizes[k, 1] = 0.0
-        for j in range(n):
-            d = estimate.scale[j]
-            for k in range(q):
-                v = 0.0
-                for i in range(estimate.weights.size):
-                    v += estimate.weights[i] * R[i, j * q + k]
-                # a NaN stays one: both are compared with "not <="
-                v, l = d * abs(v), d * abs(lam[j * q + k])
-                if not v <= sizes[k, 0]:
-                    sizes[k, 0] = v
-                if not l <= sizes[k, 1]:
-                    sizes[k, 1] = l
+def combine(estimate, R):
+    """v ← Σ_i weights_i R̄_i, of R (s, n q)."""
+    for j in range(estimate.v.size):
+        v = 0.0
+        for i in range(estimate.weights.size):
+            v += estimate.weights[i] * R[i, j]
+        estimate.v[j] = v
 
 
 @njit(**INLINE)
-def note_start(estimate, m, lam, q):
-    """The norms of Λ (n q,) at the start of step m."""
-    if estimate.weights.size > 0:
-        sizes = estimate.sizes[m]
-        for k in range(q):
-            sizes[k, 2] = 0.0
-            for j in range(estimate.scale.size):
-                l = estimate.scale[j] * abs(lam[j * q + k])
-                if not l <= sizes[k, 2]:
-                    sizes[k, 2] = l
+def note(estimate, m, which, rows, q):
+    """Norms of rows (n q,) of step m, as ``which`` of its sizes."""
+    sizes = estimate.sizes[m]
+    for k in range(q):
+        sizes[k, which] = 0.0
+        for j in range(estimate.scale.size):
+            size = estimate.scale[j] * abs(rows[j * q + k])
+            if not size <= sizes[k, which]:  # a NaN stays one
+                sizes[k, which] = size
 
 
 @njit(**LEAN)
@@ -240,12 +237,20 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
                     if large[j] > 1.0:
                         for p in range(j * q, j * q + q):
                             Ri[p] = (Ki[p] - implicit.right[p]) / (h[m] * a[i, i])
-        note(estimate, m, lam, R, q)
+        if estimate.weights.size > 0:
+            note(estimate, m, 1, lam, q)
+            combine(estimate, R)
+            if implicit.right.size > 0:
+                call_solve(
+                    implicit.solve, 0, at(system.ctx), 0.0, 0, 0, 0, 0.0, q, at(estimate.v), pack(implicit.work)
+                )
+            note(estimate, m, 0, estimate.v, q)
         for begin in range(0, size, CHUNK):
             end = min(begin + CHUNK, size)
             for i in range(s):
                 Ri = R[i]
                 for j in range(begin, end):
                     lam[j] += Ri[j]
-        note_start(estimate, m, lam, q)
+        if estimate.weights.size > 0:
+            note(estimate, m, 2, lam, q)
     return True

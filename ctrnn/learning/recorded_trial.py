@@ -54,7 +54,7 @@ class Trial(NamedTuple):
             y0_bar, w_bar = trial._pulled(cotangent)
             errors = trial.recording.errors
             found = np.append(y0_bar, w_bar)
-            if errors is None or control.is_settled(errors.divided(), found, errors.estimate, errors.steps):
+            if control.is_settled(errors, found):
                 return y0_bar, w_bar
             trial = _recorded(control.problem, trial.times, settings)
 

@@ -179,8 +179,7 @@ class RTRLStream:
             while not is_fine:
                 run, state = self._taken(control.problem, end)
                 # of P nobody knows yet what it will be worth: every row of a block has to be right
-                times = np.empty(0) if run.errors is None else run.errors.divided()
-                is_fine = control.is_settled(times, None, np.nan, 0 if run.errors is None else run.errors.steps)
+                is_fine = control.is_settled(run.errors, None)
         check_finite(state.loss, state.G[:, -1], state.S[:, -1], state.readout)
         added = float(state.loss[0] - self._state.loss[0])
         self._state, self.t, self.r = state, end, run.integration.r[: self.field.n].copy()

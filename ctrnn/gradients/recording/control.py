@@ -24,17 +24,15 @@ import numpy as np
 from ctrnn.errors import GradientAccuracyWarning
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.base import Totals
-from ctrnn.gradients.recording.sensitivity_error import is_controlled
+from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled
 from ctrnn.gradients.recording.stepper import StepperRecording
 from ctrnn.problem import Problem, Settings
-from ctrnn.solvers import tableaus
 
 #: the most runs for one gradient
 ROUNDS = 8
 #: a gradient that the next, finer run changes by less than so many rtol was right
 SETTLED = 10.0
-#: the most times to step onto, for each step of the first run, of implicit methods: in stiff modes the estimate is an
-#: upper bound by far
+#: the most times to step onto, for each step of the first run and for 1,000 more
 MOST_TIMES = 30
 #: bytes of the record of a segment of the pass that goes ahead
 SEGMENT_BYTES = 2**19
@@ -47,21 +45,32 @@ class StepControl:
         self._given, self._rtol, self._caller = problem, float(np.min(settings.rtol)), caller
         self._times = np.empty(0)
         self._last: Array | None = None
-        self._rounds = self._first = 0
-        self._is_bounded = is_controlled(settings) and tableaus.get(settings.solver).implicit
+        self._rounds, self._first, self._has_warned = 0, 0, False
 
     @property
     def problem(self) -> Problem:
         """The problem with the stops of this round."""
         return self._given.onto(self._times) if self._times.size else self._given
 
-    def is_settled(self, divided: Array, found: Array | None, estimate: float, steps: int) -> bool:
-        """Whether a run is fine enough: from the times inside its steps, what it found, its Σ η, and its steps.
+    def is_settled(self, errors: StepErrors | None, found: Array | None) -> bool:
+        """Whether a run is fine enough: from what its way back told of its steps, and what it found.
 
         found : None where nobody knows yet what it will be worth
         """
+        if errors is None:
+            return True
+        is_settled = self._is_settled(errors, found)
+        if is_settled and not self._has_warned and errors.time_scale is not None:
+            error = errors.time_scale.error(100 * self._rtol)
+            if error:
+                known = f"; the derivative by all rates at once, which is known, is off by {error:.1g}"
+                warn_of_accuracy(self._caller, self._rtol, known, self._rounds)
+        return is_settled
+
+    def _is_settled(self, errors: StepErrors, found: Array | None) -> bool:
+        divided = errors.divided(again=self._rounds > 0)
+        self._first = self._first or errors.steps
         self._rounds += 1
-        self._first = self._first or steps
         if not divided.size:
             return True
         change = np.inf
@@ -70,14 +79,15 @@ class StepControl:
         if not (is_finite or was_finite):
             return True  # finer steps do not help: it is the gradient that is infinite
         if found is not None and self._last is not None and is_finite and was_finite:
-            change = float(np.linalg.norm(found - self._last)) / (float(np.linalg.norm(found)) or 1.0)
+            with np.errstate(over="ignore"):
+                change = float(np.linalg.norm(found - self._last)) / (float(np.linalg.norm(found)) or 1.0)
         if change <= SETTLED * self._rtol:
             return True
-        times = self._times.size + divided.size
-        too_many = self._is_bounded and times > MOST_TIMES * (self._first + MOST_TIMES)
+        too_many = self._times.size + divided.size > MOST_TIMES * (self._first + 1000)
         if self._rounds == ROUNDS or too_many:
-            known = f"the last two runs differ by {change:.1g}" if np.isfinite(change) else f"estimate {estimate:.1g}"
-            warn_of_accuracy(self._caller, self._rtol, f"; {known}", self._rounds)
+            known = f"; the last two runs differ by {change:.1g}" if np.isfinite(change) else ""
+            warn_of_accuracy(self._caller, self._rtol, known, self._rounds)
+            self._has_warned = True
             return True
         self._last, self._times = found, np.unique(np.concatenate([self._times, divided]))
         return False
@@ -109,9 +119,7 @@ def controlled(
             jacobians=spent.jacobians + found.stats.jacobians,
             wall_time=spent.wall_time + found.stats.wall_time,
         )  # fmt: skip
-        errors = recording.errors
-        assert errors is not None
-        if control.is_settled(errors.divided(), found.r0.ravel(), errors.estimate, errors.steps):
+        if control.is_settled(recording.errors, found.r0.ravel()):
             return found._replace(stats=spent)
 
 
@@ -129,9 +137,7 @@ def fine_enough(problem: Problem, settings: Settings, caller: str) -> Problem:
     while True:
         recording = StepperRecording(control.problem, settings, caller)
         lam = recording.start().l_r.ravel() + _looked_through(recording)
-        errors = recording.errors
-        assert errors is not None
-        if control.is_settled(errors.divided(), lam, errors.estimate, errors.steps):
+        if control.is_settled(recording.errors, lam):
             return control.problem
 
 

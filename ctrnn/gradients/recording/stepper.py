@@ -26,6 +26,7 @@ from ctrnn.gradients.recording.base import Needs, Recording, Seen
 from ctrnn.gradients.recording.losses import BlockLosses, Losses
 from ctrnn.gradients.recording.sensitivity_error import StepErrors, is_controlled
 from ctrnn.gradients.recording.structure import Structure
+from ctrnn.gradients.recording.time_scale import TimeScale
 from ctrnn.kernels import abi, pullback, stepper
 from ctrnn.kernels.augmented import SMALL
 from ctrnn.kernels.stepper import Record
@@ -143,6 +144,8 @@ class StepperRecording(Recording):
         self.errors: StepErrors | None = None
         if is_controlled(asked):
             self.errors = StepErrors(asked.solver, float(np.min(asked.rtol)), self.n)
+            if tableau.implicit and self.losses.objective.times is not None and not problem.x.size:
+                self.errors.time_scale = TimeScale(problem, tableau)
         # of each thread: the field bound to its own working space, and the cotangents of all stages
         self._bounds, self._K = [self.bound], [np.empty(0)]
 
@@ -334,16 +337,16 @@ class StepperRecording(Recording):
                 np.inf, "I − hγJ of an implicit stage", "other tolerances, or an explicit solver"
             )
         if estimate.sizes.size:
-            self._note(block, estimate)
+            self._note(block, estimate, piece.K)
 
     def _estimate(self, steps: int, q: int) -> pullback.Estimate:
         """Room for what is noted of each step."""
         errors = self.errors
         if errors is None or (q > 1 and not errors.every_row):
             return _NO_ESTIMATE
-        return pullback.Estimate(errors.weights, errors.scale, np.zeros((steps, q, 3)))
+        return pullback.estimate_for(errors.weights, errors.scale, steps, q)
 
-    def _note(self, block: Steps, estimate: pullback.Estimate) -> None:
+    def _note(self, block: Steps, estimate: pullback.Estimate, K: Array) -> None:
         errors, record, sizes = self.errors, block.record, estimate.sizes[:, 0]
         assert errors is not None
         if errors.every_row:
@@ -353,6 +356,8 @@ class StepperRecording(Recording):
         if sources.size:
             kinks = (errors.quadrature(sources, record.h) * errors.scale).max(axis=1)
         errors.note(record.t, record.h, sizes, kinks)
+        if errors.time_scale is not None:
+            errors.time_scale.note(record, K[..., 0], block.losses.jumps, errors.scale)
 
     # -- back to an earlier state, and on from there
 

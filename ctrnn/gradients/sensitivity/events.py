@@ -103,7 +103,7 @@ class _Way:
 
     def _refine(self) -> None:
         """Stops in the pieces, so that their steps are fine enough for λ (ctrnn.gradients.recording.control)."""
-        for _ in range(ROUNDS):
+        for again in (False, *(ROUNDS - 1) * [True]):
             lam, is_fine = np.zeros((self.n, 1)), True
             for k, (run, l_r, taken, passage) in reversed(list(enumerate(self.recorded()[0]))):
                 if passage.S is not None:
@@ -115,7 +115,7 @@ class _Way:
                     run.pull_alone(steps, rows)
                 lam = rows
                 lam[:, 0] += l_r
-                times = run.errors.divided() if run.errors is not None else np.empty(0)
+                times = run.errors.divided(again) if run.errors is not None else np.empty(0)
                 if times.size:
                     is_fine = False
                     self.pieces[k] = replace(self.pieces[k], problem=self.pieces[k].problem.onto(times))
