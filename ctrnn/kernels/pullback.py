@@ -241,9 +241,7 @@ def pull_rows(system, a, b, implicit, h, stage_t, stage_r, stage_x, jumps, sourc
             note(estimate, m, 1, lam, q)
             combine(estimate, R)
             if implicit.right.size > 0:
-                call_solve(
-                    implicit.solve, 0, at(system.ctx), 0.0, 0, 0, 0, 0.0, q, at(estimate.v), pack(implicit.work)
-                )
+                call_solve(implicit.solve, 0, at(system.ctx), 0.0, 0, 0, 0, 0.0, q, at(estimate.v), pack(implicit.work))
             note(estimate, m, 0, estimate.v, q)
         for begin in range(0, size, CHUNK):
             end = min(begin + CHUNK, size)
