@@ -41,7 +41,8 @@ class WhiteNoise:
         g, in units of the state by the square root of the unit of t. A number for all states; one a state; a formula
         in the names of the field (of a `ctrnn.RateNetwork` r is the vector of states), the same for each state; or a
         dict state name -> number, array or formula, where states that are not named have no noise. Of a
-        `ctrnn.TorchField` a number, an array, or a function (t, r, w, x) ↦ (n,).
+        `ctrnn.TorchField` a number, an array, or a function (t, r, w, x) ↦ (n,). A parameter that g alone has, as a σ
+        that is fitted, belongs to the field too (``field.extended(sigma=0.1)``).
     seed : int, default 0
         The same seed gives the same path.
     dt : float, optional
@@ -198,6 +199,11 @@ def as_noise(noise: Any, seed: int | None = None) -> WhiteNoise | None:
 
 def checked_scale(scale: Any) -> Any:
     """A number, an array (n,), a formula, a table of these, or a function; raises UsageError."""
+    if isinstance(scale, WhiteNoise):
+        allowed = "its scale alone: a number, numbers, a formula or a table"
+        raise UsageError(
+            "noise", given=scale, allowed=allowed, hint="noise.scale; a layer takes its seed with each call"
+        )
     if isinstance(scale, str) and not scale.isprintable():
         raise UsageError("noise", given=scale, allowed="a formula of printable letters")
     if isinstance(scale, str) or callable(scale):

@@ -195,6 +195,53 @@ def test_second_order_is_that_of_the_path():
     np.testing.assert_allclose(H, by_differences, rtol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ctrnn.RateNetwork(3, 1, seed=0).as_text(),
+        lambda: ctrnn.GRUNetwork(3, 1, seed=0),
+        lambda: ctrnn.LiquidNetwork(3, 1, dale=[1, 1, -1], seed=0),
+        lambda: ctrnn.Equations({"v": "-v + u"}, inputs=["u"]),
+    ],
+)
+def test_a_parameter_of_g_alone(make):
+    """F does not see it; its gradient is that of differences, in a problem and in a layer."""
+    plain = make()
+    values = {"sigma": np.full(plain.n, 0.2)} if plain.n > 1 else {"sigma": 0.2}
+    field = plain.extended(**values)
+    assert type(field) is type(plain) and field.parameter_names == (*plain.parameter_names, "sigma")
+    r, x = np.linspace(0.1, 0.4, field.n), np.array([0.3])
+    np.testing.assert_array_equal(field(0.0, r, x), plain(0.0, r, x))
+    assert all((a == b).all() for a, b in zip(field.bounds, (np.append(c, np.full(field.m - plain.m, d)) for c, d in
+               zip(plain.bounds, (-np.inf, np.inf), strict=True)), strict=True))  # fmt: skip
+    at = 0.1 * np.arange(1, 6)
+    p = ctrnn.Problem(field, r, (0.0, 0.5), x=x, objective=ctrnn.Objective(target=0.5, at=at), noise="sigma")
+    options = {"solver": "heun", "dt": 0.1}
+    g = ctrnn.gradient(p, **options)
+    f = ctrnn.value_and_gradient(p, **options)
+    w, slopes = field.vector, []
+    for j in range(field.m):
+        step = 1e-6 * np.eye(field.m)[j]
+        slopes.append((f(w + step)[0] - f(w - step)[0]) / 2e-6)
+    np.testing.assert_allclose(g.vector, slopes, rtol=1e-6, atol=1e-8)
+    assert (g.parameters["sigma"] != 0.0).all()
+    layer = ctrnn.nn.Recurrent(field, 0.1, solver="heun", noise="sigma")
+    states, _ = layer(torch.full((1, 5, 1), 0.3, dtype=torch.float64), torch.tensor(r), seed=0)
+    (0.5 * (states - 0.5).square().sum()).backward()
+    np.testing.assert_allclose(layer.sigma.grad.numpy(), g.parameters["sigma"], rtol=1e-10)
+
+
+def test_an_unknown_name_in_g_says_what_to_do():
+    with pytest.raises(ExpressionError, match=r"allowed: h, t, (?!.*white).*extended") as caught:
+        ctrnn.Problem(ctrnn.GRUNetwork(3, seed=0), 0.1, (0.0, 1.0), noise="sigma*h")
+    assert "white" not in str(caught.value)
+    with pytest.raises(UsageError, match="seed with each call"):
+        ctrnn.nn.CTRNN(2, 3, dt=0.1, noise=WhiteNoise(0.1, seed=3))
+    for name in ("h", "b_z", "t"):
+        with pytest.raises(UsageError, match="no other meaning"):
+            ctrnn.GRUNetwork(3, seed=0).extended(**{name: 0.1})
+
+
 # --- one path, whatever runs beside it
 
 

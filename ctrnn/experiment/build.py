@@ -161,7 +161,8 @@ class Experiment:
             with self.at("events"):
                 problem = problem.replace(events=[ctrnn.Event(**event.model_dump()) for event in self.spec.events])
         if self.spec.noise is not None:
-            keys: dict[str, KeyPath] = {f"noise_{name}": ("noise", "scale") for name in self.field.state_names}
+            names = {"r", *(label.partition("[")[0] for label in self.field.state_names)}  # of arrays, their names
+            keys: dict[str, KeyPath] = {f"noise_{name}": ("noise", "scale") for name in names}
             with self.at("noise", noise=("noise", "scale"), **keys):
                 problem = problem.replace(noise=ctrnn.WhiteNoise(**self.spec.noise.model_dump(exclude={"paths"})))
         if loss is None:

@@ -8,11 +8,10 @@ products (ctrnn.fields.arrays).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from ctrnn.fields.base import (
     texts,
 )
 from ctrnn.fields.expressions import check_names, read
-from ctrnn.fields.noisy import depends_on, strengths, with_noise
+from ctrnn.fields.noisy import depends_on, in_users_words, strengths, with_noise
 from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
 from ctrnn.fields.torch_functions import phi
@@ -261,6 +260,43 @@ class Equations(Field):
         masks = {k: v for k, v in self.masks.items() if k in kept}
         return Equations(self.equations, kept, inputs, self.states, self.definitions, self.constants, masks)
 
+    def extended(self, **parameters: Any) -> Self:
+        """The same equations with further parameters, which a noise or a loss may read: F does not depend on them.
+
+        Parameters
+        ----------
+        **parameters : array_like
+            Their names and values.
+
+        Returns
+        -------
+        Equations
+            A copy, of the same class, with them behind its own parameters.
+
+        Raises
+        ------
+        UsageError
+            For a name that has a meaning already.
+
+        Examples
+        --------
+        >>> import ctrnn
+        >>> field = ctrnn.GRUNetwork(3, seed=0).extended(sigma=0.2)
+        >>> end = ctrnn.Objective(target=0.1, at=[1.0])
+        >>> problem = ctrnn.Problem(field, 0.0, (0.0, 1.0), objective=end, noise="sigma")
+        >>> float(ctrnn.gradient(problem, solver="euler", dt=0.1).parameters["sigma"]) != 0.0
+        True
+        """
+        more = arrays("parameter", parameters)
+        check_names(more, "parameter")
+        for name in more:
+            if name in (*self.states, *self.parameters, *self.inputs, *self.definitions, *self.constants, "t"):
+                raise UsageError("parameters", given=name, allowed="a name that has no other meaning")
+        twin = self._without_code()
+        twin.parameters = {**self.parameters, **more}
+        twin._has_arrays = self._has_arrays or any(value.ndim for value in more.values())
+        return twin
+
     def _with_noise(self, scale: Any) -> Equations:
         g = strengths(self.states, scale)
         taken = (*self.states, *self.parameters, *self.inputs, *self.definitions, *self.constants)
@@ -273,7 +309,7 @@ class Equations(Field):
         except ExpressionError as error:
             wrong = next((name for name in g if str(error).startswith(f"d{name}/dt")), None)
             if wrong is None:
-                raise
+                raise in_users_words(error, white.values()) from None
             shape = self.states[wrong]
             allowed = f"a formula that gives a number{f' or shape {shape}' * bool(shape)}"
             raise UsageError(f"noise[{wrong!r}]", given=g[wrong], allowed=allowed) from error
@@ -295,11 +331,15 @@ class Equations(Field):
     def _with_step_size(self) -> Equations | None:
         if not self._has_arrays:
             return None
-        twin = copy.copy(self)
-        for made in ("_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots", "_noisy_twins"):
-            twin.__dict__.pop(made, None)
+        twin = self._without_code()
         twin.input_names = (*self.input_names, "h")
         twin._reads_step_size = True
+        return twin
+
+    def _without_code(self) -> Self:
+        """A copy for another form of the equations, of which nothing is compiled yet."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__getstate__())
         return twin
 
     @cached_property
@@ -348,7 +388,7 @@ class Equations(Field):
         """The same equations as a graph; a system of scalars is one of arrays of one number each."""
         if self._has_arrays:
             return self
-        twin = copy.copy(self)
+        twin = self._without_code()
         twin._has_arrays = True
         return twin
 

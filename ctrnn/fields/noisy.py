@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import ExpressionError, UnknownNameError, UsageError
 from ctrnn.fields.arrays.values import Shape
 from ctrnn.fields.base import Array
 
@@ -76,6 +76,19 @@ def with_noise(
             constants[name] = np.asarray(g)
         made[state] = f"({equations[state]}) + {name}*{inputs[state]}"
     return made, definitions, constants, inputs
+
+
+def in_users_words(error: ExpressionError, white: Iterable[str]) -> ExpressionError:
+    """The error of a formula of g, without the names of ξ, and with what to do for a parameter of its own."""
+    first, *rest = str(error).split("\n")
+    for name in white:
+        first = first.replace(f"{name}, ", "")
+    if "unknown name" in first and ". Try: " not in first:
+        first += (
+            ". Try: for a parameter that g alone has, field.extended(sigma=0.1); of a RateNetwork, of its as_text()"
+        )
+    error.args = ("\n".join([first, *rest]),)
+    return error
 
 
 def depends_on(texts: Iterable[str], names: Collection[str], definitions: Mapping[str, str]) -> bool:
