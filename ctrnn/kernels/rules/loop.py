@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ctrnn.kernels import online
-from ctrnn.kernels.abi import LEAN, System, at, call, copy, doubles
+from ctrnn.kernels.abi import INLINE, LEAN, System, at, call, copy, doubles
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.rules import updates
 from ctrnn.kernels.rules.table import ADD, COLLECT, TAKE, call_take, call_with
@@ -80,15 +80,14 @@ class Learned(NamedTuple):
     m: int  # parameters of the field
     flat: np.ndarray  # (m + readout,)
     gradient: np.ndarray  # (m + readout,)
-    last: np.ndarray  # (m + readout,): the gradient as it was found
     bounded: np.ndarray  # int64
     low: np.ndarray
     high: np.ndarray
     G: np.ndarray  # (groups columns,): room
-    found: np.ndarray  # (runs, 3) int64: of G to gradient, entries that are added
-    source: np.ndarray  # (m + constants,): the parameters, then what does not move
-    made: np.ndarray  # (runs, 3) int64: of source to the kernels' weights
-    ring: np.ndarray  # (rows, weights)
+    found: np.ndarray  # (runs, 3) int64: of G to gradient
+    shared: np.ndarray  # (runs, 3) int64: likewise, of parameters in several places, whose parts are added
+    made: np.ndarray  # (runs, 3) int64: of flat to the kernels' weights
+    ring: np.ndarray  # (rows, weights); what does not move is in all rows
 
 
 @njit(**LEAN)
@@ -171,26 +170,31 @@ def _observe(losses, r, s, sums):
     return True
 
 
+@njit(**INLINE)
+def _add(values, to):
+    for j in range(values.size):
+        to[j] += values[j]
+
+
 @njit(**LEAN)
 def gather(run, losses, learned):
-    """The gradient since the last update, into ``gradient`` and ``last``; from here on it is 0."""
+    """The gradient since the last update, into ``gradient``; from here on it is 0."""
     G, gradient = learned.G, learned.gradient
     for j in range(G.size):
         G[j] = 0.0
     for lane in range(len(run.r)):
         if call_with(run.slots[lane, COLLECT], run.memories[lane], at(G)):
             return FAILED
-    m = learned.m
-    for j in range(m):
-        gradient[j] = 0.0
-    for i in range(len(learned.found)):
-        first, to, length = learned.found[i, 0], learned.found[i, 1], learned.found[i, 2]
-        for j in range(length):
-            gradient[to + j] += G[first + j]
+    if len(learned.shared):  # else all are found
+        for j in range(learned.m):
+            gradient[j] = 0.0
+    for run_of in learned.found:
+        copy(doubles(at(G) + 8 * run_of[0], run_of[2]), doubles(at(gradient) + 8 * run_of[1], run_of[2]))
+    for run_of in learned.shared:
+        _add(doubles(at(G) + 8 * run_of[0], run_of[2]), doubles(at(gradient) + 8 * run_of[1], run_of[2]))
     for i in range(losses.readout.size):
-        gradient[m + i] = losses.readout[i]
+        gradient[learned.m + i] = losses.readout[i]
         losses.readout[i] = 0.0
-    copy(gradient, learned.last)
     run.counts[UPDATED] = 1
     return DONE
 
@@ -201,9 +205,10 @@ def move(run, losses, learned):
     status = gather(run, losses, learned)
     if status != DONE:
         return status
-    if not updates.clip(learned.gradient, learned.clip):
+    scale = updates.scale(learned.gradient, learned.clip)
+    if not np.isfinite(scale):
         return GRADIENT_NOT_FINITE
-    updates.update(learned.kind, learned.flat, learned.gradient, learned.settings, learned.places)
+    updates.update(learned.kind, learned.flat, learned.gradient, scale, learned.settings, learned.places)
     settle(run.counts, learned)
     return DONE
 
@@ -223,10 +228,6 @@ def refresh(counts, learned):
     """The kernels' weights from the flat vector."""
     if counts[USED]:
         counts[ROW], counts[USED] = (counts[ROW] + 1) % len(learned.ring), 0
-    w, source = learned.ring[counts[ROW]], learned.source
-    for j in range(learned.m):
-        source[j] = learned.flat[j]
-    for i in range(len(learned.made)):
-        first, to, length = learned.made[i, 0], learned.made[i, 1], learned.made[i, 2]
-        for j in range(length):
-            w[to + j] = source[first + j]
+    w = learned.ring[counts[ROW]]
+    for run_of in learned.made:
+        copy(doubles(at(learned.flat) + 8 * run_of[0], run_of[2]), doubles(at(w) + 8 * run_of[1], run_of[2]))

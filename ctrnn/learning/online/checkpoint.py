@@ -42,7 +42,7 @@ def write(learner: Any, path: str | os.PathLike[str]) -> None:
         arrays |= {f"memory {b} {k}": v for k, v in memory.state_dict().items()}
     arrays |= {
         "flat": weights.flat, "r": loop.r, "r0": learner.r0, "gradient": loop.readout_gradient,
-        "last": weights.last, "counts": loop.counts, "sums": loop.sums, "history": _rows(learner.history),
+        "last": weights.gradient, "counts": loop.counts, "sums": loop.sums, "history": _rows(learner.history),
     }  # fmt: skip
     if learner._due.times is not None:
         arrays["times"] = learner._due.times
@@ -126,7 +126,7 @@ def _shape(options: dict[str, Any], arrays: dict[str, Array]) -> tuple[int, ...]
 def _restore(learner: Any, arrays: dict[str, Array], text: dict[str, Any]) -> None:
     weights, loop = learner._weights, learner._loop
     for name, here in (
-        ("flat", weights.flat), ("r", loop.r), ("gradient", loop.readout_gradient), ("last", weights.last),
+        ("flat", weights.flat), ("r", loop.r), ("gradient", loop.readout_gradient), ("last", weights.gradient),
         ("counts", loop.counts), ("sums", loop.sums),
     ):  # fmt: skip
         if arrays[name].shape != here.shape:

@@ -254,7 +254,7 @@ class OnlineLearner:
         OnlineGradient
             ``.loss``, ``.vector`` (m,), ``.parameters`` by name, ``.readout``.
         """
-        flat = self._weights.last if self._loop.counts[UPDATED] else self._peek()
+        flat = self._weights.gradient if self._loop.counts[UPDATED] else self._peek()
         field, m = self._weights.first, self._weights.m
         named, readout = field.unflatten(flat[:m].copy()), None
         V = self._weights.V
@@ -454,7 +454,7 @@ class OnlineLearner:
         counts, sums = self._loop.counts, self._loop.sums
         total, count = float(sums[LOSS_SINCE]), int(counts[SINCE])
         row = (
-            self.steps, self.t, total / count if count else float("nan"), float(np.linalg.norm(self._weights.last)),
+            self.steps, self.t, total / count if count else float("nan"), float(np.linalg.norm(self._weights.gradient)),
             self._weights.lr, self.bound, seconds,
         )  # fmt: skip
         table.rows.append(row)

@@ -30,7 +30,7 @@ class Weights:
     """The numbers that learn.
 
     first : the field as it was given
-    flat : all numbers, those of the field first;  gradient, last : of them, for the optimiser and as it was found
+    flat : all numbers, those of the field first;  gradient : of them, of the losses before the last update
     V, c : of the read-out, views; None without one
     """
 
@@ -46,7 +46,7 @@ class Weights:
         if readout is not None:
             parts |= {"readout V": readout.V, "readout c": readout.c}
         self.flat = np.concatenate([np.ravel(part) for part in parts.values()] or [np.empty(0)]).astype(float)
-        self.gradient, self.last = np.zeros_like(self.flat), np.zeros_like(self.flat)
+        self.gradient = np.zeros_like(self.flat)
         self.V: Array | None = None
         self.c: Array | None = None
         pieces: list[tuple[int, int, tuple[int, ...]]] = []  # from, to, shape
@@ -92,18 +92,17 @@ class Weights:
         low, high = field.bounds
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
         alone, at_alone, shared, at_shared = kernel.parameter_index
-        # where each number of the kernels comes from: a parameter, or behind those a constant
+        # which parameter each number of the kernels is, counted from 1; 0: it is a constant
         entry = field._kernel_direction(np.arange(1.0, m + 1.0)).astype(np.int64)
         constants = field._kernel_vector()
+        rows = np.tile(constants, (looks_back + 1, 1))
+        moves = np.flatnonzero(entry > 0)
         return Learned(
             kind=u.ELSEWHERE, settings=np.zeros((len(self.tensors), u.SETTINGS)),
             places=np.zeros((len(self.tensors), u.PLACES), dtype=np.int64), clip=self.clip or 0.0, m=m, flat=self.flat,
-            gradient=self.gradient, last=self.last, bounded=bounded, low=low[bounded], high=high[bounded],
+            gradient=self.gradient, bounded=bounded, low=low[bounded], high=high[bounded],
             G=np.zeros(kernel.groups * kernel.columns),
-            found=np.concatenate([runs(alone, at_alone), runs(shared, at_shared)]),
-            source=np.concatenate([self.flat[:m], constants]),
-            made=runs(np.where(entry > 0, entry - 1, m + np.arange(entry.size)), np.arange(entry.size)),
-            ring=np.zeros((looks_back + 1, entry.size)),
+            found=runs(alone, at_alone), shared=runs(shared, at_shared), made=runs(entry[moves] - 1, moves), ring=rows,
         )  # fmt: skip
 
     def begin(self, learned: Learned) -> Learned:
@@ -126,9 +125,13 @@ class Weights:
 
     def by_torch(self, loss: float) -> None:
         """One step of torch's optimiser with what is in ``gradient``; raises NotFiniteError, then nothing has moved."""
-        if not u.clip(self.gradient, self.clip or 0.0):
+        scale = u.scale(self.gradient, self.clip or 0.0)
+        if not np.isfinite(scale):
             raise NotFiniteError(NOT_FINITE)
+        found = self.gradient.copy()
+        self.gradient *= scale
         self.optimizer.step()
+        self.gradient[:] = found  # what it was made with, as it was found
         if self.scheduler is not None:
             self.scheduler.step(*((loss,) if self._reads_loss else ()))
 
