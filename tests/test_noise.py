@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ctrnn
-from ctrnn.errors import CtrnnError, ExpressionError, UnknownNameError, UsageError
+from ctrnn.errors import CtrnnError, ExpressionError, SolverError, UnknownNameError, UsageError
 from ctrnn.noise import WhiteNoise, increments
 
 GEOMETRIC = ctrnn.Equations({"v": "a*v"}, {"a": 0.3, "b": 0.8})
@@ -263,6 +263,47 @@ def test_a_trial_takes_its_path_in_any_company_and_on_any_number_of_threads(monk
     monkeypatch.setattr("ctrnn.threads.workers", lambda: 1)
     again = ctrnn.ensemble(trials[0], paths=5, save_at=runs[0].t, **options)
     np.testing.assert_array_equal(again.r, members.r)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "rk4", "tsit5"])
+@pytest.mark.parametrize("name", ["scalar", "network", "matrix", "torch"])
+def test_members_side_by_side_are_those_alone(name, solver, monkeypatch):
+    """To rounding, whatever their company, at t0, at the ends of steps, and beside them; blocks of steps too."""
+    scalar = ctrnn.Equations({"v": "-v/tau + u", "z": "tanh(v)*t"}, {"tau": 0.7, "s": 0.3}, ["u"])
+    hebb = ctrnn.Equations({"r": "-r + H @ r", "H": "outer(r, r) - H"}, states={"r": 2, "H": (2, 2)})
+    turn = ctrnn.TorchField(lambda t, r, w, x: w["a"] * r.flip(0), 2, {"a": 0.5})
+    field, g, x = {
+        "scalar": (scalar, {"v": "s*v"}, ctrnn.inputs.Sine(0.4) + ctrnn.inputs.Step(0.33)),
+        "network": (ctrnn.RateNetwork(9, 2, seed=0), 0.2, np.array([0.3, -0.1])),
+        "matrix": (hebb, 0.1, None),
+        "torch": (turn, 0.1, None),
+    }[name]
+    p = ctrnn.Problem(field, np.linspace(0.2, 0.6, field.n), (0.0, 1.0), x=x, noise=WhiteNoise(g, seed=5))
+    monkeypatch.setattr("ctrnn.solvers.noisy_ensemble.BLOCK", 200)
+    for times in ([0.0, 0.3, 1.0], [0.0, 0.3, 0.3000001, 0.725, 1.0]):
+        members = ctrnn.ensemble(p, paths=7, solver=solver, dt=0.05, save_at=times)
+        for b in (0, 3, 6):
+            alone = ctrnn.simulate(p.replace(noise=p.noise.of_path(b)), solver=solver, dt=0.05, save_at=times)
+            np.testing.assert_allclose(members[b].r, alone.r, rtol=1e-13, atol=1e-14)
+            assert members[b].stats.steps == alone.stats.steps
+    few = ctrnn.ensemble(p, paths=2, solver=solver, dt=0.05, save_at=times)
+    np.testing.assert_array_equal(few.r, members.r[:2])
+
+
+def test_members_that_end_early_and_members_of_other_parameters():
+    field = ctrnn.Equations({"v": "k*v**3"}, {"k": 0.5, "s": 0.8})
+    p = ctrnn.Problem(field, [1.0], (0.0, 0.6), noise="s*v")
+    options = {"solver": "euler", "dt": 0.01}
+    with pytest.raises(SolverError, match="member"):
+        ctrnn.ensemble(p, paths=20, **options)
+    found = ctrnn.ensemble(p, paths=20, allow_failures=True, **options)
+    failed = np.isnan(found.r[:, 0, 0])
+    assert set(found.failures) == set(np.flatnonzero(failed)) and 0 < failed.sum() < 20
+    b = int(np.flatnonzero(~failed)[0])
+    np.testing.assert_allclose(found[b].r, ctrnn.simulate(p.replace(noise=p.noise.of_path(b)), **options).r[-1:], 1e-13)
+    varied = ctrnn.ensemble(p, {"k": [0.1, 0.2]}, **options)
+    one = ctrnn.ensemble(p.replace(field=field.with_parameters(k=0.2)), paths=2, **options)
+    np.testing.assert_allclose(varied.r[1], one.r[1], rtol=1e-13)
 
 
 def test_noise_of_simulate_takes_the_place_of_the_problems_own():

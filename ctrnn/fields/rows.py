@@ -76,12 +76,12 @@ class Cotangents:
 class Rows:
     """A field that has row slots, with its numbers, and an explicit method a (s, s), b (s,).
 
-    n : states of a row
+    n, inputs : states and inputs of a row
     width : numbers from one row to the next; what fills it up may be anything finite
     """
 
     def __init__(self, field: Any, method: tuple[Array, Array]) -> None:
-        self._entries, self._channels, self._m = field.rows_entries, field.input_size, field.m
+        self._entries, self.inputs, self._m = field.rows_entries, field.input_size, field.m
         self._slots, self._method, self.n = field.row_slots, method, field.n
         self.width = int(self._slots.width)
         #: first trial and size of a part -> the numbers as its loops read them, with their working space
@@ -157,7 +157,7 @@ class Rows:
             N, numbers = q * wide, self._numbers_of(part)
             marked = steps.mark >= 0
             its = np.ascontiguousarray(sources[:, :, here]).reshape(len(sources), s, N)
-            x_bar, G = np.zeros((C if x_wanted else 0, s, q, self._channels)), np.zeros(slots.gradients(q))
+            x_bar, G = np.zeros((C if x_wanted else 0, s, q, self.inputs)), np.zeros(slots.gradients(q))
             with scratch_arena() as scratch:
                 own = scratch.zeros(C, N)
                 own[marked] = jumps[steps.mark[marked], here].reshape(-1, N)

@@ -21,7 +21,6 @@ import numpy as np
 from ctrnn.clock import working
 from ctrnn.errors import SolverError, UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.inputs import stack
 from ctrnn.kernels import abi, signals, stepper
 from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
@@ -29,9 +28,11 @@ from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.memory import claim
 from ctrnn.numbers import MOST, whole
 from ctrnn.problem import Problem, Settings, checked_problem
+from ctrnn.solvers import tableaus
 from ctrnn.solvers.dense import DenseOutput, dense_of
 from ctrnn.solvers.exponential import with_steps
-from ctrnn.solvers.noise import noisy, step_times, with_noise
+from ctrnn.solvers.noise import noisy, with_noise
+from ctrnn.solvers.noisy_ensemble import Paths
 from ctrnn.solvers.runge_kutta import Integration, tableau_of
 from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import course_onto
@@ -157,7 +158,8 @@ def ensemble(
     some 40 units. The others are solved side by side, with sums in another order: the same steps, and r to rounding
     (1e-13 or so for smooth F and |r| near 1), unless an error estimate lies within rounding of its bound or F has a
     kink, as relu has: the error of a step there depends on where it lies, and the two differ by what the tolerance
-    allows. With noise members are solved one after the other, and are what ctrnn.simulate gives for their path.
+    allows. With noise member b is what ctrnn.simulate gives for path b: to rounding where all have the same parameters
+    and go side by side, else to the bit.
 
     Examples
     --------
@@ -250,33 +252,12 @@ def _dense_of_member(
 
 def _along_paths(problem: Problem, settings: Settings, vectors: Array, starts: Array, times: Array) -> Ensemble:
     """Member b along path b of the problem's noise."""
-    began, B, field, noise = working(), len(starts), problem.field, problem.noise
-    first = with_noise(problem, settings)
-    assert noise is not None and settings.dt is not None
-    ends = step_times(problem.course, settings)
-    own, channels, dt = problem.driven_by, first.field.input_size - field.input_size, settings.dt
-    r = np.full((B, times.size, field.n), np.nan)
-    cost, failures = [Stats()] * B, {}
-
-    def solve_one(b: int) -> None:
-        path = noise.of_path(b).signal(ends, channels, dt)
-        x = (stack(own, path) if own.size else path).program()
-        bound = first.field.with_vector(vectors[b])._bind(x, x.size)
-        run = Integration(bound, starts[b], first.course, settings, times, label="ensemble")
-        try:
-            run.run()
-            r[b] = run.saved
-        except SolverError as error:
-            error.args = (f"member {b}: {error}",)
-            failures[b] = error
-        cost[b] = run.stats
-
-    _ = first.field._kernel  # compiled once, before many threads ask for it
-    map_parallel(range(B), solve_one, "ensemble")
-    steps = np.array([one.steps for one in cost])
-    evaluations, taken = sum(one.evaluations for one in cost), working() - began
-    stats = Stats(cost[0].solver, int(steps.sum()), 0, evaluations, wall_time=taken)
-    return Ensemble(times, r, steps, np.zeros_like(steps), dict(sorted(failures.items())), field.state_names, stats)
+    began = working()
+    found = Paths(problem, settings, vectors, starts, times).solve()
+    name = tableaus.get(settings.solver).name
+    stats = Stats(name, int(found.steps.sum()), 0, found.evaluations, wall_time=working() - began)
+    none = np.zeros_like(found.steps)
+    return Ensemble(times, found.r, found.steps, none, found.failures, problem.field.state_names, stats)
 
 
 def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
