@@ -143,7 +143,7 @@ def back(kept, end, with_jumps, rows, K_, R_):
         system, w_at, kept[WEIGHTS], doubles(kept[A], (s, s)), doubles(kept[B], s), explicit, h,
         doubles(kept[T] + 8 * first * s, (C, s)), doubles(kept[R] + 8 * first * s * n, (C, s, n)),
         doubles(kept[X] + 8 * first * s * channels, (C, s, channels)), jumps, doubles(0, (0, s, n)), rows, K,
-        doubles(R_, (s, n * q)), Estimate(nothing, nothing, doubles(0, (0, 0, 0))),
+        doubles(R_, (s, n * q)), Estimate(nothing, nothing, doubles(0, (0, 0, 0)), nothing),
     )  # fmt: skip
 
 
