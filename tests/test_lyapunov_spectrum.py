@@ -67,6 +67,20 @@ def test_random_networks():
             assert (found.exponents < 0).all()
 
 
+def test_the_spectrum_of_a_chaotic_network_does_not_depend_on_its_size():
+    """At g = 3 the exponents against i/N are one curve (100 and 400 units over t = 300: within 0.1)."""
+    at, curves = np.linspace(0.05, 0.95, 19), []
+    for n in (100, 200):
+        r0 = np.random.default_rng(0).normal(size=n)
+        problem = Problem(RateNetwork(n, gain=3.0, seed=0), r0, (0.0, 60.0))
+        found = lyapunov_spectrum(problem, transient=20.0, solver="rk4", dt=0.1)
+        assert found.largest > 0
+        assert found.exponents.sum() == pytest.approx(-n, rel=0.05)  # less the self-connections
+        curves.append(np.interp(at, (np.arange(n) + 0.5) / n, found.exponents))
+    assert np.abs(curves[0] - curves[1]).max() < 0.15
+    assert np.ptp(curves[0]) > 1.5
+
+
 def test_covariant_vectors_of_a_linear_system():
     """They are the eigenvectors, which no frame of the exponents is."""
     rng = np.random.default_rng(1)

@@ -125,7 +125,7 @@ class Frame:
                     continue
                 spread = _spread(rows)
                 interval = min(longest, interval * float(np.clip(AIM / max(spread, 1e-300), 0.5, 2.0)))
-                count = count if not self.is_small else min(2 * count, STRETCH)
+                count = count if not self.is_small else min(4 * count, STRETCH)
                 update(self.t - t0)
         return np.concatenate(ends), np.concatenate(growth)
 
