@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ctrnn import Equations, plotting
+from ctrnn import Equations, Problem, plotting
 from ctrnn.analysis import continue_cycles, continue_equilibria, continue_special, limit_cycle, switch_branch
 from ctrnn.errors import UnknownNameError, UsageError
 
@@ -70,6 +70,18 @@ def test_two_parameters():
     assert marks["cusp"] == pytest.approx((0.0, 0.0), abs=1e-8)
     with pytest.raises(UsageError, match="curves"):
         plotting.two_parameter_diagram([])
+
+
+def test_a_cycle_of_states_in_units_that_differ():
+    """A state in thousandths beside one of size 1: both are drawn from 0 to 1, and their responses over their extents."""
+    field = Equations({"u": "u*(1 - u**2 - (v/1e3)**2) - v/1e3", "v": "v*(1 - u**2 - (v/1e3)**2) + 1e3*u"}, {})
+    cycle = limit_cycle(Problem(field, [1.0, 100.0], (0.0, 40.0)))
+    _, states, response = plotting.cycle(cycle).axes
+    for line in states.lines:
+        assert (line.get_ydata().min(), line.get_ydata().max()) == pytest.approx((0.0, 1.0), abs=1e-4)
+    tops = [np.abs(line.get_ydata()).max() for line in response.lines[:2]]
+    assert tops == pytest.approx([2.0, 2.0], rel=1e-3)  # the angle turned by a radius, twice
+    assert "extent" in response.get_ylabel()
 
 
 def test_a_cycle(cycles):

@@ -79,10 +79,10 @@ class Steps:
 
 def checked_span(name: str, span: Any) -> tuple[float, float]:
     """(low, high) of a parameter, low < high."""
-    ends = checked_array(name, span, (2,))
-    if not ends[0] < ends[1]:
-        raise UsageError(name, given=tuple(ends), allowed="(low, high) with low < high")
-    return float(ends[0]), float(ends[1])
+    low, high = (float(end) for end in checked_array(name, span, (2,)))
+    if not low < high:
+        raise UsageError(name, given=(low, high), allowed="(low, high) with low < high")
+    return low, high
 
 
 def norm(curve: Curve, v: Array) -> float:

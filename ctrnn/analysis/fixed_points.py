@@ -24,9 +24,8 @@ from ctrnn.errors import (
     UsageError,
     one_of,
 )
-from ctrnn.fields.base import Field, checked_field
+from ctrnn.fields.base import Field, checked_array, checked_field
 from ctrnn.numbers import flag, positive, real_array
-from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["FixedPoints", "fixed_points"]
@@ -107,9 +106,7 @@ def _starts(field: Field, starts: Any) -> np.ndarray:
         states = states.reshape(-1, states.shape[-1])
     if states.ndim != 2 or states.shape[1] != field.n or not states.size:
         raise UsageError("starts", given=f"shape {states.shape}", allowed=f"states (k, {field.n}), at least one")
-    for start in states[~np.isfinite(states).all(axis=1)]:
-        state_of(field, start)  # says which number it is
-    return states
+    return checked_array("starts", states)
 
 
 def _at_one_input(

@@ -28,6 +28,8 @@ MARKERS = {
     "zero-hopf": ("h", COLOURS[3]),
     "double-hopf": ("8", COLOURS[5]),
 }
+#: states whose extents differ by more than this factor are drawn over them
+UNALIKE = 20.0
 
 
 @styled
@@ -198,6 +200,11 @@ def cycle(
     UnknownNameError
         For a state that is not there.
 
+    Notes
+    -----
+    States whose extents differ by a factor of more than 20, as a voltage's and a gate's do, are drawn over their
+    extents, and so is the response: the time gained where a state is moved by its extent.
+
     Examples
     --------
     >>> from ctrnn import Equations, Problem
@@ -221,11 +228,17 @@ def cycle(
     style = "-" if cycle.stable else "--"
     axes["a"].plot(r[:, i], r[:, j], style, color=BLUE)
     axes["a"].set(xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]))
+    from scipy.interpolate import CubicSpline
+
+    response = CubicSpline(cycle.t, cycle.phase_response, bc_type="periodic")(t)
+    extent = np.asarray(cycle.amplitude)[shown]
+    apart = bool(0.0 < extent.min() < extent.max() / UNALIKE)
     for n, k in enumerate(shown[: len(COLOURS)]):
-        axes["b"].plot(t, r[:, k], color=COLOURS[n], label=words.get(names[k], names[k]))
-        axes["c"].plot(cycle.t, cycle.phase_response[:, k], color=COLOURS[n])
-    axes["b"].set_ylabel("state")
-    axes["c"].set(ylabel="phase response", xlabel=time_label)
+        unit, least = (extent[n], r[:, k].min()) if apart else (1.0, 0.0)
+        axes["b"].plot(t, (r[:, k] - least) / unit, color=COLOURS[n], label=words.get(names[k], names[k]))
+        axes["c"].plot(t, response[:, k] * unit, color=COLOURS[n])
+    axes["b"].set_ylabel("state over its extent" if apart else "state")
+    axes["c"].set(ylabel="phase response\n× extent" if apart else "phase response", xlabel=time_label)
     axes["c"].axhline(0.0, color="#999999", lw=0.6)
     legend_above(figure, axes["b"])
     return figure

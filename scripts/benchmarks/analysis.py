@@ -1,6 +1,6 @@
 """Analysis of dynamics beside other programs: continuation, Lyapunov exponents, fixed points.
 
-    python scripts/benchmarks/analysis.py            # all; or: continuation, lyapunov, fixed-points
+    python scripts/benchmarks/analysis.py            # all; or: continuation, lyapunov, kuramoto, fixed-points
 
 Seconds are those of the processor (all threads of a call), the least of some calls, compilation excluded, so that other
 work on the machine counts little. Each table shows what was computed, too: programs that differ are not compared. Peers
@@ -75,6 +75,36 @@ def lyapunov() -> None:
     show("Lyapunov exponents of Lorenz over t = 500", rows, lambda e: ", ".join(f"{v:+.3f}" for v in e))
 
 
+def kuramoto() -> None:
+    """200 phase oscillators, each coupled to each by its own weight: the first 5 exponents over 200 RK4 steps."""
+    n, rng = 200, np.random.default_rng(0)
+    A, omega, start = rng.uniform(size=(n, n)), rng.normal(size=n), rng.uniform(0.0, 2 * np.pi, n)
+    field = ctrnn.Equations(
+        {"p": "omega + K/200*(cos(p)*(A @ sin(p)) - sin(p)*(A @ cos(p)))"},
+        {"K": 2.0}, states={"p": n}, constants={"A": A, "omega": omega},
+    )  # fmt: skip
+    problem = ctrnn.Problem(field, start, (0.0, 10.0))
+    rows: dict[str, tuple[float, Any]] = {}
+    seconds, found = least(lambda: ctrnn.analysis.lyapunov_spectrum(problem, 5, solver="rk4", dt=0.05), 5)
+    rows[f"ctrnn, RK4, QR {len(found.t) - 1} times"] = seconds, found.exponents
+    try:
+        import jax.numpy as jnp
+        from lyapax import lyapunov_spectrum, ode_problem
+
+        def rhs(p: Any) -> Any:
+            return omega + 2.0 / n * (jnp.cos(p) * (A @ jnp.sin(p)) - jnp.sin(p) * (A @ jnp.cos(p)))
+
+        peer = ode_problem(rhs, state0=jnp.asarray(start), dt=0.05)
+
+        def theirs() -> Any:
+            return np.asarray(lyapunov_spectrum(peer, n_steps=200, k=5, renorm_every=1, t_transient=0.0).exponents)
+
+        rows["lyapax, RK4, QR 200 times"] = least(theirs, 3)
+    except ImportError:
+        print("lyapax is not installed")
+    show("dense Kuramoto, d = 200, k = 5, 200 steps", rows, lambda e: ", ".join(f"{v:+.3f}" for v in e))
+
+
 def continuation() -> None:
     """An S-shaped curve with two folds, in two states: seconds a point."""
     rows: dict[str, tuple[float, Any]] = {}
@@ -129,23 +159,20 @@ def fixed_points() -> None:
             if float(q.detach().max()) < 1e-14:
                 break
         r, q = r.detach().numpy(), q.detach().numpy()
-        return f"{different(r[q < 1e-12])} with q < 1e-12, {different(r[q < 1e-6])} with q < 1e-6"
+        return f"{(q < 1e-6).mean():.0%} of the starts at q < 1e-6, {(q < 1e-12).mean():.0%} at q < 1e-12"
+
+    def ours(slow: bool) -> str:
+        table = ctrnn.analysis.fixed_points(field, starts, slow=slow)
+        return f"{len(table)} points, {1 - table.lost / len(starts):.0%} of the starts, speed below {table.speed.max():.1g}"
 
     rows: dict[str, tuple[float, Any]] = {}
-    rows["ctrnn, Newton"] = least(lambda: len(ctrnn.analysis.fixed_points(field, starts)), 2)
+    for slow in (False, True):
+        name = "Newton, and a descent where it gives up" if not slow else "with the descent from all starts (slow=True)"
+        rows[f"ctrnn, {name}"] = least(lambda slow=slow: ours(slow), 2)
     began = time.process_time()
     found = adam()
     rows["torch, Adam on ½|F|², 4,000 steps"] = time.process_time() - began, found
-    show("fixed points of 64 units, 1,000 starts: seconds; points found", rows, str)
-
-
-def different(points: np.ndarray) -> int:
-    """How many points are further apart than 1e-3."""
-    kept: list[np.ndarray] = []
-    for r in points:
-        if all(np.linalg.norm(r - one) > 1e-3 for one in kept):
-            kept.append(r)
-    return len(kept)
+    show("fixed points of 64 units, 1,000 starts", rows, str)
 
 
 def show(title: str, rows: dict[str, tuple[float, Any]], say: Callable[[Any], str]) -> None:
@@ -157,7 +184,7 @@ def show(title: str, rows: dict[str, tuple[float, Any]], say: Callable[[Any], st
         print(f"| {name} | {1e3 * seconds:.4g} | {seconds / first:.3g} × | {say(found)} |")
 
 
-PARTS = {"continuation": continuation, "lyapunov": lyapunov, "fixed-points": fixed_points}
+PARTS = {"continuation": continuation, "lyapunov": lyapunov, "kuramoto": kuramoto, "fixed-points": fixed_points}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:
