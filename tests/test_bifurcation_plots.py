@@ -73,7 +73,7 @@ def test_two_parameters():
 
 
 def test_a_cycle_of_states_in_units_that_differ():
-    """A state in thousandths beside one of size 1: both are drawn from 0 to 1, and their responses over their extents."""
+    """A state in thousandths beside one of size 1: both are drawn from 0 to 1, the responses over the extents."""
     field = Equations({"u": "u*(1 - u**2 - (v/1e3)**2) - v/1e3", "v": "v*(1 - u**2 - (v/1e3)**2) + 1e3*u"}, {})
     cycle = limit_cycle(Problem(field, [1.0, 100.0], (0.0, 40.0)))
     _, states, response = plotting.cycle(cycle).axes

@@ -163,7 +163,8 @@ def fixed_points() -> None:
 
     def ours(slow: bool) -> str:
         table = ctrnn.analysis.fixed_points(field, starts, slow=slow)
-        return f"{len(table)} points, {1 - table.lost / len(starts):.0%} of the starts, speed below {table.speed.max():.1g}"
+        arrived = f"{1 - table.lost / len(starts):.0%} of the starts"
+        return f"{len(table)} points, {arrived}, speed below {table.speed.max():.1g}"
 
     rows: dict[str, tuple[float, Any]] = {}
     for slow in (False, True):
