@@ -43,6 +43,10 @@ class BlockLosses(NamedTuple):
         return np.flatnonzero(seen)
 
 
+#: where between the stages of a step a loss is looked for that all of them miss
+THETA = (np.arange(16) + 0.5) / 16
+
+
 class Losses:
     """The objective of a problem along the recorded steps of a method with weights b (s,)."""
 
@@ -89,6 +93,27 @@ class Losses:
         else:  # times that are equal but for rounding are one stop
             np.add.at(jumps, rows, l_r)
         return BlockLosses(float(l.sum()), l_o, jumps, none)
+
+    def stepped_over(self, record: Record, sources: Array) -> Array:
+        """h ∫ ∂ℓ/∂r dθ (C, n) of steps at whose stages ∂ℓ/∂r is 0, and not between them; 0 of all others.
+
+        r between the stages is the parabola through both ends, with the slope at the start that the second stage shows.
+        """
+        n, nx = record.r.shape[1], self.problem.field.input_size
+        found = np.zeros((len(record.h), n))
+        silent = ~sources.any(axis=(1, 2))
+        if not silent.any():
+            return found
+        r, t = record.stage_r[silent, 0], record.stage_t[silent]
+        nearest = np.abs((t - t[:, :1])[:, None] / record.h[silent, None, None] - THETA[:, None]).argmin(axis=2)
+        signals = np.take_along_axis(record.stage_x[silent, :, nx:], nearest[:, :, None], axis=1)
+        h, moved = record.h[silent], record.r[silent] - r
+        slope = (record.stage_r[silent, 1] - r) * (h / (t[:, 1] - t[:, 0]))[:, None]
+        between = r[:, None] + THETA[:, None] * slope[:, None] + THETA[:, None] ** 2 * (moved - slope)[:, None]
+        numbers = signals.reshape(-1, signals.shape[2])
+        l_r = self.objective.rate(between.reshape(-1, n), numbers, np.repeat(h, THETA.size))[1]
+        found[silent] = h[:, None] * l_r.reshape(-1, THETA.size, n).mean(axis=1)
+        return found
 
     def _observed(self, record: Record) -> tuple[int, Array]:
         """The observations of a block: the number of the first, and their times."""

@@ -22,6 +22,9 @@ decayed need not be right.
 A step with η > TOO_MUCH rtol, or one of too many that add up, is divided into ⌈(η / AIM rtol)^(1/q)⌉ equal ones,
 q the order of the local error; the run is then taken again onto their ends. Once steps had to be divided, Σ η must come
 to a tenth of what is allowed otherwise: other steps follow behind the new ends.
+
+A kink of an integral's rate shows where two quadratures of ∫ ∂ℓ/∂r dt differ; a loss that all stages of a step miss,
+where ∂ℓ/∂r between them is not 0 as it is at the stages. Such steps are divided too.
 """
 
 from __future__ import annotations
@@ -46,8 +49,9 @@ DECAYED, SMALL_STATE = 0.01, 0.01
 AGAIN = 0.1
 #: the most parts that a step is divided into at a time
 MOST_PARTS = 200
-#: a kink makes an error of this order, whatever the method
-KINK_ORDER = 2.0
+#: a kink makes an error of this order, whatever the method, and may make so much of it, in rtol: in many steps of an
+#: integral there is another
+KINK_ORDER, KINK = 2.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class StepErrors:
         least = min(TOO_MUCH, AGAIN * its.total / (3 * self._count)) * self._rtol
         count = note_steps(
             t, h, sizes, kinks, its.factor, its.power, float(its.order), KINK_ORDER, DECAYED, least,
-            TOO_MUCH * self._rtol, self._totals, too_long,
+            KINK * self._rtol, self._totals, too_long,
         )  # fmt: skip
         if count:
             self._long.append(too_long[:count])
@@ -233,14 +237,15 @@ class StepErrors:
             return np.empty(0)
         t, h, eta, order = np.concatenate(self._long).T
         total = self._its.total * self._rtol * (AGAIN if again else 1.0)
-        bad, aim = ~(eta <= TOO_MUCH * self._rtol), AIM * self._rtol
+        is_kink = order == KINK_ORDER
+        bad, aim = ~(eta <= np.where(is_kink, KINK, TOO_MUCH) * self._rtol), AIM * self._rtol
         if not self.estimate <= total:
             aim = min(aim, total / (3 * self._count))
             bad |= eta > aim
         times = [
             t[m] - h[m] * np.arange(1, parts) / parts
             for m in np.flatnonzero(bad)
-            for parts in [_parts(eta[m] / aim, order[m])]
+            for parts in [_parts(eta[m] / min(aim, KINK * self._rtol) if is_kink[m] else eta[m] / aim, order[m])]
         ]
         return np.sort(np.concatenate(times)) if times else np.empty(0)
 

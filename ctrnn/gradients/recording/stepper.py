@@ -354,7 +354,9 @@ class StepperRecording(Recording):
             return
         kinks, sources = np.empty(0), block.losses.sources
         if sources.size:
-            kinks = (errors.quadrature(sources, record.h) * errors.scale).max(axis=1)
+            off = errors.quadrature(sources, record.h) + np.abs(self.losses.stepped_over(record, sources))
+            kinks = (off * errors.scale).max(axis=1)
+            np.maximum(sizes[:, 2], kinks, out=sizes[:, 2])
         errors.note(record.t, record.h, sizes, kinks)
         if errors.time_scale is not None:
             errors.time_scale.note(record, K[..., 0], block.losses.jumps, errors.scale)
