@@ -12,7 +12,8 @@ import sympy
 from numpy.testing import assert_allclose
 
 from ctrnn import Equations, RateNetwork, TorchField, find_equilibrium
-from ctrnn.analysis import continue_equilibria, switch_branch
+from ctrnn.analysis import continue_equilibria, equilibrium_curve, switch_branch
+from ctrnn.analysis.equilibria import spectrum
 from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
 
 PITCHFORK = Equations({"r": "a*r - r**3"}, {"a": -0.5})
@@ -198,6 +199,24 @@ def test_a_neutral_saddle_is_no_hopf_point():
     """Real eigenvalues ±1 whose sum changes sign."""
     field = Equations({"u": "u + a*u", "v": "-v"}, {"a": -0.1})
     assert continue_equilibria(field, [0.0, 0.0], "a", (-0.5, 0.5)).special == ()
+
+
+def test_folds_of_many_units(monkeypatch):
+    """A mean field of 300 alike units folds where one unit does.
+
+    On its unstable part one eigenvalue passes minus the others, which is no Hopf point: none is looked for.
+    """
+    n, w, asked = 300, 4.0, []
+    monkeypatch.setattr(equilibrium_curve, "spectrum", lambda J: asked.append(1) or spectrum(J))
+    field = Equations({"r": "-r + w*mean(tanh(r)) + b"}, {"w": w, "b": -2.0}, states={"r": n})
+    branch = continue_equilibria(field, -6.0 * np.ones(n), "b", (-4.0, 4.0), max_step=0.1)
+    x = np.arctanh(np.sqrt(1 - 1 / w))
+    fold = w * np.tanh(x) - x
+    assert [point.kind for point in branch.special] == ["fold", "fold"]
+    assert sorted(point.parameter for point in branch.special) == pytest.approx([-fold, fold], rel=1e-10)
+    assert branch.eigenvalues.shape == (len(branch), n)
+    assert branch.eigenvalues.real.max() > 1.5  # it passes 1
+    assert len(asked) < len(branch) + 10
 
 
 def test_hopf_points_of_a_large_network():

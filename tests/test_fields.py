@@ -806,6 +806,22 @@ def test_a_callable_agrees_with_the_same_mathematics_as_equations(torch_field, r
     all_close(torch_field.parameter_vjp(t, r, K, x), same.parameter_vjp(t, r, K, x), 1e-14)
 
 
+def test_a_parameter_of_a_module_that_is_one_number_stays_one():
+    """Stacked states: a parameter of shape (1,) in the place of () would give F the shape (1, 2)."""
+
+    class Turning(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.tensor(-0.5, dtype=torch.float64))
+
+        def forward(self, t, r):
+            return torch.stack([self.a * r[0] - r[1], r[0] + self.a * r[1]])
+
+    field = ctrnn.TorchField(Turning(), 2)
+    assert_allclose(field(0.0, np.array([1.0, 2.0])), [-2.5, 0.0])
+    assert_allclose(field.with_parameters(a=1.0).jacobian(0.0, np.zeros(2)), [[1.0, -1.0], [1.0, 1.0]])
+
+
 def test_torch_function_of_a_callable_takes_batches():
     def coupled(t, r, w, x):  # written for one state: @ and [0] would mean something else on a batch
         return w["A"] @ torch.tanh(r) + t * x[0]

@@ -6,7 +6,8 @@ Between two points of the curve,
 
     a fold          dμ/ds changes its sign
     a branch point  the sign of det [J F_μ; tangentᵀ] does (from the factors of one LU; no product is formed)
-    a Hopf point    the sign of Π_{i<j} (λ_i + λ_j) does, and the sum that vanishes is that of a complex pair
+    a Hopf point    the sign of Π_{i<j} (λ_i + λ_j) does, and the number of growing modes; where that stays, the sum
+                    that vanishes is that of two real eigenvalues (a neutral saddle)
 
 is seen, bracketed on the curve, and located by its defining system (ctrnn.analysis.special_points) to round-off. Where
 the number of growing modes changes by more than these explain, the step is taken again, shorter.

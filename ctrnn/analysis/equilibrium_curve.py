@@ -43,9 +43,11 @@ class EquilibriumCurve:
             return
         λ = spectrum(point.G_y[:, :-1])
         facts["eigenvalues"], facts["growing"] = λ, int((λ.real > 0).sum())
-        bordered = np.vstack([point.G_y, self.weights * point.tangent])
-        facts["sign"] = float(np.linalg.slogdet(bordered)[0])
-        facts["pairs"] = pair_sign(λ)
+        facts["sign"], facts["pairs"] = self.sign(point), pair_sign(λ)
+
+    def sign(self, point: Point) -> float:
+        """The sign of det [J F_μ; tangentᵀ]."""
+        return float(np.linalg.slogdet(np.vstack([point.G_y, self.weights * point.tangent]))[0])
 
 
 def pair_sign(λ: Array) -> float:

@@ -74,7 +74,8 @@ class EquilibriumWalk:
             kinds.append("fold")
         if a.facts["sign"] * b.facts["sign"] < 0:
             kinds.append("branch")
-        if a.facts["pairs"] * b.facts["pairs"] < 0:
+        # where as many modes grow as before the sum that vanishes is that of two real eigenvalues: a neutral saddle
+        if a.facts["pairs"] * b.facts["pairs"] < 0 and (kinds or a.facts["growing"] != b.facts["growing"]):
             kinds.append("hopf")
         return kinds
 
@@ -113,8 +114,10 @@ class EquilibriumWalk:
         def value(point: Point) -> float:
             if kind == "fold":
                 return float(point.tangent[-1])
+            if kind == "branch":
+                return self.curve.sign(point)
             self.curve.tests(point)
-            return float(point.facts["sign" if kind == "branch" else "pairs"])
+            return float(point.facts["pairs"])
 
         return locate(self.curve, a, b, value, tol)
 

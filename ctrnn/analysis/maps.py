@@ -165,6 +165,9 @@ class EulerMap:
             raise UsageError("dt", given=dt, allowed="a positive step")
         self._family = Family(field, (), x, t)
 
+    def __repr__(self) -> str:
+        return f"EulerMap(r + {self.dt:g} F(r), {self.field.n} states)"
+
     def __call__(self, r: Any) -> Array:
         """The next state of one (n,), or of many (K, n)."""
         r = self._states(r)
