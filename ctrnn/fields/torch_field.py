@@ -112,8 +112,9 @@ class TorchField(Field):
     def _tensors(self, vector: Array) -> dict[str, Any]:
         import torch
 
+        named = self.unflatten(vector).items()
         # of a single number NumPy's contiguous array would have the shape (1,)
-        return {k: torch.from_numpy(np.ascontiguousarray(v).reshape(v.shape)) for k, v in self.unflatten(vector).items()}
+        return {k: torch.from_numpy(np.ascontiguousarray(v).reshape(v.shape)) for k, v in named}
 
     def torch_function(self) -> Callable[..., Any]:
         """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
