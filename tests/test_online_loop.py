@@ -8,7 +8,7 @@ import torch
 from test_online_learner import data, network
 
 from ctrnn import Readout
-from ctrnn.errors import NotFiniteError
+from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.learning import OnlineLearner
 
@@ -134,3 +134,15 @@ def test_a_loss_that_is_infinite_moves_nothing():
         learner.run(x)
     assert learner.steps == 1 and learner.updates == 0
     np.testing.assert_array_equal(learner.field.vector, before)
+
+
+def test_what_goes_wrong_is_told_in_the_words_of_learning():
+    """Not those of a gradient along a solution: neither the objective nor backward methods are to blame."""
+    field, (x, y) = network(activation="linear", gain=30.0), data(60, 3, 5)
+    with pytest.raises(NotFiniteError, match=r"at t = \d+\. Try: a smaller lr"):
+        OnlineLearner(field, optimizer="sgd", lr=10.0, clip=1e200).run(x * 1e100, y)
+    with pytest.raises(UnknownNameError, match="did you mean 'snap-1'") as told:
+        OnlineLearner(network(), "snap1")
+    assert "kf-rtrl" in str(told.value) and "adjoint" not in str(told.value)
+    with pytest.raises(UsageError, match="goes forward with the run: rtrl"):
+        OnlineLearner(network(), "adjoint")

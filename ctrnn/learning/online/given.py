@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.gradients.methods import named
+from ctrnn.gradients.methods import METHODS, named
 from ctrnn.gradients.rules.rule import Rule
 from ctrnn.kernels.rules.loop import COUNTS
 from ctrnn.learning.online.observe import Observer
@@ -19,9 +19,13 @@ def rule_named(method: Any) -> Rule:
     """The rule behind a name or an object; raises UsageError for a method that does not go forward with the run."""
     if isinstance(method, Rule):
         return method
-    found = named(method).rule()
+    names = [name for name, known in METHODS.items() if known.rule() is not None]
+    try:
+        found = named(method).rule()
+    except UnknownNameError:
+        raise UnknownNameError("method", method, names) from None
     if found is None:
-        raise UsageError("method", given=method, allowed="a method that goes forward with the run", hint='"rtrl"')
+        raise UsageError("method", given=method, allowed=f"a method that goes forward with the run: {', '.join(names)}")
     return found
 
 

@@ -10,9 +10,7 @@ the steps since the last update. The read-out's part is that of the losses thems
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,44 +18,19 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.gradients.methods import of_table
-from ctrnn.kernels.rules.loop import LOSS_NOW, LOSS_SINCE, SINCE, UPDATED, UPDATES
+from ctrnn.kernels.rules.loop import LOSS_NOW, UPDATED, UPDATES
 from ctrnn.learning.online import checkpoint as files
+from ctrnn.learning.online.course import follow, go
 from ctrnn.learning.online.drift import Drift, Window
 from ctrnn.learning.online.given import Data, Due, rule_named, states
+from ctrnn.learning.online.gradient import OnlineGradient
 from ctrnn.learning.online.loop import Loop, lane_of
 from ctrnn.learning.online.observe import Observer
 from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
 from ctrnn.losses import Readout
 from ctrnn.numbers import number, whole
-from ctrnn.progress import track
 from ctrnn.threads import one_blas_thread, one_torch_thread
-
-
-@dataclass(frozen=True, eq=False)
-class OnlineGradient:
-    """The gradient of a learner's losses since its last update.
-
-    Attributes
-    ----------
-    loss : float
-        The losses themselves: mean over the lanes, sum over the steps.
-    vector : ndarray (m,)
-        By the field's parameters, flat.
-    parameters : dict of str to ndarray
-        The same by name.
-    readout : dict of str to ndarray or None
-        "V" (p, n) and "c" (p,) of a read-out that learns.
-    """
-
-    loss: float
-    vector: Array
-    parameters: dict[str, Array]
-    readout: dict[str, Array] | None
-
-    def __getitem__(self, name: str) -> Array:
-        """Of a parameter by its name."""
-        return self.parameters[name]
 
 
 class OnlineLearner:
@@ -293,25 +266,12 @@ class OnlineLearner:
             Where the state, or the loss, does not stay finite.
         """
         with one_blas_thread, one_torch_thread:
-            self._go(self.data(x, y, weight, is_one=True), slice(1))
+            go(self, self.data(x, y, weight, is_one=True), slice(1))
         return float(self._loop.sums[LOSS_NOW])
 
     def data(self, x: Any, y: Any, weight: Any = 1.0, is_one: bool = False) -> Data:
         """The data of a run, or of one step, checked; raises UsageError as `run` and `step` do."""
         return Data(self._weights.first, self._observer, self.B, self._shape, x, y, weight, is_one)
-
-    def _go(self, data: Data, here: slice) -> None:
-        """Steps without a reset between them, in as many calls as have to be."""
-        loop, first = self._loop, here.start or 0
-        while first < here.stop:
-            last = min(here.stop, first + loop.patient, first + self._window.room(self))
-            part = data.part(slice(first, last), self._due.after(loop.steps, loop.t0, loop.h, last - first))
-            try:
-                loop.go(*part)
-            finally:
-                self._due.passed(loop.t, loop.h)
-            self._window.take(self, *part)
-            first = last
 
     def update(self) -> None:
         """Move the weights along the gradient since the last update, whether it is time or not.
@@ -427,39 +387,7 @@ class OnlineLearner:
         """
         data = self.data(x, y, weight)
         record_every, every = whole("record_every", record_every, 1), whole("every", every, 1)
-        anew, begin = set(data.resets(reset_every, self.steps).tolist()), self.steps
-        # where Python has something to do: before these steps
-        ends = {*anew, data.T, *_multiples(record_every, begin, data.T)}
-        ends |= set() if checkpoint is None else set(_multiples(every, begin, data.T))
-        first = 0
-        table, began, last = LearningTable(), time.perf_counter(), begin
-        with track(data.T, "learn") as update, one_blas_thread, one_torch_thread:
-            for end in sorted(ends):
-                if first < end:
-                    self._go(data, slice(first, end))
-                    first = end
-                    if self.steps % record_every == 0 or end == data.T:
-                        now = time.perf_counter()
-                        self._record(table, now - began)
-                        rate = (self.steps - last) / max(now - began, 1e-9)
-                        update(end, f"loss {table.rows[-1][2]:.4g}, {rate:.0f} steps/s")
-                        began, last = now, self.steps
-                    if checkpoint is not None and (self.steps % every == 0 or end == data.T):
-                        self.save(checkpoint)
-                if end in anew:
-                    self.reset()
-        return table
-
-    def _record(self, table: LearningTable, seconds: float) -> None:
-        counts, sums = self._loop.counts, self._loop.sums
-        total, count = float(sums[LOSS_SINCE]), int(counts[SINCE])
-        row = (
-            self.steps, self.t, total / count if count else float("nan"), float(np.linalg.norm(self._weights.gradient)),
-            self._weights.lr, self.bound, seconds,
-        )  # fmt: skip
-        table.rows.append(row)
-        self.history.rows.append(row)
-        counts[SINCE], sums[LOSS_SINCE] = 0, 0.0
+        return follow(self, data, data.resets(reset_every, self.steps), record_every, checkpoint, every)
 
     # -- to disk and back
 
@@ -508,8 +436,3 @@ class OnlineLearner:
         """
         learner: OnlineLearner = files.read(cls, path, given)
         return learner
-
-
-def _multiples(every: int, begin: int, count: int) -> range:
-    """Steps of a run, counted from 0, before which the learner has taken a multiple of ``every``, but for the first."""
-    return range(every - begin % every, count + 1, every)

@@ -15,13 +15,12 @@ import numpy as np
 from ctrnn.errors import DivergenceError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.continuous.integral import LossRate
-from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane
 from ctrnn.kernels.rules import loop as kernels
 from ctrnn.kernels.rules import updates
 from ctrnn.learning.online.observe import Observer
-from ctrnn.learning.online.weights import NOT_FINITE, Weights
+from ctrnn.learning.online.weights import NOT_FINITE, REMEDY, Weights
 from ctrnn.settings import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import weights as a_and_b
@@ -178,7 +177,7 @@ class Loop:
             message = f"the state became infinite or NaN{which}"
             raise DivergenceError(message, t=self.t, r=self.r[at].copy(), h=self.h, hint=hint)
         if how == kernels.LOSS_NOT_FINITE:
-            check_finite(np.nan)
+            raise NotFiniteError(f"the loss is infinite or NaN at t = {self.t:g}. {REMEDY}")
         if how == kernels.GRADIENT_NOT_FINITE:
             raise NotFiniteError(NOT_FINITE)
 

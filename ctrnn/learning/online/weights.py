@@ -23,7 +23,8 @@ from ctrnn.learning.torch_optimizers import fused, is_elementwise, make_optimize
 from ctrnn.losses import Readout
 from ctrnn.numbers import number
 
-NOT_FINITE = "the gradient is infinite or NaN. Try: a smaller lr, a smaller dt, or resets"
+REMEDY = "Try: a smaller lr, a smaller dt, clip, or resets"
+NOT_FINITE = f"the gradient is infinite or NaN. {REMEDY}"
 
 
 class Weights:
