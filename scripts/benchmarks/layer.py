@@ -1,4 +1,4 @@
-"""ctrnn.nn.CTRNN against the same network in torch.
+"""Layers of ctrnn.nn against the same networks in torch.
 
     python scripts/benchmarks/layer.py [--seconds 3]
 
@@ -9,6 +9,8 @@ A batch of B sequences of 200 inputs with 4 channels, n tanh units, float64; squ
              over the whole batch at once: the formula as one writes it down, and with the fewest operations (U x + b
              taken out of the loop, a stage in tanh, addmm, sub, and sums in place of products)
     euler    form "rate", one Euler step of dt = tau for each input, against torch.nn.RNN
+    gated    CTGRU and CTLSTM, Euler steps of dt = tau, against torch.nn.GRU and LSTM, 64 units and 16 sequences, in
+             float64 and float32 (ours computes in float64 in both; torch's LSTM in float32 is one call of oneDNN)
 
 Before anything is timed all are checked to compute the same gradient to 1e-10. Rounds are interleaved, with a call that
 is not timed before each that is; the least and the median time are given, and the least processor time, which a busy
@@ -109,6 +111,32 @@ def programs(case: str, n: int, B: int) -> dict[str, Program]:
     return made | {"torch.nn.RNN": gradient(lambda: peer(sequence)[0], theirs)}
 
 
+def gated(kind: str, dtype: torch.dtype) -> dict[str, Program]:
+    """The gradients of all weights of torch's layer and of ours, checked to be the same."""
+    torch.manual_seed(0)
+    peer = getattr(torch.nn, kind)(INPUTS, 64, batch_first=True, dtype=dtype)
+    layer = getattr(ctrnn.nn, f"CT{kind}").from_torch(peer)
+    x, y = torch.randn(16, T, INPUTS, dtype=dtype), torch.randn(16, T, 64, dtype=dtype)
+
+    def gradient(module: torch.nn.Module) -> Program:
+        def run() -> list[torch.Tensor]:
+            module.zero_grad()
+            (0.5 * (module(x)[0] - y).square().sum()).backward()
+            return [weight.grad for weight in module.parameters() if weight.grad is not None]
+
+        return run
+
+    made = {"ctrnn.nn.CTRNN": gradient(layer), f"torch.nn.{kind}": gradient(peer)}
+    mine, theirs = (made[name]() for name in made)
+    order = {"GRU": "rzn", "LSTM": "ifgo"}[kind]
+    of = dict(zip((name for name, _ in layer.named_parameters()), mine, strict=True))
+    W = torch.cat([of[f"W_{gate}"] for gate in order])
+    off = float((W - theirs[1]).norm() / theirs[1].norm())
+    if off > (1e-12 if dtype == torch.float64 else 1e-5):
+        raise SystemExit(f"{kind}, {dtype}: the gradients differ by {off:.1e}")
+    return made
+
+
 @dataclass(frozen=True)
 class Times:
     """Seconds of each round, and of the processor."""
@@ -196,6 +224,15 @@ def main() -> None:
                     console.print(" ".join(row), style="dim")
                 table.add_section()
     console.print(table)
+    for kind in ("GRU", "LSTM"):
+        for dtype in (torch.float64, torch.float32):
+            ours, theirs = rounds(gated(kind, dtype), arguments.seconds).values()
+            said = []
+            for what, of, least in (("wall, median", "wall", median), ("processor, least", "processor", min)):
+                mine, its = least(getattr(ours, of)), least(getattr(theirs, of))
+                said.append(f"{what} {1e3 * mine:.2f} ms, torch {its / mine:.2f} ×")
+            text = "; ".join(said)
+            console.print(f"CT{kind}, {str(dtype).removeprefix('torch.')}: {text}")
     draw(found, arguments.figures / "layer-speed.png")
 
 
