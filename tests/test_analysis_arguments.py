@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,40 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(argument, kind):
 def test_counts(argument, call, value):
     with pytest.raises(UsageError, match=f"^{argument}: got"):
         call(value)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, "a", float("nan"), None, [1.0, 2.0]])
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    {
+        "tol": lambda v: analysis.limit_cycle(PROBLEM, tol=v),
+        "amplitude": lambda v: analysis.limit_cycle(LINEAR, hopf(), amplitude=v),
+        "max_period": lambda v: analysis.continue_cycles(FIELD, cycle(), "mu", (0.5, 2.0), max_period=v or -1.0),
+        "t_end": lambda v: analysis.saddle_manifolds(saddle(), t_end=v or -1.0),
+        "distance": lambda v: analysis.saddle_manifolds(saddle(), distance=v),
+    }.items(),
+)
+def test_positive_numbers(argument, call, value):
+    with pytest.raises(UsageError, match=f"^{argument}: got"):
+        call(value)
+
+
+LINEAR = Equations({"u": "a*u - v", "v": "u + a*v"}, {"a": -0.5})
+
+
+@functools.cache
+def hopf():
+    return analysis.continue_equilibria(LINEAR, [0.0, 0.0], "a", (-1.0, 1.0)).special[0]
+
+
+@functools.cache
+def cycle():
+    return analysis.limit_cycle(PROBLEM.replace(t_span=(0.0, 40.0)))
+
+
+@functools.cache
+def saddle():
+    return ctrnn.find_equilibrium(Equations({"u": "u", "v": "-v"}), [0.0, 0.0])
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "2"])

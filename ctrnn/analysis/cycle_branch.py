@@ -33,6 +33,7 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.homoclinic import homoclinic
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
+from ctrnn.numbers import positive
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["continue_cycles"]
@@ -107,7 +108,8 @@ def continue_cycles(
     mu = float(family.start[0])
     if not low <= mu <= high:
         raise UsageError("span", given=(low, high), allowed=f"one that holds {mu:g}, the cycle's own value")
-    longest = 30.0 * cycle.period if max_period is None else float(max_period)
+    longest = 30.0 * cycle.period if max_period is None else max_period
+    longest = np.inf if longest == np.inf else positive("max_period", longest)
     if not longest > cycle.period:
         raise UsageError("max_period", given=max_period, allowed=f"more than {cycle.period:g}, the cycle's own period")
     o = cycle.orbit

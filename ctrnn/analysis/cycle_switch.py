@@ -30,6 +30,7 @@ from ctrnn.analysis.cycle_results import SpecialCycle
 from ctrnn.analysis.cycles import Cycle, cycle_of
 from ctrnn.analysis.family import Family
 from ctrnn.errors import ConvergenceError, UsageError
+from ctrnn.numbers import positive
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["double_period", "switch_cycle"]
@@ -75,8 +76,7 @@ def double_period(special: SpecialCycle, *, amplitude: float = 0.02) -> Cycle:
     """
     if not isinstance(special, SpecialCycle) or special.kind != "flip":
         raise UsageError("special", given=special, allowed="a point of kind 'flip' of a CycleBranch")
-    if not 0 < amplitude < np.inf:
-        raise UsageError("amplitude", given=amplitude, allowed="a positive number")
+    amplitude = positive("amplitude", amplitude)
     o = special.cycle.orbit
     family = Family(special.cycle.field, (special.name,), special.cycle.x)
     with one_blas_thread, np.errstate(all="ignore"):
@@ -155,8 +155,7 @@ def switch_cycle(special: SpecialCycle, *, amplitude: float = 0.02) -> Cycle:
     """
     if not isinstance(special, SpecialCycle) or special.direction is None:
         raise UsageError("special", given=special, allowed="a branch point (kind 'branch') of a CycleBranch")
-    if not 0 < amplitude < np.inf:
-        raise UsageError("amplitude", given=amplitude, allowed="a positive number")
+    amplitude = positive("amplitude", amplitude)
     o, μ = special.cycle.orbit, special.parameter
     family = Family(special.cycle.field, (special.name,), special.cycle.x)
     curve = CycleCurve(family, o.scale, (μ - 0.5 * max(1.0, abs(μ)), μ + 0.5 * max(1.0, abs(μ))))

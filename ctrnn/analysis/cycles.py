@@ -37,7 +37,7 @@ from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.inputs import Constant
 from ctrnn.names import position
-from ctrnn.numbers import whole
+from ctrnn.numbers import positive, whole
 from ctrnn.problem import Problem, checked_problem
 from ctrnn.solvers.simulate import simulate
 from ctrnn.threads import one_blas_thread
@@ -210,6 +210,7 @@ def limit_cycle(
     >>> f"{cycle.period:.10f}", cycle.stable
     ('6.6632868593', True)
     """
+    tol = positive("tol", tol)
     with one_blas_thread, np.errstate(all="ignore"):
         if hopf is not None:
             return _from_hopf(problem, hopf, amplitude, tol)
@@ -335,8 +336,7 @@ def _from_hopf(field: Any, hopf: SpecialPoint, amplitude: float, tol: float) -> 
         raise UsageError("problem", given=field, allowed="a field, with a Hopf point of one of its branches")
     if not isinstance(hopf, SpecialPoint) or hopf.kind != "hopf" or hopf.omega is None:
         raise UsageError("hopf", given=hopf, allowed="a point of kind 'hopf' of a Branch")
-    if not 0 < amplitude < np.inf:
-        raise UsageError("amplitude", given=amplitude, allowed="a positive number")
+    amplitude = positive("amplitude", amplitude)
     family = Family(field, (hopf.name,), hopf.x, hopf.t)
     guess, rows = hopf_guess(family, hopf, amplitude)
     found = refined(family, guess, tol, rows)

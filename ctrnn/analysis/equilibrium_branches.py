@@ -98,6 +98,8 @@ def equilibrium_branches(
         raise UsageError("starts", given=f"shape {states.shape}", allowed=f"finite states (K, {field.n})")
     for name, value in (("values", values), ("most", most)):
         whole(name, value, 1)
+    if first is not None and (not isinstance(first, Branch) or first.name != parameter):
+        raise UsageError("first", given=first, allowed=f"a Branch in {parameter}")
     family = Family(field, (parameter,), x, options.get("t", 0.0))
     branches: list[Branch] = [] if first is None else [first]
     if first is not None and switch:
