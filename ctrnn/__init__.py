@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Equations": "ctrnn.fields.equations",
-    "RateNetwork": "ctrnn.fields.network",
+    "RateNetwork": "ctrnn.fields.networks.rate",
     "GRUNetwork": "ctrnn.fields.networks.gated",
     "LSTMNetwork": "ctrnn.fields.networks.gated",
     "LiquidNetwork": "ctrnn.fields.networks.liquid",

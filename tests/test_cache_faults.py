@@ -325,7 +325,7 @@ def test_a_digest_follows_imports():
 
     assert {"run", "implicit", "linalg", "abi", "lazy", "compiled"} <= reached("ctrnn.kernels.stepper")
     assert {"stepper", "lanes.steps"} <= reached("ctrnn.kernels.lanes.ensemble")
-    assert "stepper" not in reached("ctrnn.kernels.network")
+    assert "stepper" not in reached("ctrnn.kernels.graph")
 
 
 def test_every_kernel_uses_our_cache():

@@ -21,7 +21,7 @@ from ctrnn.errors import (
     UsageError,
 )
 from ctrnn.fields.equations import Equations
-from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 
 

@@ -18,8 +18,8 @@ from scipy.special import erf
 
 import ctrnn
 from ctrnn.errors import ExpressionError, UnknownNameError, UsageError
-from ctrnn.fields.cells import ACTIVATIONS
 from ctrnn.fields.expressions import FUNCTIONS
+from ctrnn.fields.networks.activations import ACTIVATIONS
 
 # --- equations: mpmath, from the same text by Python's own arithmetic
 
@@ -636,7 +636,7 @@ def test_weights_outside_the_mask_are_zero_and_have_no_gradient(sparse, form):
     w = {k: torch.tensor(v) for k, v in field.parameters.items()}
     rows = torch.func.jacrev(lambda w: field.torch_function()(0.0, torch.tensor(r), w, torch.tensor(x)))(w)
     all_close(rows["W"].reshape(6, 36), Fw[:, :36], 1e-13)
-    with pytest.raises(UsageError, match="^W: .*0 outside the mask.*field.mask"):
+    with pytest.raises(UsageError, match=r"^parameter 'W': .*0 outside the mask.*field.masks\['W'\]"):
         field.with_parameters(W=W + 1.0)
     assert_array_equal(field.with_parameters(W=2 * W).parameters["W"], 2 * W)
 
@@ -646,7 +646,7 @@ def test_columns_have_their_sign(sparse):
     assert (W[:, :4] >= 0).all() and (W[:, 4:] <= 0).all() and (W[:, :4] > 0).any() and (W[:, 4:] < 0).any()
     wrong = W.copy()
     wrong[np.flatnonzero(sparse.mask[:, 4])[0], 4] = 0.1
-    with pytest.raises(UsageError, match=r"^W: .*column 4 not positive \(dale\).*field.project"):
+    with pytest.raises(UsageError, match=r"^parameter 'W': .*column 4 not positive \(dale\).*field.project"):
         sparse.with_parameters(W=wrong)
     with pytest.raises(UsageError, match="column 0 not negative"):
         sparse.with_parameters(W=-W)
@@ -708,7 +708,7 @@ def test_a_gain_of_zero_is_no_coupling():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "n: got 0; allowed: .*at least 1"),
+        ({"n": 0}, "n: got 0; allowed: .*1 or more"),
         ({"n": 2.5}, "n: got 2.5"),
         ({"inputs": -1}, "inputs: got -1"),
         (
@@ -738,7 +738,7 @@ def test_wrong_networks_are_refused_by_name(options, message):
 
 def test_a_trained_tau_stays_positive_and_keeps_its_shape():
     field = ctrnn.RateNetwork(3, train_tau=True)
-    with pytest.raises(UsageError, match="^tau: .*positive"):
+    with pytest.raises(UsageError, match="^parameter 'tau': .*positive"):
         field.with_parameters(tau=-1.0)
     with pytest.raises(UsageError, match=r"^parameter 'tau': got 'shape \(3,\)'; allowed: shape \(\)"):
         field.with_parameters(tau=[1.0, 1.0, 1.0])

@@ -153,7 +153,7 @@ def test_networks_of_lists_of_weights():
     mask = np.eye(60, k=1) + np.eye(60, k=-7) + np.eye(60)
     field = ctrnn.RateNetwork(60, inputs=1, mask=mask, seed=1)
     problem = ctrnn.Problem(field, 0.2, (0.0, 1.0), x=1.0)
-    assert field._lists is not None and fit_in_lanes(field, tableaus.get("tsit5"))
+    assert field._arrays.code.layout.lists and fit_in_lanes(field, tableaus.get("tsit5"))
     vectors = field.vector * RNG.uniform(0.5, 1.5, size=(40, 1))
     found = ctrnn.ensemble(problem, vectors)
     assert_allclose(found.r[33], alone(problem, vectors[33], save_at=[1.0]).r, rtol=0, atol=1e-12)

@@ -10,7 +10,7 @@ import pytest
 
 import ctrnn
 from ctrnn.gradients.recording import stepper
-from ctrnn.kernels import abi, lazy, network
+from ctrnn.kernels import abi, graph, lazy
 
 
 class Broken(lazy.Lazy):
@@ -23,8 +23,8 @@ class BrokenBeside(lazy.Lazy):
     """The parameter part, which cannot be compiled on another thread than the main one."""
 
     def __init__(self) -> None:
-        super().__init__(network.accumulate.function, network.accumulate.signature, network.accumulate.options)
-        self.works, self.failed = network.accumulate, threading.Event()
+        super().__init__(graph.accumulate.function, graph.accumulate.signature, graph.accumulate.options)
+        self.works, self.failed = graph.accumulate, threading.Event()
 
     @property
     def address(self) -> int:
@@ -44,15 +44,13 @@ def test_an_entry_becomes_the_function_at_its_first_call():
     field = ctrnn.RateNetwork(3, seed=0)
     r = np.array([0.3, -0.2, 0.1])
     J = field.jacobian(0.0, r)
-    functions = fresh((network.field, network.vjp, network.accumulate, network.jacobian, network.leak))
+    functions = fresh(graph.SLOTS_OF_GRAPHS)
     lazily = lazy.LazyTable(functions)
     before = lazily.table.copy()
     _, bound, r, x = field._at_point(0.0, r, None)
-    ctx = bound.system.ctx.copy()
-    ctx[network.TABLE] = lazily.table.ctypes.data
     out = np.empty((3, 3))
     call = ctypes.CFUNCTYPE(None, *[abi._CTYPES[a] for a in abi.SIGNATURES[abi.JACOBIAN].args])
-    where = [a.ctypes.data for a in (ctx, r, bound.system.w, x, out)]
+    where = [a.ctypes.data for a in (bound.system.ctx, r, bound.system.w, x, out)]
     call(int(lazily.table[abi.JACOBIAN]))(where[0], 0.0, *where[1:])
     np.testing.assert_array_equal(out, J)
     assert lazily.table[abi.JACOBIAN] == functions[abi.JACOBIAN].address != before[abi.JACOBIAN]
@@ -62,7 +60,7 @@ def test_an_entry_becomes_the_function_at_its_first_call():
 
 
 def test_ctrl_c_during_that_waits_behind_the_compiled_code():
-    functions = [network.field, None, None, Broken(lambda: None, abi.SIGNATURES[abi.JACOBIAN], {}), None]
+    functions = [graph.field, None, None, Broken(lambda: None, abi.SIGNATURES[abi.JACOBIAN], {}), None]
     lazily = lazy.LazyTable(functions)
     assert list(lazily.table[[abi.VJP, abi.ACCUMULATE, abi.LEAK]]) == [0, 0, 0]
     out = np.zeros(1)
@@ -78,7 +76,9 @@ def test_what_goes_wrong_on_another_thread_is_raised_by_the_gradient(monkeypatch
     """The part of the loss is another thread's: without its error the gradient would be 0."""
     monkeypatch.setattr(stepper, "workers", lambda: 2)
     monkeypatch.setattr(stepper, "WORTH_THREADS", 0.0)
-    monkeypatch.setattr(network, "accumulate", BrokenBeside())
+    slots = list(graph.SLOTS_OF_GRAPHS)
+    slots[abi.ACCUMULATE] = BrokenBeside()
+    monkeypatch.setattr(graph, "SLOTS_OF_GRAPHS", slots)
     objective = ctrnn.Objective(target=np.ones((1, 6)), at=[1.0])
     problem = ctrnn.Problem(ctrnn.RateNetwork(6, seed=0), 0.1, (0.0, 1.0), objective=objective)
     with pytest.raises(OSError, match="no space left"):

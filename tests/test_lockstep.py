@@ -139,11 +139,10 @@ def test_blocks_of_steps_to_1e_12():
     agree(driven(RateNetwork(4, inputs=2, gain=1.4, seed=0)), solver="heun", dt=2e-4)
 
 
-def test_sparse_and_divided_networks_keep_their_own_kernels():
-    for mask in (np.eye(5), np.kron(np.eye(2), np.ones((20, 20)))):
-        assert not RowsRecording.supports(
-            [driven(RateNetwork(len(mask), mask=mask, seed=0))], Settings(**STEPS), Needs()
-        )
+def test_networks_of_lists_of_weights_do_not_go_by_rows():
+    for mask, by_rows in ((np.eye(20), False), (np.kron(np.eye(2), np.ones((20, 20))), True)):
+        problem = driven(RateNetwork(len(mask), mask=mask, seed=0))
+        assert RowsRecording.supports([problem], Settings(**STEPS), Needs()) == by_rows
 
 
 R0 = np.random.default_rng(0).normal(size=(23, 5))

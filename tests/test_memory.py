@@ -28,12 +28,8 @@ def decay(T=1.0, objective=None):
 
 
 def network(n, T=1.0):
-    """A network without the memory of its weights, all of which are one number."""
     end = ctrnn.Objective(target=np.ones((1, n)), at=[T])
-    field = ctrnn.RateNetwork(4, seed=0)
-    field.parameters = {"W": np.broadcast_to(0.1, (n, n)), "U": np.empty((n, 0)), "b": np.zeros(n)}
-    field.state_names = tuple(f"r{i}" for i in range(n))
-    return ctrnn.Problem(field, 0.1, (0.0, T), objective=end)
+    return ctrnn.Problem(ctrnn.RateNetwork(n, seed=0), 0.1, (0.0, T), objective=end)
 
 
 ASKED = {

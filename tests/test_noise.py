@@ -198,7 +198,7 @@ def test_second_order_is_that_of_the_path():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ctrnn.RateNetwork(3, 1, seed=0).as_text(),
+        lambda: ctrnn.RateNetwork(3, 1, seed=0),
         lambda: ctrnn.GRUNetwork(3, 1, seed=0),
         lambda: ctrnn.LiquidNetwork(3, 1, dale=[1, 1, -1], seed=0),
         lambda: ctrnn.Equations({"v": "-v + u"}, inputs=["u"]),

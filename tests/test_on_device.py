@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 import ctrnn
 from ctrnn import RTRL, Adjoint, Equations, Objective, Problem, RateNetwork, Readout, TorchField, Trials, gradient
 from ctrnn.errors import DivergenceError, TooManyStepsError, UnknownNameError, UsageError
-from ctrnn.gradients.recording.torch import carry, fields, recording, threads
+from ctrnn.gradients.recording.torch import carry, fields, graph, recording, structure, threads
 from ctrnn.gradients.recording.torch.device import Device
 from ctrnn.inputs import Pulse, Sine, stack
 
@@ -101,6 +101,30 @@ def test_masks(mask):
     for method in ON_CPU:
         W = gradient(one, method, solver="rk4", dt=0.1).parameters["W"]
         assert not W[np.asarray(mask) == 0].any() and W.any()
+
+
+GATED = {
+    "GRU": lambda: ctrnn.GRUNetwork(5, 2, seed=1, train_tau=True),
+    "GRU, original": lambda: ctrnn.GRUNetwork(5, 2, seed=1, reset="before"),
+    "LSTM": lambda: ctrnn.LSTMNetwork(3, 2, tau=0.5, seed=1),
+    "liquid": lambda: ctrnn.LiquidNetwork(5, 2, seed=1),
+    "a part of the state, weights twice": lambda: Equations(
+        {"r": "(-r + W @ tanh(r))/2 + U @ x", "s": "-s + W @ r + V @ r[1:3] + b*s**2"},
+        {"W": RNG.normal(size=(4, 4)), "U": RNG.normal(size=(4, 2)), "V": RNG.normal(size=(4, 2)), "b": 0.1},
+        {"x": 2},
+        {"r": 4, "s": 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("which", GATED)
+def test_networks_as_texts(which):
+    """To 1e-12; by the products of their graphs, but for weights behind other weights."""
+    field = GATED[which]()
+    direct = isinstance(fields.system_of(field, Device("cpu", "float64")), graph.GraphSystem)
+    assert direct == (which != "GRU, original")
+    end = Objective(target=np.linspace(-1.0, 1.0, field.n)[None], at=[3.0])
+    agree(Problem(field, 0.1, (0.0, 3.0), stack(Sine(0.4), Pulse(0.73, 0.5)), end), dt=0.1)
 
 
 def test_other_fields():
@@ -261,11 +285,11 @@ def test_memory_is_as_counted(monkeypatch, n, nx, train_tau, piece, dtype):
     monkeypatch.setattr(carry, "SMALL", item * 4 * n * (n + 1) * piece)
     monkeypatch.setattr(carry, "LARGE", 0)
     monkeypatch.setattr(carry, "PIECE", 1e9)
-    monkeypatch.setattr(fields, "CHUNK_BYTES", 2**14)
+    monkeypatch.setattr(graph, "CHUNK_BYTES", 2**14)
     field = RateNetwork(n, inputs=nx, train_tau=train_tau, seed=0)
     plan = carry.plan_for(n, n + nx + 1, 4, 24, item, block=12)
     assert plan == carry.Plan(12, min(piece, 12))
-    bound, peaks = carry.peak_bytes(n, nx, 4, plan, item, train_tau=train_tau), []
+    bound, peaks = carry.peak_bytes(structure.size_of(field), 4, plan, item), []
     for steps in (24, 48):
         one = Problem(field, np.ones(n), (0.0, 0.05 * steps), objective=Objective(target=0.1, at=[0.05 * steps]))
         with Allocated() as counted:
@@ -276,12 +300,14 @@ def test_memory_is_as_counted(monkeypatch, n, nx, train_tau, piece, dtype):
 
 
 def test_2048_units_fit_into_80_gigabytes():
-    """4.2 million weights: P takes 68.8 GB in float64, all together 77.2, in blocks long enough for Φ P to cost less
+    """4.2 million weights: P takes 68.8 GB in float64, all together 77.6, in blocks long enough for Φ P to cost less
     than the rest."""
     n, steps = 2048, 10_000
     plan = carry.plan_for(n, n + 1, 4, steps, 8)
     assert 8 * n * (n + 1) * (n + 1) == pytest.approx(68.8e9, rel=1e-3)
-    assert carry.peak_bytes(n, 0, 4, plan, 8) == pytest.approx(77.2e9, rel=1e-3)
+    size = structure.size_of(RateNetwork(n, seed=0))
+    assert size.entries == n * (n + 1)
+    assert carry.peak_bytes(size, 4, plan, 8) == pytest.approx(77.6e9, rel=1e-3)
     assert plan.piece < plan.block
     assert n / (2 * 4 * plan.block) < 0.2  # Φ P, 2n⁴/K a step, against the rest, 16n³ and more
 
@@ -312,7 +338,7 @@ def test_no_tensor_is_left_behind(monkeypatch, method):
     monkeypatch.setattr(Device, "tensor", lambda self, array: torch.empty(np.shape(array), **there))
     monkeypatch.setattr(carry, "SMALL", 4 * 4 * N * (N + 1) * 3)  # two sweeps
     monkeypatch.setattr(carry, "LARGE", 0)
-    for module in (carry, fields, recording):
+    for module in (carry, fields, graph, recording):
         monkeypatch.setattr(module, "to_numpy", made_up)
     equations = Equations({"q": "-d*q + cos(t)"}, parameters={"d": 0.3})
     problems = [problem(network("rate", mask=MASK, train_tau=True), name) for name in list(OBJECTIVES)[1:3]]
@@ -341,5 +367,5 @@ def test_cuda_memory():
     torch.cuda.reset_peak_memory_stats()
     one = Problem(RateNetwork(n, seed=0), np.ones(n), (0.0, 10.0), objective=Objective(target=0.1, at=[10.0]))
     gradient(one, RTRL(device="cuda"), solver="rk4", dt=0.05)
-    bound = carry.peak_bytes(n, 0, 4, carry.plan_for(n, n + 1, 4, steps, 8), 8)
+    bound = carry.peak_bytes(structure.size_of(one.field), 4, carry.plan_for(n, n + 1, 4, steps, 8), 8)
     assert torch.cuda.max_memory_allocated() < 1.25 * bound

@@ -200,7 +200,7 @@ def test_which_parameters_are_weights_times_sources():
         return sorted(len(members) for members in outer.sets), len(outer.others)
 
     assert sets(RateNetwork(5, inputs=1, seed=0)) == ([5], 0)
-    assert sets(RateNetwork(5, inputs=1, seed=0, train_tau=True)) == ([1] * 5, 0)
+    assert sets(RateNetwork(5, inputs=1, seed=0, train_tau=True)) == ([1, 5], 0)
     assert sets(ctrnn.GRUNetwork(3, 1, seed=0, reset="before"))[0][-1] >= 3
     assert sets(FIELDS["small"]()) == ([], 1)
 

@@ -78,17 +78,16 @@ def test_adaptive_steps_are_those_of_one_forward_run(solver):
 
 
 def test_flops_of_a_small_network_by_hand():
-    """5 units, 3 steps of rk4: Ŵ has 5·6 weights and a column for tau, 35 places; F, J and F_w products take 2·35
-    each."""
+    """5 units, 3 steps of rk4: Ŵ has 5·6 weights; F, J and F_w products take 2·30 each."""
     problem = network(5, 3)
     z = Size.of(problem, FIXED, 3)
-    assert (z.entries, z.s, z.calls, z.steps) == (35, 4, 12, 3)
-    assert cost.discrete(z).flops == 12 * 70 + 12 * (70 + 70)
-    assert cost.forward(z, block=3).flops == 12 * 70 + 12 * 6 * 140 + 2 * 36 * 35
-    assert cost.forward(z, block=1).flops == 12 * 70 + 12 * 6 * 140 + 3 * 2 * 36 * 35  # ΦP at each step
-    assert cost.forward_continuous(z).flops == 12 * (70 + 2 * 25 * (35 + 5))
-    assert cost.backward_continuous(z, False).flops == 12 * 70 + 12 * 210
-    assert cost.truncated(z, 2).flops == 12 * 70 + 4 * 2 * 4 * 140
+    assert (z.entries, z.s, z.calls, z.steps) == (30, 4, 12, 3)
+    assert cost.discrete(z).flops == 12 * 60 + 12 * (60 + 60)
+    assert cost.forward(z, block=3).flops == 12 * 60 + 12 * 6 * 120 + 2 * 36 * 30
+    assert cost.forward(z, block=1).flops == 12 * 60 + 12 * 6 * 120 + 3 * 2 * 36 * 30  # ΦP at each step
+    assert cost.forward_continuous(z).flops == 12 * (60 + 2 * 25 * (30 + 5))
+    assert cost.backward_continuous(z, False).flops == 12 * 60 + 12 * 180
+    assert cost.truncated(z, 2).flops == 12 * 60 + 4 * 2 * 4 * 120
 
 
 def test_textbook_rtrl_grows_with_the_fourth_power_and_blocks_with_the_third():

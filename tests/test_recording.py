@@ -54,7 +54,7 @@ def device(dtype: str = "float64") -> Device:
         (network(), ADAPTIVE, Needs(), StepperRecording),
         (network(), Settings("kvaerno5", dt=0.1), Needs(), StepperRecording),
         (network(), Settings("exponential-euler", dt=0.1), Needs(), StepperRecording),
-        (network(RateNetwork(5, mask=np.eye(5))), FIXED, Needs(), StepperRecording),
+        (network(RateNetwork(20, mask=np.eye(20)), Objective(target=0.1, at=[1.3])), FIXED, Needs(), StepperRecording),
         (network(), FIXED, Needs(device=device()), TorchRecording),
     ],
 )

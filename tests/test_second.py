@@ -29,7 +29,7 @@ from scenarios import (
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, cache, gradient
 from ctrnn.errors import UsageError
-from ctrnn.fields.cells import ACTIVATIONS
+from ctrnn.fields.networks.activations import ACTIVATIONS
 from ctrnn.gradients.recording.replay import field_inputs, recorded
 from ctrnn.gradients.second.hessian import HessianOperator, gauss_newton_matrix
 from ctrnn.problem import Settings

@@ -10,8 +10,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 import ctrnn
-from ctrnn.fields import network
-from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.arrays import layout
+from ctrnn.fields.networks.rate import RateNetwork
 
 N = 60
 RNG = np.random.default_rng(2)
@@ -30,9 +30,9 @@ def made(mask: np.ndarray, **options) -> RateNetwork:
 def whole(monkeypatch, mask: np.ndarray, **options) -> RateNetwork:
     """The same network, stored whole."""
     with monkeypatch.context() as patch:
-        patch.setattr(network, "LISTED_BELOW", 0.0)
+        patch.setattr(layout, "LISTED_BELOW", 0.0)
         field = made(mask, **options)
-        assert field._lists is None
+        assert not field._arrays.code.layout.lists
     return field
 
 
@@ -40,7 +40,7 @@ def whole(monkeypatch, mask: np.ndarray, **options) -> RateNetwork:
 @pytest.mark.parametrize("options", [{}, {"form": "rate", "train_tau": True}])
 def test_lists_and_a_whole_matrix_give_the_same_functions_to_1e13(monkeypatch, mask, options):
     lists, other = made(MASKS[mask], **options), whole(monkeypatch, MASKS[mask], **options)
-    assert lists._lists is not None and lists._kernel.columns < other._kernel.columns
+    assert lists._arrays.code.layout.lists and lists._kernel.columns < other._kernel.columns
     r, x, K = RNG.normal(size=N), [0.3, -1.0], RNG.normal(size=(3, N))
     for value in ("__call__", "jacobian"):
         assert_allclose(getattr(lists, value)(0.0, r, x), getattr(other, value)(0.0, r, x), rtol=1e-13, atol=1e-14)
@@ -94,8 +94,44 @@ def test_curvature_through_lists_to_1e11(monkeypatch):
     assert_allclose(getattr(got, "vector", got), getattr(other, "vector", other), rtol=1e-11, atol=1e-11)
 
 
+TEXTS = {
+    "GRU, original": lambda mask: ctrnn.GRUNetwork(N, 2, seed=1, reset="before", masks=dict.fromkeys(GATES, mask)),
+    "GRU": lambda mask: ctrnn.GRUNetwork(N, 2, seed=1, masks=dict.fromkeys(GATES, mask)),
+    "fixed weights beside": lambda mask: ctrnn.Equations(
+        {"r": "-r + W @ tanh(r) + A @ sin(r) + U @ x"},
+        {"W": RNG.normal(size=(N, N)) * mask, "U": np.ones((N, 2))},
+        {"x": 2},
+        {"r": N},
+        constants={"A": np.eye(N, k=3)},
+        masks={"W": mask},
+    ),
+}
+GATES = ("W_r", "W_z", "W_n")
+
+
+@pytest.mark.parametrize("which", TEXTS)
+def test_lists_of_any_text_are_those_of_the_whole_matrix_to_1e12(monkeypatch, which):
+    """Values and first and second derivatives, at a point and along a run."""
+    lists = TEXTS[which](MASKS["random"])
+    assert lists._arrays.code.layout.lists and lists.row_slots is None
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "LISTED_BELOW", 0.0)
+        other = TEXTS[which](MASKS["random"]).with_parameters(**lists.parameters)
+        assert not other._arrays.code.layout.lists
+    r, dr, K = RNG.normal(size=(3, N))
+    x, dw = [0.3, -1.0], RNG.normal(size=lists.m)
+    for value in ("__call__", "jacobian", "parameter_jacobian"):
+        assert_allclose(getattr(lists, value)(0.0, r, x), getattr(other, value)(0.0, r, x), rtol=1e-12, atol=1e-13)
+    assert_allclose(lists.vjp(0.0, r, K, x), other.vjp(0.0, r, K, x), rtol=1e-12, atol=1e-13)
+    assert_allclose(lists.jvp(0.0, r, dr, dw, x), other.jvp(0.0, r, dr, dw, x), rtol=1e-12, atol=1e-12)
+    for mine, its in zip(*(f.second_order(0.0, r, dr, K, dw, x) for f in (lists, other)), strict=True):
+        assert_allclose(mine, its, rtol=1e-12, atol=1e-12)
+    mine, its = (ctrnn.gradient(problem(field), solver="rk4", dt=0.1).vector for field in (lists, other))
+    assert_allclose(mine, its, rtol=0, atol=1e-12 * np.abs(its).max())
+
+
 def test_what_a_network_keeps_follows_the_number_of_its_weights():
-    """P = dr/dw has the columns of the weights that exist: not n² n of them, n × (longest row + inputs + 1 + tau)."""
+    """P = dr/dw has the columns of the weights that exist: not n² n of them, n × (longest row + inputs + 1)."""
     field = made(MASKS["blocks"])
-    assert field._kernel.columns == 5 + 2 + 1 + 1
+    assert field._kernel.columns == 5 + 2 + 1
     assert field._kernel_vector().size == N * (5 + 2 + 1) + N

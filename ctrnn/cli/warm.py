@@ -28,8 +28,8 @@ from ctrnn.errors import CtrnnError
 from ctrnn.events import Event
 from ctrnn.fields.base import Field
 from ctrnn.fields.equations import Equations
-from ctrnn.fields.network import RateNetwork
 from ctrnn.fields.networks.gated import GRUNetwork
+from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.gradients.api import gradient
 from ctrnn.gradients.method import Passes
 from ctrnn.gradients.methods import METHODS

@@ -37,7 +37,7 @@ WORDS = [
     (r"shape \((\d+),\)", r"\1 numbers"),
     (r"shape \((\d+), (\d+)\)", r"a list of \1 lists of \2 numbers"),
     (r"np\.eye\((\d+)\)\[labels\]", "a 1 among zeros"),
-    (r"multiply W by field\.mask", "0 in W wherever mask is 0"),
+    (r"multiply W by field\.masks\['W'\]", "0 in W wherever mask is 0"),
     (r"field\.project\(W\)", "the signs that dale asks for"),
 ]
 #: Words in the name of an argument that say of what kind it is, not which one.

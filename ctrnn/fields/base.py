@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, KeysView, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from ctrnn.errors import UsageError, one_of
 from ctrnn.kernels import abi, point, signals
 from ctrnn.numbers import real_array
 
-if TYPE_CHECKING:
-    from ctrnn.fields.cells import NetworkForm, Weights
-
 Array = np.ndarray
+
+#: what a field keeps of its compiled functions, which is found or made again; the last ones are bound to its numbers
+BOUND = ("_blank", "_point_bound", "_second_ctx")
+COMPILED = ("_scalars", "_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots", "_noisy_twins", *BOUND)
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,17 @@ class Kernel:
     step_channel: int = -1  # the channel of x for the step size, of a field that knows it (ctrnn.fields.exponential)
 
     @cached_property
-    def parameter_index(self) -> tuple[Array, Array, Array, Array]:
-        """Where the entries of a kernel's gradient belong in the flat vector.
+    def parameter_index(self) -> tuple[Array, Array, Array]:
+        """Which entries of a kernel's gradient belong to each parameter.
 
-        Four arrays: entries whose parameter is theirs alone, and its position; entries that have one in common with
-        others, and its position.
+        Three arrays: an entry of each parameter, −1 for none, up to the last one that has any; the other entries of
+        those that have several, and their parameters.
         """
         entries = np.flatnonzero(self.index >= 0)
-        count = np.bincount(self.index[entries], minlength=1)
-        is_alone = count[self.index[entries]] == 1
-        alone, shared = entries[is_alone], entries[~is_alone]
-        return alone, self.index[alone], shared, self.index[shared]
+        first = np.full(int(self.index.max(initial=-1)) + 1, -1)
+        first[self.index[entries[::-1]]] = entries[::-1]
+        others = entries[first[self.index[entries]] != entries]
+        return first, others, self.index[others]
 
     def largest_part(self, n: int) -> int:
         """States of the largest part; n where F does not fall into parts."""
@@ -139,12 +140,24 @@ class Bound:
         """Parameter rows as the kernels keep them, G (groups, q, columns), as a matrix (q, m)."""
         q = G.shape[1]
         entries = G.transpose(1, 0, 2).reshape(q, -1)
-        alone, at_alone, shared, at_shared = self.kernel.parameter_index
-        flat = np.zeros((q, self.m))
-        flat[:, at_alone] = entries[:, alone]
-        if shared.size:
-            np.add.at(flat.T, at_shared, entries[:, shared].T)
+        first, others, at_others = self.kernel.parameter_index
+        flat = np.empty((q, self.m))
+        flat[:, first.size :] = 0.0
+        for row, to in zip(entries, flat, strict=True):  # nothing of their size beside them
+            np.take(row, first, out=to[: first.size], mode="clip")
+        if first.min(initial=0) < 0:
+            flat[:, np.flatnonzero(first < 0)] = 0.0
+        if others.size:
+            np.add.at(flat.T, at_others, entries[:, others].T)
         return flat
+
+
+def _at_a_line(w: Array) -> Array:
+    """A copy that begins where a line of the cache does: rows of matrices are laid out for that."""
+    room = np.empty(w.size + 7)
+    own = room[-(room.ctypes.data // 8) % 8 :][: w.size]
+    own[:] = w
+    return own
 
 
 def _unchangeable(name: str, value: Any, argument: str) -> UsageError:
@@ -388,18 +401,10 @@ class Field(ABC):
 
     # -- forms that some ways to compute ask for: a field declares those that it has
 
-    @cached_property
-    def _network_form(self) -> NetworkForm | None:
-        """The field as dz/dt = G(z, W h(z) + U x + b, θ), elementwise but for W and U; None for another form."""
+    @property
+    def _graph(self) -> Any:
+        """The graph of array equations (ctrnn.fields.arrays.system); None of a field that is none."""
         return None
-
-    def _network_weights(self) -> Weights:
-        """W (n, n), [U b] (n, inputs + 1) and θ (n,), of a field with a ``_network_form``."""
-        raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
-
-    def _network_gradient(self, W: Array, drive: Array, theta: Array) -> Array:
-        """(m,) of derivatives by those, θ (n,) where it is trained."""
-        raise UsageError("field", given=type(self).__name__, allowed="a field of the form G(z, W h(z) + U x + b, θ)")
 
     @cached_property
     def row_slots(self) -> RowSlots | None:
@@ -433,7 +438,7 @@ class Field(ABC):
         scratch = np.zeros(max(kernel.scratch, 1))
         ctx = blank.copy()
         ctx[abi.X_STRIDE], ctx[abi.SCRATCH] = stride, scratch.ctypes.data
-        system = abi.System(kernel.table, ctx, w.copy(), *signals.source(program))
+        system = abi.System(kernel.table, ctx, _at_a_line(w), *signals.source(program))
         raisers = self._raisers() + (() if program is None else (program.raise_pending,))
         return Bound(system, self.n, stride, kernel, m, (scratch, program, kernel.keep), raisers)
 
@@ -596,24 +601,13 @@ class Field(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle or a deep copy holds: everything but the compiled code, which is found or made again."""
-        compiled = (
-            "_scalars",
-            "_arrays",
-            "_kernel",
-            "_second_kernel",
-            "_lanes_kernel",
-            "row_slots",
-            "_blank",
-            "_point_bound",
-            "_second_ctx",
-            "_noisy_twins",
-        )
-        return {k: v for k, v in self.__dict__.items() if k not in compiled}
+        return {k: v for k, v in self.__dict__.items() if k not in COMPILED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A pickle and a deep copy forget that arrays are read-only."""
         self.__dict__.update(state)
-        for value in (*state.values(), *state.get("_parameters", {}).values()):
+        tables = [value.values() for value in state.values() if isinstance(value, dict)]
+        for value in (*state.values(), *(each for table in tables for each in table)):
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
 
@@ -621,7 +615,7 @@ class Field(ABC):
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         # what was bound to the old parameters must not be taken for the new ones
-        for bound in ("_blank", "_point_bound", "_second_ctx"):
+        for bound in BOUND:
             twin.__dict__.pop(bound, None)
         return twin
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
-from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.fields.networks.text import TextNetwork
 
 

@@ -37,9 +37,6 @@ from ctrnn.fields.scalars import ScalarSystem
 from ctrnn.fields.symbolic import to_sympy
 from ctrnn.fields.torch_functions import phi
 
-#: random points at which the sparsity of a system with arrays is looked at
-PROBES = 4
-
 
 class Equations(Field):
     """A system of ordinary differential equations in named states, parameters and inputs.
@@ -223,9 +220,9 @@ class Equations(Field):
         return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
 
     def sparsity(self) -> tuple[Array, Array]:
-        """By the names that each equation mentions; of arrays, by what J and F_w are at some random points."""
+        """By the names that each equation mentions, entry by entry."""
         if self._has_arrays:
-            return self._probed()
+            return self._arrays.sparsity()
         mentioned = [names_in([f]) for f in self._formulas()]
         J, F_w = (
             np.array([[name in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
@@ -241,24 +238,20 @@ class Equations(Field):
             return np.tile(np.arange(shape[0]), len(self.states))
         return super().units
 
-    def _probed(self) -> tuple[Array, Array]:
-        """Where J and F_w are not 0 at one of some random points, with random parameters inside the masks."""
-        rng = np.random.default_rng(0)
-        J, F_w = np.zeros((self.n, self.n), dtype=bool), np.zeros((self.n, self.m), dtype=bool)
-        for _ in range(PROBES):
-            drawn = {k: rng.normal(size=v.shape) * self.masks.get(k, True) for k, v in self.parameters.items()}
-            twin, r, x = self.with_parameters(**drawn), rng.normal(size=self.n), rng.normal(size=self.input_size)
-            J |= twin.jacobian(rng.normal(), r, x) != 0.0
-            F_w |= twin.parameter_jacobian(rng.normal(), r, x) != 0.0
-        return J, F_w
-
     def _parameters_as_inputs(self, names: Iterable[str]) -> Equations:
         """The same equations, in which these parameters, arrays row by row, are inputs behind the others."""
         names = tuple(names)
         kept = {k: v for k, v in self.parameters.items() if k not in names}
         inputs = self.inputs | {k: self.parameters[k].shape for k in names}
         masks = {k: v for k, v in self.masks.items() if k in kept}
-        return Equations(self.equations, kept, inputs, self.states, self.definitions, self.constants, masks)
+        twin = Equations(self.equations, kept, inputs, self.states, self.definitions, self.constants, masks)
+        return self._named(twin)
+
+    def _named(self, twin: Equations) -> Equations:
+        """The same equations with inputs more, with the names of these."""
+        twin.state_names = self.state_names
+        twin.input_names = (*self.input_names, *twin.input_names[self.input_size :])
+        return twin
 
     def extended(self, **parameters: Any) -> Self:
         """The same equations with further parameters, which a noise or a loss may read: F does not depend on them.
@@ -314,7 +307,7 @@ class Equations(Field):
             allowed = f"a formula that gives a number{f' or shape {shape}' * bool(shape)}"
             raise UsageError(f"noise[{wrong!r}]", given=g[wrong], allowed=allowed) from error
         twin.noise_is_additive = not depends_on(definitions.values(), self.states, self.definitions)
-        return twin
+        return self._named(twin)
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """All that the constructor takes but the parameters; None of a subclass, which may be anything."""
@@ -368,11 +361,18 @@ class Equations(Field):
         return SecondKernel(made.jvp.address, made.second.address, keep=(made,))
 
     @cached_property
-    def _lanes_kernel(self) -> LanesKernel:
+    def _lanes_kernel(self) -> LanesKernel | None:
+        if self._reads_step_size:
+            return None  # members that go side by side have steps of their own
         if self._has_arrays:
             return self._arrays.lanes_kernel
         made = self._scalars.lanes_module
         return LanesKernel(made.field.address, keep=(made,))
+
+    @property
+    def _graph(self) -> ArraySystem | None:
+        # what is read by a step size in Python's hands needs another function
+        return self._arrays if self._has_arrays and not self._reads_step_size else None
 
     @property
     def row_slots(self) -> RowSlots | None:
@@ -382,7 +382,7 @@ class Equations(Field):
     @property
     def rows_entries(self) -> Array:
         """The parameters as those functions read them."""
-        return self._arrays.entries(self.vector) if self._has_arrays else super().rows_entries
+        return self._arrays.entries(self.vector, self.constants) if self._has_arrays else super().rows_entries
 
     def as_rows(self) -> Equations:
         """The same equations as a graph; a system of scalars is one of arrays of one number each."""
@@ -407,7 +407,7 @@ class Equations(Field):
 
     def _kernel_vector(self) -> Array:
         if self._has_arrays:
-            return self._arrays.packed(self.vector)
+            return self._arrays.packed(self.vector, self.constants)
         return np.concatenate([self.vector, [float(v) for v in self.constants.values()]])
 
     def _kernel_direction(self, vector: Array) -> Array:
@@ -416,9 +416,9 @@ class Equations(Field):
     def torch_function(self) -> Callable[..., Any]:
         """F in torch's operations."""
         if self._reads_step_size:
-            F, D = (self._array_system(form).torch_function() for form in "FD")
+            F, D = (self._array_system(form).torch_function(self.constants) for form in "FD")
             return lambda t, r, w, x: phi(x[..., -1:] * D(t, r, w, x[..., :-1])) * F(t, r, w, x[..., :-1])
         if self._has_arrays:
-            return self._arrays.torch_function()
+            return self._arrays.torch_function(self.constants)
         function, fixed = self._module.torch_field, {k: float(v) for k, v in self.constants.items()}
         return (lambda t, r, w, x=None: function(t, r, w | fixed, x)) if fixed else function

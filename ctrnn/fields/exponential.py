@@ -4,9 +4,9 @@
 
 r⁺ = r + h φ₁(hD) F is exact where the other states and the input are held over the step and F_i is linear in r_i (Pope
 1963): a leak, a gate of Hodgkin and Huxley's. D is derived from F and compiled like it; it may depend on t, r, w and x,
-and its own derivatives enter those of G_h (ctrnn.kernels.exponential). In a network D is what a unit does to itself
-directly, ∂G_i/∂z_i at a fixed pre-activation u_i: −1/τ for rate units, and never the self-weight's part. h is one more
-channel of the input; where nobody fills it in it is 0, and G_0 = F.
+and its own derivatives enter those of G_h (ctrnn.kernels.exponential). h is one more channel of the input; where nobody
+fills it in it is 0, and G_0 = F. This is for systems of scalars; array equations write G_h down themselves
+(ctrnn.fields.arrays.step_size).
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.algebra import Node, names_in
+from ctrnn.fields.algebra import Node
 from ctrnn.fields.base import Array, Bound, Field, Kernel, SecondKernel
-from ctrnn.fields.cells import Cell
 from ctrnn.fields.derivatives import derivative
 from ctrnn.fields.equations import Equations
-from ctrnn.fields.printing import text
 from ctrnn.fields.torch_functions import phi
 from ctrnn.kernels import abi, exponential
-from ctrnn.kernels.abi import ACCUMULATE, JACOBIAN, VJP
-from ctrnn.kernels.lazy import LazyTable
 
 
 class OwnRates(Equations):
@@ -59,51 +55,21 @@ class Exponential(Field):
         self.field = field
         self.state_names = field.state_names
         self.input_names = (*field.input_names, "h")
-        cell = getattr(field, "cell", None)
-        #: D as a field; where its parameters begin among those of F; which slots of its table are zero everywhere
-        self.own: Field
-        self._begin = 0
-        self._dead: tuple[int, ...] = ()
-        if isinstance(field, Equations):
-            self.own = OwnRates(field.equations, cast(Mapping[str, float], field.parameters), field.input_names)
-        elif isinstance(cell, Cell):
-            self._of_cell(cell)
-        else:
+        if not isinstance(field, Equations):
             raise UsageError(
                 "solver",
                 given=f"exponential-euler with {type(field).__name__}",
                 allowed="Equations or a network, whose leak is a formula",
                 hint="'rk4' or 'euler' with dt, or an adaptive solver",
             )
+        #: D as a field
+        self.own = OwnRates(
+            field.equations, field.parameters, field.input_names, None, field.definitions, field.constants
+        )
 
     def sparsity(self) -> tuple[Array, Array]:
         """That of F: D_i has what F_i has."""
         return self.field.sparsity()
-
-    def _of_cell(self, cell: Cell) -> None:
-        _, G = cell.formulas()
-        rates = [derivative(g, own) for g, own in zip(G, cell.states, strict=True)]
-        has_u, has_z = (not names_in(rates).isdisjoint(names) for names in (cell.preactivations, cell.states))
-        own = copy.copy(self.field)
-        for compiled in ("_kernel", "_second_kernel"):
-            own.__dict__.pop(compiled, None)
-        texts = tuple(text(rate) for rate in rates)
-        own.__dict__["cell"] = Cell(
-            cell.states,
-            cell.preactivations if has_u else (),
-            cell.thetas,
-            cell.source if has_u else cell.states[0],
-            texts,
-        )
-        self.own = own
-        if not has_u:  # no weights either: only what stands behind them
-            units = self.n // len(cell.states)
-            self._begin = self.field._kernel_vector().size - units * len(cell.thetas)
-            if not has_z:
-                self._dead = (VJP, JACOBIAN)
-                columns = self.field._kernel.index.reshape(self.field._kernel.groups, -1)
-                if (columns[:, columns.shape[1] - len(cell.thetas) :] < 0).all():  # nor is any θ trained
-                    self._dead += (ACCUMULATE,)
 
     def __repr__(self) -> str:
         return f"φ₁(hD) F of {self.field!r}"
@@ -160,16 +126,11 @@ class Exponential(Field):
     def _bind(self, program: Any = None, channels: int | None = None) -> Bound:
         bound = super()._bind(program, channels)
         f, d = self.field._bind(program, bound.x_stride), self.own._bind(program, bound.x_stride)
-        for kept in d.kernel.keep:
-            if isinstance(kept, LazyTable):
-                kept.compile()
-        table = d.system.table.copy()
-        table[list(self._dead)] = 0
         ctx = bound.system.ctx
         ctx[exponential.F_TABLE], ctx[exponential.F_CTX] = f.system.table.ctypes.data, f.system.ctx.ctypes.data
-        ctx[exponential.D_TABLE], ctx[exponential.D_CTX] = table.ctypes.data, d.system.ctx.ctypes.data
-        ctx[exponential.D_W], ctx[exponential.CHANNEL] = 8 * self._begin, self.field.input_size
-        return replace(bound, keep=(*bound.keep, f, d, table))
+        ctx[exponential.D_TABLE], ctx[exponential.D_CTX] = d.system.table.ctypes.data, d.system.ctx.ctypes.data
+        ctx[exponential.CHANNEL] = self.field.input_size
+        return replace(bound, keep=(*bound.keep, f, d))
 
     @cached_property
     def _second_kernel(self) -> SecondKernel:

@@ -84,9 +84,7 @@ def in_users_words(error: ExpressionError, white: Iterable[str]) -> ExpressionEr
     for name in white:
         first = first.replace(f"{name}, ", "")
     if "unknown name" in first and ". Try: " not in first:
-        first += (
-            ". Try: for a parameter that g alone has, field.extended(sigma=0.1); of a RateNetwork, of its as_text()"
-        )
+        first += ". Try: for a parameter that g alone has, field.extended(sigma=0.1)"
     error.args = ("\n".join([first, *rest]),)
     return error
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.network import RateNetwork
+from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.inverse import iterations, spectrum
 from ctrnn.inverse.matrix import System
 from ctrnn.inverse.plan import Plan, check_regular, condition_number, side_of_axis, source_of

@@ -215,12 +215,6 @@ def call_elementwise(typingctx, address, n, a, b, c, d):
     return call(types.void(_i, _i, _i, _i, _i))
 
 
-@intrinsic
-def call_partials(typingctx, address, n, z, u, theta, Gz, Gu, hz, h):
-    """Call a cell's loop for its partial derivatives at an address."""
-    return call(types.void(_i, _i, _i, _i, _i, _i, _i, _i))
-
-
 def _view(element: Any, shape: Any) -> Any:
     """An intrinsic for the array of a shape at an address: no copy, and no owner.
 

@@ -6,8 +6,8 @@ Larsen, IEEE TBME 25, 1978). D depends on t, r, w and x as F does, and is a fiel
 
     K ∂G = (K a) ∂F + (K b) ∂D
 
-for ∂/∂r and ∂/∂w alike: VJP, ACCUMULATE and JACOBIAN are those of F and of D; those that D has not got (slot 0) are
-zero. h is a channel of x, behind the inputs of F, which the stepper fills in.
+for ∂/∂r and ∂/∂w alike: VJP, ACCUMULATE and JACOBIAN are those of F and of D. h is a channel of x, behind the inputs
+of F, which the stepper fills in.
 
 Second order: along a direction, δa = h φ₁′ δD and δb = h² φ₁″ F δD + h φ₁′ δF, and so
 
@@ -44,10 +44,9 @@ from ctrnn.kernels.abi import (
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
 
-# more ctx entries: the table and the ctx of F and of D, where among the parameters those of D begin (bytes), and the
-# channel of h
-F_TABLE, F_CTX, D_TABLE, D_CTX, D_W, CHANNEL = range(EXTRA, EXTRA + 6)
-CTX_SIZE = EXTRA + 6
+# more ctx entries: the table and the ctx of F and of D, and the channel of h
+F_TABLE, F_CTX, D_TABLE, D_CTX, CHANNEL = range(EXTRA, EXTRA + 5)
+CTX_SIZE = EXTRA + 5
 # and behind them, for second order: the addresses and the ctx of each
 F_JVP, F_SECOND, F_CTX_2, D_JVP, D_SECOND, D_CTX_2 = range(CTX_SIZE, CTX_SIZE + 6)
 CTX_SIZE_2 = CTX_SIZE + 6
@@ -91,18 +90,14 @@ def _step(ctx, x_):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _factors(ctx, slot, t, r_, w_, x_, a, b):
-    """a (n,) at one point; and b (n,), where D has something in the slot. Returns whether it has."""
+def _factors(ctx, t, r_, w_, x_, a, b):
+    """a (n,) and b (n,) at one point."""
     h, n = _step(ctx, x_), ctx[N]
-    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, at(a))
-    varies = integers(ctx[D_TABLE], JACOBIAN + 1)[slot] != 0
-    if varies:
-        call_f(integers(ctx[F_TABLE], 1)[F], ctx[F_CTX], t, r_, w_, x_, at(b))
-        for i in range(n):
-            b[i] *= h * dphi(h * a[i])
+    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_, x_, at(a))
+    call_f(integers(ctx[F_TABLE], 1)[F], ctx[F_CTX], t, r_, w_, x_, at(b))
     for i in range(n):
+        b[i] *= h * dphi(h * a[i])
         a[i] = phi(h * a[i])
-    return varies
 
 
 @lazy(SIGNATURES[F])
@@ -112,7 +107,7 @@ def field(ctx_, t, r_, w_, x_, out_):
     n = ctx[N]
     h = _step(ctx, x_)
     call_f(integers(ctx[F_TABLE], 1)[F], ctx[F_CTX], t, r_, w_, x_, out_)
-    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, ctx[SCRATCH])
+    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_, x_, ctx[SCRATCH])
     out, d = doubles(out_, n), doubles(ctx[SCRATCH], n)
     for i in range(n):
         out[i] *= phi(h * d[i])
@@ -124,24 +119,21 @@ def vjp(ctx_, t, r_, w_, x_, q, K_, R_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
-    varies = _factors(ctx, VJP, t, r_, w_, x_, a, b)
+    _factors(ctx, t, r_, w_, x_, a, b)
     K, R = doubles(K_, (n, q)), doubles(R_, (n, q))
-    scaled = np.empty((n, q))
+    scaled, other = np.empty((n, q)), np.empty((n, q))
     for i in range(n):
         for c in range(q):
             scaled[i, c] = K[i, c] * a[i]
     call_vjp(integers(ctx[F_TABLE], VJP + 1)[VJP], ctx[F_CTX], t, r_, w_, x_, q, at(scaled), R_)
-    if varies:
-        other = np.empty((n, q))
-        for i in range(n):
-            for c in range(q):
-                scaled[i, c] = K[i, c] * b[i]
-        by_d = integers(ctx[D_TABLE], VJP + 1)[VJP]
-        call_vjp(by_d, ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, q, at(scaled), at(other))
-        for i in range(n):
-            for c in range(q):
-                R[i, c] += other[i, c]
-    alive(scaled)
+    for i in range(n):
+        for c in range(q):
+            scaled[i, c] = K[i, c] * b[i]
+    call_vjp(integers(ctx[D_TABLE], VJP + 1)[VJP], ctx[D_CTX], t, r_, w_, x_, q, at(scaled), at(other))
+    for i in range(n):
+        for c in range(q):
+            R[i, c] += other[i, c]
+    alive(scaled, other)
 
 
 @lazy(SIGNATURES[ACCUMULATE])
@@ -151,17 +143,15 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
     by_d = integers(ctx[D_TABLE], ACCUMULATE + 1)[ACCUMULATE]
-    t, K, other = doubles(t_, S), doubles(K_, (S, n, q)), np.empty((S if by_d != 0 else 0, n, q))
+    t, K, other = doubles(t_, S), doubles(K_, (S, n, q)), np.empty((S, n, q))
     for m in range(S):
-        varies = _factors(ctx, ACCUMULATE, t[m], r_ + 8 * m * n, w_, x_ + 8 * m * ctx[X_STRIDE], a, b)
+        _factors(ctx, t[m], r_ + 8 * m * n, w_, x_ + 8 * m * ctx[X_STRIDE], a, b)
         for i in range(n):
             for c in range(q):
-                if varies:
-                    other[m, i, c] = K[m, i, c] * b[i]
+                other[m, i, c] = K[m, i, c] * b[i]
                 K[m, i, c] *= a[i]
     call_accumulate(integers(ctx[F_TABLE], ACCUMULATE + 1)[ACCUMULATE], ctx[F_CTX], S, q, t_, r_, w_, x_, K_, G_)
-    if by_d != 0:
-        call_accumulate(by_d, ctx[D_CTX], S, q, t_, r_, w_ + ctx[D_W], x_, at(other), G_)
+    call_accumulate(by_d, ctx[D_CTX], S, q, t_, r_, w_, x_, at(other), G_)
     alive(other)
 
 
@@ -171,19 +161,14 @@ def jacobian(ctx_, t, r_, w_, x_, J_):
     ctx = integers(ctx_, CTX_SIZE)
     n = ctx[N]
     a, b = doubles(ctx[SCRATCH], n), doubles(ctx[SCRATCH] + 8 * n, n)
-    varies = _factors(ctx, JACOBIAN, t, r_, w_, x_, a, b)
-    J = doubles(J_, (n, n))
+    _factors(ctx, t, r_, w_, x_, a, b)
+    J, other = doubles(J_, (n, n)), np.empty((n, n))
     call_f(integers(ctx[F_TABLE], JACOBIAN + 1)[JACOBIAN], ctx[F_CTX], t, r_, w_, x_, J_)
+    call_f(integers(ctx[D_TABLE], JACOBIAN + 1)[JACOBIAN], ctx[D_CTX], t, r_, w_, x_, at(other))
     for i in range(n):
         for j in range(n):
-            J[i, j] *= a[i]
-    if varies:
-        other = np.empty((n, n))
-        by_d = integers(ctx[D_TABLE], JACOBIAN + 1)[JACOBIAN]
-        call_f(by_d, ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, at(other))
-        for i in range(n):
-            for j in range(n):
-                J[i, j] += b[i] * other[i, j]
+            J[i, j] = J[i, j] * a[i] + b[i] * other[i, j]
+    alive(other)
 
 
 @lazy(SIGNATURES[JVP])
@@ -193,9 +178,9 @@ def jvp(ctx_, t, r_, w_, x_, dr_, dw_, out_):
     n, h = ctx[N], _step(ctx, x_)
     f, d, df, dd = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     call_f(integers(ctx[F_TABLE], 1)[F], ctx[F_CTX], t, r_, w_, x_, at(f))
-    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, at(d))
+    call_f(integers(ctx[D_TABLE], 1)[F], ctx[D_CTX], t, r_, w_, x_, at(d))
     call_jvp(ctx[F_JVP], ctx[F_CTX_2], t, r_, w_, x_, dr_, dw_, at(df))
-    call_jvp(ctx[D_JVP], ctx[D_CTX_2], t, r_, w_ + ctx[D_W], x_, dr_, dw_ + ctx[D_W], at(dd))
+    call_jvp(ctx[D_JVP], ctx[D_CTX_2], t, r_, w_, x_, dr_, dw_, at(dd))
     out = doubles(out_, n)
     for i in range(n):
         out[i] = phi(h * d[i]) * df[i] + h * dphi(h * d[i]) * f[i] * dd[i]
@@ -210,9 +195,9 @@ def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
     time = np.full(1, t)
     f_table, d_table = integers(ctx[F_TABLE], JACOBIAN + 1), integers(ctx[D_TABLE], JACOBIAN + 1)
     call_f(f_table[F], ctx[F_CTX], t, r_, w_, x_, at(f))
-    call_f(d_table[F], ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, at(d))
+    call_f(d_table[F], ctx[D_CTX], t, r_, w_, x_, at(d))
     call_jvp(ctx[F_JVP], ctx[F_CTX_2], t, r_, w_, x_, dr_, dw_, at(df))
-    call_jvp(ctx[D_JVP], ctx[D_CTX_2], t, r_, w_ + ctx[D_W], x_, dr_, dw_ + ctx[D_W], at(dd))
+    call_jvp(ctx[D_JVP], ctx[D_CTX_2], t, r_, w_, x_, dr_, dw_, at(dd))
     K, R = doubles(K_, n), doubles(R_, n)
     for i in range(n):
         p, dp, ddp = phi(h * d[i]), dphi(h * d[i]), ddphi(h * d[i])
@@ -221,19 +206,17 @@ def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
         scaled[2, i] = K[i] * h * dp * dd[i]
         scaled[3, i] = K[i] * (h * h * ddp * f[i] * dd[i] + h * dp * df[i])
     call_second(ctx[F_SECOND], ctx[F_CTX_2], t, r_, w_, x_, dr_, dw_, at(scaled[0]), R_, G_)
-    call_second(ctx[D_SECOND], ctx[D_CTX_2], t, r_, w_ + ctx[D_W], x_, dr_, dw_ + ctx[D_W], at(scaled[1]), at(part), G_)
+    call_second(ctx[D_SECOND], ctx[D_CTX_2], t, r_, w_, x_, dr_, dw_, at(scaled[1]), at(part), G_)
     for i in range(n):
         R[i] += part[i]
     call_vjp(f_table[VJP], ctx[F_CTX], t, r_, w_, x_, 1, at(scaled[2]), at(part))
     for i in range(n):
         R[i] += part[i]
     call_accumulate(f_table[ACCUMULATE], ctx[F_CTX], 1, 1, at(time), r_, w_, x_, at(scaled[2]), G_)
-    if d_table[VJP] != 0:
-        call_vjp(d_table[VJP], ctx[D_CTX], t, r_, w_ + ctx[D_W], x_, 1, at(scaled[3]), at(part))
-        for i in range(n):
-            R[i] += part[i]
-    if d_table[ACCUMULATE] != 0:
-        call_accumulate(d_table[ACCUMULATE], ctx[D_CTX], 1, 1, at(time), r_, w_ + ctx[D_W], x_, at(scaled[3]), G_)
+    call_vjp(d_table[VJP], ctx[D_CTX], t, r_, w_, x_, 1, at(scaled[3]), at(part))
+    for i in range(n):
+        R[i] += part[i]
+    call_accumulate(d_table[ACCUMULATE], ctx[D_CTX], 1, 1, at(time), r_, w_, x_, at(scaled[3]), G_)
     alive(scaled, time)
 
 

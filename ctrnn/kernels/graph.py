@@ -58,10 +58,12 @@ CTX_SIZE = EXTRA + 1
 
 # the plan: sizes (numbers) of values, partial derivatives, cotangents, cotangents of parameters, matrices of J (each
 # times n); operands of the longest loop; what a row costs that goes back directly, and what J costs (in flops); tables
-# of affine rows and of other parameters; programs (address, length)
+# of affine rows and of other parameters; how many of the values and of the partial derivatives, the first ones,
+# ACCUMULATE keeps of each stage; programs (address, length)
 (
-    VALUES, PARTIALS, COTANGENTS, PARAMETERS, MATRICES, POINTERS, DIRECT, BY_J, BLOCKS, DEPOSITS, PROGRAMS,
-) = range(11)  # fmt: skip
+    VALUES, PARTIALS, COTANGENTS, PARAMETERS, MATRICES, POINTERS, DIRECT, BY_J, BLOCKS, DEPOSITS, KEPT_VALUES,
+    KEPT_PARTIALS, PROGRAMS,
+) = range(13)  # fmt: skip
 FIELD, LINEAR, BACK, TRAINED, GATHERED, JACOBI, OWN_PART = range(7)
 PLAN_SIZE = PROGRAMS + 2 * 7
 
@@ -75,7 +77,7 @@ DEPOSIT = 3
 
 def scratch_size(values: int, partials: int, cotangents: int, pointers: int) -> int:
     """Doubles of scratch that F and VJP use."""
-    return REGISTERS + 1 + pointers + values + partials + cotangents
+    return REGISTERS + 1 + pointers + 7 + values + partials + cotangents
 
 
 @njit(**INLINE)
@@ -86,7 +88,7 @@ def start(ctx, plan, t, r, w, x):
     time = doubles(scratch + 8 * REGISTERS, 1)
     time[0] = t
     registers[R], registers[W], registers[X], registers[T] = r, w, x, scratch + 8 * REGISTERS
-    room = scratch + 8 * (REGISTERS + 1 + plan[POINTERS])
+    room = (scratch + 8 * (REGISTERS + 1 + plan[POINTERS]) + 63) & ~63  # where a line of the cache begins
     registers[V] = room
     registers[D] = room + 8 * plan[VALUES]
     registers[C] = room + 8 * (plan[VALUES] + plan[PARTIALS])
@@ -206,22 +208,40 @@ def listed_sources(s, stride, index, to):
             to[m, c] = doubles(s + 8 * (m * stride + index[c]), 1)[0]
 
 
+@njit(**FAST)
+def add_row(width, k, s_, to_):
+    """to += k s; addresses."""
+    s, to = doubles(s_, width), doubles(to_, width)
+    for j in range(width):
+        to[j] += k * s[j]
+
+
+@njit(**LEAN)
+def add_listed(width, k, s, index_, to_):
+    """to += k s of the listed sources; addresses."""
+    index, to = integers(index_, width), doubles(to_, width)
+    for j in range(width):
+        to[j] += k * doubles(s + 8 * index[j], 1)[0]
+
+
 @lazy(SIGNATURES[ACCUMULATE])
 def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     """The slot ACCUMULATE of a field's table (ctrnn.kernels.abi)."""
     ctx = integers(ctx_, CTX_SIZE)
     plan = integers(ctx[PLAN], PLAN_SIZE)
-    n, columns, sizes = ctx[N], ctx[COLUMNS], plan[VALUES]
+    n, columns, kept, slopes = ctx[N], ctx[COLUMNS], plan[KEPT_VALUES], plan[KEPT_PARTIALS]
     stride = ctx[G_STRIDE] if ctx[G_STRIDE] != 0 else q * columns
     registers, pointers = start(ctx, plan, 0.0, r_, w_, x_)
     goes_back = plan[PROGRAMS + 2 * GATHERED + 1] > 0
-    values, partials = np.empty((S, sizes)), np.empty((S, plan[PARTIALS]))
+    # what is not kept of a stage lies where the next one is about to write
+    values = np.empty(S * kept + plan[VALUES] - kept)
+    partials = np.empty(S * slopes + plan[PARTIALS] - slopes)
     size = plan[COTANGENTS] * q if goes_back else 0
     cotangents, gathered = np.empty((S, size)), np.zeros((plan[PARAMETERS], q))
     registers[P] = at(gathered)
     for m in range(S):
         registers[R], registers[X], registers[T] = r_ + 8 * m * n, x_ + 8 * m * ctx[X_STRIDE], t_ + 8 * m
-        registers[V], registers[D] = at(values) + 8 * m * sizes, at(partials) + 8 * m * plan[PARTIALS]
+        registers[V], registers[D] = at(values) + 8 * m * kept, at(partials) + 8 * m * slopes
         if ctx[W_AT] != 0:
             registers[W] = integers(ctx[W_AT], S)[m]
         run(plan, TRAINED, registers, pointers, 1, ctx[DGEMM])
@@ -234,20 +254,28 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
     for b in range(count):
         rows, width, base, offset, listed = blocks[b, 0], blocks[b, 1], blocks[b, 2], blocks[b, 3], blocks[b, 4]
         panels, terms, many = integers(blocks[b, 5], (rows, 2)), blocks[b, 6], blocks[b, 7]
-        s, lda = at(values) + 8 * offset, sizes
+        s, lda = at(values) + 8 * offset, kept
         if base == R:
             s, lda = r_ + 8 * offset, n
         elif base == X:
             s, lda = x_ + 8 * offset, ctx[X_STRIDE]
         term = integers(terms, 3 * many)
-        if q == 1 and listed == 0:  # one product for all rows
+        if q == 1:
             Kc = np.empty((S, rows))
             for m in range(S):
                 terms_of_all(
-                    term, many, rows, at(partials) + 8 * m * plan[PARTIALS], at(cotangents) + 8 * m * size,
+                    term, many, rows, at(partials) + 8 * m * slopes, at(cotangents) + 8 * m * size,
                     K_ + 8 * m * n, Kc[m],
                 )  # fmt: skip
-            if panels[rows - 1, 0] - panels[0, 0] == rows - 1:  # a group each
+            if listed or S == 1:
+                for i in range(rows):
+                    to = G_ + 8 * (panels[i, 0] * stride + panels[i, 1])
+                    for m in range(S):
+                        if listed:
+                            add_listed(width, Kc[m, i], s + 8 * m * lda, listed + 8 * i * width, to)
+                        else:
+                            add_row(width, Kc[m, i], s + 8 * m * lda, to)
+            elif panels[rows - 1, 0] - panels[0, 0] == rows - 1:  # a group each
                 to = G_ + 8 * (panels[0, 0] * stride + panels[0, 1])
                 gemm(ctx[DGEMM], True, False, rows, width, S, at(Kc), rows, s, lda, 1.0, to, stride)
             else:
@@ -259,14 +287,14 @@ def accumulate(ctx_, S, q, t_, r_, w_, x_, K_, G_):
                         to_row[j] += product[i, j]
                 alive(product)
             alive(Kc)
-        else:  # a row at a time: its panel of cotangents is made in the cache, where the product finds it
+        else:  # q cotangents, a row at a time: its panel of cotangents is made in the cache, where the product finds it
             mine = np.empty((S if listed else 0, width))
             for i in range(rows):
                 if stopped(ctx[STOP]):
                     break
                 for m in range(S):
                     terms_of_row(
-                        term, many, i, at(partials) + 8 * m * plan[PARTIALS], at(cotangents) + 8 * m * size,
+                        term, many, i, at(partials) + 8 * m * slopes, at(cotangents) + 8 * m * size,
                         K_ + 8 * m * n * q, q, panel[m],
                     )  # fmt: skip
                 to = G_ + 8 * (panels[i, 0] * stride + panels[i, 1])

@@ -26,8 +26,8 @@ LINEAR, TANGENTS, SLOPES, BACK, TWICE = range(5)
 PLAN_SIZE = PROGRAMS + 2 * 5
 
 #: a row of BLOCKS: rows, trained columns, where the sources lie and their δ (base, offset; base −1: δ is 0), offset of
-#: the cotangents, address of the panels (rows, 2)
-BLOCK = 8
+#: the cotangents, address of the panels (rows, 2), and where the sources are listed (0: all, in order)
+BLOCK = 9
 #: of DEPOSITS: how many, offset, address of the panels
 DEPOSIT = 3
 
@@ -95,13 +95,21 @@ def second(ctx_, t, r_, w_, x_, dr_, dw_, K_, R_, G_):
     blocks = integers(plan[BLOCKS] + 8, (count, BLOCK))
     for b in range(count):
         rows, width = blocks[b, 0], blocks[b, 1]
-        s = doubles(registers[blocks[b, 2]] + 8 * blocks[b, 3], width)
+        s_ = registers[blocks[b, 2]] + 8 * blocks[b, 3]
         moves = blocks[b, 4] >= 0
-        ds = doubles(registers[max(blocks[b, 4], 0)] + 8 * blocks[b, 5], width)
+        ds_ = registers[max(blocks[b, 4], 0)] + 8 * blocks[b, 5]
         k, dk = doubles(registers[C] + 8 * blocks[b, 6], rows), doubles(registers[DC] + 8 * blocks[b, 6], rows)
         panels = integers(blocks[b, 7], (rows, 2))
         for i in range(rows):
             to = doubles(G_ + 8 * (panels[i, 0] * columns + panels[i, 1]), width)
+            if blocks[b, 8] != 0:
+                index = integers(blocks[b, 8] + 8 * i * width, width)
+                for j in range(width):
+                    to[j] += dk[i] * doubles(s_ + 8 * index[j], 1)[0]
+                    if moves:
+                        to[j] += k[i] * doubles(ds_ + 8 * index[j], 1)[0]
+                continue
+            s, ds = doubles(s_, width), doubles(ds_, width)
             for j in range(width):
                 to[j] += dk[i] * s[j]
             if moves:

@@ -6,11 +6,14 @@ or the n columns of J), the last index. So the same few steps compute values (q 
 tangents forward, and build J:
 
     LOOP       n, address, count, operands         a compiled loop over n elements (ctrnn.fields.arrays.loops)
-    MATVEC     rows, width, add, W, s, u           u (+)= W s
+    MATVEC     rows, width, columns, bias, add, W, s, u      u (+)= W s of the first columns of W, and the next one, a
+                                                   bias, if bias is 1
     BACK       rows, width, first, columns, add, W, k, to     to (+)= Wᵀ k of ``columns`` columns of W from ``first`` on
-    LISTED     rows, width, add, index, W, s, u    u (+)= W s with row i of W the weights of the sources index[i]
-                                                   (ctrnn.kernels.products)
+    LISTED     rows, width, add, index, W, s, u    u (+)= W s with row i of W the weights of the sources index[i],
+                                                   filled up with weights 0. 2 flops and 16 bytes a weight: in the time
+                                                   of one, about ten weights stored whole can be used
     BACK_LISTED  rows, width, begin, end, add, index, W, k, to    its transpose, for the sources begin ≤ j < end
+    TIMES_LISTED  rows, width, begin, end, add, index, W, k, to   to (+)= W k with these sources alone
     CONTRACT   I, L, J, strides f_i f_l  s_l s_j  t_i t_j, add, f, s, to      to[i, j, :] (+)= Σ_l f[i, l] s[l, j, :]
     SCALE      n, add, d, k, to                    to[i, :] (+)= d_i k[i, :]
     GATHER     n, add, d, k, to                    to[0, :] (+)= Σ_i d_i k[i, :]
@@ -20,6 +23,7 @@ tangents forward, and build J:
     TURN       m, n, add, k, to                    to[j, i, :] (+)= k[i, j, :]
     ZERO, ONE  n, to                               to = 0, to = 1
     ROWS       rows, width, first, columns, add, d, W, e, to, column      to[i, column + j] (+)= d_i W[i, first + j] e_j
+    ROWS_LISTED  rows, width, begin, end, add, index, d, W, e, to, column    the same with rows as lists
     DIAGONAL   n, d, to, column                    to[i, column + i] += d_i
     TIMES      n, add, d, e, to                    to_i (+)= d_i e_i, d and e partial derivatives
 
@@ -33,7 +37,7 @@ from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, at, call, doubles, gemm, integers
 from ctrnn.kernels.compiled import njit
-from ctrnn.kernels.products import FAST, matvec
+from ctrnn.kernels.products import FAST
 
 # registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what
 # F writes; tangents of the state, of the parameters, of the values, of the partial derivatives
@@ -45,8 +49,8 @@ CARRIED, REGISTERS, NONE = 11, 18, -1
 
 (
     LOOP, MATVEC, BACK, LISTED, BACK_LISTED, CONTRACT, SCALE, GATHER, COPY, SUM, SPREAD, TURN, ZERO, ONE, ROWS,
-    DIAGONAL, TIMES,
-) = range(17)  # fmt: skip
+    DIAGONAL, TIMES, TIMES_LISTED, ROWS_LISTED,
+) = range(19)  # fmt: skip
 
 
 @intrinsic
@@ -80,18 +84,36 @@ def vecmat(k, W, rows, width, add, out):
         i += 1
 
 
-@njit(**LEAN)
-def matvec_at(W, rows, width, add, s, u):
-    """u (+)= W s, addresses; rows of W are ``width`` apart."""
-    if add == 0:
-        matvec(doubles(W, (rows, width)), doubles(s, width), doubles(u, rows))
-        return
-    to, source = doubles(u, rows), doubles(s, width)
-    for i in range(rows):
-        row, total = doubles(W + 8 * i * width, width), 0.0
-        for j in range(width):
-            total += row[j] * source[j]
-        to[i] += total
+@njit(**FAST)
+def matvec_at(W_, rows, width, columns, bias, add, s_, u_):
+    """u (+)= W s of the first columns of W, and the next one if there is a bias; addresses, rows ``width`` apart.
+
+    Four sums are under way while each is waited for, and s is read once for all.
+    """
+    W, s, u = doubles(W_, (rows, width)), doubles(s_, columns), doubles(u_, rows)
+    i = 0
+    while i + 4 <= rows:
+        a, b, c, d = 0.0, 0.0, 0.0, 0.0
+        for j in range(columns):
+            sj = s[j]
+            a += W[i, j] * sj
+            b += W[i + 1, j] * sj
+            c += W[i + 2, j] * sj
+            d += W[i + 3, j] * sj
+        if bias:
+            a, b, c, d = a + W[i, columns], b + W[i + 1, columns], c + W[i + 2, columns], d + W[i + 3, columns]
+        if add:
+            a, b, c, d = a + u[i], b + u[i + 1], c + u[i + 2], d + u[i + 3]
+        u[i], u[i + 1], u[i + 2], u[i + 3] = a, b, c, d
+        i += 4
+    while i < rows:
+        a = 0.0
+        for j in range(columns):
+            a += W[i, j] * s[j]
+        if bias:
+            a += W[i, columns]
+        u[i] = a + (u[i] if add else 0.0)
+        i += 1
 
 
 @njit(**LEAN)
@@ -126,8 +148,44 @@ def back_listed_at(rows, width, begin, end, add, index_, W_, k_, to_, q):
         for c in range(width):
             j, w = index[i, c], W[i, c]
             if begin <= j < end and w != 0.0:
+                if q == 1:
+                    to[j - begin, 0] += w * k[i, 0]
+                else:
+                    for l in range(q):
+                        to[j - begin, l] += w * k[i, l]
+
+
+@njit(**LEAN)
+def times_listed_at(rows, width, begin, end, add, index_, W_, k_, to_, q):
+    """The product of ``listed_at`` of q columns, those of the sources begin ≤ j < end alone; addresses."""
+    index, W, k, to = (
+        integers(index_, (rows, width)), doubles(W_, (rows, width)), doubles(k_, (end - begin, q)),
+        doubles(to_, (rows, q)),
+    )  # fmt: skip
+    for i in range(rows):
+        if add == 0:
+            for l in range(q):
+                to[i, l] = 0.0
+        for c in range(width):
+            j, w = index[i, c], W[i, c]
+            if begin <= j < end and w != 0.0:
                 for l in range(q):
-                    to[j - begin, l] += w * k[i, l]
+                    to[i, l] += w * k[j - begin, l]
+
+
+@njit(**LEAN)
+def rows_listed_at(rows, width, begin, end, q, add, index_, has_d, d, W_, has_e, e, to_, column):
+    """Rows of a matrix kept as lists, scaled and copied or added; addresses."""
+    index, W = integers(index_, (rows, width)), doubles(W_, (rows, width))
+    for i in range(rows):
+        to = doubles(to_ + 8 * i * q, q)
+        if add == 0:
+            for j in range(q):
+                to[j] = 0.0
+        for c in range(width):
+            j, w = index[i, c], W[i, c]
+            if begin <= j < end and w != 0.0:
+                to[column + j - begin] += (d[i] if has_d else 1.0) * w * (e[j - begin] if has_e else 1.0)
 
 
 @njit(**LEAN)
@@ -261,8 +319,8 @@ def execute(code, begin, end, registers, pointers, q, dgemm):
             call_loop(b, a, at(pointers))
         elif step == MATVEC:
             matvec_at(
-                place(registers, 1, d, e), a, b, c, place(registers, 1, code[p + 7], code[p + 8]),
-                place(registers, 1, code[p + 9], code[p + 10]),
+                place(registers, 1, code[p + 7], code[p + 8]), a, b, c, d, e,
+                place(registers, 1, code[p + 9], code[p + 10]), place(registers, 1, code[p + 11], code[p + 12]),
             )  # fmt: skip
         elif step == SCALE:
             scale(
@@ -331,6 +389,19 @@ def execute(code, begin, end, registers, pointers, q, dgemm):
                 place(registers, 1, code[p + 9], code[p + 10]) + 8 * c, has_e,
                 doubles(place(registers, 1, max(code[p + 11], 0), code[p + 12]), d),
                 place(registers, q, code[p + 13], code[p + 14]), code[p + 15],
+            )  # fmt: skip
+        elif step == TIMES_LISTED:
+            times_listed_at(
+                a, b, c, d, e, code[p + 7], place(registers, 1, code[p + 8], code[p + 9]),
+                place(registers, q, code[p + 10], code[p + 11]), place(registers, q, code[p + 12], code[p + 13]), q,
+            )  # fmt: skip
+        elif step == ROWS_LISTED:  # rows a, width b, begin c, end d, add e, index, d, W, e, to, column
+            has_d, has_e = code[p + 8] != NONE, code[p + 12] != NONE
+            rows_listed_at(
+                a, b, c, d, q, e, code[p + 7], has_d, doubles(place(registers, 1, max(code[p + 8], 0), code[p + 9]), a),
+                place(registers, 1, code[p + 10], code[p + 11]), has_e,
+                doubles(place(registers, 1, max(code[p + 12], 0), code[p + 13]), d - c),
+                place(registers, q, code[p + 14], code[p + 15]), code[p + 16],
             )  # fmt: skip
         elif step == DIAGONAL:  # n a, d (b, c), to (d, e), column
             to = place(registers, q, d, e) + 8 * code[p + 7]

@@ -21,9 +21,9 @@ from torch import nn
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
-from ctrnn.fields.network import RateNetwork
 from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
+from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.nn.recurrent import (
     Recurrent,

@@ -33,6 +33,7 @@ from timing import gemm_rate, interleaved, once
 
 import ctrnn
 from ctrnn.gradients.recording.torch.carry import peak_bytes, plan_for
+from ctrnn.gradients.recording.torch.structure import size_of
 
 SIZES = {"cpu": (64, 128, 256, 512), "cuda": (512, 1024, 2048)}
 BOUND = {"float64": 1e-10, "float32": 1e-4}
@@ -97,7 +98,7 @@ def on_cpu(budget: float) -> Iterator[Row]:
         for dtype, item in (("float64", 8), ("float32", 4)):
             plan = plan_for(n, n + INPUTS + 1, 4, STEPS, item)
             methods[f"torch {dtype}"] = ctrnn.RTRL(device="cpu", dtype=dtype)
-            counted[f"torch {dtype}"] = peak_bytes(n, INPUTS, 4, plan, item)
+            counted[f"torch {dtype}"] = peak_bytes(size_of(Workload.of(n).problem.field), 4, plan, item)
         yield from compare("cpu", str(n), Workload.of(n), methods, counted, budget)
 
 

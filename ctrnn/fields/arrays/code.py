@@ -25,11 +25,12 @@ class ArrayCode:
     """The compiled side of array equations, shared by all fields that differ in numbers only.
 
     trained : entries of weights -> the number of the parameter in the flat vector, −1 where it is not trained
+    exists : which entries can be other than 0
     """
 
-    def __init__(self, graph: Graph, trained: Callable[[Array], Array]) -> None:
+    def __init__(self, graph: Graph, trained: Callable[[Array], Array], exists: Array) -> None:
         self.graph, self.trained = graph, trained
-        self.layout = Layout(graph, trained)
+        self.layout = Layout(graph, trained, exists)
         self.writer = Writer(self.layout)
         self._keep: list[Any] = []
         self._plan = np.zeros(K.PLAN_SIZE, dtype=np.int64)
@@ -106,6 +107,7 @@ class ArrayCode:
         plan[K.PARAMETERS], plan[K.MATRICES], plan[K.POINTERS] = layout.parameters, matrices, self._pointers
         plan[K.DIRECT], plan[K.BY_J] = cost, self._jacobian.cost
         plan[K.BLOCKS], plan[K.DEPOSITS] = self._blocks(), self._deposits()
+        plan[K.KEPT_VALUES], plan[K.KEPT_PARTIALS] = self._kept()
         functions = [
             Slot(self, function, which)
             for function, which in zip(
@@ -144,16 +146,30 @@ class ArrayCode:
         """The table of affine rows (ctrnn.kernels.graph)."""
         layout, rows = self.layout, []
         for node in self.graph.nodes:
-            if not isinstance(node, Stack) or not node.trained:
+            if not isinstance(node, Stack) or not layout.trained_width(node):
                 continue
             panels, row = self.groups.stacks[id(node)], 0
             base, at = layout.sources_at[id(node)]
             for out in node.outs:
                 terms = layout.terms(node, out)
                 mine = self._address(panels[row : row + out.size])
-                rows.append([out.size, node.trained, base, at, 0, mine, self._address(terms), len(terms) // 3])
+                index, width = layout.index_at(node, trained=True), layout.trained_width(node)
+                index += 8 * row * width if index else 0
+                rows.append([out.size, width, base, at, index, mine, self._address(terms), len(terms) // 3])
                 row += out.size
         return self._address([len(rows), *(number for row in rows for number in row)])
+
+    def _kept(self) -> tuple[int, int]:
+        """How many values and partial derivatives, from the first on, hold sources and terms of trained rows."""
+        layout, values, partials = self.layout, 0, 0
+        for node in self.graph.nodes:
+            if isinstance(node, Stack) and layout.trained_width(node):
+                base, at = layout.sources_at[id(node)]
+                values = max(values, at + node.width if base == G.V else 0)
+                for out in node.outs:
+                    places = [d for d in layout.terms(node, out)[::3] if d >= 0]
+                    partials = max([partials, *(d + out.size for d in places)])
+        return values, partials
 
     def _deposits(self) -> int:
         layout = self.layout
@@ -192,14 +208,15 @@ class ArrayCode:
     def _blocks_of_second(self) -> int:
         layout, rows = self.layout, []
         for node in self.graph.nodes:
-            if isinstance(node, Stack) and node.trained:
+            if isinstance(node, Stack) and layout.trained_width(node):
                 base, at = layout.sources_at[id(node)]
                 if len(node.sources) == 1 and not node.has_one:
                     moved = layout.tangent(node.sources[0][0]) or (G.NONE, 0)
                 else:
                     moved = (G.DV, at)
                 panels = self._address(self.groups.stacks[id(node)])
-                rows.append([node.rows, node.trained, base, at, *moved, layout.cotangent(node.outs[0])[1], panels])
+                cotangent, index = layout.cotangent(node.outs[0])[1], layout.index_at(node, trained=True)
+                rows.append([node.rows, layout.trained_width(node), base, at, *moved, cotangent, panels, index])
         return self._address([len(rows), *(number for row in rows for number in row)])
 
     def lanes_kernel(self) -> LanesKernel:
@@ -233,6 +250,8 @@ def _flops(step: tuple[Any, ...]) -> int:
     """What a step of the way back costs for one cotangent."""
     if step[0] == G.BACK:
         return int(2 * step[1] * step[4])
+    if step[0] == G.BACK_LISTED:
+        return int(2 * step[1] * step[2])
     if step[0] == G.CONTRACT:
         return int(2 * step[1] * step[2] * step[3])
     return int(PASS * step[1])

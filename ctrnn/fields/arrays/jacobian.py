@@ -12,7 +12,7 @@ diagonals remain: what a unit does to itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ctrnn.fields.arrays.graph import Elementwise, Stack, outs_of
 from ctrnn.fields.arrays.layout import Layout, Ref
@@ -24,12 +24,29 @@ from ctrnn.kernels import graph_steps as G
 PASS = 12
 
 
+class Rows(NamedTuple):
+    """W diag(e) at a column of J: ``columns`` columns from the ``first`` on of rows of W, ``at`` their offset."""
+
+    at: int
+    width: int
+    listed: int  # the address of the sources of rows that are lists, or 0
+    first: int
+    columns: int
+    e: Ref | None
+    column: int
+
+    def part(self, start: int) -> Rows:
+        """Those from a row on."""
+        skipped = start * self.width
+        return self._replace(at=self.at + skipped, listed=self.listed + 8 * skipped if self.listed else 0)
+
+
 @dataclass
 class Tangent:
-    """∂ value/∂ r; of ``rows``: (offset of W, width, first column of W, columns, d or None, column of J)."""
+    """∂ value/∂ r."""
 
     diagonals: list[tuple[int, Ref | None]] = field(default_factory=list)
-    rows: list[tuple[int, int, int, int, Ref | None, int]] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     whole: int | None = None
 
     @property
@@ -73,7 +90,7 @@ class Jacobian:
     def _part(t: Tangent, start: int) -> Tangent:
         return Tangent(
             [(column + start, None if d is None else (d[0], d[1] + start)) for column, d in t.diagonals],
-            [(w + start * width, width, first, many, e, column) for w, width, first, many, e, column in t.rows],
+            [rows.part(start) for rows in t.rows],
             None if t.whole is None else t.whole + start,
         )
 
@@ -112,8 +129,8 @@ class Jacobian:
         add = 0
         for t, slope in terms:
             d = (G.NONE, 0) if slope is None else slope
-            for w, width, first, columns, e, column in t.rows:
-                self._rows(size, w, width, first, columns, add, d, e, to, column)
+            for rows in t.rows:
+                self._rows(size, rows, add, d, to)
                 add = 1
             if t.whole is not None:
                 if slope is None:
@@ -148,42 +165,46 @@ class Jacobian:
             total = self._times(size, d, e, total)
         return total
 
-    def _rows(
-        self, rows: int, w: int, width: int, first: int, columns: int, add: int, d: Ref, e: Ref | None, to: Ref,
-        column: int,
-    ) -> None:  # fmt: skip
+    def _rows(self, size: int, rows: Rows, add: int, d: Ref, to: Ref) -> None:
         """to[:, column:] (+)= diag(d) W diag(e)."""
-        right = (G.NONE, 0) if e is None else e
-        self._put(G.ROWS, rows, width, first, columns, add, *d, G.W, w, *right, *to, column)
-        self.cost += PASS * rows * columns
+        right = (G.NONE, 0) if rows.e is None else rows.e
+        operands = (*d, G.W, rows.at, *right, *to, rows.column)
+        if rows.listed:
+            last = rows.first + rows.columns
+            self._put(G.ROWS_LISTED, size, rows.width, rows.first, last, add, rows.listed, *operands)
+        else:
+            self._put(G.ROWS, size, rows.width, rows.first, rows.columns, add, *operands)
+        self.cost += PASS * size * (self.n if rows.listed else rows.columns)
 
     def _stack(self, node: Stack) -> None:
-        layout, at = self.layout, self.layout.rows_at[id(node)]
+        layout = self.layout
+        at, width, index = layout.rows_at[id(node)], layout.width(node), layout.index_at(node)
         sources = [(self._of(s), s, column) for s, column in node.sources if layout.of_state(s)]
         if all(t.is_diagonal for t, _, _ in sources):
             row = 0
             for out in node.outs:
-                self.tangent[out] = Tangent(
-                    rows=[
-                        (at + row * node.width, node.width, first, s.size, e, column)
-                        for t, s, first in sources
-                        for column, e in t.diagonals
-                    ]
-                )
+                whole = [
+                    Rows(at, width, index, first, s.size, e, column)
+                    for t, s, first in sources
+                    for column, e in t.diagonals
+                ]
+                self.tangent[out] = Tangent(rows=[rows.part(row) for rows in whole])
                 row += out.size
             return
         to, add = (G.M, self._matrix(node.rows)), 0
         for t, s, first in sources:
             if not t.is_diagonal:
                 of = self._whole(t, s.size, diagonals=False)
-                strides = (node.width, 1, 1, 1, 1, 1)
-                self._put(
-                    G.CONTRACT, node.rows, s.size, 1, *strides, add, G.W, at + first, G.M, of, *to
-                )  # fmt: skip
+                if index:
+                    last = first + s.size
+                    self._put(G.TIMES_LISTED, node.rows, width, first, last, add, index, G.W, at, G.M, of, *to)
+                else:
+                    strides = (width, 1, 1, 1, 1, 1)
+                    self._put(G.CONTRACT, node.rows, s.size, 1, *strides, add, G.W, at + first, G.M, of, *to)
                 self.cost += 2 * node.rows * s.size * self.n
                 add = 1
             for column, e in t.diagonals:
-                self._rows(node.rows, at, node.width, first, s.size, add, (G.NONE, 0), e, to, column)
+                self._rows(node.rows, Rows(at, width, index, first, s.size, e, column), add, (G.NONE, 0), to)
                 add = 1
         row = 0
         for out in node.outs:
@@ -195,8 +216,8 @@ class Jacobian:
         if t.whole is not None and not (t.rows or (diagonals and t.diagonals)):
             return t.whole
         to, add = (G.M, self._matrix(size)), 0
-        for w, width, first, columns, e, column in t.rows:
-            self._rows(size, w, width, first, columns, add, (G.NONE, 0), e, to, column)
+        for rows in t.rows:
+            self._rows(size, rows, add, (G.NONE, 0), to)
             add = 1
         if t.whole is not None:
             self._put(G.COPY, size, add, G.M, t.whole, *to)

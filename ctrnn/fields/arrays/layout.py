@@ -6,7 +6,8 @@ That is its values, partial derivatives, cotangents and weights, and the paramet
          rows u
     D    one array a partial derivative of an elementwise node that is neither 0 nor 1
     C    cotangents of the values that nodes make; a stack's lie together
-    W    the rows of each stack, then the weights of other nodes, a scalar as often as its node has entries
+    W    the rows of each stack, whole or as lists of the weights that exist, then the weights of other nodes, a scalar
+         as often as its node has entries
     P    of weights of other nodes, a scalar once
 
 Groups and columns (ctrnn.kernels.abi): a group is as wide as the widest row of a stack; narrower rows and single
@@ -16,6 +17,7 @@ parameters lie beside each other in groups of their own, those of independent pa
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,15 +29,68 @@ from ctrnn.kernels import graph_steps as G
 
 Ref = tuple[int, int]
 
+#: numbers in a line of the cache
+LINE = 8
+
+#: rows of a stack are kept as lists where none has more than this share of the weights that some rows lack
+LISTED_BELOW = 0.1
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A stack's rows as lists: the source of each weight, the trained ones first, filled up with the first source.
+
+    index, entries : (rows, width)
+    trained : how many columns
+    """
+
+    index: np.ndarray
+    entries: np.ndarray
+    trained: int
+    #: the index of the trained columns alone
+    trained_index: np.ndarray
+
+
+def lists_of(node: Stack, is_trained: np.ndarray, exists: np.ndarray, nothing: int) -> Lists | None:
+    """The lists of a stack most of whose weights do not exist; None where its rows are stored whole.
+
+    ``nothing``: the entry that is 0.
+    """
+    held = exists[node.entries]
+    some = ~held.all(axis=0)
+    if not some.any() or held[:, some].sum(axis=1).max() > LISTED_BELOW * some.sum():
+        return None
+    which = is_trained[node.entries] & held
+    parts = []
+    for chosen in (which, held & ~which):
+        count = chosen.sum(axis=1)
+        place = np.argsort(~chosen, axis=1, kind="stable")[:, : int(count.max(initial=0))]
+        real = np.arange(place.shape[1]) < count[:, None]
+        entries = np.where(real, np.take_along_axis(node.entries, place, axis=1), nothing)
+        parts.append((np.where(real, place, 0), entries))
+    index, entries = (np.ascontiguousarray(np.concatenate(pair, axis=1)) for pair in zip(*parts, strict=True))
+    first = np.ascontiguousarray(parts[0][0])
+    return Lists(index, entries, first.shape[1], first)
+
 
 class Layout:
     """Where each part of a graph lies.
 
-    ``parameters``: which entries of weights are trained, by number, −1 for those that are not.
+    trained : which entries of weights are trained, by number, −1 for those that are not
+    exists : which entries of weights can be other than 0, the last of which is 0; None: all, nothing is listed
     """
 
-    def __init__(self, graph: Graph, trained: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self, graph: Graph, trained: Callable[[np.ndarray], np.ndarray], exists: np.ndarray | None = None
+    ) -> None:
         self.graph, self.trained = graph, trained
+        #: of the stacks whose rows are lists
+        self.lists: dict[int, Lists] = {}
+        self._nothing = -1 if exists is None else exists.size - 1
+        if exists is not None and not exists[:-1].all():
+            every = trained(np.arange(exists.size)) >= 0
+            found = {id(v): lists_of(v, every, exists, exists.size - 1) for v in graph.nodes if isinstance(v, Stack)}
+            self.lists = {key: lists for key, lists in found.items() if lists is not None}
         self.values = self.partials = self.cotangents = self.weights = self.parameters = 0
         self.follows_state: set[Value] = set()
         self.follows_weights: set[Value] = set()
@@ -97,9 +152,14 @@ class Layout:
         self.n = start
         for node in self.graph.nodes:
             if isinstance(node, Stack):
+                entries, width = self.entries(node), self.width(node)
+                if width > entries.shape[1]:
+                    self.weights = _aligned(self.weights, width)
+                    filling = np.full((node.rows, width - entries.shape[1]), self._nothing)
+                    entries = np.concatenate([entries, filling], axis=1)
                 self.rows_at[id(node)] = self.weights
-                self.pack.append((self.weights, node.entries.ravel()))
-                self.weights += node.entries.size
+                self.pack.append((self.weights, entries.ravel()))
+                self.weights += entries.size
                 if len(node.sources) == 1 and not node.has_one:
                     continue
                 at = self._value(node.width)
@@ -108,6 +168,13 @@ class Layout:
                     # what a node makes is made where it is wanted first
                     if source not in self._ref and source.kind == "made":
                         self._ref[source] = (G.V, at + column)
+        for node in self.graph.nodes:
+            if isinstance(node, Stack) and node.trained and not self.keeps_cotangent(node):
+                # what ACCUMULATE keeps of every stage comes first
+                for out in node.outs:
+                    for user in self.graph.users.get(out, ()):
+                        for k in range(len(user.outs)):  # type: ignore[union-attr]
+                            self._slope(user, k, out)  # type: ignore[arg-type]
         for node in self.graph.nodes:
             if isinstance(node, Stack):
                 at = self._value(node.rows)
@@ -134,15 +201,17 @@ class Layout:
                 self.sources_at[id(node)] = self.ref(node.sources[0][0])
 
     def _value(self, size: int) -> int:
-        self.values += size
-        return self.values - size
+        at = _aligned(self.values, size)
+        self.values = at + size
+        return at
 
     def _cotangent(self, size: int) -> int:
         self.cotangents += size
         return self.cotangents - size
 
     def _slope(self, node: Elementwise, k: int, v: Value) -> None:
-        if self.is_zero(node, k, v) or not (self.of_state(v) or self.of_weights(v)):
+        known = (id(node), k, v.name) in self._partial
+        if known or self.is_zero(node, k, v) or not (self.of_state(v) or self.of_weights(v)):
             return
         slope = node.partial(k, v)
         if slope is ZERO:
@@ -150,8 +219,9 @@ class Layout:
         if slope is ONE:
             self._partial[id(node), k, v.name] = None
             return
-        self._partial[id(node), k, v.name] = (G.D, self.partials)
-        self.partials += node.size
+        at = _aligned(self.partials, node.size)
+        self._partial[id(node), k, v.name] = (G.D, at)
+        self.partials = at + node.size
 
     def ref(self, v: Value) -> Ref:
         """Where a value lies."""
@@ -201,6 +271,31 @@ class Layout:
 
     # --- stacks
 
+    def entries(self, node: Stack) -> np.ndarray:
+        """The entries of a stack's rows as they lie (rows, width)."""
+        return self.lists[id(node)].entries if id(node) in self.lists else node.entries
+
+    def width(self, node: Stack) -> int:
+        """Numbers from one row of a stack to the next: long ones begin at a line of the cache."""
+        width = int(self.entries(node).shape[1])
+        whole = id(node) not in self.lists and width >= 4 * LINE
+        return _aligned(width, width) if whole and self._nothing >= 0 else width
+
+    def trained_width(self, node: Stack) -> int:
+        """Those that are trained, which come first."""
+        return self.lists[id(node)].trained if id(node) in self.lists else node.trained
+
+    def bias_is_last(self, node: Stack) -> int:
+        """1 where the weights of the 1 behind the sources are the last column, which is added and not multiplied."""
+        return int(node.has_one and id(node) not in self.lists and node.one == node.width - 1)
+
+    def index_at(self, node: Stack, trained: bool = False) -> int:
+        """The address of the sources of a stack's weights, or of its trained ones; 0 where they are all."""
+        if id(node) not in self.lists:
+            return 0
+        lists = self.lists[id(node)]
+        return int((lists.trained_index if trained else lists.index).ctypes.data)
+
     def keeps_cotangent(self, node: Stack) -> bool:
         """Whether a stack's cotangent must be stored on the way to the parameters: it is not only a sum for panels."""
         if any(self.of_weights(s) for s in node.inputs):
@@ -231,6 +326,11 @@ class Layout:
         return Groups(self, part_of_entry)
 
 
+def _aligned(at: int, size: int) -> int:
+    """Where so many numbers begin, from ``at`` on: many of them at a line of the cache."""
+    return at if size < LINE else -(-at // LINE) * LINE
+
+
 def _entries(v: Value) -> np.ndarray:
     assert v.entries is not None
     return v.entries
@@ -250,18 +350,18 @@ class Groups:
         self.single: dict[str, np.ndarray] = {}
         self.parts: list[int] = []
         graph, trained = layout.graph, layout.trained
-        stacks = [node for node in graph.nodes if isinstance(node, Stack) and node.trained]
-        self.columns = max((node.trained for node in stacks), default=1)
+        stacks = [node for node in graph.nodes if isinstance(node, Stack) and layout.trained_width(node)]
+        self.columns = max((layout.trained_width(node) for node in stacks), default=1)
         self._column = self.columns
 
         def part(entries: np.ndarray) -> int:
             found = entries[entries >= 0]
             return int(part_of_entry[found[0]]) if part_of_entry is not None and found.size else 0
 
-        for node in sorted(stacks, key=lambda node: -node.trained):
+        for node in sorted(stacks, key=lambda node: -layout.trained_width(node)):
             self._column = self.columns
             places = []
-            for row in node.entries[:, : node.trained]:
+            for row in layout.entries(node)[:, : layout.trained_width(node)]:
                 entries = trained(row)
                 places.append(self._put(entries, part(entries)))
             self.stacks[id(node)] = np.array(places, dtype=np.int64)

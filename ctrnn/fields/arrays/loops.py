@@ -12,7 +12,6 @@ from typing import Any
 
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import Node, names_in, substituted, symbol
-from ctrnn.fields.arrays.graph import Elementwise
 from ctrnn.fields.arrays.programs import Loop
 from ctrnn.fields.arrays.values import Value
 from ctrnn.fields.derivatives import tangent
@@ -62,10 +61,10 @@ def module(written: tuple[Node, ...], inputs: int) -> Any:
     return codegen.module(recipe, source)
 
 
-def torch_function(node: Elementwise) -> Callable[..., list[Any]]:
-    """(z0, z1, …) on tensors -> the node's outputs."""
-    written = _canonical(node.expressions, [v.name for v in node.inputs])
-    return _torch_module(written, len(node.inputs)).loop  # type: ignore[no-any-return]
+def torch_function(loop: Loop) -> tuple[Callable[..., list[Any]], list[Value]]:
+    """What a loop writes as a function of tensors, and the values that it takes."""
+    written, inputs, _ = formulas_of(loop)
+    return _torch_module(_canonical(written, [v.name for v in inputs]), len(inputs)).loop, inputs
 
 
 @lru_cache(maxsize=256)

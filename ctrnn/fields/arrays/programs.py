@@ -113,9 +113,9 @@ class Writer:
                     program.append(loop)
             elif isinstance(node, Stack):
                 if id(node) in live or (stacks and node.trained):
-                    self._sources(program, node)
+                    self._sources(program, node, ones=stacks or not layout.bias_is_last(node))
                 if id(node) in live:
-                    self._rows(program, node, 0, G.W, self.layout.sources_at[id(node)], self.layout.ref(node.outs[0]))
+                    self._rows(program, node, 0, G.W, layout.sources_at[id(node)], layout.ref(node.outs[0]))
             elif id(node) in live:
                 self._forward(program, node, self.layout.ref)
         return program
@@ -129,25 +129,33 @@ class Writer:
         used = names_in([*(node.expressions[k] for k in loop.outs), *(node.partial(k, v) for k, v in loop.slopes)])
         return [v for v in node.inputs if v.name in used]
 
-    def _sources(self, program: Program, node: Stack) -> None:
-        """[s; 1] of a stack, where it is not made in place."""
+    def _sources(self, program: Program, node: Stack, ones: bool) -> None:
+        """[s; 1] of a stack, where it is not made in place; without ``ones`` s alone."""
         base, at = self.layout.sources_at[id(node)]
         if len(node.sources) == 1 and not node.has_one:
             return
         for source, column in node.sources:
             if self.layout.ref(source) != (base, at + column):
                 program.append((G.COPY, source.size, 0, *self.layout.ref(source), base, at + column))
-        if node.has_one:
+        if node.has_one and ones:
             program.append((G.ONE, 1, base, at + node.one))
 
-    def _rows(self, program: Program, node: Stack, add: int, weights: int, s: Ref, u: Ref) -> None:
-        program.append((G.MATVEC, node.rows, node.width, add, weights, self.layout.rows_at[id(node)], *s, *u))
+    def _rows(self, program: Program, node: Stack, add: int, weights: int, s: Ref, u: Ref, one: int = 1) -> None:
+        """u (+)= Ŵ [s; one]."""
+        layout = self.layout
+        at, index, width = layout.rows_at[id(node)], layout.index_at(node), layout.width(node)
+        if index:
+            program.append((G.LISTED, node.rows, width, add, index, weights, at, *s, *u))
+        else:
+            last = layout.bias_is_last(node)
+            program.append((G.MATVEC, node.rows, width, node.width - last, last and one, add, weights, at, *s, *u))
 
     def _forward(self, program: Program, node: Node, ref: Callable[[Value], Ref]) -> None:
         """A product, sum, spread or transpose of values."""
         if isinstance(node, Product):
             if node.n == 1 and not node.a_turned:
-                program.append((G.MATVEC, node.m, node.k, 0, *ref(node.a), *ref(node.b), *ref(node.out)))
+                sizes = node.m, node.k, node.k, 0, 0
+                program.append((G.MATVEC, *sizes, *ref(node.a), *ref(node.b), *ref(node.out)))
             else:
                 program.append(_left(node, 0, ref(node.a), ref(node.b), ref(node.out)))
         else:
@@ -234,8 +242,12 @@ class Writer:
             if delta and not node.trained:
                 return
             weights = G.DW if delta else G.W
-            at = layout.rows_at[id(node)]
-            step = (G.BACK, node.rows, node.width, edge.column, to.size, add, weights, at, *k, *target)
+            at, index, width = layout.rows_at[id(node)], layout.index_at(node), layout.width(node)
+            first, last = edge.column, edge.column + to.size
+            if index:
+                step = (G.BACK_LISTED, node.rows, width, first, last, add, index, weights, at, *k, *target)
+            else:
+                step = (G.BACK, node.rows, width, first, to.size, add, weights, at, *k, *target)
         elif isinstance(node, Product):
             other = node.b if edge.column == 0 else node.a
             factor = layout.tangent(other) if delta else layout.ref(other)
@@ -316,7 +328,7 @@ class Writer:
             self._rows(program, node, 0, G.DW, (base, at), u)
             add = 1
         if ds is not None:
-            self._rows(program, node, add, G.W, ds, u)
+            self._rows(program, node, add, G.W, ds, u, one=0)
 
     def slopes_along(self) -> Program:
         """δ of all partial derivatives."""

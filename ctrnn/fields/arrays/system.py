@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,9 @@ class ArraySystem:
         masks: Mapping[str, Array],
         form: str = "F",
     ) -> None:
-        self.parameters, self.constants, self.masks = dict(parameters), dict(constants), dict(masks)
+        self.parameters, self.masks = dict(parameters), dict(masks)
+        #: numbers of constants, of which some may be 0 and stay 0: other fields of this text have their own ones
+        self.constants = dict(constants)
         self.n = _total(states)
         self.m = _total(parameters)
         self.inputs = _total(inputs) + (form == "G")
@@ -95,7 +96,7 @@ class ArraySystem:
     @cached_property
     def code(self) -> ArrayCode:
         """The graph as compiled loops."""
-        return ArrayCode(self.graph, self._trained)
+        return ArrayCode(self.graph, self._trained, self._exists)
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -111,10 +112,22 @@ class ArraySystem:
 
         Looked for where some weights do not exist, or where nothing is a product.
         """
-        exists = np.concatenate([self._number[: self.m] >= 0, self._fixed != 0.0])
-        if exists[:-1].all() and any(isinstance(node, Stack | Product) for node in self.graph.nodes):
+        if self._exists[:-1].all() and any(isinstance(node, Stack | Product) for node in self.graph.nodes):
             return None
-        return Structure(self.graph, self.n, self.m, self._number, exists).parts()
+        return self._structure().parts()
+
+    @cached_property
+    def _exists(self) -> Array:
+        """Which numbers of parameters and constants, and of one 0, may be other than 0."""
+        return np.concatenate([self._number[: self.m] >= 0, _flat(self.constants) != 0.0])
+
+    def _structure(self) -> Structure:
+        return Structure(self.graph, self.n, self.m, self._number, self._exists)
+
+    def sparsity(self) -> tuple[Array, Array]:
+        """Where J (n, n) and F_w (n, m) can be other than 0."""
+        J, F_w = self._structure().of_states()
+        return J.toarray() != 0, F_w.toarray() != 0
 
     @cached_property
     def second_kernel(self) -> SecondKernel:
@@ -128,29 +141,34 @@ class ArraySystem:
         return self.code.lanes_kernel()
 
     @cached_property
-    def row_slots(self) -> GraphRows:
-        """F and its transposes of many rows."""
+    def row_slots(self) -> GraphRows | None:
+        """F and its transposes of many rows; none where most weights do not exist, as rows store all of them."""
+        if self.code.layout.lists:
+            return None
         return GraphRows(RowsCode(self.graph, self._trained, self.n, self.inputs), self.m)
 
-    @cached_property
-    def _fixed(self) -> Array:
-        return np.concatenate([*(c.ravel() for c in self.constants.values()), [0.0]])
-
-    def packed(self, vector: Array, constants: bool = True) -> Array:
-        """The kernel's w of a flat vector (m,); a direction has no constants."""
+    def packed(self, vector: Array, constants: Mapping[str, Array]) -> Array:
+        """The kernel's w of a flat vector (m,)."""
         return self.code.packed(self.entries(vector, constants))
 
-    def entries(self, vector: Array, constants: bool = True) -> Array:
+    def entries(self, vector: Array, constants: Mapping[str, Array]) -> Array:
         """The numbers of all parameters, all constants, and one 0."""
-        return np.concatenate([vector, self._fixed if constants else 0.0 * self._fixed])
+        return np.concatenate([vector, _flat(constants)])
 
     def direction(self, vector: Array) -> Array:
         """The kernel's δw of a change of the flat vector; outside of masks nothing changes."""
-        return self.packed(np.where(self._number[: self.m] >= 0, vector, 0.0), constants=False)
+        change = np.zeros(self._number.size)
+        change[: self.m] = np.where(self._number[: self.m] >= 0, vector, 0.0)
+        return self.code.packed(change)
 
-    def torch_function(self) -> Callable[..., Any]:
-        """F in torch's operations."""
-        return TorchGraph(self.graph, self.parameters, self._fixed, self.masks)
+    def torch_function(self, constants: Mapping[str, Array], masked: bool = True) -> TorchGraph:
+        """F in torch's operations; not ``masked``: the weights that it will be given are 0 outside of masks."""
+        return TorchGraph(self.graph, self.parameters, _flat(constants), self.masks if masked else {})
+
+
+def _flat(constants: Mapping[str, Array]) -> Array:
+    """Their numbers, and one 0."""
+    return np.concatenate([*(c.ravel() for c in constants.values()), [0.0]])
 
 
 def _total(shapes: Mapping[str, Shape]) -> int:

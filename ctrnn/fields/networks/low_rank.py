@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.fields.cells import rate_equation
+from ctrnn.fields.networks.activations import rate_equation
 from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, checked_sizes
 from ctrnn.numbers import generator
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.cells import activated
+from ctrnn.fields.networks.activations import activated
 from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_sizes, drive
 from ctrnn.numbers import generator
 

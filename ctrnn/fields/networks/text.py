@@ -8,8 +8,9 @@ With one Euler step of dt = τ such a cell is a discrete one: r⁺ = r + F. The 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -58,10 +59,7 @@ class TextNetwork(Equations):
             values[self.sends] = np.where(self.signs == 0.0, W, np.abs(W) * self.signs)
         constants: dict[str, Any] = {}
         if tau is not None:
-            size = next(iter(states.values()))
-            tau = checked_array("tau", tau)
-            if tau.shape not in ((), (size,)) or not (tau > 0.0).all():
-                raise UsageError("tau", given=tau, allowed=f"a positive number, or {size} of them")
+            tau = _checked_tau(tau, next(iter(states.values())))
             (values if flag("train_tau", train_tau) else constants)["tau"] = tau
         super().__init__(
             equations, values, {"x": inputs} if inputs else {}, states, definitions, constants, masks
@@ -74,8 +72,36 @@ class TextNetwork(Equations):
 
     @property
     def time_constants(self) -> Array | None:
-        """tau, where the equations have one."""
-        return self.tau if "tau" in (*self.parameters, *self.constants) else None
+        """tau of each state (n,), where the equations have one."""
+        if "tau" not in (*self.parameters, *self.constants):
+            return None
+        return np.resize(self.tau, self.n)  # of one unit after the other, for each of its states
+
+    def with_time_constant(self, tau: Any) -> Self:
+        """A copy with another fixed time constant.
+
+        Parameters
+        ----------
+        tau : float or array_like (n,)
+            A positive number, or one a unit.
+
+        Returns
+        -------
+        TextNetwork
+            The same network with it; one of the same shape shares its compiled code.
+
+        Raises
+        ------
+        UsageError
+            Where tau is trained, and for what is no time constant.
+        """
+        if "tau" not in self.constants:
+            raise UsageError("tau", given=tau, allowed="with_parameters(tau=...), as it is trained")
+        tau = _checked_tau(tau, next(iter(self.states.values()))[0])
+        twin = copy.copy(self) if tau.shape == self.tau.shape else self._without_code()
+        twin.constants = self.constants | {"tau": tau}
+        twin.__dict__.pop("_noisy_twins", None)
+        return twin
 
     def _signs(self, dale: Array) -> Array:
         """The signs (n, n) of the weights of units whose signs are these (n,)."""
@@ -144,6 +170,14 @@ class TextNetwork(Equations):
                 high[its] = np.where(self.signs.ravel() < 0.0, np.minimum(high[its], 0.0), high[its])
             place += value.size
         return low, high
+
+
+def _checked_tau(tau: Any, n: int) -> Array:
+    tau = checked_array("tau", tau)
+    if tau.shape not in ((), (n,)) or not (tau > 0.0).all():
+        raise UsageError("tau", given=tau, allowed=f"a positive number, or {n} of them")
+    tau.setflags(write=False)
+    return tau
 
 
 def checked_signs(dale: Any, n: int) -> Array:

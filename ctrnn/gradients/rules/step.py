@@ -55,12 +55,8 @@ class Lane:
     @cached_property
     def _entry(self) -> Array | None:
         """Where each parameter lies in a gradient; None unless each lies in one place."""
-        alone, at, shared, _ = self.bound.kernel.parameter_index
-        if shared.size or at.size != self.m:
-            return None
-        entry = np.empty(self.m, dtype=np.int64)
-        entry[at] = alone
-        return entry
+        first, others, _ = self.bound.kernel.parameter_index
+        return None if others.size or first.size != self.m or first.min(initial=0) < 0 else first
 
     def zeros(self) -> Array:
         """A gradient (groups, columns), 0."""

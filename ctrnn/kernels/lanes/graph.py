@@ -51,11 +51,11 @@ def _place(registers, base, offset):
 
 
 @njit(**FUSED)
-def _matvec(L, rows, width, add, W_, s, u, zeros):
-    """u (rows, L) (+)= Σ_c W[·, c] s[c], lane by lane."""
+def _matvec(L, rows, width, columns, bias, W_, s, u, zeros):
+    """u (rows, L) = Σ_c W[·, c] s[c] of the first columns, and the next one if there is a bias, lane by lane."""
     for i in range(rows):
-        to = u + 8 * LANES * i
-        row_dot(width, W_ + 8 * LANES * width * i, s, to if add else zeros, to)
+        row = W_ + 8 * LANES * width * i
+        row_dot(columns, row, s, row + 8 * LANES * columns if bias else zeros, u + 8 * LANES * i)
 
 
 @njit(**FUSED)
@@ -113,8 +113,8 @@ def field(ctx_, L, t_, r_, w_, x_, out_):
             call_loop(b, a * LANES, at(pointers))
         elif step == MATVEC:
             _matvec(
-                L, a, b, c, _place(registers, d, e), _place(registers, code[p + 7], code[p + 8]),
-                _place(registers, code[p + 9], code[p + 10]), zeros,
+                L, a, b, c, d, _place(registers, code[p + 7], code[p + 8]),
+                _place(registers, code[p + 9], code[p + 10]), _place(registers, code[p + 11], code[p + 12]), zeros,
             )  # fmt: skip
         elif step == LISTED:
             _listed(

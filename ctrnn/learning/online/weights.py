@@ -92,7 +92,8 @@ class Weights:
         field, kernel, m = self.first, bound.kernel, self.m
         low, high = field.bounds
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
-        alone, at_alone, shared, at_shared = kernel.parameter_index
+        first, others, at_others = kernel.parameter_index
+        has_one = np.flatnonzero(first >= 0)
         # which parameter each number of the kernels is, counted from 1; 0: it is a constant
         entry = field._kernel_direction(np.arange(1.0, m + 1.0)).astype(np.int64)
         constants = field._kernel_vector()
@@ -103,7 +104,8 @@ class Weights:
             places=np.zeros((len(self.tensors), u.PLACES), dtype=np.int64), clip=self.clip or 0.0, m=m, flat=self.flat,
             gradient=self.gradient, bounded=bounded, low=low[bounded], high=high[bounded],
             G=np.zeros(kernel.groups * kernel.columns),
-            found=runs(alone, at_alone), shared=runs(shared, at_shared), made=runs(entry[moves] - 1, moves), ring=rows,
+            found=runs(first[has_one], has_one), shared=runs(others, at_others),
+            made=runs(entry[moves] - 1, moves), ring=rows,
         )  # fmt: skip
 
     def begin(self, learned: Learned) -> Learned:

@@ -17,12 +17,12 @@ The cheaper is taken. Memory (``peak_bytes``), n units, nx inputs, N = n + nx + 
 
     P, g             n q N                2048 units, no inputs: 2048 · 2049 · 2049 · 8 B = 68.8 GB in float64
     cotangents       S n q                of the S stages of a piece, here P/12: 5.6 GB
-    rows, stages     (s + 2) n q          0.2 GB
+    rows, stages     (s + 4) n q          0.3 GB
     units            few q N              P/64: 1.1 GB
-    record           K s (7n + N + nx)    K = 2560: 1.4 GB
-    W, J             (B + 2) n²           0.1 GB
+    record           K s · 10 n or so     K = 2560: 1.7 GB
+    weights          2 m                  0.1 GB
 
-together 77.2 GB. Without the second sweep, the K that fits, 42 steps, would leave Φ P six times all else.
+together 77.6 GB. Without the second sweep, the K that fits, 42 steps, would leave Φ P six times all else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.base import Carry
 from ctrnn.gradients.recording.torch.device import Device, to_numpy
-from ctrnn.gradients.recording.torch.fields import General, Network, units_at_once
+from ctrnn.gradients.recording.torch.fields import General
+from ctrnn.gradients.recording.torch.graph import GraphSystem, units_at_once
+from ctrnn.gradients.recording.torch.structure import Size, size_of
 
 #: bytes that the cotangents of a piece may take: SMALL in any case, as many as P up to LARGE, and the share 1/PIECE of
 #: P
@@ -69,15 +71,13 @@ def plan_for(n: int, N: float, s: int, steps: int, item: int, B: int = 1, block:
     return Plan(wanted, fits) if again < carry * (1.0 / fits - 1.0 / wanted) else Plan(fits, fits)
 
 
-def peak_bytes(n: int, nx: int, s: int, plan: Plan, item: int, B: int = 1, train_tau: bool = False) -> int:
-    """Bytes that RTRL of a rate network allocates at most, as the table above counts them."""
-    q, N = n + 1, n + nx + 1
-    P = B * n * q * (N + int(train_tau))
-    rows = B * ((s + 2) * n * q + 2 * q * q)
-    record = plan.block * s * B * ((10 if train_tau else 7) * n + N + nx)
-    return item * (
-        P + plan.piece * s * B * n * q + rows + units_at_once(n, item * q * N) * q * N + record + (B + 2) * n * n
-    )
+def peak_bytes(size: Size, s: int, plan: Plan, item: int, B: int = 1) -> int:
+    """Bytes that RTRL allocates at most, as the table above counts them."""
+    n, q = size.n, size.n + 1
+    rows = B * ((s + 4) * n * q + 2 * q * q)
+    record = plan.block * s * B * (size.kept + 2 * n + size.inputs)
+    few = max(units_at_once(many, item * q * width) * q * width for many, width in size.rows)
+    return item * (B * q * size.entries + plan.piece * s * B * n * q + rows + few + record + 2 * size.weights)
 
 
 class TorchCarry(Carry):
@@ -86,11 +86,10 @@ class TorchCarry(Carry):
     Raises UsageError where a network does not fit on the device.
     """
 
-    def __init__(self, system: Network | General, device: Device, s: int, B: int, plan: Plan) -> None:
+    def __init__(self, system: GraphSystem | General, device: Device, s: int, B: int, plan: Plan) -> None:
         self.system, self.device, self.B, self.n, self.block = system, device, B, system.n, plan.block
-        needed, form = 0, system.field._network_form
-        if form is not None:
-            needed = peak_bytes(self.n, system.field.input_size, s, plan, device.item, B, form.trains_theta)
+        size = size_of(system.field)
+        needed = 0 if size is None else peak_bytes(size, s, plan, device.item, B)
         if needed > device.free:
             raise UsageError(
                 "device", given=f"{device.name} with {device.free / 1e9:.1f} GB free",
