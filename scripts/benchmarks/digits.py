@@ -2,10 +2,10 @@
 
     python scripts/benchmarks/digits.py [--out figures/digits.png] [--every 2]        (wants jax, diffrax, torchdiffeq)
 
-On those problems of tests/accuracy.py that are equations without input, whose loss is a state at the end (with --every
-k, every k-th of them): r(T) and [dl/dw, dl/dr0] of an adaptive run, rtol = atol, against fixed steps of order 8. ctrnn
-and diffrax: Tsit5; diffrax with PIDController and RecursiveCheckpointAdjoint; torchdiffeq: dopri5, torch's autograd
-through the steps.
+On those problems of tests/accuracy.py that have neither an input nor an integral (with --every k, every k-th of them):
+r at the observations and [dl/dw, dl/dr0] of an adaptive run, rtol = atol, against fixed steps of order 8. The other
+libraries take the loss as its derivative ∂ℓ/∂r at their own states. ctrnn and diffrax: Tsit5; diffrax with
+PIDController and RecursiveCheckpointAdjoint; torchdiffeq: dopri5, torch's autograd through the steps.
 """
 
 from __future__ import annotations
@@ -40,58 +40,75 @@ Run = Callable[[float], tuple[np.ndarray, np.ndarray]]  # rtol -> r(T), [dl/dw, 
 
 
 def fits(its: Accuracy) -> bool:
-    """Whether the problem is equations without input and a state at the end."""
+    """Whether the problem has neither an input nor an integral."""
     problem = its.make()
-    objective = problem.objective.objective
-    at_end = objective.at is not None and list(objective.at) == [problem.t_span[1]]
-    named = isinstance(objective.loss, str) and objective.loss in problem.field.state_names
-    return isinstance(problem.field, ctrnn.Equations) and not problem.x.size and at_end and named
+    return not problem.x.size and problem.objective.objective.at is not None
 
 
 def ours(problem: ctrnn.Problem) -> Run:
     def run(rtol: float) -> tuple[np.ndarray, np.ndarray]:
         how = {"rtol": rtol, "atol": rtol}
         g = ctrnn.gradient(problem, "adjoint", **how)
-        return ctrnn.simulate(problem, **how).r[-1], np.append(g.vector, g.r0)
+        r = ctrnn.simulate(problem.replace(objective=None), save_at=problem.observed, **how).r
+        return r.ravel(), np.append(g.vector, g.r0)
 
     return run
 
 
 def by_torchdiffeq(problem: ctrnn.Problem) -> Run:
-    module, k = ctrnn.as_module(problem.field), problem.field.state_names.index(problem.objective.objective.loss)
-    t = torch.tensor(problem.t_span, dtype=torch.float64)
+    module = ctrnn.as_module(problem.field)
+    t = torch.tensor([problem.t_span[0], *problem.observed], dtype=torch.float64)
 
     def run(rtol: float) -> tuple[np.ndarray, np.ndarray]:
         y0 = torch.tensor(problem.r0, requires_grad=True)
-        y = torchdiffeq.odeint(module, y0, t, rtol=rtol, atol=rtol, method="dopri5")[-1]
-        g = torch.autograd.grad(y[k], [*module.weights().values(), y0])
-        return y.detach().numpy(), np.concatenate([v.numpy().ravel() for v in g])
+        y = torchdiffeq.odeint(module, y0, t, rtol=rtol, atol=rtol, method="dopri5")[1:]
+        r = y.detach().numpy()
+        along = torch.from_numpy(problem.objective.at_observations(r)[1])
+        weights = list(module.weights().values())
+        g = torch.autograd.grad(y, [*weights, y0], along, allow_unused=True)
+        parts = [np.zeros(w.shape) if v is None else v.numpy() for v, w in zip(g, [*weights, y0], strict=True)]
+        return r.ravel(), np.concatenate([v.ravel() for v in parts])
 
     return run
 
 
+def rates_in_jax(field: Any) -> Callable[[Any, Any, Any], Any]:
+    """F(t, r, w) of equations or of a network without input."""
+    if isinstance(field, ctrnn.Equations):
+        symbols = [sympy.Symbol(name) for name in ("t", *field.state_names, *field.parameter_names)]
+        texts = [sympy.sympify(text, {s.name: s for s in symbols}) for text in field.equations.values()]
+        rates = sympy.lambdify(symbols, texts, "jax")
+        return lambda t, r, w: jnp.stack([*map(jnp.asarray, rates(t, *r, *w))]).astype(r.dtype)
+    shapes = {name: value.shape for name, value in field.parameters.items()}
+    sizes = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+
+    def network(t: Any, r: Any, w: Any) -> Any:
+        its = {k: v.reshape(shapes[k]) for k, v in zip(shapes, jnp.split(w, sizes), strict=True)}
+        return (-r + its["W"] @ jnp.tanh(r) + its["b"]) / jnp.asarray(field.tau)
+
+    return network
+
+
 def by_diffrax(problem: ctrnn.Problem) -> Run:
-    field = problem.field
-    names, k = field.state_names, field.state_names.index(problem.objective.objective.loss)
-    symbols = [sympy.Symbol(name) for name in ("t", *names, *field.parameter_names)]
-    texts = [sympy.sympify(text, {s.name: s for s in symbols}) for text in field.equations.values()]
-    rates = sympy.lambdify(symbols, texts, "jax")
+    field, rates = problem.field, rates_in_jax(problem.field)
     t0, t1 = problem.t_span
+    w, r0 = jnp.asarray(field.vector), jnp.asarray(problem.r0)
+    assert np.abs(np.asarray(rates(t0, r0, w)) - field(t0, problem.r0)).max() < 1e-12
+    term, save = diffrax.ODETerm(rates), diffrax.SaveAt(ts=jnp.asarray(problem.observed))
 
-    def loss(z: Any, rtol: Any) -> Any:
-        w, r0 = z[: field.m], z[field.m :]
-        term = diffrax.ODETerm(lambda t, r, w: jnp.stack([*map(jnp.asarray, rates(t, *r, *w))]).astype(r.dtype))
+    def states(w: Any, r0: Any, rtol: Any) -> Any:
         control = diffrax.PIDController(rtol=rtol, atol=rtol)
-        found = diffrax.diffeqsolve(
-            term, diffrax.Tsit5(), t0, t1, None, r0, w, stepsize_controller=control, max_steps=2**14
-        )
-        return found.ys[-1, k], found.ys[-1]
+        return diffrax.diffeqsolve(
+            term, diffrax.Tsit5(), t0, t1, None, r0, w, stepsize_controller=control, saveat=save, max_steps=2**14
+        ).ys
 
-    both = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    solve = jax.jit(states)
+    back = jax.jit(lambda w, r0, rtol, along: jax.vjp(lambda w, r0: states(w, r0, rtol), w, r0)[1](along))
 
     def run(rtol: float) -> tuple[np.ndarray, np.ndarray]:
-        (_, r), g = both(jnp.append(field.vector, problem.r0), rtol)
-        return np.asarray(r), np.asarray(g)
+        r = np.asarray(solve(w, r0, rtol))
+        g = back(w, r0, rtol, jnp.asarray(problem.objective.at_observations(r)[1]))
+        return r.ravel(), np.concatenate([np.asarray(part) for part in g])
 
     return run
 
@@ -108,7 +125,7 @@ def measure(every: int) -> dict[str, np.ndarray]:
     for its in list(filter(fits, PROBLEMS))[::every]:
         problem = its.make()
         plain, dt = problem.replace(objective=None), (problem.t_span[1] - problem.t_span[0]) / its.steps
-        r, g = ctrnn.simulate(plain, "dop853", dt=dt).r[-1], reference(its.name)
+        r, g = ctrnn.simulate(plain, "dop853", dt=dt, save_at=problem.observed).r.ravel(), reference(its.name)
         for name, kind in kinds.items():
             run, rows = kind(problem), []
             for rtol in ASKED:
