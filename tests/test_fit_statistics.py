@@ -429,3 +429,33 @@ def test_hare_and_lynx_beside_the_published_posterior():
     assert minus_log_p(at) == pytest.approx(found.loss, rel=1e-7)
     best = minimize(minus_log_p, at, method="Nelder-Mead", options={"maxiter": 400})
     assert best.fun > found.loss - 1e-6
+
+
+def prey_with_noise():
+    """Hare and lynx with observations that have a standard deviation of 1."""
+    system = {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"}
+    field = Equations(system, {"a": 0.55, "b": 0.028, "c": 0.8, "d": 0.024})
+    problem, times = Problem(field, [30.0, 4.0], (0.0, 20.0)), np.arange(1.0, 21.0)
+    y = ctrnn.simulate(problem, save_at=times).r
+    return problem.replace(objective=Objective(target=y + np.random.default_rng(0).normal(size=y.shape), at=times))
+
+
+@pytest.mark.parametrize("transform", ["none", {"a": "log", "b": "log"}])
+def test_the_profile_of_what_has_a_prior_a_bound_or_a_logarithm(transform):
+    """The prior of what is held counts at each value; near the least tau is (w − ŵ)/standard error."""
+    problem = prey_with_noise()
+    options = {"prior": {"a": (0.55, 0.01), "r0[prey]": (30.0, 1.0)}, "bounds": {"b": (0.01, 0.05)}}
+    found = ctrnn.fit(problem, r0=True, transform=transform, sigma=1.0, **options)
+    for name in ("a", "b", "r0[prey]"):
+        profile, se = found.profile(name), found.standard_errors[name]
+        low, high = profile.interval
+        assert (high - low) / (2 * 1.96 * se) == pytest.approx(1.0, abs=0.05)
+
+
+def test_starts_that_meet_the_data_exactly_end_in_one_valley():
+    """Their losses are what is rounded off."""
+    times = np.linspace(0, 10, 21)
+    field = Equations({"r": "k*r"}, parameters={"k": 1.2})
+    problem = Problem(field, [1.0], (0, 10), objective=Objective(target=np.exp(-0.3 * times)[:, None], at=times))
+    found = ctrnn.fit(problem, multistart=8, bounds={"k": (-5, 5)})
+    assert len(found.valleys) == 1 and found.valleys[0].reached == 8

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import CtrnnError, UsageError
+from ctrnn.learning.convergence import solver_error
 from ctrnn.learning.loss import Statement
 from ctrnn.learning.minimise import Minimum
 from ctrnn.learning.result import Valley
@@ -95,7 +96,9 @@ def from_many(
 
 
 def _same(one: Minimum, other: Minimum) -> bool:
-    return abs(one.loss.least - other.loss.least) <= SAME * max(abs(other.loss.least), 1e-300)
+    # below the error that the solver makes in data that are met, losses are what is rounded off
+    floor = solver_error(other.loss)
+    return abs(one.loss.least - other.loss.least) <= max(SAME * abs(other.loss.least), floor)
 
 
 def _valleys(ends: list[Minimum]) -> tuple[Valley, ...]:

@@ -100,7 +100,14 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
         s, limit = errors.sigma, float(stats.t.ppf(0.5 + level / 2, degrees))
     value = float(coordinates.w(coordinates.start)[entry])
     low_bound, high_bound = (float(coordinates.w(b)[entry]) for b in (coordinates.lower, coordinates.upper))
-    held = replace(statement, fixed=(*statement.fixed, label))
+    # a prior of what is held is a number of its own beside the fit of the others
+    own_prior = statement.prior.get(label)
+    transform = {name: "log" for name, (first, _) in coordinates.where.items() if coordinates.log[first]}
+    named = [
+        {key: its for key, its in of.items() if key != label} for of in (statement.prior, statement.bounds, transform)
+    ]
+    prior, bounds, transform = named
+    held = replace(statement, fixed=(*statement.fixed, label), prior=prior, bounds=bounds, transform=transform)
     others_move = np.count_nonzero(coordinates.free) > 1
     rows: list[tuple[float, float, Array]] = [(value, best, coordinates.w(coordinates.start))]
 
@@ -113,8 +120,11 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
         found = minimise(there, held, optimizer, sigma=near_sigma) if others_move else stay(there, statement, optimizer)
         moved = found.problem
         every = statement.coordinates(moved)
-        rows.append((v, found.loss.least, every.w(every.start)))
-        return found.loss.least, moved, found.loss.sigma if statement.estimates_sigma else None
+        least = found.loss.least
+        if own_prior is not None and others_move:
+            least += 0.5 * float(own_prior.spread((), label).residual(np.array([v]))[0][0]) ** 2
+        rows.append((v, least, every.w(every.start)))
+        return least, moved, found.loss.sigma if statement.estimates_sigma else None
 
     def side(sign: float, bound: float) -> float:
         """The end of the interval on one side."""
@@ -168,7 +178,9 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     interval = side(-1.0, low_bound), side(1.0, high_bound)
     rows.sort(key=lambda row: row[0])
     values, losses = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    others = np.stack([row[2] for row in rows])
+    quantities = np.stack([row[2] for row in rows])
     tau = np.sign(values - value) * np.sqrt(np.maximum(2 * (losses - best), 0.0)) / s
-    named = {other: others[:, i] for i, other in enumerate(coordinates.labels) if i != entry and coordinates.free[i]}
+    named = {
+        other: quantities[:, i] for i, other in enumerate(coordinates.labels) if i != entry and coordinates.free[i]
+    }
     return Profile(label, value, values, losses, tau, interval, level, limit, named)
