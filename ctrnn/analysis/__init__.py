@@ -5,8 +5,9 @@ from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.cycle_branch import continue_cycles
 from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
+from ctrnn.analysis.cycle_search import limit_cycle
 from ctrnn.analysis.cycle_switch import double_period, switch_cycle
-from ctrnn.analysis.cycles import Cycle, limit_cycle
+from ctrnn.analysis.cycles import Cycle
 from ctrnn.analysis.equilibria import Equilibrium, find_equilibrium
 from ctrnn.analysis.equilibrium_branches import equilibrium_branches
 from ctrnn.analysis.fixed_point_table import FixedPoints

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.cycles import Cycle, limit_cycle
+from ctrnn.analysis.cycle_search import limit_cycle
+from ctrnn.analysis.cycles import Cycle
 from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.analysis.plane import Plane
