@@ -5,8 +5,8 @@
     when due      g = Σ_b COLLECT;  w ← update(w, g) (ctrnn.kernels.rules.updates)
 
 Rules and losses are functions at addresses (ctrnn.kernels.rules.table); behind one may be Python. An update that is not
-compiled ends the call, and so does what fails. Nothing is allocated. The weights of the steps that a rule looks back on
-stay in a ring of rows; a step never changes those that it was taken with.
+compiled ends the call, and so does what fails. The loop allocates nothing. The weights of the steps that a rule looks
+back on stay in a ring of rows; a step never changes those that it was taken with.
 """
 
 from __future__ import annotations
