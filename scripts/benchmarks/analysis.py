@@ -1,6 +1,6 @@
 """Analysis of dynamics beside other programs: continuation, Lyapunov exponents, fixed points.
 
-    python scripts/benchmarks/analysis.py            # all; or: continuation, lyapunov, kuramoto, fixed-points
+    python scripts/benchmarks/analysis.py            # all; or: continuation, lyapunov, kuramoto, large, fixed-points
 
 Seconds are those of the processor (all threads of a call), the least of some calls, compilation excluded, so that other
 work on the machine counts little. Each table shows what was computed, too: programs that differ are not compared. Peers
@@ -137,6 +137,27 @@ def continuation() -> None:
     show("continuation: seconds a point; points, folds (±0.384900)", rows, lambda v: ", ".join(f"{p:.6g}" for p in v))
 
 
+def large() -> None:
+    """1,000 units: a branch of equilibria with two folds, and the first ten exponents of a chaotic network."""
+    n, rng = 1000, np.random.default_rng(0)
+    W = 2.0 / n * np.ones((n, n)) + 0.3 * rng.normal(size=(n, n)) / np.sqrt(n)
+    field = ctrnn.Equations(
+        {"r": "-r + W @ tanh(r) + b + I"}, {"I": -1.0}, states={"r": n},
+        constants={"W": W, "b": 0.1 * rng.normal(size=n)},
+    )  # fmt: skip
+    start = ctrnn.find_equilibrium(field, -2.0 * np.ones(n))
+    began = time.process_time()
+    branch = ctrnn.analysis.continue_equilibria(field, start, "I", (-1.0, 1.0))
+    seconds = time.process_time() - began
+    show("1,000 units: equilibria", {"ctrnn": (seconds, [len(branch), *(p.parameter for p in branch)])}, str)
+    network = ctrnn.RateNetwork(n, gain=3.0, seed=0)
+    problem = ctrnn.Problem(network, np.random.default_rng(0).normal(size=n), (0.0, 100.0))
+    began = time.process_time()
+    found = ctrnn.analysis.lyapunov_spectrum(problem, 10, transient=30.0, solver="rk4", dt=0.1)
+    seconds = time.process_time() - began
+    show("1,000 units: exponents", {"ctrnn, RK4, k = 10": (seconds, found.exponents)}, lambda e: str(e.round(3)))
+
+
 def fixed_points() -> None:
     """A network of 64 units from 1,000 starts, beside Adam on ½|F|² in torch."""
     import torch
@@ -148,8 +169,8 @@ def fixed_points() -> None:
     def adam() -> Any:
         r = torch.tensor(starts, requires_grad=True)
         optimizer = torch.optim.Adam([r], lr=0.05)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9985)
-        for _ in range(4000):
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9996)
+        for _ in range(15_000):
             optimizer.zero_grad()
             F = -r + torch.tanh(r) @ W.T
             q = 0.5 * F.square().sum(dim=1)
@@ -172,7 +193,7 @@ def fixed_points() -> None:
         rows[f"ctrnn, {name}"] = least(lambda slow=slow: ours(slow), 2)
     began = time.process_time()
     found = adam()
-    rows["torch, Adam on ½|F|², 4,000 steps"] = time.process_time() - began, found
+    rows["torch, Adam on ½|F|², 15,000 steps"] = time.process_time() - began, found
     show("fixed points of 64 units, 1,000 starts", rows, str)
 
 
@@ -185,7 +206,13 @@ def show(title: str, rows: dict[str, tuple[float, Any]], say: Callable[[Any], st
         print(f"| {name} | {1e3 * seconds:.4g} | {seconds / first:.3g} × | {say(found)} |")
 
 
-PARTS = {"continuation": continuation, "lyapunov": lyapunov, "kuramoto": kuramoto, "fixed-points": fixed_points}
+PARTS = {
+    "continuation": continuation,
+    "lyapunov": lyapunov,
+    "kuramoto": kuramoto,
+    "large": large,
+    "fixed-points": fixed_points,
+}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:
