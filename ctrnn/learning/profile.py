@@ -10,6 +10,7 @@ need not be symmetric, and where the data do not bound the quantity it is infini
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,12 +103,18 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     low_bound, high_bound = (float(coordinates.w(b)[entry]) for b in (coordinates.lower, coordinates.upper))
     # a prior of what is held is a number of its own beside the fit of the others
     own_prior = statement.prior.get(label)
-    transform = {name: "log" for name, (first, _) in coordinates.where.items() if coordinates.log[first]}
-    named = [
-        {key: its for key, its in of.items() if key != label} for of in (statement.prior, statement.bounds, transform)
-    ]
-    prior, bounds, transform = named
-    held = replace(statement, fixed=(*statement.fixed, label), prior=prior, bounds=bounds, transform=transform)
+    logarithms = {name: "log" for name, (first, _) in coordinates.where.items() if coordinates.log[first]}
+
+    def without(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: its for key, its in of.items() if key != label}
+
+    held = replace(
+        statement,
+        fixed=(*statement.fixed, label),
+        prior=without(statement.prior),
+        bounds=without(statement.bounds or {}),
+        transform=without(logarithms),
+    )
     others_move = np.count_nonzero(coordinates.free) > 1
     rows: list[tuple[float, float, Array]] = [(value, best, coordinates.w(coordinates.start))]
 
