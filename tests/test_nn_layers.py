@@ -83,6 +83,25 @@ def test_layers_become_torchs_again(kind):
     assert (flat(layer(x)[1]) - flat(back(x)[1])).abs().max() < 1e-13
 
 
+def test_torch_compile_takes_layers_as_they_are():
+    for layer in (CTGRU(3, 4, dt=0.1, seed=0), Recurrent(ctrnn.RateNetwork(4, 3, seed=0), 0.1)):
+
+        class Model(nn.Module):
+            def __init__(self, layer):
+                super().__init__()
+                self.layer, self.readout = layer, nn.Linear(4, 1, dtype=torch.float64)
+
+            def forward(self, x):
+                return self.readout(torch.tanh(self.layer(2.0 * x)[0])).square().sum()
+
+        model, x = Model(layer), randn(2, 5, 3).requires_grad_()
+        compiled = torch.compile(model, backend="eager")
+        (found,) = torch.autograd.grad(compiled(x), x)
+        (expected,) = torch.autograd.grad(model(x), x)
+        assert torch.equal(found, expected)
+        assert compiled(x) == model(x)
+
+
 def test_layers_that_torch_has_not_are_refused():
     for layer in (
         CTGRU(3, 4, dt=0.5, tau=0.5, seed=0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,3 +29,18 @@ def refuse_transforms(what: str, *values: Any) -> None:
             hint="torch.autograd.grad(..., create_graph=True) for second derivatives, one call for each sample's "
             "gradient, or torch.func on field.torch_function()",
         )
+
+
+def compiled_already(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call as torch.compile is to take it: as it is, without a look inside.
+
+    torch.compiler.disable does that too, but at the price of importing the compiler where nobody compiles.
+    """
+
+    @functools.wraps(call)
+    def outside(*arguments: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(call)(*arguments, **options)  # type: ignore[no-untyped-call]
+        return call(*arguments, **options)
+
+    return outside

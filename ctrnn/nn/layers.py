@@ -24,7 +24,7 @@ from ctrnn.fields.base import Field
 from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
 from ctrnn.fields.networks.rate import RateNetwork
-from ctrnn.learning.torch_transforms import refuse_transforms
+from ctrnn.learning.torch_transforms import compiled_already, refuse_transforms
 from ctrnn.nn.recurrent import (
     Recurrent,
     check_tensor,
@@ -99,6 +99,7 @@ class Layer(Recurrent):
         """The layer of each direction and level, in torch's order."""
         return [self, *self.others]
 
+    @compiled_already
     def forward(
         self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
     ) -> tuple[Any, Any]:

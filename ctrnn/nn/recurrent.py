@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Field
-from ctrnn.learning.torch_transforms import refuse_transforms
+from ctrnn.learning.torch_transforms import compiled_already, refuse_transforms
 from ctrnn.nn.noise import checked_seed, noisy_inputs
 from ctrnn.nn.recurrence import Recurrence
 from ctrnn.nn.sequences import Batch, checked_lengths, last, masked, packed_again, unpacked
@@ -125,6 +125,7 @@ class Recurrent(nn.Module):
             noisy = made.noisy(self._trainable_field()).as_rows()
             self._noisy = replace(self._recurrence, field=noisy, steps=1)
 
+    @compiled_already
     def forward(
         self, x: Any, r0: Any = None, lengths: Any = None, timestamps: Any = None, seed: Any = None
     ) -> tuple[Any, Any]:
