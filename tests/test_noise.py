@@ -231,6 +231,15 @@ def test_a_parameter_of_g_alone(make):
     np.testing.assert_allclose(layer.sigma.grad.numpy(), g.parameters["sigma"], rtol=1e-10)
 
 
+def test_a_fit_moves_what_g_alone_reads():
+    field = ctrnn.GRUNetwork(2, seed=0).extended(sigma=0.1)
+    p = ctrnn.Problem(field, 0.1, (0.0, 0.5), objective=ctrnn.Objective(target=0.3, at=[0.3, 0.5]), noise="sigma")
+    fit = ctrnn.fit(p, parameters=["sigma"], solver="heun", dt=0.1)
+    assert fit.converged and abs(fit.parameters["sigma"] - 0.1) > 0.01
+    slope = ctrnn.gradient(fit.problem, solver="heun", dt=0.1).parameters["sigma"]
+    assert abs(slope) < 1e-5 * abs(ctrnn.gradient(p, solver="heun", dt=0.1).parameters["sigma"])
+
+
 def test_an_unknown_name_in_g_says_what_to_do():
     with pytest.raises(ExpressionError, match=r"allowed: h, t, (?!.*white).*extended") as caught:
         ctrnn.Problem(ctrnn.GRUNetwork(3, seed=0), 0.1, (0.0, 1.0), noise="sigma*h")

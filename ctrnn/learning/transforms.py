@@ -97,7 +97,10 @@ class Coordinates:
         self.columns = np.concatenate([*ranges, np.arange(m + n, whole)]).astype(int)
         counts = np.zeros(whole, dtype=bool)
         counts[m:] = True
-        counts[field._kernel.index[field._kernel.index >= 0]] = True
+        # of weights outside a mask nothing moves; what g alone reads of the parameters does
+        first = problem[0] if isinstance(problem, Trials) else problem
+        index = (field if first.noise is None else first.noise.noisy(field))._kernel.index
+        counts[index[index >= 0]] = True
         self.free = counts[self.columns]
         if not parts:
             hint = "name a parameter, or r0=True"
