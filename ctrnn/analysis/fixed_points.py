@@ -17,7 +17,7 @@ import numpy as np
 from ctrnn.analysis.equilibria import METHODS, Equilibrium, find_equilibrium
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.fixed_point_table import FixedPoints
-from ctrnn.analysis.many_starts import descend_all, newton_all, slow_points
+from ctrnn.analysis.many_starts import TO_REST, TO_SLOW, descend_all, newton_all, slow_points
 from ctrnn.errors import (
     ConvergenceError,
     SingularJacobianError,
@@ -123,7 +123,7 @@ def _at_one_input(
     on_the_way = np.flatnonzero(~ok | slow) if slow or method == "newton" else np.empty(0, dtype=int)
     if on_the_way.size:
         with one_blas_thread:
-            ends = descend_all(family, states[on_the_way])
+            ends = descend_all(family, states[on_the_way], TO_SLOW if slow else TO_REST)
             points, rests = newton_all(family, ends, tol)
             minima, origin = slow_points(family, ends[~rests], tol) if slow else (ends[:0], on_the_way[:0])
         if method == "newton":  # of another one the points of rest are those that it leads to itself

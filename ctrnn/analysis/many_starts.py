@@ -21,8 +21,8 @@ from ctrnn.analysis.family import Family
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rest.equilibrium import rest_scale
 
-#: steps of Newton's method, and of the descent to a slow point
-NEWTON_STEPS, DESCENT_STEPS = 100, 1000
+#: steps of Newton's method, of the descent to a point of rest, and to a slow one, which comes nearer by a factor a step
+NEWTON_STEPS, TO_REST, TO_SLOW = 100, 300, 1000
 #: a start is given up where ‖F‖ falls by less than this factor in so many steps
 PATIENCE, HARDLY = 5, 0.8
 #: doubles that the Jacobians of the starts may take at a time
@@ -102,8 +102,8 @@ def _solved(J: Array, F: Array, n: int) -> Array:
     return δ
 
 
-def descend_all(family: Family, starts: Array) -> Array:
-    """The minima of ½‖F‖² (K, n), at rest or not, that the starts lead to; NaN where the way has not come to an end.
+def descend_all(family: Family, starts: Array, most: int) -> Array:
+    """The minima of ½‖F‖² (K, n), at rest or not, that the starts lead to; NaN for what has no end in ``most`` steps.
 
     Starts that end in the same minimum have the same numbers.
     """
@@ -111,7 +111,7 @@ def descend_all(family: Family, starts: Array) -> Array:
     with np.errstate(all="ignore"):
         for first in range(0, len(ends), size):
             part = slice(first, first + size)
-            ends[part] = _descended(family, ends[part])
+            ends[part] = _descended(family, ends[part], most)
     return ends
 
 
@@ -136,7 +136,7 @@ def slow_points(family: Family, ends: Array, tol: float) -> tuple[Array, Array]:
     return np.array(kept).reshape(-1, n), np.array(origin, dtype=int)
 
 
-def _descended(family: Family, R: Array) -> Array:
+def _descended(family: Family, R: Array, most: int) -> Array:
     """Levenberg and Marquardt's steps of all starts together, until q falls no more.
 
     NaN for those that are still on their way.
@@ -145,7 +145,7 @@ def _descended(family: Family, R: Array) -> Array:
     R, F = R.copy(), family.F(R, NONE)
     q, λ = (F * F).sum(axis=1), np.full(len(R), 1e-3)
     going, same = np.flatnonzero(np.isfinite(q)), np.arange(len(R))
-    for step in range(1, DESCENT_STEPS + 1):
+    for step in range(1, most + 1):
         if not going.size:
             break
         J = family.J(R[going], NONE)
@@ -156,8 +156,8 @@ def _descended(family: Family, R: Array) -> Array:
         cosine = np.abs(g).max(axis=1) / (np.abs(J).max(axis=(1, 2)) * np.abs(F[going]).max(axis=1))
         H += (λ[going] * unit)[:, None, None] * np.eye(n) + np.finfo(float).tiny * np.eye(n)
         δ = -np.linalg.solve(H, g[..., None])[..., 0]
-        most = STRIDE * np.maximum(1.0, np.abs(R[going]).max(axis=1))
-        ahead = R[going] + δ * np.minimum(1.0, most / np.maximum(np.abs(δ).max(axis=1), 1e-300))[:, None]
+        longest = STRIDE * np.maximum(1.0, np.abs(R[going]).max(axis=1))
+        ahead = R[going] + δ * np.minimum(1.0, longest / np.maximum(np.abs(δ).max(axis=1), 1e-300))[:, None]
         F_ahead = family.F(ahead, NONE)
         q_ahead = (F_ahead * F_ahead).sum(axis=1)
         better = q_ahead < q[going]
