@@ -171,7 +171,8 @@ def test_rows_and_their_parameter_part_apart_are_the_pullback():
     problem = network()
     recording = StepperRecording(problem, FIXED, "test")
     (block,) = recording.blocks()
-    rows, G = np.random.default_rng(1).normal(size=(5, 4)), np.zeros((5, 4, recording.bound.kernel.columns))
+    kernel = recording.bound.kernel
+    rows, G = np.random.default_rng(1).normal(size=(5, 4)), np.zeros((kernel.groups, 4, kernel.columns))
     at_once, whole = rows.copy(), G.copy()
     recording.pull(block, at_once, whole)
     recording.add_parameter_part(block, recording.pull_rows(block, rows), G)
