@@ -138,7 +138,7 @@ def test_a_double_hopf_point():
 
 
 def test_a_network_and_an_input():
-    """Two units: folds in (b, input); every point of the curve is a fold, by its own eigenvalue, to 1e-10."""
+    """Two units: folds in (b, input); every point of the curve is a fold, by its own eigenvalue."""
     field = RateNetwork(2, inputs=1, activation="sigmoid").with_parameters(
         W=[[8.0, -6.0], [6.0, 1.0]], U=[[1.0], [0.0]], b=[-1.0, -4.0]
     )
@@ -152,7 +152,7 @@ def test_a_network_and_an_input():
         assert np.abs(at(0.0, r, x)).max() < 1e-11
         values = np.linalg.eigvals(at.jacobian(0.0, r, x))
         near = np.abs(values).min() if k == 0 else np.abs(values.real).min()
-        assert near < 1e-8
+        assert near < 3e-8  # where it ends, in Bogdanov–Takens points, 0 is a double eigenvalue, known to √round-off
 
 
 def test_bad_calls():
