@@ -61,12 +61,13 @@ def problems() -> dict[str, tuple[Any, dict[str, Any], float]]:
     }
 
 
+class Stiff(Exception):
+    """A run that wandered where DOP853 takes for ever."""
+
+
 def residuals(problem: Any, c: Any) -> Callable[[Any], Any]:
     """The residuals in theta by SciPy's solver alone."""
     t, y = problem.observed, problem.objective.targets
-
-    class Stiff(Exception):
-        """A run that wandered where DOP853 takes for ever."""
 
     def z(theta: Any) -> Any:
         one, left = c.problem(theta), iter(range(MOST_EVALUATIONS))
@@ -76,10 +77,7 @@ def residuals(problem: Any, c: Any) -> Callable[[Any], Any]:
                 raise Stiff
             return one.field(s, r)
 
-        try:
-            run = solve_ivp(rate, one.t_span, one.r0, method="DOP853", t_eval=t, rtol=1e-10, atol=1e-12)
-        except Stiff:
-            return np.full(y.size, 1e6)
+        run = solve_ivp(rate, one.t_span, one.r0, method="DOP853", t_eval=t, rtol=1e-10, atol=1e-12)
         if run.y.shape[1] != len(t):
             return np.full(y.size, 1e6)
         return (one.objective.output(run.y.T) - y).ravel()
@@ -88,11 +86,14 @@ def residuals(problem: Any, c: Any) -> Callable[[Any], Any]:
 
 
 def improves(found: Any) -> float:
-    """By how much of the loss SciPy's own least squares can still lower it."""
+    """By how much of the loss SciPy's own least squares can still lower it; NaN where its way leads to stiff runs."""
     c = found.statement.coordinates(found.problem)
     z = residuals(found.problem, c)
     before = 0.5 * np.sum(z(c.start) ** 2)
-    after = least_squares(z, c.start, method="lm", x_scale="jac", max_nfev=60 * (len(c.start) + 1))
+    try:
+        after = least_squares(z, c.start, method="lm", x_scale="jac", max_nfev=60 * (len(c.start) + 1))
+    except Stiff:
+        return float("nan")
     return float((before - after.cost) / before)
 
 

@@ -185,6 +185,15 @@ def test_callbacks():
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("method", ["rk4", "dopri5"])
+def test_callbacks_on_the_way_back(method):
+    """Alone, without those of the way forward."""
+    f, seen = Leak(), []
+    f.callback_step_adjoint = lambda t, y, h: seen.append(t.item())
+    ctrnn.odeint_adjoint(f, torch.ones(1, **DOUBLE, requires_grad=True), TIMES, method=method)[-1].sum().backward()
+    assert len(seen) > 0
+
+
 def test_jumps_of_a_fields_input_are_told_to_torchdiffeq():
     x = ctrnn.inputs.Step(0.5, 1.0)
     module = as_module(Equations({"r": "-r + x"}, {}, inputs=["x"]), x)

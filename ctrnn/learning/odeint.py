@@ -29,7 +29,7 @@ from ctrnn.inputs import Sampled
 from ctrnn.learning.recorded_trial import Trial, record_trial, states
 from ctrnn.learning.torch_module import FieldModule, as_module
 from ctrnn.learning.torch_transforms import refuse_transforms
-from ctrnn.learning.torchdiffeq_call import SAME, is_theirs, through_torchdiffeq
+from ctrnn.learning.torchdiffeq_call import SAME, calls_back_on_the_way_back, is_theirs, through_torchdiffeq
 from ctrnn.numbers import real_array
 from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
@@ -166,7 +166,7 @@ def odeint_adjoint(
     for name in adjoint:
         if name not in known:
             raise UnknownNameError("odeint_adjoint", name, known)
-    if adjoint or is_theirs(f, y0, method, options, event_fn):
+    if adjoint or calls_back_on_the_way_back(f) or is_theirs(f, y0, method, options, event_fn):
         return through_torchdiffeq(f, y0, t, rtol, atol, method, options, event_fn, adjoint)
     return odeint(f, y0, t, rtol=rtol, atol=atol, method=method, options=options, event_fn=event_fn)
 

@@ -55,6 +55,11 @@ def is_theirs(f: Any, y0: Any, method: Any, options: Any, event_fn: Any) -> bool
     )
 
 
+def calls_back_on_the_way_back(f: Any) -> bool:
+    """Whether f wants to be told of the steps of torchdiffeq's adjoint, which ours does not take."""
+    return any(hasattr(f, f"{name}_adjoint") for name in CALLBACKS)
+
+
 def _check(method: Any, why: str = "") -> None:
     """Raise UsageError for a method that the torchdiffeq that is installed does not have."""
     there = getattr(import_module("torchdiffeq._impl.odeint"), "SOLVERS", THEIRS)  # another release may hide it
