@@ -55,7 +55,7 @@ def test_bad_arguments_are_named():
         ({"starts": np.zeros(2)}, "starts"),
         ({"starts": np.zeros((3, 4))}, "starts"),
         ({"starts": np.zeros((0, 2))}, "starts"),
-        ({"starts": [[np.nan, 0.0]]}, "r0"),
+        ({"starts": [[np.nan, 0.0]]}, "starts"),
         ({"distance": 0.0}, "distance"),
         ({"method": "guess"}, "method"),
     ):
