@@ -187,6 +187,8 @@ def takes_target(loss: Any) -> bool:
     """Whether a loss compares with a target: those by name do, expressions do not, functions as they take arguments."""
     if isinstance(loss, str):
         return loss in NAMED
+    if not callable(loss):
+        return True
     try:
         inspect.signature(loss).bind(0)
     except (TypeError, ValueError):

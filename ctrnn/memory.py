@@ -49,8 +49,16 @@ def claim(what: str, nbytes: float, hint: str = "") -> None:
 
 def claim_more(what: str, nbytes: float, hint: str = "") -> None:
     """Before a block of a record that grows: the same, however small the block is, if memory is all but gone."""
+    _taken[0] += nbytes
+    if _taken[0] > RESERVE / 2:  # a look once a second is too seldom for who writes gigabytes a second
+        _taken[0] = 0.0
+        _available.cache_clear()
     if nbytes + RESERVE > (available := available_memory()):
         raise MemoryLimitError(what, needed=nbytes + RESERVE, available=available, hint=hint)
+
+
+#: bytes that records have taken since memory was looked up
+_taken = [0.0]
 
 
 def available_memory() -> int:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array, checked_array
 from ctrnn.inputs import Sampled
+from ctrnn.memory import claim
 from ctrnn.numbers import whole
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class WhiteNoise:
         self.seed, self.path = whole("seed", seed, 0), whole("path", path, 0)
         if dt is not None and not checked_array("noise.dt", dt, ()) > 0.0:
             raise UsageError("noise.dt", given=dt, allowed="a positive step of the grid, in the unit of t")
-        if calculus is not None and calculus not in CALCULI:
-            raise UnknownNameError("calculus", calculus, CALCULI)
+        if calculus is not None:
+            one_of("calculus", calculus, CALCULI)
         self.dt, self.calculus = None if dt is None else float(dt), calculus
 
     def __repr__(self) -> str:
@@ -238,7 +239,9 @@ def _key(scale: Any) -> Any:
 
 def increments(times: Array, channels: int, dt: float, seed: int, path: int) -> Array:
     """W(t_k+1) − W(t_k) (K, channels) between the times (K + 1,), of a path on the grid t_0 + k dt."""
-    at = (times - times[0]) / dt
+    with np.errstate(over="ignore"):
+        at = (times - times[0]) / dt
+    claim("noise.dt", 24.0 * np.ceil(at[-1]) * channels, "a larger dt of the noise")
     slack = np.maximum(SLACK, 4.0 * np.spacing(abs(times)) / dt)
     whole = np.rint(at)
     on_grid = abs(at - whole) <= slack

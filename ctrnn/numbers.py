@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.memory import claim
 
 Array = NDArray[np.float64]
 #: no count of steps, points or units is larger: it goes into 64 bits, and is added to others there
@@ -40,6 +41,7 @@ def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Arra
             array = _from_objects(array)
         if array.dtype.kind not in "biuf":
             raise UsageError(argument, given=value, allowed=f"{allowed}, not {_kind(array)}")
+        claim(argument, 8.0 * array.size)  # a view of one number may stand for many
         with np.errstate(all="ignore"):  # what overflows is infinite, and refused where infinities are
             return np.array(array, dtype=float, order="C")
     except (UsageError, MemoryError):
@@ -49,6 +51,41 @@ def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Arra
     except Exception as error:  # whatever the conversion of somebody's object raises
         hint = "value.detach()" if getattr(value, "requires_grad", False) is True else ""
         raise UsageError(argument, given=value, allowed=allowed, hint=hint) from error
+
+
+def complex_array(argument: str, value: Any) -> NDArray[np.complex128]:
+    """A complex128 copy of the value; UsageError as of ``real_array``, but for complex numbers."""
+    try:
+        is_complex = np.asarray(value).dtype.kind == "c" and not _is_masked(value)
+    except Exception:  # real_array says what it is
+        is_complex = False
+    return np.array(value if is_complex else real_array(argument, value), dtype=complex)
+
+
+def items(argument: str, value: Any, allowed: str = "a sequence") -> list[Any]:
+    """What is in the value, as a list; UsageError for a text, and for what holds nothing.
+
+    >>> items("states", ("u", "w"))
+    ['u', 'w']
+    """
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError(value)
+        return list(value)
+    except Exception as error:  # whatever an object raises that is no sequence
+        raise UsageError(argument, given=value, allowed=allowed) from error
+
+
+def axes_of(value: Any) -> int:
+    """How many axes the value has as an array; −1 for what is none.
+
+    >>> axes_of([[1.0]]), axes_of([[1.0], 2.0])
+    (2, -1)
+    """
+    try:
+        return int(np.ndim(value))
+    except Exception:  # ragged, or an object of somebody's
+        return -1
 
 
 def number(

@@ -24,6 +24,7 @@ from ctrnn.fields.base import Array, Bound, Field, checked_array
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
+from ctrnn.memory import claim
 from ctrnn.noise import WhiteNoise, as_noise
 from ctrnn.objective import Objective
 from ctrnn.settings import Settings as Settings
@@ -329,8 +330,9 @@ class Trials(Sequence[Problem]):
         if isinstance(field, Field) and len(shape) == 2 and shape[1] != field.n:
             allowed = f"shape ({field.n},), or (B, {field.n}) for B trials"
             raise UsageError("r0", given=f"shape {shape}", allowed=allowed)
-        problems, noise = [], as_noise(noise)
-        for b in range(next(iter(lengths.values()))):
+        problems, noise, count = [], as_noise(noise), next(iter(lengths.values()))
+        claim(", ".join(lengths), 2000.0 * count, "fewer trials at a time")  # each is a Problem
+        for b in range(count):
             its = {name: values[b] for name, values in batches.items()}
             try:
                 if is_batch(**(dict.fromkeys(given) | its)):

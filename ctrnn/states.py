@@ -46,6 +46,8 @@ def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) ->
     whole = arrays(names)
     found: dict[str, Any] = {}
     for name, value in table.items():
+        if not isinstance(name, str):
+            raise UnknownNameError(argument, name, known(names))
         if name in whole:
             columns, shape = whole[name]
             given = real_array(f"{argument}[{name!r}]", value)

@@ -26,7 +26,7 @@ from random import Random
 from threading import Thread
 from typing import Any
 
-PARTS = ("expressions", "experiments", "arguments", "faults")
+PARTS = ("expressions", "experiments", "arguments", "analyses", "learning", "faults")
 #: seconds of computing, and by the clock, after which a case hangs
 LIMIT, PATIENCE = 10.0, 60.0
 START = 300.0  # in which what the cases need is compiled

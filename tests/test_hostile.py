@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import ctrnn
-from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
+from ctrnn.cli import main as cli
+from ctrnn.errors import CtrnnError, NotFiniteError, UnknownNameError, UsageError
+from ctrnn.experiment.examples import examples_folder
 from ctrnn.gradients.schedules.revolve import reruns
 from ctrnn.names import position
 from ctrnn.numbers import flag, generator, real_array, whole
@@ -268,3 +270,99 @@ def test_options_of_training_are_numbers(option):
     numbers = {"lr": np.float32(0.01), "clip": np.int64(1), "dropout": {"W": np.float16(0.5)}}
     done = ctrnn.learning.train(network, task, readout=readout, epochs=1, **numbers)
     assert np.isfinite(done.history["loss"]).all()
+
+
+def end(**changes):
+    """A decay with data."""
+    given = {"objective": ctrnn.Objective(target=[[0.5]], at=[1.0])} | changes
+    return ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, {"k": 1.0}), [1.0], (0.0, 1.0), **given)
+
+
+ENDLESS: list = []
+ENDLESS.append(ENDLESS)
+J = [[-1.0, 5.0], [0.0, -2.0]]
+BOX = ((-1.0, 1.0), (-1.0, 1.0))
+#: calls that campaigns found to end in something else than an answer or an error of ours
+REFUSED = {
+    "a lone surrogate": lambda f: ctrnn.Equations({"r": "\udcff"}),
+    "a state that is no name": lambda f: problem(f, r0={0: 1.0, "u": 1.0}),
+    "a span beyond squares": lambda f: ctrnn.analysis.continue_equilibria(f, [0.0, 0.0], "k", (0.5, 1e308), [0.0]),
+    "a parameter of 5,000 digits": lambda f: ctrnn.ensemble(end(objective=None), {10**5000: [1.0]}),
+    "an optimiser of 5,000 digits": lambda f: ctrnn.fit(end(), optimizer=10**5000),
+    "pieces that are a time": lambda f: ctrnn.fit(end(), shooting=np.timedelta64(3, "s")),
+    "steps beyond counting": lambda f: ctrnn.gradient(end(), "auto", solver="rk4", dt=5e-324),
+    "no eigenvalues": lambda f: ctrnn.inverse.best_step([]),
+    "eigenvalues without end": lambda f: ctrnn.inverse.best_step(ENDLESS),
+    "an eigenvalue 0": lambda f: ctrnn.inverse.best_step([0.0, -1.0]),
+    "a gain that is a table": lambda f: ctrnn.inverse.zhang(lambda t: -np.eye(2), (0.0, 1.0), dt=0.1, gain={}),
+    "a tolerance that is a class": lambda f: ctrnn.inverse.zhang(lambda t: -np.eye(2), (0.0, 1.0), dt=0.1, tol=dict),
+    "trials that are a generator": lambda f: ctrnn.inverse.device_noise([1.0], [[-1.0]], trials=iter([1])),
+    "a seed that is a matrix": lambda f: ctrnn.inverse.device_noise([1.0], [[-1.0]], seed=np.matrix([[1.0]])),
+    "bits that are masked": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=[np.ma.masked]),
+    "steps of no flow": lambda f: ctrnn.inverse.euler_flow(np.zeros(1), np.ones(1), -np.eye(1), 0.1, 0),
+    "an ε that is a set": lambda f: ctrnn.analysis.pseudospectral_abscissa(J, {1.0}),
+    "ragged states": lambda f: ctrnn.analysis.principal_components([[1.0], [1.0, 2.0]]),
+    "a step as a text": lambda f: ctrnn.analysis.jacobian_products(end(objective=None), dt="1"),
+    "a plane of no field": lambda f: ctrnn.analysis.nullclines(10**400, BOX),
+    "attractors that are a number": lambda f: ctrnn.analysis.basins(f, BOX, x=[0.0], attractors=1e308),
+    "starts that are a number": lambda f: ctrnn.analysis.lyapunov_spectra(end(objective=None), r0=0.5),
+    "a map that leaves float64": lambda f: ctrnn.analysis.EulerMap(f, 1e308, x=[0.0]).cycles([[0.0, 0.0]]),
+    "a tolerance of cycles as a text": lambda f: ctrnn.analysis.limit_cycle(end(objective=None), tol="1e-9"),
+    "the Hessian of no field": lambda f: ctrnn.equilibrium_hessian(-(2**63), [0.0], [1.0]),
+    "points that are a list": lambda f: ctrnn.one_phase(f, [0.0, 0.0], lambda r: r, 1.0, [0.0], points=[None]),
+    "a tolerance that is infinite": lambda f: ctrnn.one_phase(f, [0.0, 0.0], lambda r: r, 1.0, [0.0], rtol=np.inf),
+    "a task that is a list": lambda f: ctrnn.learning.tasks.make([np.nan]),
+    "coordinates that are a number": lambda f: ctrnn.learning.tasks.lorenz(observed=np.longdouble(1)),
+    "names that are a number": lambda f: ctrnn.learning.Dataset(
+        np.zeros((1, 2, 1)), np.zeros((1, 2, 1)), input_names=1
+    ),
+    "a grid finer than memory": lambda f: ctrnn.simulate(
+        end(objective=None), noise=ctrnn.WhiteNoise(0.1, dt=5e-324), solver="euler", dt=0.1
+    ),
+    "parameters that are a list": lambda f: ctrnn.TorchField(lambda t, r, w, x: -r, 1, parameters=[1.0]),
+    "methods that are a slice": lambda f: ctrnn.compare_gradients(end(), slice(None)),
+    "a level that is a list": lambda f: ctrnn.fit(end()).profile("k", [0.95]),
+    "a quantity that is an array": lambda f: ctrnn.fit(end()).profile(np.zeros(2)),
+    "y0 that is a number": lambda f: ctrnn.odeint(lambda t, y: -y, 1e-12, torch.arange(2.0), method="dopri5"),
+    "an event that is a range": lambda f: ctrnn.odeint_event(
+        lambda t, y: -y, torch.ones(1), torch.tensor(0.0), event_fn=range(3)
+    ),
+    "parameters that are a number": lambda f: ctrnn.odeint_adjoint(
+        lambda t, y: -y, torch.ones(1), torch.arange(2.0), adjoint_params=Decimal("sNaN")
+    ),
+    "a figure into an array": lambda f: ctrnn.plotting.save(ctrnn.plotting.fit_history([1.0]), np.array([None])),
+    "a history of tables": lambda f: ctrnn.plotting.fit_history([{1: 2}, 1.0]),
+    "a run that is a number": lambda f: ctrnn.plotting.trajectory(np.float16(1)),
+    "labels that are a function": lambda f: ctrnn.plotting.trajectory(ctrnn.simulate(end()), labels=lambda: None),
+    "a portrait of no field": lambda f: ctrnn.plotting.phase_portrait(ctrnn.simulate(problem(f)), field={1.0}),
+    "points that are a tensor": lambda f: ctrnn.plotting.portrait(f, BOX, x=[0.0], points=torch.ones(1)),
+    "branches that are a table": lambda f: ctrnn.plotting.bifurcation_diagram({1: 2}),
+    "a cycle that is a table": lambda f: ctrnn.plotting.cycle({1: 2}),
+    "ragged eigenvalues": lambda f: ctrnn.plotting.spectrum([1.0, [2.0]]),
+    "labels that are a float": lambda f: ctrnn.plotting.sensitivities([0.0], np.zeros((1, 1, 1)), np.longdouble(1)),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_campaigns_found_is_refused(field, what):
+    with pytest.raises(CtrnnError) as caught:
+        REFUSED[what](ctrnn.Equations(EQUATIONS | {"r": "-k*r + u + x"}, {"k": 1.0}, ["x"]))
+    assert str(caught.value)
+
+
+def test_a_gain_of_minus_zero_is_zero():
+    assert not ctrnn.RateNetwork(3, gain=-0.0).parameters["W"].any()
+
+
+@pytest.mark.parametrize("line", ["tau = []", "shooting = {}"])
+def test_empty_lists_and_tables_in_experiments_are_refused_at_their_key(tmp_path, capsys, line):
+    name = "limit-cycle" if line.startswith("tau") else "hare-lynx-posterior"
+    text = (examples_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    key = line.partition(" ")[0]
+    lines = [line if one.replace(" ", "").startswith(f"{key}=") else one for one in text.splitlines()]
+    assert line in lines
+    (tmp_path / "x.toml").write_text("\n".join(lines), encoding="utf-8")
+    for file in examples_folder().glob("*.csv"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert cli.run(["plan", str(tmp_path / "x.toml")]) == 2
+    assert key in capsys.readouterr().err

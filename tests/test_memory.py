@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ctrnn
 from ctrnn import memory
@@ -79,7 +80,7 @@ def test_saved_times_beyond_memory(little):
         ctrnn.simulate(decay(), save_at=times)
     with pytest.raises(MemoryLimitError, match="save_at"):
         ctrnn.ensemble(decay(), {"k": [1.0, 2.0]}, save_at=times)
-    with pytest.raises(MemoryLimitError, match="parameters, r0"):
+    with pytest.raises(MemoryLimitError, match="r0"):
         ctrnn.ensemble(decay(), r0=np.broadcast_to(1.0, (10_000_000, 1)))
 
 
@@ -133,6 +134,63 @@ def test_matrices_of_second_order(little):
         ctrnn.gauss_newton(network(60), solver="rk4", dt=0.5)
     with pytest.raises(MemoryLimitError, match="adjoint"):
         ctrnn.sensitivities(network(300), [1.0])
+
+
+def wide(n=300, **options):
+    return ctrnn.RateNetwork(n, gain=0.5, seed=0, **options)
+
+
+def observed_often(n, count):
+    """A run with data of n states at many times."""
+    at = np.linspace(0.1, 1.0, count)
+    return ctrnn.Problem(wide(n), np.ones(n), (0.0, 1.0), objective=ctrnn.Objective(target=np.ones((count, n)), at=at))
+
+
+BOX = ((-1.0, 1.0), (-1.0, 1.0))
+#: each takes 80 MB or more, and what it is told to be too large
+GROWING = {
+    "covariant": lambda: ctrnn.analysis.lyapunov_spectrum(
+        ctrnn.Problem(wide(400), 0.1, (0.0, 200.0)), covariant=True, solver="euler", dt=0.1
+    ),
+    "batch, lanes": lambda: ctrnn.learning.OnlineLearner(wide(60), batch=100, drift_window=0),
+    "batch, states": lambda: ctrnn.learning.OnlineLearner(wide(4), method="rflo", batch=10**8),
+    "points, basins": lambda: ctrnn.analysis.basins(wide(), BOX, points=100),
+    "points, nullclines": lambda: ctrnn.analysis.nullclines(wide(), BOX, points=100),
+    "dt, products": lambda: ctrnn.analysis.jacobian_products(ctrnn.Problem(wide(), 0.1, (0.0, 200.0)), dt=1.0),
+    "steps": lambda: ctrnn.analysis.EulerMap(wide()).orbit(np.ones(300), 10**5),
+    "field": lambda: ctrnn.equilibrium_hessian(wide(50), np.zeros(50), np.ones(50)),
+    "dt, inverse": lambda: ctrnn.inverse.zhang(lambda t: np.eye(50), (0.0, 1e4), dt=1.0),
+    "multistart": lambda: ctrnn.fit(decay(objective=ctrnn.Objective(target=[1.0], at=[1.0])), multistart=10**7),
+    "shooting": lambda: ctrnn.fit(observed_often(10, 1000), shooting=500),
+    "optimizer, matrix": lambda: ctrnn.fit(observed_often(50, 2), optimizer="BFGS", solver="rk4", dt=0.1),
+    "trials, flip-flop": lambda: ctrnn.learning.tasks.flip_flop(trials=10**5),
+    "trials, adding": lambda: ctrnn.learning.tasks.adding(trials=10**5),
+    "trials, copy": lambda: ctrnn.learning.tasks.copy(trials=10**5),
+    "trials, delayed match": lambda: ctrnn.learning.tasks.delayed_match(trials=10**5),
+    "trials, decision": lambda: ctrnn.learning.tasks.context_decision(trials=10**5),
+    "trials, maze": lambda: ctrnn.learning.tasks.t_maze(trials=10**5),
+    "trials, sine": lambda: ctrnn.learning.tasks.sine(trials=10**5),
+    "trials, lorenz": lambda: ctrnn.learning.tasks.lorenz(trials=10**5),
+    "trials, mackey-glass": lambda: ctrnn.learning.tasks.mackey_glass(trials=10**5),
+    "x": lambda: ctrnn.nn.CTRNN(1, 50, dt=0.1, seed=0)(torch.zeros(100, 1000, 1)),
+    "hidden": lambda: ctrnn.MLPField(4, hidden=(3000, 3000)),
+    "method": lambda: ctrnn.learning.OnlineLearner(wide(250), method=ctrnn.Sketch(8), drift_window=0),
+    "field, cycle": lambda: ctrnn.analysis.limit_cycle(ctrnn.Problem(wide(400), 0.1, (0.0, 9.0)), period=1.0),
+    "t, odeint": lambda: ctrnn.odeint(lambda t, y: -y, torch.ones(1000), torch.linspace(0, 1, 10**4)),
+    "paths": lambda: ctrnn.ensemble(decay(), noise=0.1, paths=10**7, solver="euler", dt=0.1),
+    "r0, trials": lambda: ctrnn.Trials(DECAY, np.broadcast_to(1.0, (10**6, 1)), (0.0, 1.0)),
+    "states": lambda: ctrnn.analysis.principal_components(np.broadcast_to(1.0, (10**5, 1000))),
+    "num_layers": lambda: ctrnn.nn.CTRNN(1, 2, dt=0.1, num_layers=10**9),
+}
+
+
+@pytest.mark.parametrize("what", GROWING)
+def test_what_grows_with_an_argument_is_asked_for_before(little, what):
+    little(7e7)
+    began = time.process_time()
+    with pytest.raises(MemoryLimitError, match=f"^{what.partition(',')[0]}: needs"):
+        GROWING[what]()
+    assert time.process_time() - began < 20.0  # nearly all of it is compiling
 
 
 def test_nobody_waits_for_it():

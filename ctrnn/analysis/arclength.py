@@ -77,11 +77,15 @@ class Steps:
         whole("max_points", self.most)
 
 
+#: spans are squared
+WIDEST = 1e150
+
+
 def checked_span(name: str, span: Any) -> tuple[float, float]:
     """(low, high) of a parameter, low < high."""
     low, high = (float(end) for end in checked_array(name, span, (2,)))
-    if not low < high:
-        raise UsageError(name, given=(low, high), allowed="(low, high) with low < high")
+    if not 0.0 < high - low < WIDEST:
+        raise UsageError(name, given=(low, high), allowed=f"(low, high) with low < high, less than {WIDEST:g} apart")
     return low, high
 
 

@@ -20,7 +20,7 @@ from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.analysis.plane import Plane
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.numbers import whole
+from ctrnn.numbers import items, whole
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 
@@ -190,7 +190,7 @@ def basins(
 
 
 def _attractors(field: Field, attractors: Any) -> list[Any]:
-    found = list(attractors)
+    found = items("attractors", attractors, "equilibria and cycles of this field")
     for one in found:
         if not isinstance(one, (Equilibrium, Cycle)) or one.field.n != field.n:
             raise UsageError("attractors", given=one, allowed="equilibria and cycles of this field")

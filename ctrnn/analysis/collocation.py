@@ -28,6 +28,7 @@ import numpy as np
 
 from ctrnn.analysis.family import Family
 from ctrnn.fields.base import Array
+from ctrnn.memory import claim
 
 #: stages
 M = 5
@@ -120,6 +121,9 @@ class Linear:
         c, b, a, _, _ = gauss()
         N, m, n = orbit.Y.shape
         k, h, T = orbit.mu.size, orbit.h, orbit.T
+        claim(
+            "field", 8.0 * (2.0 * N * m * n * n + 2.0 * (m * n) ** 2), "fewer states: of each time of a cycle J is kept"
+        )
         flat, mu = orbit.Y.reshape(-1, n), orbit.mu
         self.F = F = family.F(flat, mu).reshape(N, m, n)
         J = family.J(flat, mu).reshape(N, m, n, n)

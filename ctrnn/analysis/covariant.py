@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.memory import claim
 
 #: the part of the run at each end that is left out
 FORGET = 0.2
@@ -29,6 +30,7 @@ def covariant_vectors(frames: list[Array], factors: list[Array], t: Array) -> tu
     """
     k = frames[0].shape[1]
     low, high = t[0] + FORGET * (t[-1] - t[0]), t[-1] - FORGET * (t[-1] - t[0])
+    claim("covariant", 8.0 * len(frames) * frames[0].size, "a shorter t_span, or fewer vectors (k)")
     C = np.eye(k)
     vectors, places = [], []
     for j in range(len(factors), -1, -1):

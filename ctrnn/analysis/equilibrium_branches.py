@@ -24,9 +24,9 @@ from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError
-from ctrnn.fields.base import Array, Field
+from ctrnn.fields.base import Array, Field, checked_field
 from ctrnn.gradients.rest.equilibrium import rest_scale
-from ctrnn.numbers import real_array, whole
+from ctrnn.numbers import flag, real_array, whole
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["equilibrium_branches"]
@@ -94,10 +94,11 @@ def equilibrium_branches(
     """
     low, high = checked_span("span", span)
     states = np.atleast_2d(real_array("starts", starts))
-    if states.ndim != 2 or states.shape[1] != field.n or not np.isfinite(states).all():
+    if states.ndim != 2 or states.shape[1] != checked_field(field).n or not np.isfinite(states).all():
         raise UsageError("starts", given=f"shape {states.shape}", allowed=f"finite states (K, {field.n})")
     for name, value in (("values", values), ("most", most)):
         whole(name, value, 1)
+    deflate, switch = flag("deflate", deflate), flag("switch", switch)
     if first is not None and (not isinstance(first, Branch) or first.name != parameter):
         raise UsageError("first", given=first, allowed=f"a Branch in {parameter}")
     family = Family(field, (parameter,), x, options.get("t", 0.0))

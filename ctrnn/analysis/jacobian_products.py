@@ -31,7 +31,8 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.frame import Frame
-from ctrnn.numbers import real_array, whole
+from ctrnn.memory import claim
+from ctrnn.numbers import positive, real_array, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.threads import one_blas_thread
 
@@ -175,7 +176,10 @@ def jacobian_products(
     elif dt is None:
         raise UsageError("dt", given=None, allowed="a step, or times=(K + 1,) between which each Jacobian is taken")
     else:
-        count = max(1, int(np.ceil((t1 - t0) / dt * (1 - 1e-9))))
+        dt = positive("dt", dt)
+        steps = np.ceil((t1 - t0) / dt * (1 - 1e-9))
+        claim("dt", 8.0 * steps * (problem.field.n**2 + 1), "a larger dt, or times=")
+        count = max(1, int(steps))
         ends = np.append(t0 + dt * np.arange(count), t1)
     looks = whole("looks", looks, 1)
     n = problem.field.n

@@ -140,9 +140,11 @@ def lyapunov_spectra(
     """
     checked_problem(problem)
     field = problem.field
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise UsageError("parameters", given=parameters, allowed="a mapping of names to values (B, …)")
     varied = {} if parameters is None else {name: real_array(name, v) for name, v in parameters.items()}
     starts = None if r0 is None else real_array("r0", r0)
-    sizes = {len(v) if v.ndim else 0 for v in varied.values()} | ({len(starts)} if starts is not None else set())
+    sizes = {len(v) if v.ndim else 0 for v in (*varied.values(), *(() if starts is None else (starts,)))}
     if len(sizes) != 1 or 0 in sizes:
         given = f"{len(sizes)} different lengths" if sizes else "none"
         raise UsageError("parameters", given=given, allowed="values (B, …) of parameters, or starts r0 (B, n), one B")

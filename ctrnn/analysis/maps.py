@@ -23,8 +23,9 @@ import numpy as np
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.many_starts import newton_all
-from ctrnn.errors import UsageError
+from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.memory import claim
 from ctrnn.numbers import real_array, whole
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
@@ -180,9 +181,10 @@ class EulerMap:
 
     def orbit(self, r0: Any, steps: int) -> Array:
         """The states (steps + 1, n) from r0 on."""
-        r = np.empty((int(steps) + 1, self.field.n))
+        claim("steps", 8.0 * whole("steps", steps, 0) * self.field.n, "fewer steps at a time")
+        r = np.empty((steps + 1, self.field.n))
         r[0] = state_of(self.field, r0)
-        for k in range(int(steps)):
+        for k in range(steps):
             r[k + 1] = self(r[k])
         return r
 
@@ -258,7 +260,10 @@ class EulerMap:
         return np.roll(r, -min(range(p), key=lambda i: tuple(np.round(r[i], 9))), axis=0)
 
     def _row(self, r: Array) -> MapCycle:
-        found, log = multipliers(np.array(self.jacobian(r)))
+        J = np.array(self.jacobian(r))
+        if not np.abs(J).max() < 1e150:  # its squares would be infinite
+            raise NotFiniteError(f"the map has a Jacobian beyond 1e150 there. Try: a dt smaller than {self.dt:g}")
+        found, log = multipliers(J)
         modulus = np.abs(found)
         if (np.abs(modulus - 1.0) <= UNIT).any():
             kind = "non-hyperbolic"

@@ -29,7 +29,7 @@ from scipy.optimize import minimize_scalar
 
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array
-from ctrnn.numbers import real_array
+from ctrnn.numbers import flag, positive, real_array
 
 __all__ = ["TransientGrowth", "henrici_number", "numerical_abscissa", "pseudospectral_abscissa", "transient_growth"]
 
@@ -98,7 +98,7 @@ def henrici_number(J: Any, relative: bool = False) -> float:
     """
     from scipy.linalg import schur
 
-    J = square(J)
+    J, relative = square(J), flag("relative", relative)
     T = schur(J, output="complex")[0]
     above = float(np.linalg.norm(np.triu(T, 1)))
     size = float(np.linalg.norm(J))
@@ -139,9 +139,7 @@ def pseudospectral_abscissa(J: Any, epsilon: float) -> float:
     0.331662479036
     """
     J = square(J)
-    epsilon = float(epsilon)
-    if not (np.isfinite(epsilon) and epsilon > 0):
-        raise UsageError("epsilon", given=epsilon, allowed="a positive number")
+    epsilon = positive("epsilon", epsilon)
     λ = np.linalg.eigvals(J)
     # from the rightmost eigenvalue along its own line to the right
     x = max(_rightmost(J, epsilon, z.imag) for z in λ[λ.real >= λ.real.max() - 1e-12 * max(1.0, np.abs(λ).max())])
@@ -264,7 +262,13 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
         times = np.linspace(0.0, -10.0 / α, 201)
     else:
         times = np.atleast_1d(real_array("t", t))
-        if times.ndim != 1 or not np.isfinite(times).all() or times[0] < 0 or (np.diff(times) <= 0).any():
+        if (
+            times.ndim != 1
+            or not times.size
+            or not np.isfinite(times).all()
+            or times[0] < 0
+            or (np.diff(times) <= 0).any()
+        ):
             raise UsageError("t", given=t, allowed="increasing times (T,), none below 0")
 
     def growth(at: float) -> float:

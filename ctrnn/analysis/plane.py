@@ -17,10 +17,10 @@ import numpy as np
 
 from ctrnn.analysis.family import Family
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field, checked_array, checked_field
 from ctrnn.memory import claim
 from ctrnn.names import position
-from ctrnn.numbers import whole
+from ctrnn.numbers import items, whole
 from ctrnn.states import state_of
 
 __all__ = ["Plane", "nullclines"]
@@ -58,9 +58,10 @@ class Plane:
     @classmethod
     def of(cls, field: Field, box: Any, states: Sequence[Any] = (0, 1), at: Any = None) -> Plane:
         """A plane of a field, from ((low, high), (low, high)) and names or numbers of two states."""
-        if field.n < 2:
+        if checked_field(field).n < 2:
             raise UsageError("field", given="a field of one state", allowed="two states or more")
-        if isinstance(states, str) or len(tuple(states)) != 2:
+        states = items("states", states, "two of the states")
+        if len(states) != 2:
             raise UsageError("states", given=states, allowed="two of the states")
         numbers = [position("states", one, field.state_names) for one in states]
         if numbers[0] == numbers[1]:
@@ -78,6 +79,7 @@ class Plane:
 
     def grid(self, points: int) -> tuple[Array, tuple[Array, Array]]:
         """States (points², n), the second state's value by row, and the axes."""
+        claim("points", 32.0 * points**2 * self.at.size, "fewer points a side")
         a, b = self.axes(points)
         r = np.broadcast_to(self.at, (points, points, self.at.size)).copy()
         r[..., self.states[0]], r[..., self.states[1]] = a[None, :], b[:, None]

@@ -21,7 +21,7 @@ from ctrnn.analysis.equilibria import ZERO_REAL_PART
 from ctrnn.analysis.nonnormal import square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.numbers import real_array, whole
+from ctrnn.numbers import axes_of, real_array, whole
 
 __all__ = ["LinearSubspaces", "Projection", "linear_subspaces", "participation_ratio", "principal_components"]
 
@@ -146,7 +146,7 @@ def participation_ratio(states: Any) -> float:
 def all_states(states: Any) -> Array:
     """States (K, n) of an array, a run, or several of them."""
     one = getattr(states, "r", states)
-    if isinstance(one, (list, tuple)) and one and any(hasattr(part, "r") or np.ndim(part) == 2 for part in one):
+    if isinstance(one, (list, tuple)) and one and any(hasattr(part, "r") or axes_of(part) == 2 for part in one):
         parts = [real_array("states", getattr(part, "r", part)) for part in one]
         if any(part.ndim != 2 or part.shape[1] != parts[0].shape[1] for part in parts):
             raise UsageError("states", given="runs of different widths", allowed="runs (T, n) of one n")

@@ -28,6 +28,7 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.special_curves import FoldCurve, HopfCurve
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
+from ctrnn.numbers import items
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["CodimensionTwoPoint", "SpecialCurve", "continue_special"]
@@ -177,9 +178,10 @@ def continue_special(
     names = tuple(parameters) if isinstance(parameters, Sequence) and not isinstance(parameters, str) else ()
     if len(names) != 2:
         raise UsageError("parameters", given=parameters, allowed="two names")
-    if not isinstance(span, Sequence | np.ndarray) or len(span) != 2:
-        raise UsageError("span", given=span, allowed="((low, high), (low, high)), one for each parameter")
-    spans = np.array([checked_span("span", one) for one in span])
+    allowed = "((low, high), (low, high)), one for each parameter"
+    spans = np.array([checked_span("span", one) for one in items("span", span, allowed)])
+    if len(spans) != 2:
+        raise UsageError("span", given=span, allowed=allowed)
     family = Family(special.field, names, special.x, special.t, "parameters")
     mu = family.start
     if not ((spans[:, 0] <= mu) & (mu <= spans[:, 1])).all():

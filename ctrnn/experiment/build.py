@@ -277,7 +277,7 @@ class Experiment:
 
     def rectangular(self, values: Any, path: KeyPath) -> Any:
         """``values``, all of whose rows are of one length."""
-        if isinstance(values, list) and isinstance(values[0], list):
+        if isinstance(values, list) and values and isinstance(values[0], list):
             for k, row in enumerate(values):
                 if len(row) != len(values[0]):
                     allowed = f"{len(values[0])} numbers, as in the first row"

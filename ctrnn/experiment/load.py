@@ -206,6 +206,7 @@ _SHAPES = {
     "list": "a list",
     "matrix": "a list of lists of numbers",
     "table": "a table",
+    "true or false": "true or false",
     "seed": "{seed = 1, sd = 1.0}",
     "file": '{file = "weights.npz"}',
     "random": '{random = "normal", shape = [8, 8], scale = 0.5, seed = 0}',

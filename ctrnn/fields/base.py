@@ -676,6 +676,8 @@ def texts(what: str, table: Mapping[str, Any]) -> dict[str, str]:
         is_number = isinstance(text, int | float) and not isinstance(text, bool) and abs(text) < 1e300
         if not isinstance(text, str) and not is_number:
             raise UsageError(f"{what}[{name!r}]", given=text, allowed="a formula as text")
+        if any("\ud800" <= letter <= "\udfff" for letter in f"{name}{text}"):
+            raise UsageError(f"{what}[{name!r}]", given=text, allowed="letters that Unicode has: no lone surrogates")
     return {name: text if isinstance(text, str) else repr(text) for name, text in table.items()}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, checked_array, checked_names
+from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, as_mapping, checked_array, checked_names
 from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
@@ -81,7 +81,8 @@ class TorchField(Field):
             parameters = {k: p.detach().double().numpy() for k, p in function.named_parameters()}
             function = _module_call(function, bool(inputs))
         self._function = function
-        self.parameters = {str(k): checked_array(f"parameter {k!r}", v) for k, v in (parameters or {}).items()}
+        given = as_mapping("parameters", {} if parameters is None else parameters)
+        self.parameters = {str(k): checked_array(f"parameter {k!r}", v) for k, v in given.items()}
         self._pending = Pending()
         self._probe()
 
@@ -96,7 +97,7 @@ class TorchField(Field):
         x = torch.zeros(self.input_size, dtype=torch.float64)
         try:
             out = self._function(torch.tensor(0.0, dtype=torch.float64), r, self._tensors(self.vector), x)
-        except (TypeError, RuntimeError, IndexError) as error:
+        except (TypeError, RuntimeError, IndexError, KeyError) as error:
             raise UsageError(
                 "function",
                 given=f"{type(error).__name__}: {error}",

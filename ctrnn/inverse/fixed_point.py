@@ -68,6 +68,7 @@ class QFormat:
                 "fraction", given=self.fraction, allowed="at most 40 bits: beyond that float64 would round first"
             )
         one_of("rounding", self.rounding, ROUNDINGS)
+        whole("seed", self.seed, 0)
 
     def __repr__(self) -> str:
         return f"Q{self.integer}.{self.fraction}" + ("" if self.rounding == "nearest" else f" {self.rounding}")

@@ -20,6 +20,7 @@ from ctrnn.inverse.hardware_theory import expected_noise, expected_rounding, rou
 from ctrnn.inverse.matrix import System
 from ctrnn.inverse.methods import Chebyshev, Flow, GradientFlow, Hyperpower, NewtonSchulz, Richardson
 from ctrnn.inverse.plan import Plan
+from ctrnn.numbers import items, number, whole
 
 KINDS = ("read", "mismatch")
 ON_CHIP: dict[str, Any] = {
@@ -151,13 +152,13 @@ def word_length(
     12.0 True
     """
     system, method, exact = _prepared(a, A, method)
-    bits = [int(f) for f in fractions]
+    bits = [whole("fractions", f, 0) for f in items("fractions", fractions, "numbers of bits")]
     if not bits:
         raise UsageError("fractions", given=bits, allowed="one number of bits or more")
-    whole = _integer_bits(system, exact, method) if integer is None else integer
+    integer = _integer_bits(system, exact, method) if integer is None else integer
     rows = []
     for f in bits:
-        q = QFormat(whole, f, rounding, seed)
+        q = QFormat(integer, f, rounding, seed)
         plan = method.plan(system, 0.25 * q.unit)
         count = _length(plan, method.name, q.unit)
         numbers = Arithmetic(q)
@@ -165,7 +166,7 @@ def word_length(
         error = _rms([_squared(V.x, exact) for V, _ in islice(plan.iterates(1, numbers), count, count + tail)])
         expected, bound = (theory(system, exact, method, plan, q) for theory in (expected_rounding, rounding_bound))
         rows.append((f, error, expected, bound, numbers.saturated, count))
-    return _table(method.name, "fraction bits", rows, whole)
+    return _table(method.name, "fraction bits", rows, integer)
 
 
 def device_noise(
@@ -221,10 +222,10 @@ def device_noise(
     largest = float(np.abs(system.dense).max())
     plan = method.plan(system, 1e-6)
     settle = _length(plan, method.name, 1e-6)
+    seed, trials = whole("seed", seed, 0), whole("trials", trials, 1)
     rng, rows = np.random.default_rng(seed), []
-    for level in map(float, levels):
-        if not 0 <= level < math.inf:
-            raise UsageError("levels", given=level, allowed="standard deviations, not negative")
+    for given in items("levels", levels, "standard deviations"):
+        level = number("levels", given, "standard deviations, not negative", 0.0)
         σ, squares, count = level * largest, [], settle
         with np.errstate(over="ignore", invalid="ignore"):
             if kind == "read":

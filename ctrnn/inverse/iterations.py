@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ctrnn.numbers import whole
+
 Pairs = Iterator[tuple[Any, Any]]
 
 
@@ -48,6 +50,8 @@ def euler_flow(V: Any, a: Any, A: Any, h: float, steps: int) -> Any:
 
     Raises
     ------
+    UsageError
+        For a number of steps that is none.
     TypeError
         For numbers without +, − or products; nothing else is looked at.
 
@@ -62,7 +66,7 @@ def euler_flow(V: Any, a: Any, A: Any, h: float, steps: int) -> Any:
     >>> euler_flow(np.zeros(2), np.array([1.0, 4.0]), np.diag([-1.0, -2.0]), 0.5, 60)
     array([-1., -2.])
     """
-    return V + _euler_change(V @ A - a, A, h, steps)
+    return V + _euler_change(V @ A - a, A, h, whole("steps", steps, 1))
 
 
 def _euler_change(R: Any, A: Any, h: float, steps: int) -> Any:

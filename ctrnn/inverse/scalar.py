@@ -20,6 +20,7 @@ import numpy as np
 from ctrnn.errors import NotHurwitzError, UsageError, one_of
 from ctrnn.inverse import iterations
 from ctrnn.inverse.result import EPS, Condition, Inverse, predicted
+from ctrnn.numbers import real_array
 
 SCALAR_METHODS = ("flow", "literal", "gradient-flow", "newton-schulz")
 _TOL = 1e-15
@@ -63,10 +64,10 @@ def reciprocal(a: float, method: str = "flow") -> Inverse:
     5
     """
     one_of("method", method, SCALAR_METHODS)
-    try:
-        a = float(a)
-    except (TypeError, ValueError):
-        raise UsageError("a", given=a, allowed="a real number", hint="right_divide") from None
+    found = real_array("a", a, "a real number")
+    if found.ndim:
+        raise UsageError("a", given=a, allowed="a real number", hint="right_divide")
+    a = float(found)
     if not math.isfinite(a) or abs(a) < float(np.finfo(np.float64).tiny):
         raise UsageError("a", given=a, allowed="a finite number, neither zero nor subnormal")
     if method == "literal" and a > 0:

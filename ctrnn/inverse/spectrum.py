@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.errors import UsageError
 from ctrnn.inverse.iterations import scalar_newton
+from ctrnn.numbers import complex_array
 
 
 def best_step(eigenvalues: Any) -> float:
@@ -55,8 +57,11 @@ def best_step(eigenvalues: Any) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    bound = step_bound(eigenvalues)
-    scaled = bound * np.asarray(eigenvalues)
+    λ = complex_array("eigenvalues", eigenvalues)
+    if not λ.size or not np.isfinite(λ).all() or not λ.all():
+        raise UsageError("eigenvalues", given=eigenvalues, allowed="finite numbers other than 0, at least one")
+    bound = step_bound(λ)
+    scaled = bound * λ
     p, q = 2.0 * scaled.real, np.abs(scaled) ** 2
     found = minimize_scalar(  # in s = h/bound, of |1 + sλ|² − 1, which keeps its digits near zero
         lambda s: float((s * (p + s * q)).max()),

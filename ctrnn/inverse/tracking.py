@@ -26,9 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import ConvergenceError, NotHurwitzError, UnknownNameError, UsageError, one_of
+from ctrnn.errors import ConvergenceError, NotHurwitzError, UsageError, one_of
 from ctrnn.inverse.divide import right_divide
 from ctrnn.inverse.matrix import System, checked_real
+from ctrnn.memory import claim
+from ctrnn.numbers import number, positive, real_array
 
 DYNAMICS = ("inverse", "flow")
 DERIVATIVES = ("difference", "none")
@@ -149,16 +151,20 @@ def zhang(
     (True, (601, 2))
     """
     one_of("dynamics", dynamics, DYNAMICS)
-    if isinstance(derivative, str) and derivative not in DERIVATIVES:
-        raise UnknownNameError("derivative", derivative, DERIVATIVES, hint="or a function t -> (n, n)")
-    span, dt = checked_real("t_span", t_span), float(checked_real("dt", dt))
+    if not callable(derivative):
+        one_of("derivative", derivative, DERIVATIVES, hint="or a function t -> (n, n)")
+    span, dt = checked_real("t_span", t_span), number("dt", dt)
     t0, t1 = map(float, span) if span.shape == (2,) else (0.0, 0.0)
     if not t1 > t0:
         raise UsageError("t_span", given=t_span, allowed="(start, end) with start < end")
     if not 0 < dt <= t1 - t0:
         raise UsageError("dt", given=dt, allowed="a positive step, not longer than t_span")
-    if gain is not None and not (gain > 0 and math.isfinite(gain)):
-        raise UsageError("gain", given=gain, allowed="a positive number per unit of t")
+    gain = None if gain is None else positive("gain", gain, "a positive number per unit of t")
+    bound = real_array("tol", tol)
+    if bound.ndim or not bound > 0:
+        raise UsageError("tol", given=tol, allowed="a positive number, or infinity")
+    tol = float(bound)
+    claim("dt", 24.0 * ((t1 - t0) / dt + 1.0), "a larger dt")
     steps = math.ceil((t1 - t0) / dt - 1e-9)
     t = np.linspace(t0, t1, steps + 1)
     h = (t1 - t0) / steps
@@ -209,6 +215,7 @@ def zhang(
         return float(np.max(np.linalg.norm(V @ at(s) - rows, axis=-1) / size))
 
     V, found = [value(start)], [residual(value(start), t[0])]
+    claim("dt", 16.0 * steps * V[0].size, "a larger dt, or a shorter t_span at a time")
     looked = 1e-3
     with np.errstate(over="ignore", invalid="ignore"):
         for k, state in enumerate(states):

@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.inputs.table import read_columns
-from ctrnn.numbers import number, whole
+from ctrnn.numbers import axes_of, items, number, whole
 
 Array = NDArray[np.float64]
 
@@ -255,15 +255,14 @@ class Dataset:
         UsageError, UnknownNameError
             For what is not allowed, and where a side would be empty.
         """
-        if by not in SPLITS:
-            raise UnknownNameError("by", by, SPLITS)
+        one_of("by", by, SPLITS)
         fraction = number("fraction", fraction, "a number between 0 and 1", 5e-324, 1.0)
         if by == "trial":
             B = len(self)
             held = min(max(round(fraction * B), 1), B - 1)
             if B < 2:
                 raise UsageError("fraction", given=f"{B} trial", allowed="2 trials or more", hint='by="time"')
-            order = np.random.default_rng([seed, 0]).permutation(B)
+            order = np.random.default_rng([whole("seed", seed, 0), 0]).permutation(B)
             return self.take(np.sort(order[held:])), self.take(np.sort(order[:held]))
         kept = np.floor((1.0 - fraction) * self.lengths + 1e-9).astype(np.int64)
         if (kept < 1).any() or (kept == self.lengths).any():
@@ -328,14 +327,18 @@ def as_dataset(argument: str, given: Any) -> Dataset:
 
 def _trials(name: str, given: Any, channels: int) -> list[Array]:
     """One array (T_b, …) a trial, of ``channels`` axes; raises UsageError."""
-    if isinstance(given, (list, tuple)) and len(given) and all(np.ndim(one) == channels for one in given):
+    if isinstance(given, (list, tuple)) and len(given) and all(axes_of(one) == channels for one in given):
         arrays = [_numbers(f"{name} of trial {b}", one) for b, one in enumerate(given)]
     else:
         try:
             whole_array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
-        except ValueError as error:
+        except Exception as error:  # whatever an object raises that is no array
             allowed = f"an array {_shape(channels)}, or one array a trial"
-            raise UsageError(name, given="rows of unequal length", allowed=allowed) from error
+            raise UsageError(
+                name,
+                given=given if axes_of(given) < 0 and not isinstance(given, list | tuple) else "rows of unequal length",
+                allowed=allowed,
+            ) from error
         if whole_array.ndim == channels:
             whole_array = whole_array[None]
         if whole_array.ndim != channels + 1:
@@ -386,7 +389,7 @@ def _unpadded(name: str, array: Array, lengths: Any) -> list[Array]:
 def _names(argument: str, given: Sequence[str] | None, letter: str, count: int) -> tuple[str, ...]:
     if given is None:
         return tuple(f"{letter}{i}" for i in range(count)) if count > 1 else (letter,) * count
-    names = tuple(map(str, given))
+    names = tuple(map(str, items(argument, given, f"{count} names, one a channel")))
     if len(names) != count:
         raise UsageError(argument, given=list(names), allowed=f"{count} names, one a channel")
     return names

@@ -19,6 +19,7 @@ from ctrnn.learning.loss import Statement
 from ctrnn.learning.minimise import Minimum
 from ctrnn.learning.result import Valley
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.memory import claim
 from ctrnn.numbers import generator, positive, whole
 from ctrnn.threads import map_parallel
 
@@ -33,6 +34,7 @@ def starts(coordinates: Coordinates, count: int, spread: float, seed: int) -> Ar
     from scipy.stats import qmc
 
     c, theta = coordinates, coordinates.start
+    claim("multistart", 40.0 * count * theta.size, "fewer starts")
     u = qmc.Sobol(max(int(c.free.sum()), 1), seed=seed).random_base2(int(np.ceil(np.log2(max(count, 2)))))
     inside = np.isfinite(c.lower) & np.isfinite(c.upper)
     if c.log.any() and not spread < 1:
@@ -69,7 +71,7 @@ def from_many(
     Raises the error of the given start where no start has a solution.
     """
     whole("multistart", count, 1, "a positive whole number of starts, or None")
-    positive("spread", spread)
+    spread = positive("spread", spread)
     generator(seed)
     coordinates = statement.coordinates(problem)
     points = starts(coordinates, int(count), spread, seed)

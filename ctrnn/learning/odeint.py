@@ -30,7 +30,7 @@ from ctrnn.learning.recorded_trial import Trial, record_trial, states
 from ctrnn.learning.torch_module import FieldModule, as_module
 from ctrnn.learning.torch_transforms import refuse_transforms
 from ctrnn.learning.torchdiffeq_call import SAME, calls_back_on_the_way_back, is_theirs, through_torchdiffeq
-from ctrnn.numbers import real_array
+from ctrnn.numbers import number, real_array
 from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
 
@@ -246,7 +246,7 @@ def _times(t: Any) -> Array:
 def _settings(method: Any, rtol: Any, atol: Any, options: Any, times: Array) -> tuple[Settings, dict[str, Array]]:
     """The solver's settings, and the times "jump_t" and "step_t"."""
     options = {} if options is None else options
-    name = "tsit5" if method is None else SAME.get(method, method)
+    name = "tsit5" if method is None else SAME.get(method, method) if isinstance(method, str) else method
     if not isinstance(name, str) or ":" in name:
         raise UsageError("method", given=method, allowed=f"one of {', '.join(tableaus.names())}")
     tableau = tableaus.get(name)
@@ -254,14 +254,17 @@ def _settings(method: Any, rtol: Any, atol: Any, options: Any, times: Array) -> 
     if dt is None and not tableau.adaptive:
         dt = 2.0 * float(abs(times[-1] - times[0])) or 1.0  # longer than any interval: one step for each
     rtol, atol = (v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for v in (rtol, atol))
-    limits = {"max_steps": options.get("max_num_steps", 1_000_000), "min_step": float(options.get("min_step", 0.0))}
+    limits = {
+        "max_steps": options.get("max_num_steps", 1_000_000),
+        "min_step": number("options min_step", options.get("min_step", 0.0)),
+    }
     if dt is None:
         first = options.get("first_step")
         limits |= {
-            "max_step": float(options.get("max_step", np.inf)),
-            "first_step": None if first is None else float(first),
+            "max_step": float(real_array("options max_step", options.get("max_step", np.inf))),
+            "first_step": None if first is None else number("options first_step", first),
         }
-    settings = Settings(name, rtol, atol, None if dt is None else float(dt), **limits)
+    settings = Settings(name, rtol, atol, None if dt is None else number("options step_size", dt), **limits)
     extra = {key: _inside(key, options.get(key), times) for key in ("jump_t", "step_t")}
     return settings, extra
 

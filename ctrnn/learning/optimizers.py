@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ctrnn.errors import UnknownNameError
 from ctrnn.learning.loss import Loss
 from ctrnn.learning.torch_optimizers import torch_optimizers
+from ctrnn.memory import claim
 
 Array = NDArray[np.float64]
 
@@ -65,6 +66,8 @@ def by_scipy(
         tell(seen.get(theta.tobytes(), loss.least))
         seen.clear()
 
+    if name in ("BFGS", "SLSQP", "trust-constr"):  # these keep a matrix, and copies of it
+        claim("optimizer", 24.0 * loss.theta.size**2, "optimizer='L-BFGS-B', which makes no matrix")
     options: dict[str, Any] = {"maxiter": max_iterations}
     if name == "TNC":  # counts gradients in place of iterations
         options = {"maxfun": 20 * max_iterations}
@@ -127,11 +130,13 @@ def by_torch(
 
 def known_optimizer(name: str) -> str:
     """The name as SciPy or torch has it."""
+    if not isinstance(name, str):
+        raise UnknownNameError("optimizer", name, [*SCIPY, *OWN, *torch_optimizers()])
     for known in (*SCIPY, *OWN):
-        if str(name).lower() == known.lower():
+        if name.lower() == known.lower():
             return known
     known_torch = torch_optimizers()
-    if str(name).lower() in known_torch:
-        return str(name).lower()
-    hint = "L-BFGS-B" if str(name).lower() == "lbfgs" else ""
+    if name.lower() in known_torch:
+        return name.lower()
+    hint = "L-BFGS-B" if name.lower() == "lbfgs" else ""
     raise UnknownNameError("optimizer", name, [*SCIPY, *OWN, *known_torch], hint)

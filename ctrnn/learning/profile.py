@@ -22,6 +22,7 @@ from ctrnn.learning.convergence import solver_error
 from ctrnn.learning.laplace import Fitted, posterior
 from ctrnn.learning.loss import Loss
 from ctrnn.learning.minimise import AUTO, chosen_optimizer, minimise, stay
+from ctrnn.numbers import number
 
 Array = NDArray[np.float64]
 
@@ -76,8 +77,7 @@ def profile(fitted: Fitted, name: str, level: float = 0.95) -> Profile:
     """
     from scipy import stats
 
-    if not 0 < level < 1:
-        raise UsageError("level", given=level, allowed="a number between 0 and 1")
+    level = number("level", level, "a number between 0 and 1", 5e-324, 1.0)
     statement, problem, sigma = fitted.statement, fitted.problem, fitted.sigma
     coordinates = statement.coordinates(problem)
     entries, _ = coordinates.entries("name", name)

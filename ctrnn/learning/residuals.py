@@ -19,6 +19,7 @@ from ctrnn.errors import UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.noise import Noise
 from ctrnn.learning.transforms import Coordinates
+from ctrnn.memory import claim
 from ctrnn.numbers import real_array
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
@@ -88,6 +89,8 @@ class Residuals:
 
     def outputs(self, theta: Array, jacobian: bool = True) -> Outputs:
         """The outputs that have data at theta; raises what the solver raises."""
+        if jacobian:
+            claim("optimizer", 16.0 * self.size * len(theta), "optimizer='L-BFGS-B', which makes no matrix")
         problem = self.coordinates.problem(theta)
         trials = _trials(problem)
         times = [np.unique(one.observed) for one in trials]

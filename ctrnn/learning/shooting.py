@@ -24,7 +24,8 @@ from ctrnn.errors import NotFiniteError, SolverError, UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.loss import Loss, Statement
 from ctrnn.learning.residuals import linearised
-from ctrnn.numbers import real_array
+from ctrnn.memory import claim
+from ctrnn.numbers import is_whole, real_array
 from ctrnn.problem import Problem, Trials
 from ctrnn.solvers.simulate import simulate
 from ctrnn.threads import one_blas_thread
@@ -65,8 +66,10 @@ class Shooting:
         self.n, self.m, self.k = problem.field.n, problem.field.m, len(loss.theta)
         self.pieces: list[_Pieces] = []
         nodes, starts = 0, []
-        for one, data in zip(trials, self.residuals.data, strict=True):
-            edges = _edges(one, pieces)
+        divided = [_edges(one, pieces) for one in trials]
+        unknown = self.n * sum(len(edges) - 2 for edges in divided)
+        claim("shooting", 24.0 * (self.residuals.size + unknown) * (self.k + unknown), "fewer pieces")
+        for one, data, edges in zip(trials, self.residuals.data, divided, strict=True):
             bare = one.replace(objective=None)
             parts = [bare.replace(t_span=(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
             t = one.observed
@@ -232,7 +235,7 @@ def _edges(problem: Problem, pieces: Any) -> Array:
     """Where the pieces begin and end, t0 and t1 included: at observations, unless times are given."""
     t0, t1 = problem.t_span
     allowed = "True, a number of pieces from 2 on, or increasing times inside t_span"
-    if not isinstance(pieces, bool | int | np.integer):
+    if not isinstance(pieces, bool) and not is_whole(pieces):
         inner = np.atleast_1d(real_array("shooting", pieces, allowed))
         if inner.ndim != 1 or not len(inner) or (np.diff(inner) <= 0).any() or inner[0] <= t0 or inner[-1] >= t1:
             raise UsageError("shooting", given=pieces, allowed=allowed)

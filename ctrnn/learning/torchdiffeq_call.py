@@ -9,16 +9,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 import torchdiffeq
 
-from ctrnn.errors import UsageError, one_of
-from ctrnn.fields.base import Field
+from ctrnn.errors import ConvergenceError, UsageError, one_of
+from ctrnn.fields.base import Field, as_mapping
 from ctrnn.learning.torch_module import FieldModule, as_module
+from ctrnn.numbers import flag, items, number, real_array
 from ctrnn.solvers import tableaus
 
 #: options of our solvers, and those that torchdiffeq alone has
@@ -63,9 +66,38 @@ def calls_back_on_the_way_back(f: Any) -> bool:
 def _check(method: Any, why: str = "") -> None:
     """Raise UsageError for a method that the torchdiffeq that is installed does not have."""
     there = getattr(import_module("torchdiffeq._impl.odeint"), "SOLVERS", THEIRS)  # another release may hide it
-    if method not in there:
-        hint = f"a newer torchdiffeq than {torchdiffeq.__version__}" if method in THEIRS else ""
+    if not isinstance(method, str) or method not in there:
+        is_newer = isinstance(method, str) and method in THEIRS
+        hint = f"a newer torchdiffeq than {torchdiffeq.__version__}" if is_newer else ""
         raise UsageError("method", given=method, allowed=f"one of torchdiffeq's: {', '.join(there)}{why}", hint=hint)
+
+
+def _checked(f: Any, y0: Any, rtol: Any, atol: Any, event_fn: Any) -> tuple[Any, Any]:
+    """y0 and event_fn; raises UsageError for what torchdiffeq would answer with an assertion, or worse."""
+    for name, function in (("f", f), ("event_fn", event_fn)):
+        if not (callable(function) or isinstance(function, Field) or (name == "event_fn" and function is None)):
+            raise UsageError(name, given=function, allowed="a function of (t, y)")
+    states = y0 if isinstance(y0, tuple) else (y0,)
+    if not states or not all(isinstance(v, torch.Tensor) for v in states):
+        raise UsageError("y0", given=y0, allowed="a tensor, or a tuple of tensors")
+    _checked_tolerances({"rtol": rtol, "atol": atol})
+    return y0, event_fn
+
+
+def _checked_tolerances(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        array = real_array(name, value.detach() if isinstance(value, torch.Tensor) else value)
+        if not array.size or not np.isfinite(array).all() or (array < 0.0).any():
+            raise UsageError(name, given=value, allowed="a tolerance, at least 0")
+
+
+@contextmanager
+def _underflow() -> Iterator[None]:
+    """torchdiffeq says by an assertion that its steps have become too small."""
+    try:
+        yield
+    except AssertionError as error:
+        raise ConvergenceError(f"torchdiffeq gave up: {error}. Try: a looser tolerance, or a method of ours") from error
 
 
 def _is_ours(method: str) -> bool:
@@ -87,7 +119,8 @@ def through_torchdiffeq(
     """torchdiffeq's odeint, or its odeint_adjoint where there are ``adjoint`` arguments, of fields too."""
     method = THEIR_DEFAULT if method is None else method
     _check(method, ", for what is asked beside it (event_fn, norm, callbacks …)")
-    options, dtype = dict(options or {}), None
+    y0, event_fn = _checked(f, y0, rtol, atol, event_fn)
+    options, dtype = dict(as_mapping("options", {} if options is None else options)), None
     if isinstance(f, Field):
         f = as_module(f)
     if isinstance(f, FieldModule):
@@ -97,10 +130,19 @@ def through_torchdiffeq(
         if isinstance(y0, torch.Tensor) and y0.dtype != torch.float64:
             y0, dtype = y0.double(), y0.dtype
     if not isinstance(t, torch.Tensor):
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = torch.from_numpy(real_array("t", t))
     call = torchdiffeq.odeint if adjoint is None else torchdiffeq.odeint_adjoint
     adjoint = adjoint or {}
-    found = call(f, y0, t, rtol=rtol, atol=atol, method=method, options=options or None, event_fn=event_fn, **adjoint)
+    adjoint = dict(adjoint)
+    if adjoint.get("adjoint_params") is not None:
+        adjoint["adjoint_params"] = tuple(items("adjoint_params", adjoint["adjoint_params"], "tensors"))
+        if not all(isinstance(v, torch.Tensor) for v in adjoint["adjoint_params"]):
+            raise UsageError("adjoint_params", given=adjoint["adjoint_params"], allowed="tensors")
+    _checked_tolerances({k: v for k, v in adjoint.items() if k in ("adjoint_rtol", "adjoint_atol") and v is not None})
+    with _underflow():
+        found = call(
+            f, y0, t, rtol=rtol, atol=atol, method=method, options=options or None, event_fn=event_fn, **adjoint
+        )
     return found if dtype is None else tuple(v.to(dtype) for v in found) if event_fn else found.to(dtype)
 
 
@@ -160,6 +202,15 @@ def odeint_event(
     solve = torchdiffeq.odeint if odeint_interface is None else odeint_interface
     method = options.pop("method", None) or THEIR_DEFAULT
     _check(method)
-    return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
-        f, y0, t0, event_fn=event_fn, reverse_time=reverse_time, odeint_interface=solve, method=method, **options
-    )
+    if not callable(solve):
+        raise UsageError("odeint_interface", given=odeint_interface, allowed="a function, as odeint")
+    y0, event_fn = _checked(f, y0, options.get("rtol", 1e-7), options.get("atol", 1e-9), event_fn)
+    if event_fn is None:
+        raise UsageError("event_fn", given=None, allowed="a function c(t, y)")
+    if not isinstance(t0, torch.Tensor):
+        t0 = torch.tensor(number("t0", t0), dtype=torch.float64)
+    reverse_time = flag("reverse_time", reverse_time)
+    with _underflow():
+        return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
+            f, y0, t0, event_fn=event_fn, reverse_time=reverse_time, odeint_interface=solve, method=method, **options
+        )

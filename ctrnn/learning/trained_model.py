@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field
 from ctrnn.learning.closed_loop import ClosedLoop
 from ctrnn.learning.output_loss import outputs
@@ -217,8 +217,7 @@ def checked_dropout(field: Field, dropout: Any) -> dict[str, float]:
         raise UsageError("dropout", given=dropout, allowed=allowed)
     matrices = [name for name, value in field.parameters.items() if np.ndim(value) == 2]
     for name in dropout:
-        if name != "x" and name not in matrices:
-            raise UnknownNameError("dropout", name, ["x", *matrices])
+        one_of("dropout", name, ["x", *matrices])
     allowed = "a probability, at least 0 and less than 1"
     found = {name: number(f"dropout[{name!r}]", p, allowed, 0.0, 1.0) for name, p in dropout.items()}
     return {name: p for name, p in found.items() if p}

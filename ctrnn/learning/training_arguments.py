@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Field
+from ctrnn.fields.base import Field, checked_field
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.trained_model import Form, Model, checked_feedback
 from ctrnn.losses import Readout
 from ctrnn.nn.recurrence import Recurrence
-from ctrnn.numbers import number, positive, whole
+from ctrnn.numbers import items, number, positive, whole
 
 
 def make_form(
@@ -43,14 +43,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def check_field(field: Any, dt: Any) -> None:
     """Raise UsageError for what is no field, and no step."""
-    if not isinstance(field, Field):
-        raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, GRUNetwork, TorchField …")
+    checked_field(field)
     positive("dt", dt, "a positive number, the step in the unit of t")
 
 
 def trained_names(field: Field, parameters: Sequence[str] | None, has_readout: bool, train_r0: bool) -> list[str]:
     """Names of the tensors that are trained."""
-    names = list(field.parameter_names) if parameters is None else list(parameters)
+    names = list(field.parameter_names) if parameters is None else items("parameters", parameters, "names")
     for name in names:
         if name not in field.parameter_names:
             raise UnknownNameError("parameters", name, field.parameter_names)
@@ -110,13 +109,17 @@ def _check_keys(argument: str, given: Mapping[str, Any], known: Sequence[str]) -
             raise UnknownNameError(argument, key, known)
 
 
-def told(value: Any) -> Any:
+def told(value: Any, depth: int = 0) -> Any:
     """A setting as a checkpoint keeps it."""
-    if isinstance(value, Mapping):
-        return {str(k): told(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [told(v) for v in value]
+    if isinstance(value, Mapping) and depth < DEPTH:
+        return {str(k): told(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)) and depth < DEPTH:
+        return [told(v, depth + 1) for v in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else "an object"
+
+
+#: of lists in lists that are told: one that holds itself has no end
+DEPTH = 20
 
 
 def recipe(field: Field) -> str:

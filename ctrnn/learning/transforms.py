@@ -183,6 +183,8 @@ class Coordinates:
 
         Raises UnknownNameError for what is not fitted.
         """
+        if not isinstance(name, str):
+            raise UnknownNameError(argument, name, [*self.where, *self.labels][:40])
         if name in self.where:
             first, shape = self.where[name]
             return np.arange(first, first + int(np.prod(shape))), shape

@@ -25,6 +25,7 @@ from ctrnn.fields.networks.gated import GRUNetwork, LSTMNetwork
 from ctrnn.fields.networks.liquid import LiquidNetwork
 from ctrnn.fields.networks.rate import RateNetwork
 from ctrnn.learning.torch_transforms import compiled_already, refuse_transforms
+from ctrnn.memory import claim
 from ctrnn.nn.recurrent import (
     Recurrent,
     check_tensor,
@@ -32,7 +33,7 @@ from ctrnn.nn.recurrent import (
     checked_timestamps,
 )
 from ctrnn.nn.sequences import last, masked, turned
-from ctrnn.numbers import number, whole
+from ctrnn.numbers import flag, number, whole
 from ctrnn.solvers import tableaus
 
 
@@ -70,8 +71,9 @@ class Layer(Recurrent):
     ) -> None:
         whole("input_size", input_size, 0)
         whole("hidden_size", hidden_size, 1)
-        whole("num_layers", num_layers, 1)
+        claim("num_layers", 2e4 * whole("num_layers", num_layers, 1))  # of each a field, and its tensors
         dropout = number("dropout", dropout, "a probability, at least 0 and less than 1", 0.0, 1.0)
+        bidirectional = flag("bidirectional", bidirectional)
         if seed is None:
             seed = int(torch.randint(2**62, ()))
         if isinstance(tau, torch.Tensor):
@@ -81,7 +83,7 @@ class Layer(Recurrent):
         steps["noise"] = noise
         super().__init__(self._make(input_size, hidden_size, seed=seed, **network), batch_first=batch_first, **steps)
         self.input_size, self.hidden_size = input_size, hidden_size
-        self.num_layers, self.bidirectional, self.dropout = num_layers, bool(bidirectional), float(dropout)
+        self.num_layers, self.bidirectional, self.dropout = num_layers, bidirectional, dropout
         directions = 2 if bidirectional else 1
         #: the other directions and layers, in torch's order; the first is this module itself
         self.others = nn.ModuleList()

@@ -18,6 +18,7 @@ import torch
 from ctrnn.errors import DivergenceError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.rows import Part, Rows, Steps
+from ctrnn.memory import claim
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import weights as method_weights
 
@@ -89,6 +90,8 @@ class Recurrence:
         """The states from (x, r0, *parameters), and what is kept of the trials for the way back."""
         x, r0, *parameters = numbers
         T, (B, n) = len(x), r0.shape
+        stages = self.steps * (len(self.tableau[1]) + 1) if keep else 0
+        claim("x", 8.0 * T * (B * n * (2 + stages) + 5 * self.steps), "fewer sequences at a time, or shorter ones")
         rows, steps = self.rows(tuple(parameters)), self.intervals(len(x), spans)
         r = np.zeros((B, rows.width))
         r[:, :n] = r0

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
 from ctrnn.names import position
-from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, frame, legend_above, mosaic, styled
+from ctrnn.numbers import items
+from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, drawn, frame, legend_above, mosaic, styled, words
 
 #: of each kind of special point its marker and colour
 MARKERS = {
@@ -75,7 +76,18 @@ def bifurcation_diagram(
     >>> bifurcation_diagram(branch).axes[0].get_xlabel()
     'b'
     """
-    every, around = _several(branches), _several(cycles)
+    every = drawn(
+        "branches",
+        branches,
+        ("name", "states", "special", "eigenvalues"),
+        "branches, of ctrnn.analysis.continue_equilibria",
+    )
+    around = drawn(
+        "cycles",
+        cycles,
+        ("name", "states", "special", "lowest", "highest"),
+        "branches of cycles, of ctrnn.analysis.continue_cycles",
+    )
     if not every and not around:
         raise UsageError("branches", given="none", allowed="one branch or more")
     first = (every or around)[0]
@@ -100,9 +112,8 @@ def bifurcation_diagram(
             for value in (path.min(), path.max()):
                 where = "orbit" if point.kind == "homoclinic" else "of cycles"
                 _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}", known)
-    words = labels or {}
-    name = first.states[k]
-    axes.set(xlabel=words.get(first.name, first.name), ylabel=words.get(name, name))
+    named, name = words(labels), first.states[k]
+    axes.set(xlabel=named.get(first.name, first.name), ylabel=named.get(name, name))
     legend_above(figure, axes)
     return figure
 
@@ -155,14 +166,14 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
         a, b = curve.parameters.values()
         is_hopf = curve.kind == "hopf"
         solid = curve.lyapunov < 0 if is_hopf else np.ones(len(curve), dtype=bool)
-        words = ("hopf, supercritical", "hopf, subcritical") if is_hopf else ("fold", "fold")
-        _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, words, known)
+        two = ("hopf, supercritical", "hopf, subcritical") if is_hopf else ("fold", "fold")
+        _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, two, known)
     for curve in every:
         for point in curve.special:
             at = point.parameters
             _mark(axes, point.kind, at[names[0]], at[names[1]], point.kind, known)
-    words_ = labels or {}
-    axes.set(xlabel=words_.get(names[0], names[0]), ylabel=words_.get(names[1], names[1]))
+    named = words(labels)
+    axes.set(xlabel=named.get(names[0], names[0]), ylabel=named.get(names[1], names[1]))
     legend_above(figure, axes)
     return figure
 
@@ -213,11 +224,15 @@ def cycle(
     >>> len(cycle(limit_cycle(Problem(field, [2.0, 0.0], (0.0, 40.0)))).axes)
     3
     """
+    several = drawn("cycle", cycle, ("field", "period", "phase_response"), "a Cycle, of ctrnn.analysis.limit_cycle")
+    if len(several) != 1:
+        raise UsageError("cycle", given=f"{len(several)} of them", allowed="one Cycle")
+    (cycle,) = several
     names = tuple(cycle.field.state_names)
-    shown = [position("states", one, names) for one in states]
+    shown = [position("states", one, names) for one in items("states", states, "names or numbers of states")]
     if len(shown) < 2:
         raise UsageError("states", given=states, allowed="two states or more")
-    words = labels or {}
+    named = words(labels)
     t = np.linspace(0.0, cycle.period, 601)
     r = cycle(t)
     figure, axes = mosaic("ab;ac", height=3.4, ax=ax, width_ratios=(5, 6))
@@ -227,7 +242,7 @@ def cycle(
     i, j = shown[:2]
     style = "-" if cycle.stable else "--"
     axes["a"].plot(r[:, i], r[:, j], style, color=BLUE)
-    axes["a"].set(xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]))
+    axes["a"].set(xlabel=named.get(names[i], names[i]), ylabel=named.get(names[j], names[j]))
     from scipy.interpolate import CubicSpline
 
     response = CubicSpline(cycle.t, cycle.phase_response, bc_type="periodic")(t)
@@ -235,7 +250,7 @@ def cycle(
     apart = bool(0.0 < extent.min() < extent.max() / UNALIKE)
     for n, k in enumerate(shown[: len(COLOURS)]):
         unit, least = (extent[n], r[:, k].min()) if apart else (1.0, 0.0)
-        axes["b"].plot(t, (r[:, k] - least) / unit, color=COLOURS[n], label=words.get(names[k], names[k]))
+        axes["b"].plot(t, (r[:, k] - least) / unit, color=COLOURS[n], label=named.get(names[k], names[k]))
         axes["c"].plot(t, response[:, k] * unit, color=COLOURS[n])
     axes["b"].set_ylabel("state over its extent" if apart else "state")
     axes["c"].set(ylabel="phase response\n× extent" if apart else "phase response", xlabel=time_label)
@@ -254,14 +269,14 @@ def _line(
     y: NDArray[np.float64],
     solid: NDArray[np.bool_],
     colour: str,
-    words: str | tuple[str, str],
+    label: str | tuple[str, str],
     known: set[str],
 ) -> None:
     """A curve whose parts are solid or dashed.
 
     Each part reaches the first point of the next, so that no gap is left.
     """
-    named = words if isinstance(words, tuple) else (f"{words}, stable", f"{words}, unstable")
+    named = label if isinstance(label, tuple) else (f"{label}, stable", f"{label}, unstable")
     edges = np.flatnonzero(np.diff(solid.astype(int))) + 1
     for part in np.split(np.arange(x.size), edges):
         reach = np.append(part, min(part[-1] + 1, x.size - 1))

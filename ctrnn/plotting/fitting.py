@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import real_array
 from ctrnn.plotting.curve import curve, spans_decades
-from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled
+from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled, words
 from ctrnn.trajectory import Trajectory
 
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
@@ -94,7 +95,7 @@ def fit(
         axes[i].plot(after.t, after[name], color=BLUE, label="fitted")
         axes[i].plot(t, r[:, i], "o", color=ORANGE, label=data_label, zorder=3)
         state = after.names[after.index(name)]
-        axes[i].set_ylabel((labels or {}).get(state, state))
+        axes[i].set_ylabel(words(labels).get(state, state))
         if spans_decades(r[:, i]) and spans_decades(after[name]):
             axes[i].set_yscale("log")
     axes[-1].set_xlabel(time_label)
@@ -131,9 +132,11 @@ def fit_history(history: Any, *, label: str = "loss", ax: Axes | None = None) ->
     'log'
     """
     several = history if isinstance(history, Mapping) else {"": history}
+    if not all(isinstance(text, str) for text in (label, *several)):
+        raise UsageError("label", given=label, allowed="text, as the names of the histories")
     if not several:
         raise UsageError("history", given="none", allowed="one fit or more")
-    losses = {name: np.asarray(getattr(one, "history", one), float) for name, one in several.items()}
+    losses = {name: real_array("history", getattr(one, "history", one)) for name, one in several.items()}
     for loss in losses.values():
         if loss.ndim != 1 or loss.size == 0:
             raise UsageError("history", given=f"shape {loss.shape}", allowed="one loss or more, (k,)")
@@ -222,6 +225,6 @@ def event_fit(
         for tau in t:
             one.axvline(tau, color=ORANGE, lw=0.8, ls="--", zorder=1)
         one.plot(drawn.t, drawn.r[:, i], color=BLUE)
-        one.set_ylabel((labels or {}).get(after.names[i], after.names[i]))
+        one.set_ylabel(words(labels).get(after.names[i], after.names[i]))
     axes[-1].set_xlabel(time_label)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.plotting.style import BLACK, BLUE, GREY, frame, legend_above, styled
+from ctrnn.plotting.style import BLACK, BLUE, GREY, frame, legend_above, styled, words
 from ctrnn.solvers.ensemble import Ensemble
 
 #: panels that one figure can show
@@ -97,7 +97,7 @@ def paths(
             panel.plot(found.t, m, "--", color=BLACK, lw=1.0, label="expected mean, ± 2 standard deviations")
             for sign in (-2.0, 2.0):
                 panel.plot(found.t, m + sign * s, "--", color=BLACK, lw=1.0)
-        panel.set_ylabel((labels or {}).get(name, name))
+        panel.set_ylabel(words(labels).get(name, name))
     axes[-1].set_xlabel(time_label)
     legend_above(figure, axes[0])
     return figure

@@ -12,7 +12,8 @@ from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 
 from ctrnn.errors import UsageError
-from ctrnn.numbers import real_array
+from ctrnn.fields.base import checked_field
+from ctrnn.numbers import complex_array, items, positive, real_array
 from ctrnn.plotting.curve import curve, spans_decades
 from ctrnn.plotting.style import (
     BLACK,
@@ -22,10 +23,12 @@ from ctrnn.plotting.style import (
     GREY,
     ORANGE,
     PINK,
+    drawn,
     frame,
     legend_above,
     mosaic,
     styled,
+    words,
 )
 from ctrnn.trajectory import Trajectory
 
@@ -86,14 +89,21 @@ def phase_portrait(
     >>> phase_portrait(circle).axes[0].get_xlabel()
     'x'
     """
-    i, j = (run.index(s) for s in states)
+    if not isinstance(run, Trajectory):
+        raise UsageError("run", given=run, allowed="a Trajectory")
+    two = items("states", states, "two of the states")
+    if len(two) != 2:
+        raise UsageError("states", given=states, allowed="two of the states")
+    i, j = (run.index(s) for s in two)
     start, run = run.r[0, [i, j]], curve(run)
     solution = run.r[:, [i, j]]
     points = np.empty((0, 2)) if data is None else real_array("data", data)
     if points.ndim != 2 or points.shape[1] != 2:
         raise UsageError("data", given=f"values of shape {points.shape}", allowed="shape (K, 2)")
-    several = equilibrium if isinstance(equilibrium, (list, tuple)) else [equilibrium]
-    rests = [e for e in several if e is not None]
+    rests = (
+        [] if equilibrium is None else drawn("equilibrium", equilibrium, ("r", "stable"), "an Equilibrium, or several")
+    )
+    field = None if field is None else checked_field(field)
 
     shown = np.concatenate([solution, points, *[np.asarray(e.r)[None, [i, j]] for e in rests]])
     low, high = np.nanmin(shown, axis=0), np.nanmax(shown, axis=0)
@@ -121,7 +131,7 @@ def phase_portrait(
             "label": "_" if label in known else label,
         }
         axes.plot(*np.asarray(e.r)[[i, j]], "o", zorder=5, **style)
-    at = [(labels or {}).get(run.names[k], run.names[k]) for k in (i, j)]
+    at = [words(labels).get(run.names[k], run.names[k]) for k in (i, j)]
     axes.set(xlabel=at[0], ylabel=at[1])
     for k, axis in enumerate("xy"):
         axes.set(**{f"{axis}scale": "log"} if logarithmic[k] else {f"{axis}lim": (low[k], high[k])})
@@ -261,9 +271,8 @@ def spectrum(
     >>> spectrum([-1 + 2j, -1 - 2j], step_bound=0.4).axes[0].get_xlabel()
     'real part'
     """
-    z = np.asarray(eigenvalues, complex).ravel()
-    if step_bound is not None and not 0 < step_bound < np.inf:
-        raise UsageError("step_bound", given=step_bound, allowed="a positive step")
+    z = complex_array("eigenvalues", eigenvalues).ravel()
+    step_bound = None if step_bound is None else positive("step_bound", step_bound, "a positive step")
     if z.size == 0 or not np.all(np.isfinite(z)):
         raise UsageError("eigenvalues", given=z, allowed="one finite number or more")
     figure, (axes,) = frame(height=3.8, width=4.4, ax=ax)

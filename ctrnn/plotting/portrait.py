@@ -16,11 +16,28 @@ from ctrnn.analysis.manifolds import saddle_manifolds
 from ctrnn.analysis.plane import Plane, nullclines
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Field
-from ctrnn.numbers import whole
+from ctrnn.fields.base import Field, checked_field
+from ctrnn.numbers import axes_of, items, real_array, whole
 from ctrnn.plotting.curve import curve
-from ctrnn.plotting.style import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PINK, frame, legend_above, styled
+from ctrnn.plotting.style import (
+    AMBER,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    drawn,
+    frame,
+    legend_above,
+    styled,
+    words,
+)
 
+#: what may be drawn as points
+POINTS = "points of rest: of ctrnn.analysis.fixed_points, or equilibria"
+#: what is read of a point and of a run
+POINT, RUN = ("r", "slow", "stable", "residual"), ("t", "r", "names", "stats")
 #: light colours of basins
 SHADES = ("#CFE6F5", "#FBDCC4", "#D3EFE3", "#F3E0EC", "#FAEBC8", "#E4F3FC", "#E6E6E6")
 #: of a point its marker, face and edge, by what it is
@@ -106,7 +123,11 @@ def portrait(
     >>> portrait(field, ((-2, 2), (-1, 1)), points=table).axes[0].get_xlabel()
     'u'
     """
-    plane = Plane.of(field, box, states, at)
+    plane, named = Plane.of(field, box, states, at), words(labels)
+    points, runs = drawn("points", points, POINT, POINTS), drawn("runs", runs, RUN, "runs of the field")
+    cycles = drawn("cycles", cycles, ("period", "stable", "multipliers"), "cycles, of ctrnn.analysis.limit_cycle")
+    if basins is not None:
+        drawn("basins", basins, ("a", "b", "attractor"), "what ctrnn.analysis.basins found")
     i, j = plane.states
     figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
     axes.grid(False)
@@ -135,10 +156,10 @@ def portrait(
         whole = np.empty((2, 2))
         whole[[i, j]] = np.stack([plane.low, plane.high], axis=1)
         _manifolds(axes, points, whole, (i, j), known)
-    for k, run in enumerate(_list(runs)):
+    for k, run in enumerate(runs):
         r = curve(run).r
         axes.plot(r[:, i], r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
-    for cycle in _list(cycles):
+    for cycle in cycles:
         path = cycle(np.linspace(0.0, cycle.period, 600))
         label = "stable cycle" if cycle.stable else "unstable cycle"
         style = "-" if cycle.stable else "--"
@@ -146,10 +167,9 @@ def portrait(
         known.add(label)
     for row in points:
         _dot(axes, row.r[[i, j]], _look(row), known)
-    words = labels or {}
     names = field.state_names
     axes.set(
-        xlabel=words.get(names[i], names[i]), ylabel=words.get(names[j], names[j]),
+        xlabel=named.get(names[i], names[i]), ylabel=named.get(names[j], names[j]),
         xlim=(plane.low[0], plane.high[0]), ylim=(plane.low[1], plane.high[1]),
     )  # fmt: skip
     legend_above(figure, axes)
@@ -222,15 +242,13 @@ def projection(
     >>> projection(circle).axes[0].get_xlabel().startswith("principal component 1 (")
     True
     """
-    several = _runs(runs)
+    several, points = _runs(runs), drawn("points", points, POINT, POINTS)
     onto = principal_components(several) if plane is None else plane
-    i, j = components
-    for one in (i, j):
-        whole("components", one, 0, most=len(onto.directions) - 1)
-    if i == j:
-        raise UsageError("components", given=components, allowed=f"two of 0 to {len(onto.directions) - 1}")
+    last = len(onto.directions) - 1
+    two = [whole("components", one, 0, most=last) for one in items("components", components, f"two of 0 to {last}")]
+    if len(two) != 2 or two[0] == two[1]:
+        raise UsageError("components", given=components, allowed=f"two of 0 to {last}")
     figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
-    two = [i, j]
     for k, run in enumerate(several):
         axes.plot(*onto(run)[:, two].T, color=GREY, lw=0.7, alpha=0.7, zorder=1, label="_" if k else "runs")
     known: set[str] = set()
@@ -245,8 +263,8 @@ def projection(
             axes.plot(*ends.T, color=ORANGE, lw=1.6, zorder=2, label="_" if label in known else label)
             known.add(label)
         _dot(axes, middle, look, known)
-    for set_label, c in ((axes.set_xlabel, i), (axes.set_ylabel, j)):
-        set_label(f"principal component {c + 1} ({100 * onto.explained[c]:.0f} % of the variance)")
+    x, y = (f"principal component {c + 1} ({100 * onto.explained[c]:.0f} % of the variance)" for c in two)
+    axes.set(xlabel=x, ylabel=y)
     axes.set_aspect("equal", adjustable="datalim")
     legend_above(figure, axes)
     return figure
@@ -254,10 +272,10 @@ def projection(
 
 def _runs(runs: Any) -> list[NDArray[np.float64]]:
     one = getattr(runs, "r", runs)
-    if isinstance(one, (list, tuple)) and one and any(hasattr(run, "r") or np.ndim(run) == 2 for run in one):
-        found = [np.asarray(getattr(run, "r", run), dtype=float) for run in one]
+    if isinstance(one, (list, tuple)) and one and any(hasattr(run, "r") or axes_of(run) == 2 for run in one):
+        found = [real_array("runs", getattr(run, "r", run)) for run in one]
     else:
-        found = list(np.asarray(one, dtype=float)) if np.ndim(one) == 3 else [np.asarray(one, dtype=float)]
+        found = list(real_array("runs", one)) if axes_of(one) == 3 else [real_array("runs", one)]
     if not found or any(run.ndim != 2 for run in found):
         raise UsageError("runs", given=f"{len(found)} of them", allowed="runs (T, n)")
     return found
@@ -309,7 +327,10 @@ def phase_line(
     >>> phase_line(Equations({"r": "r - r**3"}), (-1.5, 1.5)).axes[0].get_ylabel()
     'd r/dt'
     """
-    if field.n != 1:
+    points = drawn("points", points, POINT, POINTS)
+    if run is not None:
+        drawn("run", run, RUN, "a run of the field")
+    if checked_field(field).n != 1:
         raise UsageError("field", given=f"{field.n} states", allowed="one state; plotting.portrait shows two")
     if span is None:
         seen = [*(row.r[0] for row in points), *([] if run is None else run.r[:, 0])]
@@ -335,11 +356,7 @@ def phase_line(
         look = "unstable" if row.index == 1 and not row.slow else _look(row)
         _dot(axes, np.array([row.r[0], row.speed if row.slow else 0.0]), look, known)
     name = field.state_names[0]
-    word = (labels or {}).get(name, name)
+    word = words(labels).get(name, name)
     axes.set(xlabel=word, ylabel=f"d {name}/dt", xlim=span)
     legend_above(figure, axes)
     return figure
-
-
-def _list(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, (list, tuple)) else [values]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctrnn.errors import UnknownNameError
-from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled
+from ctrnn.plotting.style import BLUE, COLOURS, GREY, ORANGE, frame, legend_above, styled, words
 
 #: so many exponents have a colour and an entry of their own
 NAMED = 4
@@ -223,6 +223,6 @@ def exponents_against(
         axes.errorbar(at[order], values, errors, fmt="o-", label=f"λ{i + 1}", **style)
     axes.axhline(0.0, color=GREY, lw=0.8)
     per = f" (1/{time_unit})" if time_unit else " (per unit of t)"
-    axes.set(xlabel=(labels or {}).get(name, name), ylabel=f"Lyapunov exponents{per}")
+    axes.set(xlabel=words(labels).get(name, name), ylabel=f"Lyapunov exponents{per}")
     legend_above(figure, axes)
     return figure

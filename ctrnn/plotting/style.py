@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ctrnn.errors import UsageError
 from ctrnn.files import atomic_path
+from ctrnn.numbers import items
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY, BLACK = COLOURS
@@ -138,6 +139,28 @@ def shared_unit(labels: Sequence[str]) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
+def words(labels: Any) -> dict[str, str]:
+    """``labels``: name -> what stands in its place in the figure; raises UsageError for what is no such table."""
+    if labels is None:
+        return {}
+    if not isinstance(labels, Mapping) or not all(isinstance(text, str) for pair in labels.items() for text in pair):
+        raise UsageError("labels", given=labels, allowed="a table name -> text")
+    return dict(labels)
+
+
+def drawn(argument: str, values: Any, needs: Sequence[str], allowed: str) -> list[Any]:
+    """One object or several that have what is to be drawn, as a list; raises UsageError for others."""
+
+    def fits(one: Any) -> bool:
+        return not isinstance(one, type) and all(hasattr(one, name) for name in needs)
+
+    several = [values] if fits(values) else items(argument, values, allowed)
+    for one in several:
+        if not fits(one):
+            raise UsageError(argument, given=one, allowed=allowed)
+    return several
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure, whole or not at all: ``.png`` (200 dots an inch), ``.pdf`` or ``.svg``.
 
@@ -166,8 +189,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     ctrnn.errors.UsageError: path: got 'figure.jpg'; allowed: a name that ends in .png, .pdf or .svg
     """
     metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    suffix = Path(path).suffix.lower()
+    if not isinstance(figure, Figure):
+        raise UsageError("figure", given=figure, allowed="a matplotlib Figure")
+    suffix = Path(path).suffix.lower() if isinstance(path, str | os.PathLike) else None
     if suffix not in metadata:
-        raise UsageError("path", given=str(path), allowed="a name that ends in .png, .pdf or .svg")
+        raise UsageError(
+            "path", given=path if suffix is None else str(path), allowed="a name that ends in .png, .pdf or .svg"
+        )
     with atomic_path(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "ctrnn"}):
         figure.savefig(temporary, dpi=200, metadata=metadata[suffix])

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import flag, items, real_array
 from ctrnn.plotting.curve import crowds_at_start, curve, differ_in_size, spans_decades
-from ctrnn.plotting.style import BLACK, BLUE, COLOURS, ORANGE, frame, legend_above, shared_unit, styled
+from ctrnn.plotting.style import BLACK, BLUE, COLOURS, ORANGE, frame, legend_above, shared_unit, styled, words
 from ctrnn.trajectory import Trajectory
 
 
@@ -81,12 +82,16 @@ def trajectory(
     >>> len(trajectory(run).axes[0].lines)
     2
     """
-    if states is not None and len(states) == 0:
+    if not isinstance(run, Trajectory):
+        raise UsageError("run", given=run, allowed="a Trajectory")
+    wanted = run.names if states is None else items("states", states, "names or numbers of states")
+    which = [run.index(s) for s in wanted]
+    if not which:
         raise UsageError("states", given=states, allowed="one state or more")
-    which = [run.index(s) for s in (run.names if states is None else states)]
+    log = None if log is None else flag("log", log)
     is_map = len(which) > len(COLOURS)
     run = run if is_map else curve(run)
-    labels = labels or {}
+    labels = words(labels)
     names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
     unit = shared_unit(names)
     if unit and len(names) > 1:  # said once, at the axis
@@ -94,7 +99,10 @@ def trajectory(
     if value_label is None:
         value_label = unit or "r" if len(names) > 1 else names[0]
     if data is not None:
-        times, values = np.asarray(data[0], float), np.asarray(data[1], float)
+        pair = items("data", data, "times and values")
+        if len(pair) != 2:
+            raise UsageError("data", given=data, allowed="times (T,) and values (T, states)")
+        times, values = np.atleast_1d(real_array("data", pair[0])), real_array("data", pair[1])
         if values.shape != (len(times), len(columns)):
             allowed = f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
@@ -190,15 +198,17 @@ def sensitivities(
     >>> [axes.get_title() for axes in figure.axes]
     ['d r / d w', 'd r / d b']
     """
-    t, p = np.asarray(t, float), np.asarray(p, float)
-    if p.ndim != 3 or p.shape[0] != len(t) or p.shape[2] != len(labels):
+    t, p, labels = np.atleast_1d(real_array("t", t)), real_array("p", p), items("labels", labels, "texts")
+    if t.ndim != 1 or p.ndim != 3 or p.shape[0] != len(t) or p.shape[2] != len(labels):
         allowed = f"an array (T, n, m) with T = {len(t)} times and m = {len(labels)} labels"
         raise UsageError("p", given=f"an array of shape {p.shape}", allowed=allowed)
     _, n, m = p.shape
     if n * m > 64:
         hint = "a few states and parameters, p[:, :2, :4]"
         raise UsageError("p", given=f"{n} x {m} panels", allowed="at most 64 panels", hint=hint)
-    names = [f"r[{i}]" for i in range(n)] if names is None else names
+    names = [f"r[{i}]" for i in range(n)] if names is None else items("names", names, f"{n} names of states")
+    if len(names) != n or not all(isinstance(name, str) for name in (*names, *labels)):
+        raise UsageError("names", given=names, allowed=f"{n} names of states")
     figure, axes = frame(n, m, height=1.6, width=min(2.2 * m + 0.8, 11.0), ax=ax, sharex=True)
     for k in range(n * m):
         i, j = divmod(k, m)

@@ -180,6 +180,7 @@ def ensemble(
     if paths is not None:
         allowed = "a whole number, at least 1, of paths of a noise"
         paths = whole("paths", paths, 1, allowed, MOST if problem.noise is not None else 0)
+        claim("paths", 32.0 * paths * problem.field.n, "fewer paths at a time")
         if parameters is None and r0 is None:
             r0 = np.tile(problem.r0, (paths, 1))
     vectors, starts = _members(problem, parameters, r0)
@@ -301,9 +302,9 @@ def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
 def _from_table(field: Field, table: Mapping[str, Any]) -> Array:
     arrays = {}
     for name, value in table.items():
-        array = checked_array(f"parameters[{name!r}]", value)
-        if name not in field.parameters:
+        if not isinstance(name, str) or name not in field.parameters:
             raise UnknownNameError("parameters", name, field.parameter_names)
+        array = checked_array(f"parameters[{name!r}]", value)
         shape = field.parameters[name].shape
         if array.ndim != len(shape) + 1 or array.shape[1:] != shape or not len(array):
             raise UsageError(

@@ -1,22 +1,16 @@
-"""The Python calls, each argument of each in turn with what it does not expect.
-
-A call may refuse, by an error of ctrnn.errors, or give numbers, which are finite. Anything else is a fault.
-"""
+"""Calls that describe, solve and differentiate, with arguments that nobody expects (fuzz.calls)."""
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from functools import cache
-from random import Random
 from typing import Any
 
 import numpy as np
-from fuzz.hostile import put
+from fuzz.calls import Calls, cases
 
 import ctrnn
-from ctrnn.errors import CtrnnError
 
 TEXT = {"r": "-k*r + tanh(u) + i", "u": "r - u"}
 
@@ -84,7 +78,7 @@ def _method(kind: str) -> Callable[..., Any]:
 
 
 #: name -> the call, and arguments with which it is right
-CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
+CALLS: Calls = {
     "Equations": (
         lambda *a, **k: ctrnn.Equations(*a, **k)(0.0, [1.0, 0.5], [0.1]),
         lambda: {
@@ -201,48 +195,4 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
 }
 
 
-def available() -> dict[str, tuple[Callable[..., Any], Callable[[], dict[str, Any]]]]:
-    """The calls that this version of ctrnn has."""
-    without = set() if hasattr(ctrnn.learning, "OnlineLearner") else {"OnlineLearner"}
-    return {name: call for name, call in CALLS.items() if name not in without}
-
-
-def warm_up() -> None:
-    """Each call as it should be: what it compiles is compiled, and a call that has changed is a fault of this file."""
-    for call, arguments in available().values():
-        call(**arguments())
-
-
-def case(random: Random) -> tuple[str, Callable[[], str]]:
-    """What one case does, in words, and the case itself; it returns how it went, and raises what is a fault."""
-    calls = available()
-    name = random.choice(list(calls))
-    call, make = calls[name]
-    try:
-        known = inspect.signature(call).parameters.values()
-        arguments = {p.name: p.default for p in known if p.default is not p.empty} | make()
-    except (TypeError, ValueError):
-        arguments = make()
-    what = put(random, arguments)
-
-    def run() -> str:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = call(**arguments)
-        except CtrnnError as error:
-            str(error)
-            return "refused"
-        for number in _numbers(found):
-            if np.isnan(number).any():
-                raise AssertionError("NaN, and no word about it")
-        return "taken"
-
-    return f"{name}({what})", run
-
-
-def _numbers(found: Any) -> list[Any]:
-    """The arrays of a result."""
-    names = ("r", "loss", "vector", "p", "exponents", "value")
-    parts = [getattr(found, name, None) for name in names] if not isinstance(found, np.ndarray) else [found]
-    return [part for part in parts if isinstance(part, float | np.ndarray) and np.asarray(part).dtype.kind == "f"]
+warm_up, case = cases(CALLS)

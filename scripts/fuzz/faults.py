@@ -20,7 +20,9 @@ from fuzz.experiments import check_whole
 
 COMMANDS = (
     ["simulate", "hare-lynx"], ["gradient", "hare-lynx"], ["run", "scalar"], ["simulate", "fitzhugh-nagumo"],
-    ["equilibrium", "hare-lynx"],
+    ["equilibrium", "hare-lynx"], ["fixed-points", "three-bits"], ["portrait", "two-neurons"],
+    ["continue", "morris-lecar"], ["cycle", "fitzhugh-nagumo"], ["lyapunov", "random-network"],
+    ["learn", "mackey-glass"], ["train", "flip-flop", "--set", "train.epochs=1"], ["simulate", "noisy-decision"],
 )  # fmt: skip
 KINDS = ("kill", "interrupt", "no disk", "closed", "pipe", "full", "letters", "no home", "few files", "no folder")
 

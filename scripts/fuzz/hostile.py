@@ -35,6 +35,13 @@ class Broken:
     __hash__ = object.__hash__
 
 
+class Anything:
+    """A class that takes whatever it is called with."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 def _nested(depth: int) -> list[Any]:
     """A list in a list in a list."""
     found: list[Any] = [1.0]
@@ -122,7 +129,7 @@ VALUES: dict[str, Callable[[], Any]] = {
     "tensor with grad": lambda: _tensor(True),
     "sparse": lambda: _sparse(),
     "object": lambda: object(),
-    "class": lambda: dict,
+    "class": lambda: Anything,
     "function": lambda: lambda *a: None,
     "generator": lambda: (k for k in range(3)),
     "range": lambda: range(3),

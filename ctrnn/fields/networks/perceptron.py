@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.networks.activations import activated
 from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_sizes, drive
+from ctrnn.memory import claim
 from ctrnn.numbers import generator
 
 
@@ -67,6 +69,7 @@ class MLPField(TextNetwork):
         if not isinstance(hidden, list | tuple | range):
             raise UsageError("hidden", given=hidden, allowed="widths of the hidden layers, such as (64, 64)")
         sizes = [n, *(checked_count("hidden", width, 1) for width in hidden), n]
+        claim("hidden", 16.0 * sum(a * b for a, b in pairwise(sizes)), "narrower layers")
         rng = generator(seed)
         weights, definitions, source = {}, {}, "r"
         for k, (sources, width) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):

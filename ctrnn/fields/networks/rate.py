@@ -105,7 +105,7 @@ class RateNetwork(TextNetwork):
         rng = generator(seed)
         fan_in = n if self.mask is None else max(self.mask.sum() / n, 1.0)
         weights = {
-            "W": rng.normal(0.0, gain / np.sqrt(fan_in), (n, n)),
+            "W": rng.normal(0.0, abs(gain) / np.sqrt(fan_in), (n, n)),  # of −0.0 too
             "U": rng.normal(0.0, 1.0 / np.sqrt(max(inputs, 1)), (n, inputs)),
             "b": np.zeros(n),
         }

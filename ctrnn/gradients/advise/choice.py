@@ -18,11 +18,15 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ctrnn import memory as machine
+from ctrnn.errors import UsageError
 from ctrnn.gradients.costs import Size, in_bytes
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.methods import METHODS, named
 from ctrnn.gradients.schedules.adjoint import BoundedAdjoint
+from ctrnn.numbers import MOST
 from ctrnn.problem import Problem, Settings
 
 #: the part of the memory at hand that a gradient may take by itself
@@ -93,6 +97,9 @@ def choose(problem: Problem, settings: Settings, memory: int) -> Choice:
 
 def fixed_steps(problem: Problem, dt: float) -> int:
     """T of a run with steps of ``dt``: its grid, and the stops beside it (StepperRecording.steps_ahead)."""
-    at = abs(problem.course.stops - problem.course.start) / dt
+    with np.errstate(over="ignore"):
+        at = abs(problem.course.stops - problem.course.start) / dt
+    if not at[-1] < MOST:
+        raise UsageError("dt", given=dt, allowed=f"a step of which fewer than 2**53 fill t_span: {problem.t_span}")
     beside = abs(at - at.round()) > 1e-9
     return max(1, math.ceil(at[-1] - 1e-9) + int(beside[:-1].sum()))

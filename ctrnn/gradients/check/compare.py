@@ -31,6 +31,7 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.schedules.adjoint import Adjoint
 from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.gradients.trials import trials_gradient
+from ctrnn.numbers import flag, items
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.auto import resolve_auto_solver
@@ -176,10 +177,12 @@ def compare_gradients(
     ('complex step', True)
     """
     settings = Settings(solver, rtol, atol, dt, max_steps, error_control=error_control)
-    if certify and isinstance(problem, Trials):
+    if flag("certify", certify) and isinstance(problem, Trials):
         hint = "gradient(trials, certify=True), or compare one of them: trials[0]"
         raise UsageError("certify", given=True, allowed="False, for trials", hint=hint)
-    methods = (methods,) if isinstance(methods, str) or hasattr(methods, "compute") else tuple(methods)
+    methods = (
+        (methods,) if isinstance(methods, str) or hasattr(methods, "compute") else tuple(items("methods", methods))
+    )
     one = problem[0] if isinstance(problem, Trials) else problem
     checked_problem(one).needs_objective("a comparison of gradients")
     check_alive(problem if isinstance(problem, Trials) else [one])

@@ -23,6 +23,7 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.kernels import abi, augmented, frames, stepper
 from ctrnn.kernels.tangent import tangent
+from ctrnn.memory import claim_more
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
@@ -138,6 +139,7 @@ class Frame:
 
     def _remember(self, R: Array) -> None:
         if self._keep:
+            claim_more("covariant", 3.0 * self.y.nbytes, "a shorter t_span, or fewer vectors (k)")
             self.kept.append((self.y[: self.n], self.y[self.n :].reshape(self.n, self.k), R))
 
     def _planned(self, interval: float, goal: float, count: int) -> Array:

@@ -26,7 +26,7 @@ import numpy as np
 
 from ctrnn.errors import NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.numbers import real_array
+from ctrnn.numbers import flag, number, real_array
 from ctrnn.states import state_of
 
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
@@ -103,10 +103,10 @@ def equilibrium_propagation(
     array([4., 2.])
     """
     r0 = state_of(field, r0)
-    _check(field, r0, dl_dr, beta)
+    beta = _check(field, r0, dl_dr, beta)
     free = settle(field, r0, x)
     forward = settle(field, free, x, dl_dr, beta)
-    back = settle(field, free, x, dl_dr, -beta) if symmetric else free
+    back = settle(field, free, x, dl_dr, -beta) if flag("symmetric", symmetric) else free
     V = (forward - back) / (2.0 * beta if symmetric else beta)
     vector = field.parameter_vjp(0.0, free, -V, x)
     return Nudged(vector, field.unflatten(vector), V, free, forward, beta)
@@ -162,7 +162,7 @@ def contrastive_gradient(
     array([1.])
     """
     r0 = state_of(field, r0)
-    _check(field, r0, dl_dr, beta)
+    beta = _check(field, r0, dl_dr, beta)
     free = settle(field, r0, x)
     nudged = settle(field, free, x, dl_dr, beta)
     vector = checked_array("energy_gradient", energy_gradient(nudged), (field.m,)) - energy_gradient(free)
@@ -197,9 +197,11 @@ def settle(
     return found if np.linalg.norm(F(found)) <= speed else r
 
 
-def _check(field: Field, r0: Array, dl_dr: Any, beta: float) -> None:
+def _check(field: Field, r0: Array, dl_dr: Any, beta: Any) -> float:
     if not callable(dl_dr):
         raise UsageError("dl_dr", given=dl_dr, allowed="a function of r, (n,) to (n,)")
-    if not float(checked_array("beta", beta, ())):
+    found = number("beta", beta, "a finite number other than 0")
+    if not found:
         raise UsageError("beta", given=beta, allowed="a finite number other than 0")
     checked_array("dl_dr(r0)", dl_dr(r0), (field.n,))
+    return found

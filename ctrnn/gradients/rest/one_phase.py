@@ -25,7 +25,8 @@ import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.numbers import real_array
+from ctrnn.memory import claim
+from ctrnn.numbers import number, positive, real_array, whole
 from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]
@@ -171,8 +172,9 @@ def one_phase(
     duration = float(checked_array("duration", duration, ()))
     if not duration > 0:
         raise UsageError("duration", given=duration, allowed="a positive time")
-    if points < 2:
-        raise UsageError("points", given=points, allowed="at least 2")
+    claim("points", 32.0 * n * whole("points", points, 2), "fewer points")
+    rtol, atol = positive("rtol", rtol), positive("atol", atol)
+    rest = None if rest is None else number("rest", rest)
     V0 = np.zeros(n) if V0 is None else checked_array("V0", V0, (n,))
     checked_array("dl_dr(r0)", dl_dr(r0), (n,))
 

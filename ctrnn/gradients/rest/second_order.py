@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field, checked_array, checked_field
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 from ctrnn.gradients.second.tangents import Tangents
+from ctrnn.memory import claim
 from ctrnn.numbers import real_array
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
@@ -66,7 +67,8 @@ def equilibrium_hessian(
     array([[16.,  4.],
            [ 4.,  0.]])
     """
-    n, m = field.n, field.m
+    n, m = checked_field(field).n, field.m
+    claim("field", 16.0 * m**2, "fewer parameters: the Hessian is (m, m)")
     a = checked_array("dl_dr", dl_dr, (n,))
     l_rr = np.zeros((n, n)) if d2l_dr2 is None else checked_array("d2l_dr2", d2l_dr2, (n, n))
     if not np.allclose(l_rr, l_rr.T, rtol=1e-9, atol=0):

@@ -15,7 +15,7 @@ to checkpoints, and comes back to the same bits.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.kernels.abi import address_of, view
 from ctrnn.kernels.rules.table import SIGNATURES, c_type
+from ctrnn.memory import claim
 
 
 class Slots(NamedTuple):
@@ -155,6 +156,13 @@ class Memory(ABC):
                 given = f"shape {arrays[name].shape}" if name in arrays else None
                 raise UsageError(f"memory {name!r}", given=given, allowed=f"shape {here.shape}, of the same rule")
             here[...] = arrays[name]
+
+
+def start_all(rule: Rule, lane: Lane, generators: Sequence[np.random.Generator]) -> list[Memory]:
+    """A memory for each of several lanes; raises MemoryLimitError where they do not fit together."""
+    first = rule.start(lane, generators[0])
+    claim("batch", float(first.nbytes) * len(generators), "fewer lanes, or a method with a smaller memory")
+    return [first, *(rule.start(lane, rng) for rng in generators[1:])]
 
 
 class Rule(ABC):

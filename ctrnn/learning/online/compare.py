@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.files import atomic_path
 from ctrnn.gradients.costs import in_bytes
@@ -29,7 +29,7 @@ from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.learning.online.given import rule_named
 from ctrnn.learning.online.learner import OnlineLearner
-from ctrnn.numbers import whole
+from ctrnn.numbers import axes_of, real_array, whole
 from ctrnn.progress import track
 
 EXACT = "exact"
@@ -212,8 +212,7 @@ def compare_learners(
     >>> bool(found["snap-1"].relative_error.max() > 5 * found["sketch of rank 3"].relative_error.max())
     True
     """
-    if weights not in WEIGHTS:
-        raise UnknownNameError("weights", weights, WEIGHTS)
+    one_of("weights", weights, WEIGHTS)
     window = whole("window", window, 1)
     T, batch = _sizes(x, y)
     names, rules = _rules(DEFAULT if methods is None else methods)
@@ -234,7 +233,8 @@ def compare_learners(
     weight, rows = checked_array("weight", weight), _Rows(learner, together)
     if weight.ndim and len(weight) != T:
         raise UsageError("weight", given=f"shape {weight.shape}", allowed=f"a number, ({T},) or ({T}, lanes)")
-    resets = np.asarray(reset_every)
+    is_array = isinstance(reset_every, list | tuple | np.ndarray) and axes_of(reset_every) >= 0
+    resets = np.asarray(reset_every if is_array else np.nan)
     each = resets.dtype == bool and resets.ndim == 1
     if reset_every is not None and not each:
         whole("reset_every", reset_every, 1)
@@ -400,7 +400,7 @@ def _those_that_fit(
 
 def _sizes(x: Any, y: Any) -> tuple[int, int | None]:
     """T, and the lanes of arrays with three axes; raises UsageError without data."""
-    axes = [np.shape(v) for v in (x, y) if v is not None]
+    axes = [real_array(name, v).shape for name, v in (("x", x), ("y", y)) if v is not None]
     if not axes or any(len(shape) == 0 for shape in axes) or axes[0][0] == 0:
         raise UsageError("x, y", given=axes, allowed="(T, inputs) and (T, p), or (T, batch, inputs) and (T, batch, p)")
     if len({shape[0] for shape in axes}) > 1:

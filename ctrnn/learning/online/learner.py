@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field, checked_array, checked_field
 from ctrnn.gradients.methods import of_table
 from ctrnn.kernels.rules.loop import LOSS_NOW, UPDATED, UPDATES
 from ctrnn.learning.online import checkpoint as files
@@ -29,7 +29,8 @@ from ctrnn.learning.online.observe import Observer
 from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
 from ctrnn.losses import Readout
-from ctrnn.numbers import number, whole
+from ctrnn.memory import claim
+from ctrnn.numbers import number, real_array, whole
 from ctrnn.threads import one_blas_thread, one_torch_thread
 
 
@@ -133,8 +134,7 @@ class OnlineLearner:
         feedback: Any = None,
         drift_window: int = 64,
     ) -> None:
-        if not isinstance(field, Field):
-            raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
+        checked_field(field)
         self.batch = None if batch is None else whole("batch", batch, 1)
         self.seed = whole("seed", seed, 0)
         self.B = 1 if self.batch is None else self.batch
@@ -151,6 +151,8 @@ class OnlineLearner:
         if self._weights.V is not None and self._weights.c is not None:
             self._observer.let_learn(self._weights.V, self._weights.c)
         self._due = Due(update_every)
+        # of each lane the states and a generator, beside what its rule carries
+        claim("batch", self.B * (48.0 * field.n + 1000.0), "fewer lanes")
         self.r0 = states("r0", r0, self.B, self._shape, field.n)
         self._loop = Loop(
             *lane_of(field, solver), number("dt", dt), self.r0, self.rule, self.seed, self._observer, self._weights
@@ -300,9 +302,11 @@ class OnlineLearner:
         -----
         The time goes on. Losses since the last update still count.
         """
-        chosen = np.arange(self.B) if lanes is None else np.atleast_1d(np.asarray(lanes))
-        if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < self.B)).all():
-            raise UsageError("lanes", given=lanes, allowed=f"numbers of lanes, 0 to {self.B - 1}")
+        allowed = f"numbers of lanes, 0 to {self.B - 1}"
+        given = np.atleast_1d(np.arange(self.B) if lanes is None else real_array("lanes", lanes, allowed))
+        if given.ndim != 1 or not np.isin(given, np.arange(self.B)).all():
+            raise UsageError("lanes", given=lanes, allowed=allowed)
+        chosen = given.astype(int)
         begun = self.r0[chosen]
         if r0 is not None:
             array = checked_array("r0", r0)

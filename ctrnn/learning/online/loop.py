@@ -15,7 +15,7 @@ import numpy as np
 from ctrnn.errors import DivergenceError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.continuous.integral import LossRate
-from ctrnn.gradients.rules.rule import Memory, Rule
+from ctrnn.gradients.rules.rule import Rule, start_all
 from ctrnn.gradients.rules.step import Lane
 from ctrnn.kernels.rules import loop as kernels
 from ctrnn.kernels.rules import updates
@@ -54,7 +54,7 @@ class Loop:
         self.lane, self.h, self.t0, self.weights, self._observer = lane, dt, 0.0, weights, observer
         B, n, s, channels = len(r), lane.n, lane.s, lane.bound.x_stride
         self.c = c
-        self.memories: list[Memory] = [rule.start(lane, np.random.default_rng([seed, b])) for b in range(B)]
+        self.memories = start_all(rule, lane, [np.random.default_rng([seed, b]) for b in range(B)])
         self._slots = [memory.slots() for memory in self.memories]
         self._run = kernels.Run(
             r=np.array(r), new=np.empty((B, n)), stage_r=np.empty((B, 1, s, n)), stage_x=np.empty((B, 1, s, channels)),

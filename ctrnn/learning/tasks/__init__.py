@@ -62,7 +62,7 @@ def options(name: str) -> dict[str, Any]:
     >>> options("adding")
     {'trials': 64, 'steps': 50, 'dt': 1.0, 'seed': 0}
     """
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise UnknownNameError("task", name, NAMES)
     return {key: parameter.default for key, parameter in inspect.signature(TASKS[name]).parameters.items()}
 

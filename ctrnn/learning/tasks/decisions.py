@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Task, counts, generator, not_negative
+from ctrnn.learning.tasks.task import Task, counts, generator, not_negative, room
 from ctrnn.numbers import positive, real_array
 
 
@@ -64,7 +64,8 @@ def context_decision(
     if strengths.ndim != 1 or not strengths.size or not (np.isfinite(strengths) & (strengths > 0)).all():
         raise UsageError("coherences", given=coherences, allowed="positive numbers, at least one")
     not_negative("noise", noise)
-    positive("dt", dt)
+    dt = positive("dt", dt)
+    room(trials, evidence + answer, 8)
     rng, T, rows = generator(seed), evidence + answer, np.arange(trials)
     mean = rng.choice(strengths, (trials, 2)) * rng.choice([-1.0, 1.0], (trials, 2))
     context = rng.integers(0, 2, trials)
@@ -138,8 +139,10 @@ def t_maze(
     counts(cues=cues, trials=trials, width=width, answer=answer)
     if cues % 2 == 0:
         raise UsageError("cues", given=cues, allowed="an odd number, so that one side has more")
-    rng, begin = generator(seed), (2 * cues - 1) * width
+    begin = (2 * cues - 1) * width
     T = begin + corridor + answer
+    room(trials, T, 5)
+    rng = generator(seed)
     side = rng.integers(0, 2, (trials, cues))
     x, y, weight = np.zeros((trials, T, 3)), np.zeros((trials, T, 1)), np.zeros((trials, T))
     for c in range(cues):

@@ -70,9 +70,10 @@ def mackey_glass_series(
     >>> bool(np.isclose(s[0, 0], rest + (0.5 - rest) * np.exp(-0.1 * 10.0), rtol=1e-13))
     True
     """
-    for name, value in (("beta", beta), ("gamma", gamma), ("n", n), ("tau", tau)):
-        positive(name, value)
-    N = min(max(96, int(32 + 8 * n)), MOST) if points is None else whole("points", points, 4)
+    beta, gamma, n, tau = (
+        positive(name, value) for name, value in (("beta", beta), ("gamma", gamma), ("n", n), ("tau", tau))
+    )
+    N = int(min(max(96, 32 + 8 * n), MOST)) if points is None else whole("points", points, 4)
     history, t = real_array("history", history), real_array("t", t)
     if history.ndim != 1 or not (np.isfinite(history) & (history > 0)).all():
         raise UsageError("history", given=history, allowed="positive numbers")

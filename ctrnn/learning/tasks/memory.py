@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Task, chance, counts, generator, long_enough
+from ctrnn.learning.tasks.task import Task, chance, counts, generator, long_enough, room
 from ctrnn.numbers import positive
 
 
@@ -60,6 +60,7 @@ def flip_flop(
     counts(bits=bits, trials=trials, width=width)
     chance("rate", rate)
     long_enough(steps, width + 1, "a pulse, and a step after it")
+    room(trials, steps, 4 * bits + 1)
     rng = generator(seed)
     shape = (trials, steps, bits)
     begins, signs = rng.random(shape) < rate, rng.choice([-1.0, 1.0], size=shape)
@@ -125,6 +126,7 @@ def adding(trials: int = 64, steps: int = 50, dt: float = 1.0, seed: int | np.ra
     """
     counts(trials=trials)
     long_enough(steps, 2, "two numbers to add")
+    room(trials, steps, 4)
     rng, half, rows = generator(seed), steps // 2, np.arange(trials)
     x, y, weight = np.zeros((trials, steps, 2)), np.zeros((trials, steps, 1)), np.zeros((trials, steps))
     x[:, :, 0] = rng.random((trials, steps))
@@ -183,6 +185,7 @@ def copy(
     """
     counts(2, symbols=symbols)
     counts(length=length, delay=delay, trials=trials)
+    room(trials, 2 * length + delay, 2 * symbols + 2)
     rng, T = generator(seed), 2 * length + delay
     said = rng.integers(0, symbols, (trials, length))
     x, y, weight = np.zeros((trials, T, symbols + 1)), np.zeros((trials, T, symbols)), np.zeros((trials, T))
@@ -261,12 +264,13 @@ def delayed_match(
     counts(0, delay=delay[0])
     counts(delay[0], delay=delay[1])
     positive("dt", dt)
+    T = 2 * width + delay[1] + answer
+    room(trials, T, stimuli + 2)
     rng = generator(seed)
     match = rng.permutation(np.arange(trials) % 2 == 0)
     first = rng.integers(0, stimuli, trials)
     second = np.where(match, first, (first + rng.integers(1, stimuli, trials)) % stimuli)
     waits = rng.integers(delay[0], delay[1] + 1, trials)
-    T = 2 * width + delay[1] + answer
     x, y, weight = np.zeros((trials, T, stimuli)), np.zeros((trials, T, 1)), np.zeros((trials, T))
     for b, wait in enumerate(waits):
         again = width + wait

@@ -15,8 +15,8 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.equations import Equations
 from ctrnn.learning.tasks.delay import mackey_glass_series
-from ctrnn.learning.tasks.task import Array, Task, counts, generator
-from ctrnn.numbers import flag, number, positive
+from ctrnn.learning.tasks.task import Array, Task, counts, generator, room
+from ctrnn.numbers import flag, items, number, positive
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 
@@ -62,11 +62,12 @@ def sine(
     True
     """
     counts(trials=trials, steps=steps)
-    positive("dt", dt)
+    dt = positive("dt", dt)
     low, high = _pair("frequencies", frequencies)
     positive("frequencies", low)
     if not low <= high < 0.5 / dt:
         raise UsageError("frequencies", given=frequencies, allowed=f"lowest and highest, below 1/(2 dt) = {0.5 / dt:g}")
+    room(trials, steps, 4)
     part = generator(seed).random(trials)
     t, f = dt * np.arange(1, steps + 1), low + part * (high - low)
     x = np.broadcast_to((part + 0.25)[:, None, None], (trials, steps, 1))
@@ -123,7 +124,7 @@ def lorenz(
     >>> bool((task.x[:, 1:] == task.y[:, :-1]).all()), task.feeds_back
     (True, True)
     """
-    _check_series(trials, steps, horizon, dt)
+    dt = _check_series(trials, steps, horizon, dt)
     seen, wanted = (_coordinates(name, of) for name, of in (("observed", observed), ("predicted", predicted)))
     start = generator(seed).uniform(-10.0, 10.0, (trials, 3)) + [0.0, 0.0, 25.0]
     t = TRANSIENT + dt * np.arange(steps + horizon)
@@ -233,9 +234,9 @@ def mackey_glass(
     >>> bool((task.y > 0.2).all() and (task.y < 1.5).all())
     True
     """
-    _check_series(trials, steps, horizon, dt)
+    dt = _check_series(trials, steps, horizon, dt)
     flag("standardise", standardise)
-    history = generator(seed).uniform(0.5, 1.5, trials)
+    history, tau = generator(seed).uniform(0.5, 1.5, trials), positive("tau", tau)
     t = MACKEY_GLASS_TRANSIENT + dt * np.arange(steps + horizon, dtype=float)
     series = mackey_glass_series(history, t, beta, gamma, n, tau)
     offset, scale = (float(series.mean()), float(series.std())) if standardise else (0.0, 1.0)
@@ -272,19 +273,21 @@ def _prediction(name: str, description: str, seen: Array, wanted: Array, horizon
     return Task(name, description, x, y, np.ones(x.shape[:2]), **rest)
 
 
-def _check_series(trials: int, steps: int, horizon: int, dt: float) -> None:
+def _check_series(trials: int, steps: int, horizon: int, dt: Any) -> float:
     counts(trials=trials, steps=steps, horizon=horizon)
-    positive("dt", dt)
+    room(trials, steps + horizon, 4)
+    return positive("dt", dt)
 
 
 def _coordinates(argument: str, names: Sequence[str]) -> list[int]:
     known = list(LORENZ)
-    if isinstance(names, str) or not len(names):
+    chosen = items(argument, names, "names of coordinates, a sequence")
+    if not chosen:
         raise UsageError(argument, given=names, allowed="names of coordinates, a sequence", hint="('x',)")
-    for name in names:
-        if name not in known:
+    for name in chosen:
+        if not isinstance(name, str) or name not in known:
             raise UnknownNameError(argument, name, known)
-    return [known.index(name) for name in names]
+    return [known.index(name) for name in chosen]
 
 
 def _pair(argument: str, value: Any) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
+from ctrnn.memory import claim
 from ctrnn.numbers import number, positive, real_array, whole
 
 Array = NDArray[np.float64]
@@ -247,6 +248,11 @@ def long_enough(steps: int, least: int, what: str) -> None:
     counts(steps=steps)
     if steps < least:
         raise UsageError("steps", given=steps, allowed=f"at least {least}: {what}")
+
+
+def room(trials: int, steps: int, channels: int) -> None:
+    """Raise MemoryLimitError where so many numbers a step do not fit."""
+    claim("trials", 8.0 * trials * steps * channels, "fewer trials at a time, or shorter ones")
 
 
 def generator(seed: Any) -> np.random.Generator:
