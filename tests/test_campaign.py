@@ -28,7 +28,7 @@ CASES = {
     "learning": (10, 1500),
     "expressions": (5, 900),
     "experiments": (3, 400),
-    "faults": (1, 40),
+    "faults": (1, 20),
 }
 
 
