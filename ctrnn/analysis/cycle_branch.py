@@ -109,7 +109,8 @@ def continue_cycles(
     if not low <= mu <= high:
         raise UsageError("span", given=(low, high), allowed=f"one that holds {mu:g}, the cycle's own value")
     longest = 30.0 * cycle.period if max_period is None else max_period
-    longest = np.inf if longest == np.inf else positive("max_period", longest)
+    is_endless = isinstance(longest, float) and longest == np.inf
+    longest = np.inf if is_endless else positive("max_period", longest)
     if not longest > cycle.period:
         raise UsageError("max_period", given=max_period, allowed=f"more than {cycle.period:g}, the cycle's own period")
     o = cycle.orbit
