@@ -439,3 +439,30 @@ def test_the_plan_tells_the_memory_of_what_is_kept(solver, rule):
     if solver == "euler":
         r0 = 100 * 2.0 * 49 * 2 * 48 * 49  # Φ by n + 1 rows
         assert (told.flops < 1.3 * r0) == (rule != "snap-2") and told.flops > r0
+
+
+@pytest.mark.parametrize("hidden", [255, 256, 512])
+def test_sums_of_many_terms_depend_on_them(hidden):
+    """256 ways from one state to another are not none, as they are in bytes."""
+    A, B = np.random.default_rng(0).normal(size=(2, 3, hidden)) / hidden
+    everywhere = {"A": np.ones((3, hidden), dtype=bool), "B": np.ones((hidden, 3), dtype=bool)}
+    text = {"r": "-r + A @ tanh(B @ r)"}
+    field = ctrnn.Equations(text, {"A": A, "B": B.T}, states={"r": 3}, masks=everywhere)
+    J, F_w = field.sparsity()
+    assert J.all() and F_w.all(axis=0)[3 * hidden :].all()
+    problem = ctrnn.Problem(field, [0.5, -0.2, 1.0], (0.0, 1.0), objective=ctrnn.Objective("r[0]", at=1.0))
+    forward, back = (ctrnn.gradient(problem, m, solver="rk4", dt=0.1).vector for m in ("rtrl", "adjoint"))
+    assert np.allclose(forward, back, rtol=1e-11, atol=1e-15)
+
+
+def test_sparse_rules_begin_in_the_memory_that_they_keep():
+    """Not in that of (n, m): of 400 units, 64 million entries."""
+    n = 400
+    field = ctrnn.RateNetwork(n, inputs=1, form="rate", seed=0)
+    for method in ("snap-1", "rflo", "e-prop"):
+        tracemalloc.start()
+        learner = OnlineLearner(field, method, lr=0.0)
+        learner.step([1.0], np.zeros(n))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 250.0 * field.m  # bytes: some thirty arrays of m

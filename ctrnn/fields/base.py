@@ -379,7 +379,15 @@ class Field(ABC):
 
         A field that does not know says everywhere.
         """
-        return np.ones((self.n, self.n), dtype=bool), np.ones((self.n, self.m), dtype=bool)
+        J, F_w = self._pattern()
+        return J.toarray() != 0, F_w.toarray() != 0
+
+    def _pattern(self) -> tuple[Any, Any]:
+        """The same as sparse arrays of ones."""
+        from scipy.sparse import csr_array
+
+        J, F_w = (csr_array(np.ones((self.n, size), dtype=np.float32)) for size in (self.n, self.m))
+        return J, F_w
 
     @property
     def units(self) -> Array:

@@ -219,13 +219,15 @@ class Equations(Field):
             known[name] = read(text, known, where=name)
         return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
 
-    def sparsity(self) -> tuple[Array, Array]:
+    def _pattern(self) -> tuple[Any, Any]:
         """By the names that each equation mentions, entry by entry."""
         if self._has_arrays:
-            return self._arrays.sparsity()
+            return self._arrays.pattern()
+        from scipy.sparse import csr_array
+
         mentioned = [names_in([f]) for f in self._formulas()]
         J, F_w = (
-            np.array([[name in each for name in names] for each in mentioned], dtype=bool).reshape(self.n, -1)
+            csr_array(np.array([[k in each for k in names] for each in mentioned], np.float32).reshape(self.n, -1))
             for names in (self.state_names, self.parameter_names)
         )
         return J, F_w

@@ -67,9 +67,9 @@ class Exponential(Field):
             field.equations, field.parameters, field.input_names, None, field.definitions, field.constants
         )
 
-    def sparsity(self) -> tuple[Array, Array]:
+    def _pattern(self) -> tuple[Any, Any]:
         """That of F: D_i has what F_i has."""
-        return self.field.sparsity()
+        return self.field._pattern()
 
     def __repr__(self) -> str:
         return f"φ₁(hD) F of {self.field!r}"

@@ -40,7 +40,8 @@ class Structure:
         return stack([J for J, _ in found], format="csr"), stack([w for _, w in found], format="csr")
 
     def _ones(self, rows: Array, columns: Array, shape: tuple[int, int]) -> Any:
-        return self._sparse.csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=shape)
+        # of float32, sums of ones never come to 0
+        return self._sparse.csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
 
     def _of(self, v: Value) -> tuple[Any, Any]:
         if v in self._made:
@@ -59,7 +60,7 @@ class Structure:
 
     def _sum(self, size: int, terms: list[tuple[Any, Value]]) -> tuple[Any, Any]:
         """Σ select · value of both, as booleans."""
-        J, w = (self._sparse.csr_array((size, k), dtype=np.int8) for k in (self.n, self.m))
+        J, w = (self._sparse.csr_array((size, k), dtype=np.float32) for k in (self.n, self.m))
         for select, v in terms:
             of_states, of_weights = self._of(v)
             J, w = J + select @ of_states, w + select @ of_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -124,10 +125,9 @@ class ArraySystem:
     def _structure(self) -> Structure:
         return Structure(self.graph, self.n, self.m, self._number, self._exists)
 
-    def sparsity(self) -> tuple[Array, Array]:
-        """Where J (n, n) and F_w (n, m) can be other than 0."""
-        J, F_w = self._structure().of_states()
-        return J.toarray() != 0, F_w.toarray() != 0
+    def pattern(self) -> tuple[Any, Any]:
+        """Where J (n, n) and F_w (n, m) can be other than 0, as sparse arrays of ones."""
+        return self._structure().of_states()
 
     @cached_property
     def second_kernel(self) -> SecondKernel:

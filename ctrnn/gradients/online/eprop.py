@@ -83,5 +83,5 @@ class EProp(OnlineMethod):
         """A memory for one lane: a trace for each unit and each parameter that acts on it."""
         unit = np.unique(lane.field.units, return_inverse=True)[1]
         sets = [np.flatnonzero(unit == u) for u in range(int(unit.max(initial=-1)) + 1)]
-        F_w = lane.field.sparsity()[1]
-        return traces(lane, rng, Sets(sets, np.array([F_w[states].any(axis=0) for states in sets])))
+        F_w = lane.field._pattern()[1].tocoo()
+        return traces(lane, rng, Sets(sets, unit[F_w.coords[0]], F_w.coords[1]))

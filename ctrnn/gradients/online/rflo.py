@@ -31,7 +31,7 @@ from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import SPARSE, Sets, traces
+from ctrnn.gradients.rules.traces import SPARSE, Sets, ones, traces
 from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
 
@@ -100,10 +100,11 @@ class LeakRule(Rule):
         if not lane.has_leak:
             raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own")
         if lane.one_stage:
-            F_w, leak = lane.field.sparsity()[1], leak_pattern(lane)
-            keep, before = leak @ F_w, F_w
-            while (keep != before).any():
-                keep, before = leak @ keep, keep
+            from scipy.sparse import csr_array
+
+            keep, leak, before = lane.field._pattern()[1], csr_array(leak_pattern(lane), dtype=np.float32), -1
+            while keep.nnz > before:
+                before, keep = keep.nnz, ones(leak @ keep)
             sets = Sets.by_reach(keep)
             if SPARSE * sets.size <= lane.n:
                 return traces(lane, rng, sets, by_leak=True)

@@ -22,7 +22,7 @@ Sparse Approximation", ICLR 2021.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from ctrnn.gradients.method import Exact, Facts, Passes
 from ctrnn.gradients.online.method import OnlineMethod
 from ctrnn.gradients.rules.rule import Memory
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import SPARSE, Sets, traces
+from ctrnn.gradients.rules.traces import SPARSE, Sets, ones, traces
 from ctrnn.numbers import whole
 
 
@@ -91,13 +91,13 @@ class SnAp(OnlineMethod):
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted: of what is kept."""
         keep = reach(size.field, self.k)
-        kept, states = float(np.count_nonzero(keep)), int(keep.sum(axis=0).max(initial=0))
+        kept, states = float(keep.nnz), int(np.bincount(keep.indices, minlength=1).max())
         if size.n < SPARSE * states:
             return super().cost(size)
         if size.s > 1 or size.implicit:  # C whole, and what is kept of it
             rows = 2.0 * size.n * size.entries
             return costs.online(size, rows + 2.0 * states * kept, rows + 4.0 * kept)
-        return costs.online(size, size.va + 2.0 * states * kept, keep.size / 2 + 6.0 * kept)
+        return costs.online(size, size.va + 2.0 * states * kept, 9.0 * kept)
 
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
         """A memory for one lane: traces, where parameters are kept for few states each, or P with zeros."""
@@ -111,10 +111,10 @@ class SnApMemory(Memory):
 
     carried: ClassVar[tuple[str, ...]] = ("P",)
 
-    def __init__(self, lane: Lane, rng: np.random.Generator, keep: Array) -> None:
+    def __init__(self, lane: Lane, rng: np.random.Generator, keep: Any) -> None:
         super().__init__(lane, rng)
         index = lane.bound.kernel.index.reshape(lane.groups, 1, lane.columns)
-        rows = np.concatenate([keep, np.zeros((lane.n, 1), dtype=bool)], axis=1)  # -1: no parameter
+        rows = np.concatenate([keep.toarray() != 0, np.zeros((lane.n, 1), dtype=bool)], axis=1)  # -1: no parameter
         self.keep = np.ascontiguousarray(rows[:, index[:, 0]].transpose(1, 0, 2))
         self.P = np.zeros(self.keep.shape)
 
@@ -134,15 +134,15 @@ class SnApMemory(Memory):
         return np.matmul(row, self.P)
 
 
-def reach(field: Field, k: int) -> Array:
-    """M_k (n, m): which states a parameter reaches within k applications of F.
+def reach(field: Field, k: int) -> Any:
+    """M_k (n, m): which states a parameter reaches within k applications of F, as a sparse array of ones.
 
     >>> from ctrnn import Equations
     >>> chain = Equations({"u": "a - u", "v": "u - v"}, {"a": 1.0})
-    >>> reach(chain, 1).ravel(), reach(chain, 2).ravel()
-    (array([ True, False]), array([ True,  True]))
+    >>> reach(chain, 1).toarray().ravel(), reach(chain, 2).toarray().ravel()
+    (array([1., 0.], dtype=float32), array([1., 1.], dtype=float32))
     """
-    J, M = field.sparsity()
+    J, M = field._pattern()
     for _ in range(k - 1):
-        M = M | (J @ M)
+        M = ones(M + ones(J @ M))
     return M

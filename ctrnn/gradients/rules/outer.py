@@ -15,7 +15,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import coloured
+from ctrnn.gradients.rules.traces import by_entries, coloured
 from ctrnn.memory import claim
 
 #: random points at which F_w is looked at, and the distance from an outer product, relative, that is taken for rounding
@@ -89,9 +89,10 @@ def _by_colours(lane: Lane) -> tuple[Array, Array, Array | None]:
 
     No rows for steps of more stages, and where a group acts on several states of one colour.
     """
-    F_w = lane.field.sparsity()[1]
-    by_entry = np.concatenate([F_w, np.zeros((lane.n, 1), dtype=bool)], axis=1)[:, lane.bound.kernel.index]
-    acted: Array = np.any(by_entry.reshape(lane.n, lane.groups, lane.columns), axis=2).T
+    F_w = lane.field._pattern()[1]
+    states, entries = by_entries(F_w, lane).nonzero()
+    acted: Array = np.zeros((lane.groups, lane.n), dtype=bool)
+    acted[entries // lane.columns, states] = True
     colour = coloured(F_w)
     rows: Array = np.eye(int(colour.max(initial=-1)) + 1, dtype=bool)[colour].T
     fits = lane.one_stage and len(rows) < lane.n and (acted.astype(int) @ rows.T.astype(int) <= 1).all()

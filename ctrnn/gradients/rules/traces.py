@@ -10,7 +10,7 @@ for the weights of a network (ctrnn.kernels.rules.traces). Other steps are taken
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,19 +31,30 @@ class Sets:
     ----------
     states : list of arrays of int
         The states of each set.
-    chosen : (sets, m) array of bool
-        Which parameters are kept for which set.
+    of, parameters : (pairs,) arrays of int
+        Which parameters are kept for which set; a pair may stand there twice.
     """
 
-    def __init__(self, states: list[Array], chosen: Array) -> None:
-        self.states, self.chosen = padded(states), chosen
+    def __init__(self, states: list[Array], of: Array, parameters: Array) -> None:
+        self.states, self.of, self.parameters = padded(states), of, parameters
 
     @classmethod
-    def by_reach(cls, keep: Array) -> Sets:
-        """Of parameters that are kept for the states where ``keep`` (n, m) is true."""
-        bits, of_parameter = np.unique(np.packbits(keep, axis=0), axis=1, return_inverse=True)
-        sets = [np.flatnonzero(pattern) for pattern in np.unpackbits(bits, axis=0, count=len(keep)).T]
-        return cls(sets, np.arange(len(sets))[:, None] == of_parameter.ravel())
+    def by_reach(cls, keep: Any) -> Sets:
+        """Of parameters that are kept for the states where ``keep`` (n, m), a sparse array, is not 0."""
+        by_parameter = keep.tocsc()
+        by_parameter.sort_indices()
+        counts = np.diff(by_parameter.indptr)
+        sets: list[Array] = []
+        none = np.empty(0, dtype=np.int64)
+        of, parameters = [none], [none]
+        for count in np.unique(counts[counts > 0]):  # of those that reach as many states, which reach the same
+            chosen = np.flatnonzero(counts == count)
+            reached = by_parameter.indices[by_parameter.indptr[chosen][:, None] + np.arange(count)]
+            patterns, which = np.unique(reached, axis=0, return_inverse=True)
+            of.append(len(sets) + which.ravel())
+            parameters.append(chosen)
+            sets += list(patterns)
+        return cls(sets, np.concatenate(of), np.concatenate(parameters))
 
     @property
     def size(self) -> int:
@@ -52,10 +63,30 @@ class Sets:
 
     def entries(self, lane: Lane) -> tuple[Array, Array]:
         """The set of each trace, and the entry of (groups, columns) of its parameter."""
-        index = lane.bound.kernel.index  # no parameter lies at −1
-        by_entry = np.concatenate([self.chosen, np.zeros((len(self.states), 1), dtype=bool)], axis=1)[:, index]
-        of, entry = np.nonzero(by_entry)
-        return of, entry
+        chosen = _ones_at(self.of, self.parameters, (len(self.states), lane.field.m))
+        of, entry = by_entries(chosen, lane).nonzero()
+        order = np.lexsort((entry, of))
+        return of[order], entry[order]
+
+
+def ones(pattern: Any) -> Any:
+    """A sparse array of ones where another one is not 0."""
+    pattern.data[:] = pattern.data != 0
+    return pattern
+
+
+def by_entries(by_parameter: Any, lane: Lane) -> Any:
+    """The columns (…, m) of a sparse array at the entries (…, groups · columns) of its parameters."""
+    index = lane.bound.kernel.index.ravel()
+    there = np.flatnonzero(index >= 0)  # no parameter lies at −1
+    return by_parameter @ _ones_at(index[there], there, (by_parameter.shape[1], index.size))
+
+
+def _ones_at(rows: Array, columns: Array, shape: tuple[int, int]) -> Any:
+    from scipy.sparse import csr_array
+
+    # of float32, sums of ones never come to 0
+    return csr_array((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
 
 
 def traces(lane: Lane, rng: np.random.Generator, sets: Sets, by_leak: bool = False) -> Memory:
@@ -76,14 +107,15 @@ class Traces(CompiledMemory):
         super().__init__(lane, rng, k.SIZE)
         system, n = lane.bound.system, lane.n
         of, entry = sets.entries(lane)
-        F_w = lane.field.sparsity()[1]
+        F_w = lane.field._pattern()[1]
         colour = coloured(F_w)
         colours = int(colour.max(initial=-1)) + 1
         states = sets.states[of]  # (traces, states of a set)
         index = lane.bound.kernel.index
-        acts = np.concatenate([F_w, np.zeros((n, 1), dtype=bool)], axis=1)[states, index[entry][:, None]] & (
-            states >= 0
-        )
+        acts = np.zeros(states.shape, dtype=bool)
+        for j, of_trace in enumerate(states.T):
+            here = np.flatnonzero(of_trace >= 0)
+            acts[here, j] = F_w[of_trace[here], index[entry[here]]] != 0
         group, column = entry // lane.columns, entry % lane.columns
         at = (group[:, None] * colours + colour[states]) * lane.columns + column[:, None]
         runs = _runs(entry, states, np.where(acts, at, -1))
@@ -144,7 +176,7 @@ class WholeTraces(Memory):
         return g
 
 
-def coloured(F_w: Array) -> Array:
+def coloured(F_w: Any) -> Array:
     """A colour for each state (n,), so that states which one parameter acts on differ; the first that is free.
 
     >>> coloured(np.array([[True, False], [True, True], [False, True]]))
@@ -154,8 +186,8 @@ def coloured(F_w: Array) -> Array:
 
     sparse = csr_array(F_w, dtype=np.float32)
     together = (sparse @ sparse.T).toarray() > 0.0
-    colour = np.full(len(F_w), -1)
-    for i in range(len(F_w)):
+    colour = np.full(sparse.shape[0], -1)
+    for i in range(len(colour)):
         taken = set(colour[:i][together[i, :i]].tolist())
         colour[i] = next(c for c in range(i + 1) if c not in taken)
     return colour
