@@ -76,7 +76,7 @@ class EProp(OnlineMethod):
         return costs.online(
             size,
             4.0 * size.entries if size.s == 1 else 2.0 * size.n * size.entries,
-            6.0 * size.entries + size.n * size.m / 2 if size.s == 1 else 2.0 * size.n * size.entries,
+            9.0 * size.entries if size.s == 1 else 2.0 * size.n * size.entries,
         )
 
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
