@@ -48,7 +48,7 @@ from ctrnn.kernels.abi import (
     stopped,
 )
 from ctrnn.kernels.compiled import njit
-from ctrnn.kernels.graph_steps import OUT, REGISTERS, RR, C, D, K, M, P, R, T, V, W, X, execute
+from ctrnn.kernels.graph_steps import OUT, REGISTERS, RR, C, D, K, M, P, R, T, V, W, X, call_execute
 from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.products import FAST
 
@@ -59,11 +59,11 @@ CTX_SIZE = EXTRA + 1
 # the plan: sizes (numbers) of values, partial derivatives, cotangents, cotangents of parameters, matrices of J (each
 # times n); operands of the longest loop; what a row costs that goes back directly, and what J costs (in flops); tables
 # of affine rows and of other parameters; how many of the values and of the partial derivatives, the first ones,
-# ACCUMULATE keeps of each stage; programs (address, length)
+# ACCUMULATE keeps of each stage; where programs are executed; programs (address, length)
 (
     VALUES, PARTIALS, COTANGENTS, PARAMETERS, MATRICES, POINTERS, DIRECT, BY_J, BLOCKS, DEPOSITS, KEPT_VALUES,
-    KEPT_PARTIALS, PROGRAMS,
-) = range(13)  # fmt: skip
+    KEPT_PARTIALS, EXECUTE, PROGRAMS,
+) = range(14)  # fmt: skip
 FIELD, LINEAR, BACK, TRAINED, GATHERED, JACOBI, OWN_PART = range(7)
 PLAN_SIZE = PROGRAMS + 2 * 7
 
@@ -98,8 +98,8 @@ def start(ctx, plan, t, r, w, x):
 @njit(**INLINE)
 def run(plan, program, registers, pointers, q, dgemm):
     """Carry out one of a plan's programs, for q columns."""
-    length = plan[PROGRAMS + 2 * program + 1]
-    execute(integers(plan[PROGRAMS + 2 * program], length), 0, length, registers, pointers, q, dgemm)
+    code, length = plan[PROGRAMS + 2 * program], plan[PROGRAMS + 2 * program + 1]
+    call_execute(plan[EXECUTE], code, length, at(registers), at(pointers), q, dgemm)
 
 
 @lazy(SIGNATURES[F], **LEAN)

@@ -9,10 +9,10 @@ A few times the cost of F and of one cotangent.
 
 from __future__ import annotations
 
-from ctrnn.kernels.abi import COLUMNS, DGEMM, JVP, LEAN, SCRATCH, SECOND, SIGNATURES, address_of, doubles, integers
+from ctrnn.kernels.abi import COLUMNS, DGEMM, JVP, LEAN, SCRATCH, SECOND, SIGNATURES, address_of, at, doubles, integers
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.graph import CTX_SIZE as FIRST
-from ctrnn.kernels.graph_steps import DC, DD, DP, DR, DV, DW, OUT, REGISTERS, RR, C, D, K, R, T, V, W, X, execute
+from ctrnn.kernels.graph_steps import DC, DD, DP, DR, DV, DW, OUT, REGISTERS, RR, C, D, K, R, T, V, W, X, call_execute
 from ctrnn.kernels.lazy import lazy
 
 #: ctx entry: the address of the plan of second order
@@ -20,8 +20,8 @@ PLAN = FIRST
 CTX_SIZE = FIRST + 1
 
 # the plan: sizes of values, of zeros behind their δ, of partial derivatives, cotangents, cotangents of parameters;
-# operands of the longest loop; tables; programs (address, length)
-VALUES, ZEROS, PARTIALS, COTANGENTS, PARAMETERS, POINTERS, BLOCKS, DEPOSITS, PROGRAMS = range(9)
+# operands of the longest loop; tables; where programs are executed; programs (address, length)
+VALUES, ZEROS, PARTIALS, COTANGENTS, PARAMETERS, POINTERS, BLOCKS, DEPOSITS, EXECUTE, PROGRAMS = range(10)
 LINEAR, TANGENTS, SLOPES, BACK, TWICE = range(5)
 PLAN_SIZE = PROGRAMS + 2 * 5
 
@@ -60,8 +60,8 @@ def _start(scratch, plan, t, r, w, x, dr, dw):
 
 @njit(**LEAN)
 def _run(plan, program, registers, pointers, dgemm):
-    length = plan[PROGRAMS + 2 * program + 1]
-    execute(integers(plan[PROGRAMS + 2 * program], length), 0, length, registers, pointers, 1, dgemm)
+    code, length = plan[PROGRAMS + 2 * program], plan[PROGRAMS + 2 * program + 1]
+    call_execute(plan[EXECUTE], code, length, at(registers), at(pointers), 1, dgemm)
 
 
 @lazy(SIGNATURES[JVP], **LEAN)

@@ -37,6 +37,7 @@ from numba.extending import intrinsic
 
 from ctrnn.kernels.abi import LEAN, at, call, doubles, gemm, integers
 from ctrnn.kernels.compiled import njit
+from ctrnn.kernels.lazy import lazy
 from ctrnn.kernels.products import FAST
 
 # registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what
@@ -306,17 +307,25 @@ def place(registers, q, base, offset):
     return registers[base] + 8 * offset * (q if base >= CARRIED else 1)
 
 
-@njit(**LEAN)
-def execute(code, begin, end, registers, pointers, q, dgemm):
-    """Run the steps in code[begin:end]; ``pointers`` is room for the operands of a loop."""
-    p = begin
-    while p < end:
+@intrinsic
+def call_execute(typingctx, address, code, length, registers, pointers, q, dgemm):
+    """Call ``execute`` at its address: what it is compiled to is long, and would be compiled into every caller."""
+    return call(types.void(*[types.int64] * 6))
+
+
+@lazy(types.void(*[types.int64] * 6), **LEAN)
+def execute(code_, length, registers_, pointers_, q, dgemm):
+    """Run the steps of a program; ``pointers_`` is room for the operands of a loop. Addresses."""
+    code, registers = integers(code_, length), integers(registers_, REGISTERS)
+    p = 0
+    while p < length:
         step = code[p]
         a, b, c, d, e = code[p + 2], code[p + 3], code[p + 4], code[p + 5], code[p + 6]
         if step == LOOP:
+            pointers = integers(pointers_, c)
             for j in range(c):
                 pointers[j] = registers[code[p + 5 + 2 * j]] + 8 * code[p + 6 + 2 * j]
-            call_loop(b, a, at(pointers))
+            call_loop(b, a, pointers_)
         elif step == MATVEC:
             matvec_at(
                 place(registers, 1, code[p + 7], code[p + 8]), a, b, c, d, e,

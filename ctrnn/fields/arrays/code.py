@@ -89,6 +89,7 @@ class ArrayCode:
         }
 
     def _install(self, which: tuple[int, ...]) -> None:
+        self._plan[K.EXECUTE] = G.execute.address
         for number in which:
             at = K.PROGRAMS + 2 * number
             if self._plan[at] == 0:
@@ -198,6 +199,7 @@ class ArrayCode:
         zeros = max((node.size for node in self.graph.nodes if isinstance(node, Elementwise)), default=0)
         sizes = (layout.values, zeros, layout.partials, layout.cotangents, layout.parameters, self._pointers)
         plan[: len(sizes)] = sizes
+        plan[K2.EXECUTE] = G.execute.address
         plan[K2.BLOCKS], plan[K2.DEPOSITS] = self._blocks_of_second(), self._plan[K.DEPOSITS]
         for number, program in programs.items():
             code = self._encoded(program)
