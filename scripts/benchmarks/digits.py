@@ -74,7 +74,7 @@ def by_torchdiffeq(problem: ctrnn.Problem) -> Run:
 
 def rates_in_jax(field: Any) -> Callable[[Any, Any, Any], Any]:
     """F(t, r, w) of equations or of a network without input."""
-    if isinstance(field, ctrnn.Equations):
+    if not isinstance(field, ctrnn.RateNetwork):
         symbols = [sympy.Symbol(name) for name in ("t", *field.state_names, *field.parameter_names)]
         texts = [sympy.sympify(text, {s.name: s for s in symbols}) for text in field.equations.values()]
         rates = sympy.lambdify(symbols, texts, "jax")
