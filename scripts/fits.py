@@ -21,6 +21,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import least_squares
 
 import ctrnn
+from ctrnn.errors import UsageError
 from ctrnn.experiment.build import Experiment
 
 LORENZ = {"x": "s*(y - x)", "y": "x*(rho - z) - y", "z": "x*y - b*z"}
@@ -70,7 +71,10 @@ def residuals(problem: Any, c: Any) -> Callable[[Any], Any]:
     t, y = problem.observed, problem.objective.targets
 
     def z(theta: Any) -> Any:
-        one, left = c.problem(theta), iter(range(MOST_EVALUATIONS))
+        try:
+            one, left = c.problem(theta), iter(range(MOST_EVALUATIONS))
+        except UsageError:  # beyond the range of float64
+            return np.full(y.size, 1e6)
 
         def rate(s: float, r: Any) -> Any:
             if next(left, None) is None:

@@ -240,7 +240,7 @@ def test_memory_stays_within_its_budget(memory, how, integral):
     if integral and memory < 450_000 and "dt" not in how:
         memory = 450_000  # 400 kB go for the size of the integral, before the run
     used = peak(problem, Adjoint("checkpoint", memory=memory), how)
-    assert used < 1.2 * memory
+    assert used < 1.2 * memory + 20_000  # objects of Python's own, of which 3.12 and 3.13 have some 30 kB more
     if 400_000 <= memory < 500_000:
         assert used > 0.4 * memory  # and it is used
     assert distance(gradient(problem, Adjoint("checkpoint", memory=memory), **how), gradient(problem, **how)) < 1e-12

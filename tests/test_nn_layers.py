@@ -83,6 +83,7 @@ def test_layers_become_torchs_again(kind):
     assert (flat(layer(x)[1]) - flat(back(x)[1])).abs().max() < 1e-13
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # torch's, of Python 3.13.0
 def test_torch_compile_takes_layers_as_they_are():
     for layer in (CTGRU(3, 4, dt=0.1, seed=0), Recurrent(ctrnn.RateNetwork(4, 3, seed=0), 0.1)):
 
