@@ -77,7 +77,7 @@ def residuals(problem: Any, c: Any) -> Callable[[Any], Any]:
             return np.full(y.size, 1e6)
 
         def rate(s: float, r: Any) -> Any:
-            if next(left, None) is None:
+            if next(left, None) is None or not np.isfinite(r).all():
                 raise Stiff
             return one.field(s, r)
 
