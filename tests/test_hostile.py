@@ -366,3 +366,9 @@ def test_empty_lists_and_tables_in_experiments_are_refused_at_their_key(tmp_path
         (tmp_path / file.name).write_bytes(file.read_bytes())
     assert cli.run(["plan", str(tmp_path / "x.toml")]) == 2
     assert key in capsys.readouterr().err
+
+
+def test_a_relaxation_that_would_take_for_ever_ends():
+    field = ctrnn.Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})
+    with pytest.raises(ctrnn.errors.TooManyStepsError, match="shorter duration"):
+        ctrnn.one_phase(field, [0.0], lambda r: [1.0], duration=1e308)

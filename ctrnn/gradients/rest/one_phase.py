@@ -23,13 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import DivergenceError, NotAtRestError, UsageError
+from ctrnn.errors import DivergenceError, NotAtRestError, TooManyStepsError, UsageError
 from ctrnn.fields.base import Array, Field, checked_array
 from ctrnn.memory import claim
 from ctrnn.numbers import number, positive, real_array, whole
 from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]
+
+#: evaluations of F in a relaxation, some 8 s of them
+MOST_EVALUATIONS = 250_000
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,8 @@ def one_phase(
         Where ``rest`` is not reached: a longer duration, or the point is not stable.
     DivergenceError
         Where the flow leaves the finite numbers.
+    TooManyStepsError
+        Where it has not come to its end after 250,000 evaluations of F.
     UsageError
         For shapes and values.
 
@@ -184,8 +189,15 @@ def one_phase(
             raise UsageError("dl_dr(r)", given=f"shape {found.shape}", allowed=f"shape ({n},)")
         return found
 
-    def flow(_: float, state: Array) -> Array:
+    left = iter(range(MOST_EVALUATIONS))
+
+    def flow(now: float, state: Array) -> Array:
         r, V = state[:n], state[n:]
+        if next(left, None) is None:
+            raise TooManyStepsError(
+                f"the one-phase flow took {MOST_EVALUATIONS} evaluations of F", t=now, r=r, h=0.0,
+                hint="a shorter duration, or larger tolerances",
+            )  # fmt: skip
         if not np.isfinite(state).all():
             return np.full(2 * n, np.nan)
         return np.concatenate([field(0.0, r, x), field.vjp(0.0, r, V, x) - slope(r)])
@@ -200,6 +212,7 @@ def one_phase(
             "the one-phase flow left the finite numbers", t=float(run.t[-1]) if len(run.t) else 0.0, r=last, h=0.0,
             hint="an r0 nearer to a stable rest point: V grows wherever J is not Hurwitz",
         )  # fmt: skip
+    left = iter(range(MOST_EVALUATIONS))
     speed = np.array([np.linalg.norm(flow(0.0, state)) for state in states])
     if rest is not None and not speed[-1] <= rest:
         raise NotAtRestError(
