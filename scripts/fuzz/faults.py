@@ -70,7 +70,7 @@ def case(random: Random) -> tuple[str, Callable[[], str]]:
             if kind == "pipe" and process.stdout is not None:
                 process.stdout.close()
                 process.stdout = None
-            _, errors = process.communicate(timeout=250)
+            _, errors = process.communicate(timeout=50)
             if out not in (None, subprocess.PIPE):
                 os.close(out)
             code, said = process.returncode, errors.decode(errors="replace")
