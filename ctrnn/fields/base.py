@@ -24,6 +24,8 @@ Array = np.ndarray
 #: what a field keeps of its compiled functions, which is found or made again; the last ones are bound to its numbers
 BOUND = ("_blank", "_point_bound", "_second_ctx")
 COMPILED = ("_scalars", "_arrays", "_kernel", "_second_kernel", "_lanes_kernel", "row_slots", "_noisy_twins", *BOUND)
+#: numbers of a gradient that are moved within its memory at a time
+MOVED_AT_ONCE = 16384
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Kernel:
         first[self.index[entries[::-1]]] = entries[::-1]
         others = entries[first[self.index[entries]] != entries]
         return first, others, self.index[others]
+
+    @cached_property
+    def leading(self) -> tuple[int, int]:
+        """Rows and columns of the matrix that begins the parameters, if each row begins a group; else 0."""
+        index = self.index.reshape(self.groups, self.columns)
+        columns = int((index[:1] == np.arange(self.columns)).cumprod(axis=1).sum())
+        at = np.arange(self.groups * columns).reshape(self.groups, columns)
+        rows = int((index[:, :columns] == at).all(axis=1).cumprod().sum()) if columns else 0
+        return rows, columns
 
     def largest_part(self, n: int) -> int:
         """States of the largest part; n where F does not fall into parts."""
@@ -149,6 +160,24 @@ class Bound:
             flat[:, np.flatnonzero(first < 0)] = 0.0
         if others.size:
             np.add.at(flat.T, at_others, entries[:, others].T)
+        return flat
+
+    def row(self, G: Array) -> Array:
+        """The one row (m,) of G (groups, 1, columns), which is lost: in its own memory where a matrix is most of it."""
+        (rows, columns), entries = self.kernel.leading, G.reshape(-1)
+        first, others, at_others = self.kernel.parameter_index
+        moved = rows * columns
+        if not moved or first.size < self.m or 2 * moved < entries.size:
+            return self.rows(G)[0]
+        rest, summed = np.take(entries, first[moved:], mode="clip"), entries[others]
+        rest[first[moved:] < 0] = 0.0
+        some = max(1, MOVED_AT_ONCE // columns)
+        for k in range(0, rows, some):  # a row's new place ends before those that are still to be moved
+            part = G[k : min(k + some, rows), 0, :columns].copy()
+            entries[k * columns :][: part.size] = part.ravel()
+        flat = entries[: self.m]
+        flat[moved:] = rest
+        np.add.at(flat, at_others, summed)
         return flat
 
 
@@ -498,7 +527,7 @@ class Field(ABC):
         G = np.zeros((bound.kernel.groups, columns.shape[1], bound.kernel.columns))
         point.accumulate(bound.system, t, r, x, columns, G)
         bound.raise_pending()
-        return bound.rows(G).reshape(K.shape[:-1] + (self.m,))
+        return bound.row(G) if K.ndim == 1 else bound.rows(G)
 
     def parameter_jacobian(self, t: float, r: Any, x: Any = None) -> Array:
         """F_w = ∂F/∂w at one point, (n, m)."""
