@@ -21,7 +21,8 @@ import numpy as np
 
 from ctrnn.bound_objective import BoundObjective
 from ctrnn.errors import CtrnnError, SolverError, UsageError, one_of
-from ctrnn.fields.base import Array, Field, as_mapping, texts
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrnn.errors import UsageError, one_of
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.base import Array
 from ctrnn.inputs import Sampled
 from ctrnn.memory import claim
-from ctrnn.numbers import whole
+from ctrnn.numbers import checked_array, whole
 
 if TYPE_CHECKING:
     from ctrnn.fields.base import Field

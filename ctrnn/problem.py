@@ -20,12 +20,14 @@ from ctrnn.bound_objective import BoundObjective
 from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
-from ctrnn.fields.base import Array, Bound, Field, checked_array
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Bound
 from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import RESOLUTION, align
 from ctrnn.memory import claim
 from ctrnn.noise import WhiteNoise, as_noise
+from ctrnn.numbers import checked_array
 from ctrnn.objective import Objective
 from ctrnn.settings import Settings as Settings
 from ctrnn.states import state_of

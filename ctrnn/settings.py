@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError, one_of
-from ctrnn.fields.base import Array, checked_array
-from ctrnn.numbers import number, positive, whole
+from ctrnn.fields.base import Array
+from ctrnn.numbers import checked_array, number, positive, whole
 
 #: what the steps under a gradient answer for
 ERROR_CONTROLS = ("all", "state")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.names import arrays, known
-from ctrnn.numbers import real_array
+from ctrnn.numbers import checked_array, real_array
 
 
 def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
-from ctrnn.numbers import positive, whole
+from ctrnn.fields.base import Array
+from ctrnn.numbers import checked_array, positive, whole
 
 #: Newton's steps for one point
 NEWTON = 8

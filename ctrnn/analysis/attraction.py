@@ -19,8 +19,8 @@ from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.analysis.plane import Plane
 from ctrnn.errors import ConvergenceError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.numbers import items, whole
+from ctrnn.fields.base import Array, Field
+from ctrnn.numbers import checked_array, items, whole
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 

@@ -24,9 +24,9 @@ from ctrnn.analysis.family import Family, depends_on_time
 from ctrnn.analysis.returns import return_time, sampled
 from ctrnn.analysis.special_points import null_vectors
 from ctrnn.errors import ConvergenceError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.inputs import Constant
-from ctrnn.numbers import positive
+from ctrnn.numbers import checked_array, positive
 from ctrnn.problem import Problem, checked_problem
 from ctrnn.solvers.simulate import simulate
 from ctrnn.threads import one_blas_thread

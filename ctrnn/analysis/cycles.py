@@ -23,9 +23,9 @@ from ctrnn.analysis import cycle_response as response
 from ctrnn.analysis.collocation import Linear, Orbit
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.names import position
-from ctrnn.numbers import whole
+from ctrnn.numbers import checked_array, whole
 
 __all__ = ["Cycle"]
 

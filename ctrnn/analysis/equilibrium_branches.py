@@ -24,7 +24,8 @@ from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError
-from ctrnn.fields.base import Array, Field, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.gradients.rest.equilibrium import rest_scale
 from ctrnn.numbers import flag, real_array, whole
 from ctrnn.threads import one_blas_thread

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Bound, Field, SecondKernel, checked_array, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Bound, SecondKernel
+from ctrnn.fields.checks import checked_field
 from ctrnn.kernels import abi, point
-from ctrnn.numbers import real_array
+from ctrnn.numbers import checked_array, real_array
 
 #: weights of f(x + j h), j = 1, 2, 3, in a central difference of order six; those at −j are the same with the other
 #: sign
@@ -246,8 +248,7 @@ class Family:
         found[:, : self.n] = R
         wanted = [(j, i) for j, (kind, i) in enumerate(self.places) if kind == "w"]
         if wanted:
-            by_group = G.reshape(len(K), kernel.groups, kernel.columns).transpose(1, 0, 2)
-            flat = self._bound.rows(by_group)
+            flat = self._bound.flat(G)
             for j, i in wanted:
                 found[:, self.n + j] = flat[:, i]
         return found

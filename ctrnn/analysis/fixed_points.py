@@ -24,8 +24,9 @@ from ctrnn.errors import (
     UsageError,
     one_of,
 )
-from ctrnn.fields.base import Field, checked_array, checked_field
-from ctrnn.numbers import flag, positive, real_array
+from ctrnn.fields.base import Field
+from ctrnn.fields.checks import checked_field
+from ctrnn.numbers import checked_array, flag, positive, real_array
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["FixedPoints", "fixed_points"]

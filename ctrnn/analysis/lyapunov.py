@@ -19,9 +19,9 @@ import numpy as np
 
 from ctrnn.analysis.covariant import covariant_vectors
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.frame import Frame, mean_rates
-from ctrnn.numbers import flag, generator, whole
+from ctrnn.numbers import checked_array, flag, generator, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats

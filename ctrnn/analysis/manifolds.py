@@ -16,8 +16,8 @@ from scipy.optimize import brentq
 from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.analysis.family import depends_on_time
 from ctrnn.errors import SolverError, UsageError
-from ctrnn.fields.base import Array, checked_array
-from ctrnn.numbers import positive
+from ctrnn.fields.base import Array
+from ctrnn.numbers import checked_array, positive
 from ctrnn.problem import Problem
 from ctrnn.solvers.simulate import simulate
 

@@ -24,9 +24,9 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import NotFiniteError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.memory import claim
-from ctrnn.numbers import real_array, whole
+from ctrnn.numbers import checked_array, real_array, whole
 from ctrnn.states import state_of
 from ctrnn.threads import one_blas_thread
 

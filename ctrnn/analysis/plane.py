@@ -17,10 +17,11 @@ import numpy as np
 
 from ctrnn.analysis.family import Family
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.memory import claim
 from ctrnn.names import position
-from ctrnn.numbers import items, whole
+from ctrnn.numbers import checked_array, items, whole
 from ctrnn.states import state_of
 
 __all__ = ["Plane", "nullclines"]

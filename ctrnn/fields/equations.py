@@ -20,17 +20,9 @@ from ctrnn.fields import codegen
 from ctrnn.fields.algebra import Node, names_in, symbol
 from ctrnn.fields.arrays.declared import arrays, checked_masks, labels, outside, sizes
 from ctrnn.fields.arrays.system import ArraySystem
-from ctrnn.fields.base import (
-    Array,
-    Field,
-    Kernel,
-    LanesKernel,
-    RowSlots,
-    SecondKernel,
-    as_mapping,
-    checked_names,
-    texts,
-)
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Kernel, LanesKernel, RowSlots, SecondKernel
+from ctrnn.fields.checks import as_mapping, checked_names, texts
 from ctrnn.fields.expressions import check_names, read
 from ctrnn.fields.noisy import depends_on, in_users_words, strengths, with_noise
 from ctrnn.fields.scalars import ScalarSystem

@@ -21,9 +21,11 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.algebra import Node
-from ctrnn.fields.base import Array, Bound, Field, Kernel, SecondKernel
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Bound, Kernel, SecondKernel
 from ctrnn.fields.derivatives import derivative
 from ctrnn.fields.equations import Equations
+from ctrnn.fields.parameters import Parameters
 from ctrnn.fields.torch_functions import phi
 from ctrnn.kernels import abi, exponential
 
@@ -77,13 +79,12 @@ class Exponential(Field):
     # -- everything with a name is that of the field
 
     @property
-    def parameters(self) -> dict[str, Array]:
-        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
+    def parameters(self) -> Parameters:
+        """Those of the field."""
         return self.field.parameters
 
     @parameters.setter
     def parameters(self, named: Mapping[str, Array]) -> None:
-        """Name -> array. The arrays are read-only: a field does not change; ``with_parameters`` makes another one."""
         field = copy.copy(self.field)
         field.parameters = named  # type: ignore[assignment]
         self.field = field

@@ -14,11 +14,13 @@ import numpy as np
 
 from ctrnn.callbacks import Pending
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, Kernel, SecondKernel, as_mapping, checked_array, checked_names
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Kernel, SecondKernel
+from ctrnn.fields.checks import as_mapping, checked_names
 from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
-from ctrnn.numbers import whole
+from ctrnn.numbers import checked_array, whole
 
 
 class TorchField(Field):

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctrnn.errors import one_of
-from ctrnn.fields.base import checked_array
 from ctrnn.gradients.check.alive import warn_if_zero_gradient
 from ctrnn.gradients.dispatch import check_memory, compute
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.trials import trials_gradient
+from ctrnn.numbers import checked_array
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.noise import with_noise
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import CtrnnError, UsageError
-from ctrnn.fields.base import as_mapping
+from ctrnn.fields.checks import as_mapping
 from ctrnn.learning.loss import Loss, Statement, quantities
 from ctrnn.learning.minimise import AUTO, Minimum, chosen_optimizer, minimise
 from ctrnn.learning.multistart import from_many

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UsageError, one_of
 from ctrnn.events import EventError
-from ctrnn.fields.base import name_list
+from ctrnn.fields.checks import name_list
 from ctrnn.gradients.api import value_and_gradient
 from ctrnn.gradients.prepared import ValueAndGradient
 from ctrnn.gradients.second.hessian import hessian_operator

@@ -17,11 +17,11 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ctrnn.errors import UsageError, one_of
-from ctrnn.fields.base import Field, checked_array
+from ctrnn.fields.base import Field
 from ctrnn.learning import rest_solve
 from ctrnn.learning.rest_solve import Solved
 from ctrnn.learning.torch_transforms import refuse_transforms
-from ctrnn.numbers import real_array, whole
+from ctrnn.numbers import checked_array, real_array, whole
 
 Tensor = torch.Tensor
 SOLVERS = ("anderson", "relaxation")

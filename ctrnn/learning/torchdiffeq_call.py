@@ -19,7 +19,8 @@ import torch
 import torchdiffeq
 
 from ctrnn.errors import ConvergenceError, UsageError, one_of
-from ctrnn.fields.base import Field, as_mapping
+from ctrnn.fields.base import Field
+from ctrnn.fields.checks import as_mapping
 from ctrnn.learning.torch_module import FieldModule, as_module
 from ctrnn.numbers import flag, items, number, real_array
 from ctrnn.solvers import tableaus

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Field, checked_field
+from ctrnn.fields.base import Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.trained_model import Form, Model, checked_feedback
 from ctrnn.losses import Readout

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError, one_of
-from ctrnn.fields.base import as_mapping, name_list
+from ctrnn.fields.checks import as_mapping, name_list
 from ctrnn.gradients.continuous.scales import typical
 from ctrnn.losses import Readout
 from ctrnn.numbers import flag, real_array

@@ -12,7 +12,7 @@ from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import checked_field
+from ctrnn.fields.checks import checked_field
 from ctrnn.numbers import complex_array, items, positive, real_array
 from ctrnn.plotting.curve import curve, spans_decades
 from ctrnn.plotting.style import (

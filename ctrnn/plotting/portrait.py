@@ -16,7 +16,8 @@ from ctrnn.analysis.manifolds import saddle_manifolds
 from ctrnn.analysis.plane import Plane, nullclines
 from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Field, checked_field
+from ctrnn.fields.base import Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.numbers import axes_of, items, real_array, whole
 from ctrnn.plotting.curve import curve
 from ctrnn.plotting.style import (

@@ -18,7 +18,8 @@ import numpy as np
 
 from ctrnn.errors import SolverError
 from ctrnn.events import BoundEvent, EventError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.inputs.times import RESOLUTION
 from ctrnn.kernels.stepper import Record
 from ctrnn.problem import Course, Problem, Settings

@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Bound, checked_array
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.inputs import Polynomials
+from ctrnn.numbers import checked_array
 from ctrnn.problem import Course, Problem, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration

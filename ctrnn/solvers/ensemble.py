@@ -20,13 +20,13 @@ import numpy as np
 
 from ctrnn.clock import working
 from ctrnn.errors import SolverError, UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.kernels import abi, signals, stepper
 from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.memory import claim
-from ctrnn.numbers import MOST, whole
+from ctrnn.numbers import MOST, checked_array, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.dense import DenseOutput, dense_of

@@ -13,7 +13,8 @@ import numpy as np
 
 from ctrnn.clock import working
 from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooManyStepsError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.kernels import point
 from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.signals import evaluate

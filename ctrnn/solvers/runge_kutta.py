@@ -21,7 +21,8 @@ from ctrnn.errors import (
     TooManyStepsError,
     UsageError,
 )
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.kernels import implicit, staggered, stepper
 from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.linalg import SMALL, lapack_addresses

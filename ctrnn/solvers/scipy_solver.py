@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.problem import Course, Settings
 from ctrnn.solvers.library import Rate, solve_by_pieces
 from ctrnn.solvers.solution import Solution

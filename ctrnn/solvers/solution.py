@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.base import Array
+from ctrnn.numbers import checked_array
 from ctrnn.trajectory import Stats
 
 

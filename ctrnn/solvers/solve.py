@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.errors import UnknownNameError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.memory import claim
 from ctrnn.problem import Course, Settings
 from ctrnn.solvers import tableaus

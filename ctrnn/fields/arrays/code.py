@@ -13,7 +13,8 @@ from ctrnn.fields.arrays.graph import Elementwise, Graph, Stack
 from ctrnn.fields.arrays.jacobian import PASS, Jacobian
 from ctrnn.fields.arrays.layout import Layout
 from ctrnn.fields.arrays.programs import Loop, Program, Writer
-from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Kernel, LanesKernel, SecondKernel
 from ctrnn.kernels import graph as K
 from ctrnn.kernels import graph_second as K2
 from ctrnn.kernels import graph_steps as G

@@ -11,9 +11,10 @@ import numpy as np
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.arrays.values import Shape
-from ctrnn.fields.base import Array, checked_array, checked_names
+from ctrnn.fields.base import Array
+from ctrnn.fields.checks import checked_names
 from ctrnn.memory import claim
-from ctrnn.numbers import MOST, is_whole, real_array
+from ctrnn.numbers import MOST, checked_array, is_whole, real_array
 
 
 def sizes(what: str, given: Any) -> dict[str, Shape]:

@@ -20,7 +20,8 @@ from ctrnn.fields.arrays.graph import Elementwise, Graph, Stack, outs_of
 from ctrnn.fields.arrays.layout import Layout
 from ctrnn.fields.arrays.programs import Edge, Loop, _strides, edges
 from ctrnn.fields.arrays.values import Product, Spread, Turn, Value
-from ctrnn.fields.base import Array, RowSlots
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import RowSlots
 from ctrnn.kernels.batch import graph_rows as K
 from ctrnn.kernels.batch.tiles import LANES, multiply_add, padded
 

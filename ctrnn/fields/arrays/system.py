@@ -18,7 +18,8 @@ from ctrnn.fields.arrays.step_size import own_rates, with_step_size
 from ctrnn.fields.arrays.structure import Structure
 from ctrnn.fields.arrays.torch_graph import TorchGraph
 from ctrnn.fields.arrays.values import Builder, Product, Shape, Value
-from ctrnn.fields.base import Array, Kernel, LanesKernel, SecondKernel
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Kernel, LanesKernel, SecondKernel
 
 
 class ArraySystem:

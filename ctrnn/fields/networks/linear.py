@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import expm
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.base import Array
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes, drive
-from ctrnn.numbers import generator
+from ctrnn.numbers import checked_array, generator
 
 
 class LinearNetwork(TextNetwork):

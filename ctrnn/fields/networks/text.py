@@ -16,10 +16,11 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.arrays.declared import checked_masks
-from ctrnn.fields.base import Array, as_mapping, checked_array
+from ctrnn.fields.base import Array
+from ctrnn.fields.checks import as_mapping
 from ctrnn.fields.equations import Equations
 from ctrnn.memory import claim
-from ctrnn.numbers import flag, real_array, whole
+from ctrnn.numbers import checked_array, flag, real_array, whole
 
 
 class TextNetwork(Equations):

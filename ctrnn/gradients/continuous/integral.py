@@ -11,7 +11,8 @@ from ctrnn.callbacks import Pending
 from ctrnn.fields import codegen
 from ctrnn.fields.algebra import ZERO
 from ctrnn.fields.arrays.scalar import read_scalar
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.fields.derivatives import gradient
 from ctrnn.fields.printing import assignments
 from ctrnn.kernels import abi, augmented, lazy, signals

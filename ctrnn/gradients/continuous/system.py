@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.gradients.continuous.integral import LossRate, augmented_bound
 from ctrnn.gradients.continuous.scales import integral_scales, parameter_scales, typical
 from ctrnn.kernels import abi, augmented

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.online import stream_file
 from ctrnn.gradients.recording.control import StepControl
@@ -28,6 +28,7 @@ from ctrnn.gradients.schedules.rtrl import RTRL
 from ctrnn.gradients.schedules.rtrl_state import RTRLState
 from ctrnn.kernels import stepper
 from ctrnn.losses import Readout, takes_target
+from ctrnn.numbers import checked_array
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import CtrnnError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
 from ctrnn.files import atomic_path, reading
 from ctrnn.kernels import implicit, stepper
 from ctrnn.losses import Readout
-from ctrnn.numbers import MOST, flag, number, whole
+from ctrnn.numbers import MOST, checked_array, flag, number, whole
 from ctrnn.trajectory import Stats
 
 FORMAT = "ctrnn RTRLStream 4"

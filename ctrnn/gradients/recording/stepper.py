@@ -19,7 +19,8 @@ import numpy as np
 
 from ctrnn.clock import working
 from ctrnn.errors import SingularJacobianError
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.recording.base import Needs, Recording, Seen

@@ -17,7 +17,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ctrnn.fields.base import Array, Bound
+from ctrnn.fields.base import Array
+from ctrnn.fields.bound import Bound
 from ctrnn.gradients.recording.base import Carry
 from ctrnn.kernels.abi import dgemm_address
 from ctrnn.kernels.carry import transform

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UsageError, one_of
-from ctrnn.fields.base import Array, Field, checked_field, time_constants
+from ctrnn.fields.base import Array, Field, time_constants
+from ctrnn.fields.checks import checked_field
 from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, solve_rows
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotAtRestError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
-from ctrnn.numbers import flag, number, real_array
+from ctrnn.fields.base import Array, Field
+from ctrnn.numbers import checked_array, flag, number, real_array
 from ctrnn.states import state_of
 
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]

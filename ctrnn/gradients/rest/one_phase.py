@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, TooManyStepsError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.memory import claim
-from ctrnn.numbers import number, positive, real_array, whole
+from ctrnn.numbers import checked_array, number, positive, real_array, whole
 from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.memory import claim
-from ctrnn.numbers import real_array
+from ctrnn.numbers import checked_array, real_array
 from ctrnn.objective import Objective
 from ctrnn.problem import Problem, Settings
 

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import SingularJacobianError
-from ctrnn.fields.base import Array, Bound, Field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Bound
 from ctrnn.kernels import abi, point, pullback, second
 from ctrnn.kernels.linalg import lapack_addresses
 

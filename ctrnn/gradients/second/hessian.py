@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.fields.base import Array, checked_array
+from ctrnn.fields.base import Array
 from ctrnn.gradients.finite import check_finite
 from ctrnn.gradients.second.tangents import Tangents
 from ctrnn.gradients.second.trials import HessianOfTrials, matrix_of_trials
 from ctrnn.memory import claim
-from ctrnn.numbers import flag
+from ctrnn.numbers import checked_array, flag
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.noise import with_noise

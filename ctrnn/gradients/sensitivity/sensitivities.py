@@ -10,11 +10,13 @@ import numpy as np
 
 from ctrnn.batches import one_each
 from ctrnn.errors import UnknownNameError, UsageError, one_of
-from ctrnn.fields.base import Array, Field, checked_array, name_list
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import name_list
 from ctrnn.gradients.continuous.forward import solve_forward
 from ctrnn.gradients.continuous.system import ForwardSystem
 from ctrnn.inputs import Constant, stack
 from ctrnn.memory import claim
+from ctrnn.numbers import checked_array
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers.auto import resolve_auto_solver
 from ctrnn.solvers.exponential import with_steps

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError, one_of
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.files import atomic_path
 from ctrnn.gradients.costs import in_bytes
 from ctrnn.gradients.rules.exact import ExactRule
@@ -29,7 +29,7 @@ from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
 from ctrnn.learning.online.given import rule_named
 from ctrnn.learning.online.learner import OnlineLearner
-from ctrnn.numbers import axes_of, real_array, whole
+from ctrnn.numbers import axes_of, checked_array, real_array, whole
 from ctrnn.progress import track
 
 EXACT = "exact"

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UnknownNameError, UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.methods import METHODS, named
 from ctrnn.gradients.rules.rule import Rule
 from ctrnn.kernels.rules.loop import COUNTS
 from ctrnn.learning.online.observe import Observer
-from ctrnn.numbers import whole
+from ctrnn.numbers import checked_array, whole
 
 
 def rule_named(method: Any) -> Rule:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array, checked_field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.checks import checked_field
 from ctrnn.gradients.methods import of_table
 from ctrnn.kernels.rules.loop import LOSS_NOW, UPDATED, UPDATES
 from ctrnn.learning.online import checkpoint as files
@@ -30,7 +31,7 @@ from ctrnn.learning.online.table import LearningTable
 from ctrnn.learning.online.weights import Weights
 from ctrnn.losses import Readout
 from ctrnn.memory import claim
-from ctrnn.numbers import number, real_array, whole
+from ctrnn.numbers import checked_array, number, real_array, whole
 from ctrnn.threads import one_blas_thread, one_torch_thread
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from ctrnn.bound_objective import BoundObjective
 from ctrnn.errors import UsageError
-from ctrnn.fields.base import Array, Field, checked_array
+from ctrnn.fields.base import Array, Field
 from ctrnn.losses import Readout, takes_target
+from ctrnn.numbers import checked_array
 from ctrnn.objective import Objective
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
-from ctrnn.fields.base import Array, Bound, Field
+from ctrnn.fields.base import Array, Field
+from ctrnn.fields.bound import Bound
 from ctrnn.kernels.rules import updates as u
 from ctrnn.kernels.rules.loop import Learned
 from ctrnn.learning.torch_optimizers import fused, is_elementwise, make_optimizer, make_scheduler
