@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UsageError, one_of
 
 #: φ of a rate unit, as a function of z. ``erf`` is scaled to slope 1 at 0.
 ACTIVATIONS: Mapping[str, str] = {
@@ -44,11 +44,14 @@ def activated(activation: Any, z: str, argument: str = "activation") -> str:
 def rate_equation(activation: Any, form: str, hidden: str, inputs: int) -> tuple[str, dict[str, str]]:
     """τ dr/dt of rate units as array equations: dr/dt, and the definitions of s, which is sent, and u.
 
-    ``hidden``: what the units receive from each other, a text in s.
+    ``hidden``: what the units receive from each other, a text in s. Raises UnknownNameError for an unknown form or φ.
 
     >>> rate_equation("tanh", "state", "W @ s", inputs=2)
     ('(-r + u)/tau', {'s': 'tanh(r)', 'u': 'W @ s + U @ x + b'})
     """
+    one_of("form", form, ("state", "rate"))
+    if not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
+        one_of("activation", activation, ACTIVATIONS)
     u = f"{hidden} + U @ x + b" if inputs else f"{hidden} + b"
     if form == "state":
         return "(-r + u)/tau", {"s": activated(activation, "r"), "u": u}

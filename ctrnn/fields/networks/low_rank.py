@@ -15,8 +15,8 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.networks.activations import rate_equation
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_gain, checked_sizes
-from ctrnn.numbers import generator
+from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes
+from ctrnn.numbers import generator, whole
 
 
 class LowRankNetwork(TextNetwork):
@@ -26,11 +26,16 @@ class LowRankNetwork(TextNetwork):
     """
 
     def __init__(
-        self, n: int, inputs: int, tau: Any, activation: str, gain: float, seed: int | None, form: str, rank: int,
-        train_tau: bool,
+        self, n: int, inputs: int, tau: Any, activation: str, gain: float, seed: int | None, form: str, mask: Any,
+        dale: Any, train_tau: bool, rank: int,
     ) -> None:  # fmt: skip
+        for name, given in (("mask", mask), ("dale", dale)):
+            if given is not None:
+                allowed = "None, of a network of a given rank: the entries of M Nᵀ are no parameters"
+                raise UsageError(name, given=given, allowed=allowed)
         n, inputs = checked_sizes(n, inputs, 0)
-        rank = checked_count("rank", rank, 1)
+        rate, definitions = rate_equation(activation, form, f"M @ (N.T @ s)/{n}", inputs)
+        rank = whole("rank", rank, 1)
         if rank > n:
             raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")
         self.activation, self.form, self.rank = activation, form, rank
@@ -39,7 +44,6 @@ class LowRankNetwork(TextNetwork):
         if inputs:
             weights["U"] = rng.normal(0.0, 1.0 / np.sqrt(inputs), (n, inputs))
         weights["b"] = np.zeros(n)
-        rate, definitions = rate_equation(activation, form, f"M @ (N.T @ s)/{n}", inputs)
         super().__init__({"r": rate}, weights, {"r": n}, inputs, tau, train_tau, definitions)
 
     @property

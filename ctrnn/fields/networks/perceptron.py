@@ -15,9 +15,9 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.networks.activations import activated
-from ctrnn.fields.networks.text import TextNetwork, checked_count, checked_sizes, drive
+from ctrnn.fields.networks.text import TextNetwork, checked_sizes, drive
 from ctrnn.memory import claim
-from ctrnn.numbers import generator
+from ctrnn.numbers import generator, whole
 
 
 class MLPField(TextNetwork):
@@ -68,7 +68,7 @@ class MLPField(TextNetwork):
         n, inputs = checked_sizes(n, inputs, 0)
         if not isinstance(hidden, list | tuple | range):
             raise UsageError("hidden", given=hidden, allowed="widths of the hidden layers, such as (64, 64)")
-        sizes = [n, *(checked_count("hidden", width, 1) for width in hidden), n]
+        sizes = [n, *(whole("hidden", width) for width in hidden), n]
         claim("hidden", 16.0 * sum(a * b for a, b in pairwise(sizes)), "narrower layers")
         rng = generator(seed)
         weights, definitions, source = {}, {}, "r"

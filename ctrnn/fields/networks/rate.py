@@ -10,15 +10,13 @@ are: everything else follows from the array equation.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError, one_of
+from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.fields.networks.activations import ACTIVATIONS, rate_equation
+from ctrnn.fields.networks.activations import rate_equation
 from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_signs, checked_sizes
 from ctrnn.numbers import flag, generator, real_array
@@ -76,7 +74,11 @@ class RateNetwork(TextNetwork):
 
     def __new__(cls, *arguments: Any, rank: int | None = None, **options: Any) -> Any:
         """The network itself; of a given rank, one that is made of M and N."""
-        return object.__new__(cls) if rank is None else _of_rank(rank, *arguments, **options)
+        if rank is None:
+            return object.__new__(cls)
+        given = _SIGNATURE.bind(*arguments, rank=rank, **options)
+        given.apply_defaults()
+        return LowRankNetwork(**given.arguments)
 
     def __init__(
         self,
@@ -90,11 +92,11 @@ class RateNetwork(TextNetwork):
         mask: Any = None,
         dale: Any = None,
         train_tau: bool = False,
-        rank: int | None = None,
+        *,
+        rank: int | None = None,  # __new__ has looked at it
     ) -> None:
         n, inputs = checked_sizes(n, inputs)
-        _check_activation(activation)
-        one_of("form", form, ("state", "rate"))
+        rate, definitions = rate_equation(activation, form, "W @ s", inputs)
         gain = checked_gain(gain)
         self.activation, self.form, self.train_tau = activation, form, flag("train_tau", train_tau)
         self.mask = None if mask is None else _checked_mask(mask, n)
@@ -109,7 +111,6 @@ class RateNetwork(TextNetwork):
             "U": rng.normal(0.0, 1.0 / np.sqrt(max(inputs, 1)), (n, inputs)),
             "b": np.zeros(n),
         }
-        rate, definitions = rate_equation(activation, form, "W @ s", inputs)
         masks = {} if self.mask is None else {"W": self.mask}
         super().__init__({"r": rate}, weights, {"r": n}, inputs, tau, train_tau, definitions, masks, self.dale)
         self.state_names = tuple(f"r{i}" for i in range(n))
@@ -189,12 +190,6 @@ class RateNetwork(TextNetwork):
         return module
 
 
-def without_self(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a class, from that of its ``__init__``."""
-    signature = inspect.signature(function)
-    return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=signature.empty)
-
-
 def _checked_mask(mask: Any, n: int) -> Array:
     mask = real_array("mask", mask)
     if mask.shape != (n, n) or not np.isin(mask, (0, 1)).all():
@@ -202,33 +197,10 @@ def _checked_mask(mask: Any, n: int) -> Array:
     return mask.astype(bool)
 
 
-def _check_activation(activation: Any) -> None:
-    """Raise UnknownNameError for what is no name and no formula in z."""
-    if not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
-        one_of("activation", activation, ACTIVATIONS)
+def _signature() -> inspect.Signature:
+    """The arguments of ``__init__``, which are what help and editors show: ``__new__`` only looks at them."""
+    signature = inspect.signature(RateNetwork.__init__)
+    return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=signature.empty)
 
 
-def _of_rank(
-    rank: int,
-    n: int,
-    inputs: int = 0,
-    tau: Any = 1.0,
-    activation: str = "tanh",
-    gain: float = 1.0,
-    seed: int | None = None,
-    form: str = "state",
-    mask: Any = None,
-    dale: Any = None,
-    train_tau: bool = False,
-) -> LowRankNetwork:
-    for name, given in (("mask", mask), ("dale", dale)):
-        if given is not None:
-            allowed = "None, of a network of a given rank: the entries of M Nᵀ are no parameters"
-            raise UsageError(name, given=given, allowed=allowed)
-    _check_activation(activation)
-    one_of("form", form, ("state", "rate"))
-    return LowRankNetwork(n, inputs, tau, activation, gain, seed, form, rank, train_tau)
-
-
-# what help and editors show: the arguments of __init__, which __new__ only looks at
-RateNetwork.__signature__ = without_self(RateNetwork.__init__)  # type: ignore[attr-defined]
+_SIGNATURE = RateNetwork.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -189,14 +189,9 @@ def checked_signs(dale: Any, n: int) -> Array:
     return signs.astype(float)
 
 
-def checked_count(name: str, value: Any, least: int) -> int:
-    """A number of units, channels or directions; raises UsageError."""
-    return whole(name, value, least)
-
-
 def checked_sizes(n: Any, inputs: Any, matrices: int = 1) -> tuple[int, int]:
     """Numbers of units and of channels, of a network of so many (n, n) matrices; raises UsageError."""
-    n, inputs = checked_count("n", n, 1), checked_count("inputs", inputs, 0)
+    n, inputs = whole("n", n), whole("inputs", inputs, 0)
     claim("n", 16 * matrices * n * n + 80 * n)
     claim("inputs", 16 * max(matrices, 1) * n * inputs + 80 * inputs)
     return n, inputs
