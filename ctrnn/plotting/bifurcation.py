@@ -13,7 +13,20 @@ from numpy.typing import NDArray
 from ctrnn.errors import UsageError
 from ctrnn.names import position
 from ctrnn.numbers import items
-from ctrnn.plotting.style import BLACK, BLUE, COLOURS, GREEN, ORANGE, drawn, frame, legend_above, mosaic, styled, words
+from ctrnn.plotting.style import (
+    BLACK,
+    BLUE,
+    COLOURS,
+    GREEN,
+    ORANGE,
+    drawn,
+    frame,
+    legend_above,
+    mosaic,
+    once,
+    styled,
+    words,
+)
 
 #: of each kind of special point its marker and colour
 MARKERS = {
@@ -96,22 +109,21 @@ def bifurcation_diagram(
             raise UsageError("branches", given=f"branches in {first.name} and {branch.name}", allowed="one parameter")
     k = position("state", state, first.states)
     figure, (axes,) = frame(height=3.6, width=5.4, ax=ax)
-    known: set[str] = set()
     for branch in every:
-        _line(axes, branch.parameter, branch.r[:, k], branch.stable, BLUE, "equilibria", known)
+        _line(axes, branch.parameter, branch.r[:, k], branch.stable, BLUE, "equilibria")
     for branch in around:
         for edge in (branch.lowest, branch.highest):
-            _line(axes, branch.parameter, edge[:, k], branch.stable, ORANGE, "cycles, least and largest", known)
+            _line(axes, branch.parameter, edge[:, k], branch.stable, ORANGE, "cycles, least and largest")
     for branch in every:
         for point in branch.special:
-            _mark(axes, point.kind, point.parameter, point.r[k], _name(point), known)
+            _mark(axes, point.kind, point.parameter, point.r[k], _name(point))
     for branch in around:
         for point in branch.special:
             # its mesh too: near a homoclinic orbit the excursion is a small part of the period
             path = np.append(point.cycle(np.linspace(0.0, point.period, 400))[:, k], point.cycle.r[:, k])
             for value in (path.min(), path.max()):
                 where = "orbit" if point.kind == "homoclinic" else "of cycles"
-                _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}", known)
+                _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}")
     named, name = words(labels), first.states[k]
     axes.set(xlabel=named.get(first.name, first.name), ylabel=named.get(name, name))
     legend_above(figure, axes)
@@ -159,7 +171,6 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
         raise UsageError("curves", given="none", allowed="one curve or more")
     names = tuple(every[0].parameters)
     figure, (axes,) = frame(height=4.0, width=5.4, ax=ax)
-    known: set[str] = set()
     for curve in every:
         if tuple(curve.parameters) != names:
             raise UsageError("curves", given=f"{tuple(curve.parameters)} and {names}", allowed="the same parameters")
@@ -167,11 +178,11 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
         is_hopf = curve.kind == "hopf"
         solid = curve.lyapunov < 0 if is_hopf else np.ones(len(curve), dtype=bool)
         two = ("hopf, supercritical", "hopf, subcritical") if is_hopf else ("fold", "fold")
-        _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, two, known)
+        _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, two)
     for curve in every:
         for point in curve.special:
             at = point.parameters
-            _mark(axes, point.kind, at[names[0]], at[names[1]], point.kind, known)
+            _mark(axes, point.kind, at[names[0]], at[names[1]], point.kind)
     named = words(labels)
     axes.set(xlabel=named.get(names[0], names[0]), ylabel=named.get(names[1], names[1]))
     legend_above(figure, axes)
@@ -270,7 +281,6 @@ def _line(
     solid: NDArray[np.bool_],
     colour: str,
     label: str | tuple[str, str],
-    known: set[str],
 ) -> None:
     """A curve whose parts are solid or dashed.
 
@@ -287,8 +297,7 @@ def _line(
             "ls": "-" if is_solid else (0, (4, 3)),
             "lw": 1.6 if is_solid else 1.2,
         }
-        axes.plot(x[reach], y[reach], label="_" if label in known else label, zorder=2, **style)
-        known.add(label)
+        axes.plot(x[reach], y[reach], label=once(axes, label), zorder=2, **style)
 
 
 def _name(point: Any) -> str:
@@ -296,8 +305,7 @@ def _name(point: Any) -> str:
     return str(point.type or point.kind) if point.kind == "branch" else str(point.kind)
 
 
-def _mark(axes: Axes, kind: str, x: float, y: float, label: str, known: set[str]) -> None:
+def _mark(axes: Axes, kind: str, x: float, y: float, label: str) -> None:
     marker, colour = MARKERS.get(kind, ("o", BLACK))
     style: dict[str, Any] = {"mfc": colour, "mec": BLACK, "mew": 0.6, "ms": 6, "ls": "none", "zorder": 4}
-    axes.plot([x], [y], marker, label="_" if label in known else label, **style)
-    known.add(label)
+    axes.plot([x], [y], marker, label=once(axes, label), **style)

@@ -27,6 +27,7 @@ from ctrnn.plotting.style import (
     frame,
     legend_above,
     mosaic,
+    once,
     styled,
     words,
 )
@@ -122,14 +123,7 @@ def phase_portrait(
         axes.plot(*points.T, "o", color=ORANGE, label="data", zorder=4)
     for e in rests:
         fill, word = (BLACK, "attracting") if e.stable else ("white", "not attracting")
-        label = f"equilibrium, {word}"
-        known = axes.get_legend_handles_labels()[1]
-        style: dict[str, Any] = {
-            "ms": 7,
-            "mfc": fill,
-            "mec": BLACK,
-            "label": "_" if label in known else label,
-        }
+        style: dict[str, Any] = {"ms": 7, "mfc": fill, "mec": BLACK, "label": once(axes, f"equilibrium, {word}")}
         axes.plot(*np.asarray(e.r)[[i, j]], "o", zorder=5, **style)
     at = [words(labels).get(run.names[k], run.names[k]) for k in (i, j)]
     axes.set(xlabel=at[0], ylabel=at[1])

@@ -31,6 +31,7 @@ from ctrnn.plotting.style import (
     drawn,
     frame,
     legend_above,
+    once,
     styled,
     words,
 )
@@ -152,22 +153,20 @@ def portrait(
     ):
         for k, line in enumerate(lines):
             axes.plot(*line.T, style, color=colour, lw=1.2, zorder=2, label="_" if k else f"d {name}/dt = 0")
-    known: set[str] = set()
     if manifolds and field.n == 2:
         whole = np.empty((2, 2))
         whole[[i, j]] = np.stack([plane.low, plane.high], axis=1)
-        _manifolds(axes, points, whole, (i, j), known)
+        _manifolds(axes, points, whole, (i, j))
     for k, run in enumerate(runs):
         r = curve(run).r
         axes.plot(r[:, i], r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
     for cycle in cycles:
         path = cycle(np.linspace(0.0, cycle.period, 600))
-        label = "stable cycle" if cycle.stable else "unstable cycle"
+        label = once(axes, "stable cycle" if cycle.stable else "unstable cycle")
         style = "-" if cycle.stable else "--"
-        axes.plot(path[:, i], path[:, j], style, color=BLACK, lw=2.0, zorder=3, label="_" if label in known else label)
-        known.add(label)
+        axes.plot(path[:, i], path[:, j], style, color=BLACK, lw=2.0, zorder=3, label=label)
     for row in points:
-        _dot(axes, row.r[[i, j]], _look(row), known)
+        _dot(axes, row.r[[i, j]], _look(row))
     names = field.state_names
     axes.set(
         xlabel=named.get(names[i], names[i]), ylabel=named.get(names[j], names[j]),
@@ -177,7 +176,7 @@ def portrait(
     return figure
 
 
-def _manifolds(axes: Axes, points: Any, box: NDArray[np.float64], states: tuple[int, int], known: set[str]) -> None:
+def _manifolds(axes: Axes, points: Any, box: NDArray[np.float64], states: tuple[int, int]) -> None:
     for row in points:
         if row.slow or row.index != 1 or row.stable:
             continue
@@ -189,14 +188,12 @@ def _manifolds(axes: Axes, points: Any, box: NDArray[np.float64], states: tuple[
             for line in lines:
                 axes.plot(
                     *line[:, list(states)].T, color=colour, ls=style, lw=1.4, zorder=2.5,
-                    label="_" if label in known else label,
+                    label=once(axes, label),
                 )  # fmt: skip
-                known.add(label)
 
 
-def _dot(axes: Axes, at: NDArray[np.float64], label: str, known: set[str]) -> None:
-    axes.plot([at[0]], [at[1]], ls="none", ms=7, zorder=5, label="_" if label in known else label, **LOOKS[label])
-    known.add(label)
+def _dot(axes: Axes, at: NDArray[np.float64], label: str) -> None:
+    axes.plot([at[0]], [at[1]], ls="none", ms=7, zorder=5, label=once(axes, label), **LOOKS[label])
 
 
 @styled
@@ -252,7 +249,6 @@ def projection(
     figure, (axes,) = frame(height=4.4, width=5.4, ax=ax)
     for k, run in enumerate(several):
         axes.plot(*onto(run)[:, two].T, color=GREY, lw=0.7, alpha=0.7, zorder=1, label="_" if k else "runs")
-    known: set[str] = set()
     width = float(np.ptp(np.concatenate([onto(run)[:, two] for run in several]), axis=0).max())
     for row in points:
         look = _look(row)
@@ -260,10 +256,8 @@ def projection(
         if subspaces and look.startswith("saddle"):
             v = onto.directions[two] @ linear_subspaces(row).unstable[:, 0]
             ends = middle + 0.06 * width * np.outer([-1.0, 1.0], v / max(float(np.linalg.norm(v)), 1e-300))
-            label = "unstable direction"
-            axes.plot(*ends.T, color=ORANGE, lw=1.6, zorder=2, label="_" if label in known else label)
-            known.add(label)
-        _dot(axes, middle, look, known)
+            axes.plot(*ends.T, color=ORANGE, lw=1.6, zorder=2, label=once(axes, "unstable direction"))
+        _dot(axes, middle, look)
     x, y = (f"principal component {c + 1} ({100 * onto.explained[c]:.0f} % of the variance)" for c in two)
     axes.set(xlabel=x, ylabel=y)
     axes.set_aspect("equal", adjustable="datalim")
@@ -352,10 +346,9 @@ def phase_line(
         axes.plot(
             at[1:, 0], rate[1:], "s", mfc="none", mec=GREEN, ms=11, mew=1.5, ls="none", label="run, end", zorder=4
         )
-    known: set[str] = set()
     for row in points:
         look = "unstable" if row.index == 1 and not row.slow else _look(row)
-        _dot(axes, np.array([row.r[0], row.speed if row.slow else 0.0]), look, known)
+        _dot(axes, np.array([row.r[0], row.speed if row.slow else 0.0]), look)
     name = field.state_names[0]
     word = words(labels).get(name, name)
     axes.set(xlabel=word, ylabel=f"d {name}/dt", xlim=span)

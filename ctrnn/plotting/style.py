@@ -129,6 +129,17 @@ def legend_above(figure: Figure, axes: Axes, entries: tuple[Sequence[Any], Seque
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
+def once(axes: Axes, label: str) -> str:
+    """The label of what is drawn; where the axes have it already, one that no legend shows.
+
+    >>> axes = Figure().add_subplot()
+    >>> _ = axes.plot([0.0], [0.0], label=once(axes, "runs"))
+    >>> once(axes, "runs"), once(axes, "data")
+    ('_', 'data')
+    """
+    return "_" if label in axes.get_legend_handles_labels()[1] else label
+
+
 def shared_unit(labels: Sequence[str]) -> str:
     """The unit in brackets that all labels end on; empty where they do not.
 
