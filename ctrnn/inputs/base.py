@@ -77,11 +77,7 @@ class Input(ABC):
         Raises UsageError for times that are not finite numbers, and for t and lookup of different
         shapes.
         """
-        times = finite("t", t, (1,), "times (T,)")
-        pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
-        if pieces.shape != times.shape:
-            raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
-        return self._values(times, pieces)
+        return self._values(*_times(t, lookup))
 
     def derivative(self, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
         """The slope dx/dt at t (T,): (T, size), of the piece that x has at lookup (T,), by default at t.
@@ -94,11 +90,7 @@ class Input(ABC):
 
         Raises UsageError as ``evaluate`` does.
         """
-        times = finite("t", t, (1,), "times (T,)")
-        pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
-        if pieces.shape != times.shape:
-            raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
-        return self._slopes(times, pieces)
+        return self._slopes(*_times(t, lookup))
 
     def program(self) -> Program:
         """The same signal for compiled code: see :class:`ctrnn.inputs.program.Program`."""
@@ -149,6 +141,15 @@ class Input(ABC):
 
     def __rsub__(self, other: Any) -> Input:
         return Sum(as_input(other), -self)
+
+
+def _times(t: ArrayLike, lookup: ArrayLike | None) -> tuple[Array, Array]:
+    """t (T,) and the times that say which piece is meant, checked."""
+    times = finite("t", t, (1,), "times (T,)")
+    pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
+    if pieces.shape != times.shape:
+        raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
+    return times, pieces
 
 
 class Constant(Input):

@@ -88,11 +88,16 @@ def euler_plan(system: System, tol: float, step: float | str, sides: tuple[float
         predicted(gap, tol),
         known_by=source_of(system),
     )
+    return _flow(system, condition, side * h, system.inverse_norm, estimated=system.dense is None)
+
+
+def _flow(system: System, condition: Condition, h: float, inverse_norm: float, estimated: bool) -> Plan:
+    """The plan of Euler's steps h, under this condition."""
     return Plan(
         condition,
-        lambda stride, kind: iterations.flow(kind.array(system.a), kind.matrix(system.A), side * h, stride),
-        system.inverse_norm,
-        estimated=system.dense is None,
+        lambda stride, kind: iterations.flow(kind.array(system.a), kind.matrix(system.A), h, stride),
+        inverse_norm,
+        estimated=estimated,
     )
 
 
@@ -103,31 +108,15 @@ def _uncertified(system: System, tol: float, step: float | str, sides: tuple[flo
             raise UsageError("step", given="norm", allowed="a number or spectrum where A is only a product")
         h, μ = _step_by_norms(system.A)
         if math.isnan(μ):
-            condition = Condition(math.nan, step=h, known_by="norms")
-            return Plan(
-                condition,
-                lambda stride, kind: iterations.flow(kind.array(system.a), kind.matrix(system.A), h, stride),
-                math.nan,
-                estimated=True,
-            )
+            return _flow(system, Condition(math.nan, step=h, known_by="norms"), h, math.nan, estimated=True)
         gap = -h * μ
         condition = Condition(math.nan, μ, h, contraction=1.0 - gap, predicted=predicted(gap, tol), known_by="norms")
         # ‖A⁻¹‖ ≤ 1/|μ| in the 1- or the ∞-norm, √n times that in the 2-norm
-        return Plan(
-            condition,
-            lambda stride, kind: iterations.flow(kind.array(system.a), kind.matrix(system.A), h, stride),
-            math.sqrt(system.n) / -μ,
-        )
+        return _flow(system, condition, h, math.sqrt(system.n) / -μ, estimated=False)
     h = float(step)
     if not (math.isfinite(h) and (h > 0 or (h < 0 and -1.0 in sides))):
         raise UsageError("step", given=step, allowed="a positive number")
-    condition = Condition(math.nan, step=h, known_by="products")
-    return Plan(
-        condition,
-        lambda stride, kind: iterations.flow(kind.array(system.a), kind.matrix(system.A), h, stride),
-        math.nan,
-        estimated=True,
-    )
+    return _flow(system, Condition(math.nan, step=h, known_by="products"), h, math.nan, estimated=True)
 
 
 def _step_by_norms(A: Any) -> tuple[float, float]:
