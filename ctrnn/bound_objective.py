@@ -190,13 +190,6 @@ class BoundObjective:
             return self._entrywise(r, self.targets[here], self.each[here])
         return self._weighted(r, self.targets[here], None if self._is_plain else self.weights[here])
 
-    def at_states(self, r: Array, y: Array, a: Array | None = None) -> tuple[Array, Array, Array]:
-        """a ℓ (K,), its ∂/∂r (K, n) and Σ_k ∂/∂(V, c) at states r (K, n) with targets y (K, q), whatever the times.
-
-        Without weights a (K,) they are 1.
-        """
-        return self._weighted(r, y, a)
-
     def rate(self, r: Array, s: Array, h: Array | None = None) -> tuple[Array, Array, Array]:
         """a ℓ (T,), its ∂/∂r (T, n) and Σ_t h_t ∂/∂(V, c) for r (T, n), s (T, q + 1) values of signals.
 

@@ -70,7 +70,7 @@ class Plane:
         limits = checked_array("box", box, (2, 2))
         if not (limits[:, 0] < limits[:, 1]).all():
             raise UsageError("box", given=box, allowed="((low, high), (low, high)) with low < high")
-        rest = np.zeros(field.n) if at is None else state_of(field, at).copy()
+        rest = np.zeros(field.n) if at is None else state_of(field, at, "at").copy()
         return cls((numbers[0], numbers[1]), limits[:, 0].copy(), limits[:, 1].copy(), rest)
 
     def axes(self, points: int) -> tuple[Array, Array]:

@@ -277,12 +277,10 @@ def first_lyapunov(family: Family, r: Array, mu: Array, omega: float) -> float:
     return float(G21.real / (2.0 * omega))
 
 
-def crossing(family: Family, r: Array, mu: Array, omega: float, j: int = 0) -> float:
-    """d Re λ/dμ_j of the pair λ = ±iω along the branch, ⟨p, (A_r r′ + A_μ) q⟩ with A r′ = −F_μ."""
+def crossing(family: Family, r: Array, mu: Array, omega: float) -> float:
+    """d Re λ/dμ of the pair λ = ±iω along the branch, ⟨p, (A_r r′ + A_μ) q⟩ with A r′ = −F_μ."""
     A = family.J(r, mu)
     q, p = null_vectors(A, 1j * omega)
-    moved = np.linalg.solve(A, -family.F_mu(r, mu)[:, j])
-    n, k = r.size, len(mu)
-    direction = np.eye(1, k, j)[0]
-    turned = family.rows(r, mu, moved, direction, np.array([p.real, p.imag]))[:, :n] @ q
+    moved = np.linalg.solve(A, -family.F_mu(r, mu)[:, 0])
+    turned = family.rows(r, mu, moved, np.ones(1), np.array([p.real, p.imag]))[:, : r.size] @ q
     return float((turned[0] - 1j * turned[1]).real)

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: how much wider a box is than what it holds, on each side
+MARGIN = 0.15
 
-def around(states: NDArray[np.float64], margin: float = 0.15) -> NDArray[np.float64]:
+
+def around(states: NDArray[np.float64]) -> NDArray[np.float64]:
     """[low, high] of each column (n, 2), wider by a part of its extent.
 
     >>> around(np.array([[0.0, 1.0], [1.0, 1.0]])).round(3)
@@ -18,7 +21,7 @@ def around(states: NDArray[np.float64], margin: float = 0.15) -> NDArray[np.floa
     low, high = np.nanmin(states, axis=0), np.nanmax(states, axis=0)
     extent = high - low
     flat = extent <= 1e-6 * np.maximum(np.abs(low), np.abs(high))
-    wide = np.where(flat, np.maximum(1.0, np.abs(high)), margin * extent)
+    wide = np.where(flat, np.maximum(1.0, np.abs(high)), MARGIN * extent)
     return np.stack([low - wide, high + wide], axis=1)
 
 

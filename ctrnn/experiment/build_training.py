@@ -76,11 +76,6 @@ def trials(e: Experiment, spec: Any, path: KeyPath) -> Any:
         return Dataset.from_npz(file)
 
 
-def names_of(data: Any) -> tuple[str, ...]:
-    """Names of the outputs of trials."""
-    return as_dataset("data", data).output_names
-
-
 def numbers_of(data: Any, trial: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (T, inputs) and targets (T, outputs) of one trial, NaN where none counts."""
     held = as_dataset("data", data)

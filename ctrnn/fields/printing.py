@@ -251,11 +251,7 @@ def text(node: Node) -> str:
 
 
 def assignments(
-    targets: Sequence[str],
-    formulas: Sequence[Node],
-    dialect: str,
-    names: Mapping[str, str] | None = None,
-    temporary: str = "c",
+    targets: Sequence[str], formulas: Sequence[Node], dialect: str, names: Mapping[str, str] | None = None
 ) -> list[str]:
     """Lines ``target = formula``.
 
@@ -285,7 +281,7 @@ def assignments(
             condition = node.op in ("and", "or", "<", "<=", ">", ">=")
             if node is not root and (uses[node] > 1 or node in short or (depth[node] > DEEPEST and not condition)):
                 written = writer.write(node)[0]
-                given = f"{temporary}_{len(writer.known)}"
+                given = f"c_{len(writer.known)}"
                 lines.append(f"{given} = {written}")
                 writer.name(node, given)
                 depth[node] = 0
@@ -310,7 +306,7 @@ def assignments(
         prepare(f)
         written = writer.write(f)[0]
         if uses[f] > 1 and f not in writer.known and f.op not in ("number", "name") and f.value is None:
-            given = f"{temporary}_{len(writer.known)}"
+            given = f"c_{len(writer.known)}"
             lines.append(f"{given} = {written}")
             writer.name(f, given)
             written = given

@@ -42,13 +42,13 @@ class Verdict:
     slack: float
 
 
-def verdict(loss: Loss, seen_at_start: Array | None, tolerance: float = TOLERANCE) -> Verdict:
+def verdict(loss: Loss, seen_at_start: Array | None) -> Verdict:
     """The tests of the promise and of the length at the best point of ``loss``, which knows residuals."""
     theta, c = loss.theta, loss.coordinates
     z, J = loss.vector(theta)
     _, weight = loss.robust(z)
     g = J.T @ (weight * z)
-    slack = tolerance * 0.5 * float(z @ z) + solver_error(loss)
+    slack = TOLERANCE * 0.5 * float(z @ z) + solver_error(loss)
     J = np.sqrt(weight)[:, None] * J
     inside = c.free & ~loss.pushed(theta, g)
     seen = np.linalg.norm(J, axis=0) > 0.0
@@ -73,10 +73,10 @@ def verdict(loss: Loss, seen_at_start: Array | None, tolerance: float = TOLERANC
     if promise > slack:
         share = promise / max(loss.least, np.finfo(float).tiny)
         return Verdict(False, f"a Gauss-Newton step promises {min(share, 1.0):.2g} of the loss", slack)
-    moves = far[worst] > np.sqrt(tolerance) and abs(delta[worst]) > 1e-3 * error[worst]
+    moves = far[worst] > np.sqrt(TOLERANCE) and abs(delta[worst]) > 1e-3 * error[worst]
     if promise > solver_error(loss) and moves:
         return Verdict(False, f"a Gauss-Newton step still moves {c.labels[worst]} by {far[worst]:.2g} of itself", slack)
-    return Verdict(True, f"a Gauss-Newton step promises less than {tolerance:g} of the loss and moves nothing", slack)
+    return Verdict(True, f"a Gauss-Newton step promises less than {TOLERANCE:g} of the loss and moves nothing", slack)
 
 
 def gauss_newton_step(J: Array, z: Array) -> tuple[Array, Array]:

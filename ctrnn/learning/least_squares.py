@@ -30,9 +30,7 @@ class _Enough(Exception):
     """All iterations are done."""
 
 
-def by_least_squares(
-    loss: Loss, max_iterations: int, tell: Callable[[float], None], tolerance: float = TOLERANCE
-) -> tuple[bool, str]:
+def by_least_squares(loss: Loss, max_iterations: int, tell: Callable[[float], None]) -> tuple[bool, str]:
     """(stopped by its tests, message) of the descent from the best point of ``loss``."""
     from scipy.optimize import least_squares
 
@@ -78,8 +76,8 @@ def by_least_squares(
             jacobian,
             bounds=(c.lower[free], c.upper[free]),
             method="trf",
-            ftol=tolerance,
-            xtol=tolerance,
+            ftol=TOLERANCE,
+            xtol=TOLERANCE,
             gtol=None,
             x_scale="jac",
             loss="linear" if loss.statement.robust == "linear" else rho,

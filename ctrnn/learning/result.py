@@ -26,8 +26,8 @@ from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
 
-#: fitted numbers that are printed one by one
-SHOWN = 12
+#: fitted numbers, and ends of several starts, that are printed one by one
+SHOWN, VALLEYS = 12, 8
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ class Fit(Fitted):
         return {k: float(v) for k, v in zip(errors.labels, errors.values, strict=True) if k.startswith("sigma[")}
 
 
-def valley_table(valleys: tuple[Valley, ...], failed: int, shown: int = 8) -> str:
+def valley_table(valleys: tuple[Valley, ...], failed: int) -> str:
     """Where the starts of a fit ended."""
     first = valleys[0]
     few = len(first.labels) <= 6
@@ -326,11 +326,11 @@ def valley_table(valleys: tuple[Valley, ...], failed: int, shown: int = 8) -> st
         f"{'valley':16}{'loss':>14}{'reached':>9}{'converged':>11}"
         + ("".join(f"{k:>12}" for k in first.labels) if few else "")
     ]
-    for i, v in enumerate(valleys[:shown]):
+    for i, v in enumerate(valleys[:VALLEYS]):
         values = "".join(f"{x:12.5g}" for x in v.values) if few else ""
         lines.append(f"{i + 1:<16}{v.loss:14.7g}{v.reached:9}{v.converged:11}{values}")
-    if len(valleys) > shown:
-        rest = valleys[shown:]
+    if len(valleys) > VALLEYS:
+        rest = valleys[VALLEYS:]
         lines.append(f"and {len(rest)} more, reached {sum(v.reached for v in rest)} times")
     if failed:
         lines.append(f"{failed} starts had no solution")

@@ -23,15 +23,13 @@ HALVINGS = 8
 DECADES, CROWDED = 100.0, 0.02
 
 
-def curve(run: Trajectory, most: int = MOST_POINTS) -> Trajectory:
+def curve(run: Trajectory) -> Trajectory:
     """The run on as many times as its curve needs; one without dense output as it is, with both states of its resets.
 
     Parameters
     ----------
     run : Trajectory
         From ctrnn.simulate, between whose first and last saved time it is drawn.
-    most : int
-        Points beyond which no part is halved.
 
     Returns
     -------
@@ -62,7 +60,7 @@ def curve(run: Trajectory, most: int = MOST_POINTS) -> Trajectory:
     span[span == 0.0] = np.inf
     for a, b in zip(bounds[:-1], bounds[1:], strict=True):
         t = np.unique(np.concatenate([[a, b], edges[(edges > a) & (edges < b)]]))
-        t = _halved(run, t, span, most // max(1, bounds.size - 1))
+        t = _halved(run, t, span, MOST_POINTS // max(1, bounds.size - 1))
         values = run.dense(t)
         values[-1] = run.dense(b, left=b in inner)
         times.append(t)

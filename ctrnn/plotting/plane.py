@@ -33,6 +33,9 @@ from ctrnn.plotting.style import (
 )
 from ctrnn.trajectory import Trajectory
 
+#: points a side at which the rates are computed
+GRID = 61
+
 
 @styled
 def phase_portrait(
@@ -141,15 +144,14 @@ def _vector_field(
     states: tuple[int, int],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
-    points: int = 61,
 ) -> None:
     """The stream lines and the nullclines of a field of two states, over the box low ... high."""
     i, j = states
-    a, b = (np.linspace(low[k], high[k], points) for k in range(2))
-    F = np.empty((2, points, points))
+    a, b = (np.linspace(low[k], high[k], GRID) for k in range(2))
+    F = np.empty((2, GRID, GRID))
     r = np.empty(2)
-    for row in range(points):
-        for column in range(points):
+    for row in range(GRID):
+        for column in range(GRID):
             r[i], r[j] = a[column], b[row]
             dr = np.asarray(field(t, r, x))
             F[:, row, column] = dr[i], dr[j]

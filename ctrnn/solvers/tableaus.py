@@ -117,11 +117,6 @@ class Tableau:
         return weights
 
     @property
-    def embedded_order(self) -> int | None:
-        """Order of the best embedded solution, None without one."""
-        return max(self.embedded_orders, default=None)
-
-    @property
     def error_order(self) -> int | None:
         """The power of h that the error estimate falls with, whose root step control takes.
 

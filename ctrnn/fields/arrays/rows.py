@@ -62,7 +62,6 @@ class RowsCode:
         #: (offset, rows, columns, stride, entries) of matrices in w; (offset, stride, entries) of rows in w
         self.filled: list[tuple[int, Array, int]] = []
         self.tiled: list[tuple[int, Array, int]] = []
-        self._forward_of: dict[tuple[int, int], int] = {}
         self._back_of: dict[tuple[int, int], int] = {}
         #: where entries lie in what comes back: (places, entries), and (offset in rows, stride, entries) of what
         #: gathers row by row

@@ -19,7 +19,7 @@ ACTIVATIONS: Mapping[str, str] = {
 }
 
 
-def activated(activation: Any, z: str, argument: str = "activation") -> str:
+def activated(activation: Any, z: str) -> str:
     """φ(z) as text, of a name such as "tanh" or of a formula in z.
 
     Raises
@@ -37,7 +37,7 @@ def activated(activation: Any, z: str, argument: str = "activation") -> str:
         return ACTIVATIONS[activation].format(z=inner)
     if not isinstance(activation, str) or not re.search(r"\bz\b", activation):
         allowed = f"one of {', '.join(ACTIVATIONS)}, or a formula in z such as 'z**2/(1 + z**2)'"
-        raise UsageError(argument, given=activation, allowed=allowed)
+        raise UsageError("activation", given=activation, allowed=allowed)
     return "(" + re.sub(r"\bz\b", f"({z})", activation) + ")"
 
 
