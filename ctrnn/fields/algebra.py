@@ -4,8 +4,9 @@
 
 Nodes are made by the functions below, which fold numbers, collect equal terms and equal factors (x + x = 2x, x x⁻¹ =
 1), and do nothing else: no expansion and no normal form, so that a formula of N operations is a graph of at most N
-nodes, made in a time that grows with N. Numbers that were written as integers or quotients of integers stay exact.
-Everything is real: a power or a logarithm that is not, is NaN.
+nodes, made in a time that grows with N (the hash-consing of Ershov, *On programming of arithmetic operations*, 1958).
+Numbers that were written as integers or quotients of integers stay exact (ctrnn.fields.arithmetic). Everything is real:
+a power or a logarithm that is not, is NaN.
 
 ``relu``, ``max`` and the like are cases (``where``); |z| and sign z are functions of their own with the derivatives
 sign z and 0.
@@ -16,15 +17,13 @@ from __future__ import annotations
 import math
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 from weakref import WeakValueDictionary
 
-#: of an exact number, about the range of float64; what is longer is rounded to a float64
-MAX_BITS = 1024
-
-Number = Fraction | float
+from ctrnn.fields import arithmetic
+from ctrnn.fields.arithmetic import Number
 
 
 class Node:
@@ -92,7 +91,11 @@ def _node(op: str, args: tuple[Any, ...]) -> Node:
         if (known := _table.get(key)) is not None:
             return known
         made = Node()
-        made.op, made.args, made.value = op, args, _value(op, args)
+        made.op, made.args = op, args
+        if op in ("number", "name"):
+            made.value = float(args[0]) if op == "number" else None
+        else:
+            made.value = arithmetic.value(op, [a.value for a in args])
         if op in _RANK:
             made.order = (_RANK[op], str(args[0]) if args else op)
         else:
@@ -115,101 +118,12 @@ def as_node(value: Any) -> Node:
     return value if isinstance(value, Node) else number(value)
 
 
-def _kept(value: Number) -> Number | None:
-    """The number if float64 has it, exact only while it is short; None if it is out of range."""
-    if isinstance(value, Fraction):
-        if value and not Fraction(1, 2**MAX_BITS) < abs(value) < 2**MAX_BITS:
-            return None
-        if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-            value = float(value)
-        return value
-    return value if math.isfinite(value) else None
-
-
-def _sum(a: Number, b: Number) -> Number | None:
-    return _kept(a + b)
-
-
-def _product(a: Number, b: Number) -> Number | None:
-    found = _kept(a * b)
-    return None if found == 0 and a and b else found  # an underflow
-
-
-def _power(b: Number, p: Number) -> Number | None:
-    """b^p where that is a number of the same kind: a whole power in range."""
-    if not isinstance(p, Fraction) or p.denominator != 1 or (b == 0 and p < 0):
-        return None
-    size = math.log2(abs(b)) if b and isinstance(b, float) else 0.0
-    if isinstance(b, Fraction):
-        size = max(b.numerator.bit_length(), b.denominator.bit_length())
-    if abs(size * p) > MAX_BITS:
-        return None
-    found = _kept(b ** int(p))
-    return None if found == 0 and b else found
-
-
-def _at_zero(b: float, p: float) -> float:
-    if b == 0.0 and p < 0.0:
-        return math.inf
-    found = b**p
-    return found if isinstance(found, float) else math.nan
-
-
-def _power_log(b: float, p: float, k: float) -> float:
-    return 0.0 if b == 0.0 and p > 0.0 else _at_zero(b, p) * math.log(b) ** k
-
-
-def _sigmoid(z: float) -> float:
-    e = math.exp(-abs(z))
-    return (1.0 if z >= 0.0 else e) / (1.0 + e)
-
-
-VALUES: Mapping[str, Callable[..., float]] = {
-    **{k: getattr(math, k) for k in ("exp", "log", "sqrt", "sin", "cos", "asin", "acos", "atan")},
-    "tan": lambda z: math.tan(z) if abs(math.cos(z)) > 1e-15 else math.inf,  # the pole at pi/2
-    **{k: getattr(math, k) for k in ("sinh", "cosh", "tanh", "erf")},
-    "sigmoid": _sigmoid,
-    "softplus": lambda z: max(z, 0.0) + math.log1p(math.exp(-abs(z))),
-    "abs": abs,
-    "sign": lambda z: math.copysign(1.0, z) if z else 0.0,
-    "pow": _at_zero,
-    "power_log": _power_log,
-    "add": lambda *terms: math.fsum(terms),
-    "mul": lambda *factors: math.prod(factors),
-    "<": lambda a, b: float(a < b),
-    "<=": lambda a, b: float(a <= b),
-    ">": lambda a, b: float(a > b),
-    ">=": lambda a, b: float(a >= b),
-    "and": lambda *parts: float(all(parts)),
-    "or": lambda *parts: float(any(parts)),
-    "where": lambda condition, yes, no: yes if condition else no,
-    "pi": lambda: math.pi,
-    "e": lambda: math.e,
-}
-"""What each operation does to numbers."""
-
 #: the elementary functions of one argument
 FUNCTIONS = (
     "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "sigmoid", "softplus",
     "abs", "sign",
 )  # fmt: skip
 RELATIONS = ("<", "<=", ">", ">=")
-
-
-def _value(op: str, args: tuple[Any, ...]) -> float | None:
-    if op == "number":
-        return float(args[0])
-    if op == "name":
-        return None
-    values = [a.value for a in args]
-    if None in values:
-        return None
-    try:
-        return float(VALUES[op](*values))
-    except OverflowError:
-        return math.inf
-    except (ValueError, ZeroDivisionError):
-        return math.nan
 
 
 # --- constructors
@@ -241,7 +155,7 @@ def add(*terms: Any) -> Node:
     apart: list[Node] = []
     for term in map(as_node, terms):
         c, rest = _split(term)
-        together = _sum(collected.get(rest, Fraction(0)), c)
+        together = arithmetic.plus(collected.get(rest, Fraction(0)), c)
         if together is None:
             apart.append(term)
         else:
@@ -272,7 +186,7 @@ def mul(*factors: Any) -> Node:
 
     for factor in map(as_node, factors):
         c, rest = _split(factor)
-        together = _product(whole, c)
+        together = arithmetic.times(whole, c)
         if together is None:
             apart.append(number(c))
         else:
@@ -284,7 +198,7 @@ def mul(*factors: Any) -> Node:
     parts = [made for base, p in exponents.items() if (made := power(base, p)) is not ONE]
     for part in [p for p in parts if p.op == "number"]:
         parts.remove(part)
-        together = _product(whole, part.args[0])
+        together = arithmetic.times(whole, part.args[0])
         if together is None:
             apart.append(part)
         else:
@@ -297,7 +211,7 @@ def mul(*factors: Any) -> Node:
     if whole == 1:
         return rest
     c, inner = _split(rest)  # a single factor may be a product with a number
-    together = _product(whole, c)
+    together = arithmetic.times(whole, c)
     if together is None:
         return _node("mul", (number(whole), rest))
     return inner if together == 1 else _node("mul", (number(together), inner))
@@ -320,7 +234,7 @@ def power(base: Any, exponent: Any) -> Node:
     if b is not None and p is not None:
         if b == 0 and p > 0:
             return ZERO
-        if (folded := _power(b, p)) is not None:
+        if (folded := arithmetic.raised(b, p)) is not None:
             return number(folded)
     if base.op == "pow" and isinstance(p, Fraction):
         inner, q = base.args[0], base.args[1].exact

@@ -47,11 +47,11 @@ from ctrnn.fields.algebra import (
     symbol,
     where,
 )
+from ctrnn.fields.arithmetic import MAX_BITS
 from ctrnn.fields.symbolic import TooManyBranches, is_real, to_sympy
 
 MAX_LENGTH = 10_000  # characters
 MAX_DEPTH = 90  # nested operations; Python's own parser gives up at 200 parentheses
-MAX_BITS = 1024  # of an exact number: about the range of a float64
 MAX_EXPONENT = 1000
 
 
