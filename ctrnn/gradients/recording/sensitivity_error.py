@@ -195,7 +195,7 @@ class StepErrors:
             KINK * self._rtol, self._totals, too_long,
         )  # fmt: skip
         if count:
-            self._long.append(too_long[:count])
+            self._long.append(too_long[:count].copy())  # a view would keep the room for all steps
 
     def note_rows(self, t: Array, h: Array, sizes: Array) -> None:
         """The same of many rows that begin at the end of these steps, sizes (C, q, 3): the worst of them."""
