@@ -137,6 +137,7 @@ def _of_field(field: Field) -> Iterator[Job]:
                 yield partial(hessian, problem, **options)
                 yield partial(gauss_newton, problem, **options)
     yield partial(fixed_points, field, [r0], x=[0.3])
+    yield lambda: field.jvp(0.0, r0, np.ones(n), None, [0.3])
     yield lambda: field.second_order(0.0, r0, np.ones(n), np.ones(n), None, [0.3])  # of cycles and bifurcations
     yield lambda: equilibrium_gradient(field, find_equilibrium(field, r0, x=[0.3]), np.ones(n), x=[0.3])
     yield partial(lyapunov_spectrum, at, k=2, dt=0.25, solver="rk4")

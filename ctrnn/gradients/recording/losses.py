@@ -108,7 +108,9 @@ class Losses:
         nearest = np.abs((t - t[:, :1])[:, None] / record.h[silent, None, None] - THETA[:, None]).argmin(axis=2)
         signals = np.take_along_axis(record.stage_x[silent, :, nx:], nearest[:, :, None], axis=1)
         h, moved = record.h[silent], record.r[silent] - r
-        slope = (record.stage_r[silent, 1] - r) * (h / (t[:, 1] - t[:, 0]))[:, None]
+        reach = t[:, 1] - t[:, 0]  # 0 of a step that rounding leaves without room
+        reach[reach == 0.0] = np.inf
+        slope = (record.stage_r[silent, 1] - r) * (h / reach)[:, None]
         between = r[:, None] + THETA[:, None] * slope[:, None] + THETA[:, None] ** 2 * (moved - slope)[:, None]
         numbers = signals.reshape(-1, signals.shape[2])
         l_r = self.objective.rate(between.reshape(-1, n), numbers, np.repeat(h, THETA.size))[1]

@@ -49,9 +49,10 @@ DECAYED, SMALL_STATE = 0.01, 0.01
 AGAIN = 0.1
 #: the most parts that a step is divided into at a time
 MOST_PARTS = 200
-#: a kink makes an error of this order, whatever the method, and may make so much of it, in rtol: in many steps of an
-#: integral there is another
-KINK_ORDER, KINK = 2.0, 1.0
+#: a kink makes an error of this order, whatever the method. A step is divided where two quadratures differ by more than
+#: so many rtol, or so many once steps had to be divided, to come to so many: by chance they may agree to a twentieth of
+#: their error, and in many steps of an integral there is another kink
+KINK_ORDER, KINK, KINK_AGAIN, KINK_AIM = 2.0, 1.0, 0.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class StepErrors:
         least = min(TOO_MUCH, AGAIN * its.total / (3 * self._count)) * self._rtol
         count = note_steps(
             t, h, sizes, kinks, its.factor, its.power, float(its.order), KINK_ORDER, DECAYED, least,
-            KINK * self._rtol, self._totals, too_long,
+            KINK_AGAIN * self._rtol, self._totals, too_long,
         )  # fmt: skip
         if count:
             self._long.append(too_long[:count].copy())  # a view would keep the room for all steps
@@ -238,14 +239,15 @@ class StepErrors:
         t, h, eta, order = np.concatenate(self._long).T
         total = self._its.total * self._rtol * (AGAIN if again else 1.0)
         is_kink = order == KINK_ORDER
-        bad, aim = ~(eta <= np.where(is_kink, KINK, TOO_MUCH) * self._rtol), AIM * self._rtol
+        most = np.where(is_kink, KINK_AGAIN if again else KINK, TOO_MUCH) * self._rtol
+        bad, aim = ~(eta <= most), AIM * self._rtol
         if not self.estimate <= total:
             aim = min(aim, total / (3 * self._count))
-            bad |= eta > aim
+            bad |= ~is_kink & (eta > aim)
         times = [
             t[m] - h[m] * np.arange(1, parts) / parts
             for m in np.flatnonzero(bad)
-            for parts in [_parts(eta[m] / min(aim, KINK * self._rtol) if is_kink[m] else eta[m] / aim, order[m])]
+            for parts in [_parts(eta[m] / (KINK_AIM * self._rtol if is_kink[m] else aim), order[m])]
         ]
         return np.sort(np.concatenate(times)) if times else np.empty(0)
 

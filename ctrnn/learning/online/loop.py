@@ -126,6 +126,8 @@ class Loop:
         Raises DivergenceError and NotFiniteError, and what Python functions raise; steps that were taken stay.
         """
         first, began = self.steps, time.perf_counter()
+        # what cannot be written to is of another type for Numba, and would be compiled for
+        x, s = (np.require(part, requirements=("C", "W")) for part in (x, s))
         self._rate.targets, done = s.shape[2] - 1, 0
         while done < len(todo):
             learned = self.weights.begin(self._learned)
