@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ctrnn.fields.base import Array
+from ctrnn.inputs import merge_times
+from ctrnn.inputs.times import RESOLUTION, align
 
 
 class Course(NamedTuple):
@@ -53,3 +55,18 @@ class Course(NamedTuple):
             if breaks or stop == self.stops[-1]:
                 yield start, float(stop)
                 start = float(stop)
+
+
+def course_through(t0: float, t1: float, times: Array, breaks: Sequence[Array]) -> tuple[Course, Array]:
+    """The course from t0 to t1 over ``times`` and over the ``breaks`` of signals; and all of these, ascending.
+
+    Times that are equal but for rounding are one.
+    """
+    every = merge_times([t0, t1], times, *breaks)
+    for end in (t0, t1):  # times that are the end but for rounding: no step between the two
+        every[abs(every - end) <= RESOLUTION * abs(end)] = end
+    every = np.unique(every)
+    inside = every[(every > min(t0, t1)) & (every < max(t0, t1))]
+    stops = np.append(inside if t0 < t1 else inside[::-1], t1)
+    jumps = merge_times(np.empty(0), *breaks)
+    return Course(t0, stops, np.isin(stops, align(jumps, every))), every

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ctrnn.batches import array_or_empty, comes_as_batch, is_batch, one_by_one
 from ctrnn.bound_objective import BoundObjective
-from ctrnn.course import Course
+from ctrnn.course import course_through
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.events import BoundEventObjective, EventObjective, bound_events
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.bound import Bound
-from ctrnn.inputs import Constant, Input, as_input, merge_times, stack
+from ctrnn.inputs import Input, stack
 from ctrnn.inputs.program import Program
-from ctrnn.inputs.times import RESOLUTION, align
+from ctrnn.inputs.times import align
 from ctrnn.memory import claim
-from ctrnn.noise import WhiteNoise, as_noise
-from ctrnn.numbers import checked_array
+from ctrnn.noise import as_noise
 from ctrnn.objective import Objective
+from ctrnn.problem_checks import check_covered, input_of, noise_of, span_of
 from ctrnn.settings import Settings as Settings
 from ctrnn.states import state_of
 
@@ -107,7 +107,7 @@ class Problem:
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
         self.field = field
         self.r0 = state_of(field, r0)
-        self.t_span = _span(t_span)
+        self.t_span = span_of(t_span)
         t0, t1 = self.t_span
         if objective is not None and not isinstance(objective, (Objective, EventObjective)):
             raise UsageError("objective", given=objective, allowed="a ctrnn.Objective or ctrnn.EventObjective")
@@ -115,18 +115,18 @@ class Problem:
         self.objective: BoundObjective | None = None if objective is None else objective.bind(field)
         self._events, self.events = events, bound_events(events, field)
         #: the noise in the states, or None
-        self.noise = _noise(field, noise, bool(self.events), t1 < t0)
+        self.noise = noise_of(field, noise, bool(self.events), t1 < t0)
         #: whether its input is a path of noise, held over each step (ctrnn.solvers.noise)
         self.is_noisy = False
         if isinstance(self.objective, BoundEventObjective):
             self.objective.number([event.event.label for event in self.events])
-        self._x = _input(field, x)
+        self._x = input_of(field, x)
         is_backward = t1 < t0
         if is_backward and (objective is not None or self.events):
             allowed = "(t0, t1) with t1 > t0, for a problem with an objective or events"
             hint = "ctrnn.odeint, which goes backwards with gradients" if objective is not None else ""
             raise UsageError("t_span", given=(t0, t1), allowed=allowed, hint=hint)
-        _covered("x", self._x, *sorted(self.t_span))
+        check_covered("x", self._x, *sorted(self.t_span))
         times = np.empty(0)
         breaks = [self._x.breaks]
         if self.objective is not None:
@@ -139,17 +139,10 @@ class Problem:
                         "objective.at", given=float(outside), allowed=f"times from {t0:g} to {t1:g} (t_span)"
                     )
             elif self.objective.signals is not None:
-                _covered("objective.target or weight", self.objective.signals, t0, t1)
+                check_covered("objective.target or weight", self.objective.signals, t0, t1)
                 breaks.append(self.objective.signals.breaks)
-        every = merge_times([t0, t1], times, *breaks)
-        for end in (t0, t1):  # times that are the end but for rounding: no step between the two
-            every[abs(every - end) <= RESOLUTION * abs(end)] = end
-        every = np.unique(every)
-        inside = every[(every > min(t0, t1)) & (every < max(t0, t1))]
-        stops = np.append(inside[::-1] if is_backward else inside, t1)
-        jumps = merge_times(np.empty(0), *breaks)
         #: where a solver goes: from t0 to t1, onto each observation and each jump of F
-        self.course = Course(t0, stops, np.isin(stops, align(jumps, every)))
+        self.course, every = course_through(t0, t1, times, breaks)
         self.x = self._x.aligned(every)
         self._every = every
         #: times and inputs of runs by fixed steps, which do not depend on the field's numbers
@@ -431,55 +424,3 @@ def checked_problem(problem: Any, backward: bool = False) -> Problem:
     if problem.t_span[1] < problem.t_span[0] and not backward:
         raise UsageError("t_span", given=problem.t_span, allowed="(t0, t1) with t1 > t0, here")
     return problem
-
-
-def _span(t_span: Any) -> tuple[float, float]:
-    times = checked_array("t_span", t_span, (2,))
-    t0, t1 = float(times[0]), float(times[1])
-    if t1 == t0:
-        raise UsageError("t_span", given=(t0, t1), allowed="(t0, t1) with t1 > t0, or t1 < t0 backwards")
-    return t0, t1
-
-
-def _input(field: Field, x: Any) -> Input:
-    if x is None:
-        if field.input_size and not field.input_is_optional:
-            raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
-        return _nothing(field.input_size)
-    signal = as_input(x)
-    if signal.size != field.input_size:
-        raise UsageError(
-            "x",
-            given=f"{signal.size} channels",
-            allowed=f"{field.input_size} (the field's inputs)",
-            hint="ctrnn.inputs.stack(...) puts signals side by side",
-        )
-    return signal
-
-
-def _noise(field: Field, noise: Any, with_events: bool, is_backward: bool) -> WhiteNoise | None:
-    """The noise, which fits the field."""
-    made = as_noise(noise)
-    if made is None:
-        return None
-    if with_events:
-        raise UsageError("noise", given=made, allowed="None, of a problem with events")
-    if is_backward:
-        raise UsageError("noise", given=made, allowed="None, of a problem backwards in time")
-    made.noisy(field)
-    return made
-
-
-@lru_cache
-def _nothing(size: int) -> Input:
-    """No input, one object for all."""
-    return Constant(np.zeros(size))
-
-
-def _covered(name: str, signal: Input, t0: float, t1: float) -> None:
-    low, high = signal.span
-    slack = 1e-9 * (t1 - t0)
-    if low > t0 + slack or high < t1 - slack:
-        raise UsageError(
-            name, given=f"data from {low:g} to {high:g}", allowed=f"data that cover {t0:g} to {t1:g} (t_span)"
-        )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrnn.course import Course
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.recording.control import StepControl
@@ -21,7 +22,7 @@ from ctrnn.gradients.recording.stepper import StepperRecording, Steps
 from ctrnn.kernels.stepper import Record
 from ctrnn.memory import claim
 from ctrnn.objective import Objective
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.solve import solve
 from ctrnn.threads import one_blas_thread
 from ctrnn.trajectory import Stats

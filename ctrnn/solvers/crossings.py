@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import SolverError
 from ctrnn.events import BoundEvent, EventError
 from ctrnn.fields.base import Array
 from ctrnn.fields.bound import Bound
 from ctrnn.inputs.times import RESOLUTION
 from ctrnn.kernels.stepper import Record
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.solvers.snapshot import restore, snapshot
 

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.bound import Bound
 from ctrnn.inputs import Polynomials
 from ctrnn.numbers import checked_array
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.solvers.solve import course_onto, solve

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctrnn.clock import working
+from ctrnn.course import Course
 from ctrnn.errors import TooManyStepsError, UsageError
 from ctrnn.events import Occurrences, ZenoError
 from ctrnn.fields.base import Array
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.crossings import Search
 from ctrnn.solvers.runge_kutta import tableau_of
 from ctrnn.trajectory import Stats

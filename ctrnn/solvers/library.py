@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.clock import working
+from ctrnn.course import Course
 from ctrnn.errors import DivergenceError, SolverError, StepUnderflowError, TooManyStepsError
 from ctrnn.fields.base import Array
 from ctrnn.fields.bound import Bound
@@ -19,7 +20,6 @@ from ctrnn.kernels import point
 from ctrnn.kernels.abi import JACOBIAN
 from ctrnn.kernels.signals import evaluate
 from ctrnn.kernels.stepper import field_at
-from ctrnn.problem import Course
 from ctrnn.solvers.solution import Solution
 from ctrnn.threads import raise_if_stopped
 from ctrnn.trajectory import Stats

@@ -14,12 +14,13 @@ from typing import Any, overload
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.inputs import stack
 from ctrnn.noise import as_noise
-from ctrnn.problem import Course, Problem, Settings, Trials, checked_problem
+from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.clock import working
+from ctrnn.course import Course
 from ctrnn.errors import (
     ConvergenceOfStageError,
     DivergenceError,
@@ -29,7 +30,7 @@ from ctrnn.kernels.linalg import SMALL, lapack_addresses
 from ctrnn.kernels.staggered import Staggered
 from ctrnn.kernels.stepper import Control, Method, Record
 from ctrnn.memory import claim, claim_more
-from ctrnn.problem import Course, Settings
+from ctrnn.problem import Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.tableaus import Tableau

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.bound import Bound
-from ctrnn.problem import Course, Settings
+from ctrnn.problem import Settings
 from ctrnn.solvers.library import Rate, solve_by_pieces
 from ctrnn.solvers.solution import Solution
 

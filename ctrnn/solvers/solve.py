@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import UnknownNameError
 from ctrnn.fields.base import Array
 from ctrnn.fields.bound import Bound
 from ctrnn.memory import claim
-from ctrnn.problem import Course, Settings
+from ctrnn.problem import Settings
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration
 from ctrnn.solvers.scipy_solver import solve_with_scipy

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.course import Course
 from ctrnn.errors import ConvergenceError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.kernels import abi, augmented, frames, stepper
 from ctrnn.kernels.tangent import tangent
 from ctrnn.memory import claim_more
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.progress import track
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration, staggered_for

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctrnn.clock import working
+from ctrnn.course import Course
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.gradients.continuous.scales import parameter_scales, typical
@@ -30,7 +31,7 @@ from ctrnn.gradients.recording.losses import Losses
 from ctrnn.gradients.recording.replay import RecordedSteps, field_inputs, newton_matrices, recorded, replay, within_mask
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.sensitivity.events import event_loss
-from ctrnn.problem import Course, Problem, Settings
+from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.runge_kutta import Integration
 
 EPSILON = 1e-100
