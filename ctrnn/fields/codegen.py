@@ -35,7 +35,7 @@ _recent: OrderedDict[str, None] = OrderedDict()
 def _generator() -> str:
     """The text of what writes generated modules and of what is compiled into them: part of every hash."""
     fields = Path(__file__).parent
-    names = ("algebra", "arrays/loops", "codegen", "derivatives", "expressions", "printing", "scalars")
+    names = ("algebra", "arithmetic", "arrays/loops", "codegen", "derivatives", "expressions", "printing", "scalars")
     files = [fields / f"{name}.py" for name in names]
     files.append(fields.parent / "gradients" / "continuous" / "integral.py")
     files += [fields.parent / "kernels" / f"{name}.py" for name in ("abi", "elementwise", "functions")]

@@ -20,7 +20,7 @@ import llvmlite
 from llvmlite import binding, ir
 from numba import types
 
-from ctrnn.fields import compiler
+from ctrnn.fields import compiler, instructions
 from ctrnn.fields.compiler import Compiler
 
 #: instructions of a module beyond which nothing is left to gain: what occurs twice is computed once already, and LLVM's
@@ -109,7 +109,8 @@ def processor() -> str:
     """What machine code depends on besides its source: a digest of the processor and of the compiler."""
     _initialize()
     parts = [binding.get_process_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()]
-    parts += [llvmlite.__version__, inspect.getsource(compiler), inspect.getsource(sys.modules[__name__])]
+    own = (compiler, instructions, sys.modules[__name__])
+    parts += [llvmlite.__version__, *(inspect.getsource(module) for module in own)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
