@@ -382,7 +382,8 @@ class Writer:
 # --- products: op(A) (m, k) at f_i, f_l; op(B) (k, n) at s_l, s_j; C (m, n)
 
 
-def _strides(node: Product) -> tuple[int, int, int, int]:
+def strides(node: Product) -> tuple[int, int, int, int]:
+    """f_i, f_l, s_l, s_j of a product."""
     a = (1, node.m) if node.a_turned else (node.k, 1)
     b = (1, node.k) if node.b_turned else (node.n, 1)
     return *a, *b
@@ -403,25 +404,25 @@ def _contract(
 
 def _left(node: Product, add: int, a: Ref, b: Ref, to: Ref) -> Step:
     """C (+)= op(A) op(B), B carried."""
-    fi, fl, sl, sj = _strides(node)
+    fi, fl, sl, sj = strides(node)
     return _contract(node.m, node.k, node.n, (fi, fl), (sl, sj), (node.n, 1), add, a, b, to)
 
 
 def _right(node: Product, add: int, b: Ref, a: Ref, to: Ref) -> Step:
     """C (+)= op(A) op(B), A carried."""
-    fi, fl, sl, sj = _strides(node)
+    fi, fl, sl, sj = strides(node)
     return _contract(node.n, node.k, node.m, (sj, sl), (fl, fi), (1, node.n), add, b, a, to)
 
 
 def _to_right(node: Product, add: int, a: Ref, k: Ref, to: Ref) -> Step:
     """B̄ (+)= op(A)ᵀ C̄."""
-    fi, fl, sl, sj = _strides(node)
+    fi, fl, sl, sj = strides(node)
     return _contract(node.k, node.m, node.n, (fl, fi), (node.n, 1), (sl, sj), add, a, k, to)
 
 
 def _to_left(node: Product, add: int, b: Ref, k: Ref, to: Ref) -> Step:
     """Ā (+)= C̄ op(B)ᵀ."""
-    fi, fl, sl, sj = _strides(node)
+    fi, fl, sl, sj = strides(node)
     return _contract(node.k, node.n, node.m, (sl, sj), (1, node.n), (fl, fi), add, b, k, to)
 
 
