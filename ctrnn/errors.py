@@ -8,6 +8,7 @@ the last good time and state. The command line turns the first into exit code 2 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,17 @@ class MissingDependencyError(CtrnnError, ImportError):
 
     def __init__(self, package: str, what: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}; install it with: pip install 'ctrnn-toolkit[{extra}]'")
+
+
+def optional_module(name: str, what: str, package: str, extra: str) -> Any:
+    """A module of a package that the user may not have, which ``what`` needs; ``extra`` of ours brings it.
+
+    Raises MissingDependencyError, which says how to get it.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(package, what, extra) from error
 
 
 class SolverError(CtrnnError, RuntimeError):

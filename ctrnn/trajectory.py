@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ctrnn
-from ctrnn.errors import MissingDependencyError, UsageError
+from ctrnn.errors import UsageError, optional_module
 from ctrnn.files import atomic_path
 from ctrnn.names import arrays, position
 
@@ -274,10 +274,7 @@ class Trajectory:
         MissingDependencyError
             Where xarray is not installed.
         """
-        try:
-            import xarray
-        except ImportError as error:
-            raise MissingDependencyError("xarray", "Trajectory.to_xarray", "xarray") from error
+        xarray = optional_module("xarray", "Trajectory.to_xarray", "xarray", "xarray")
         return xarray.Dataset(
             {name: ("t", self.r[:, i]) for i, name in enumerate(self.names)},
             coords={"t": self.t},

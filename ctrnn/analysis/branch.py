@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrnn.analysis import special_points
 from ctrnn.analysis.family import Family
-from ctrnn.errors import MissingDependencyError, UsageError
+from ctrnn.errors import UsageError, optional_module
 from ctrnn.fields.base import Array, Field
 
 __all__ = ["Branch", "SpecialPoint"]
@@ -177,10 +177,7 @@ class Branch:
 
     def to_dataframe(self) -> Any:
         """A pandas table with a row a point: the parameter, the states by name, ``stable`` and ``abscissa``."""
-        try:
-            import pandas  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError("pandas", "Branch.to_dataframe", "pandas") from error
+        pandas = optional_module("pandas", "Branch.to_dataframe", "pandas", "xarray")  # xarray brings it
         columns: dict[str, Any] = {self.name: self.parameter}
         columns |= {name: self.r[:, i] for i, name in enumerate(self.states)}
         return pandas.DataFrame(columns | {"stable": self.stable, "abscissa": self.eigenvalues[:, 0].real})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.analysis.equilibria import Equilibrium
-from ctrnn.errors import MissingDependencyError, UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, optional_module
 from ctrnn.fields.base import Field
 from ctrnn.files import atomic_path, loading
 from ctrnn.numbers import real_array
@@ -139,10 +139,7 @@ class FixedPoints:
 
         Kind, stable, index, speed, abscissa, time constant and frequency of the first mode, reached, states, inputs.
         """
-        try:
-            import pandas  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError("pandas", "FixedPoints.to_dataframe", "pandas") from error
+        pandas = optional_module("pandas", "FixedPoints.to_dataframe", "pandas", "xarray")  # xarray brings it
         first = np.array([row.eigenvalues[0] for row in self.rows], dtype=complex)
         with np.errstate(divide="ignore"):
             time_constant = -1.0 / first.real

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
-from ctrnn.errors import MissingDependencyError, UsageError
+from ctrnn.errors import UsageError, optional_module
 from ctrnn.fields.base import Array, Field
 from ctrnn.inputs import Constant
 from ctrnn.numbers import real_array
@@ -77,10 +77,7 @@ class LyapunovSpectra:
 
     def to_dataframe(self) -> Any:
         """A pandas table with a row a run: what varies (where it is one number), exponents, dimension, entropy."""
-        try:
-            import pandas  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError("pandas", "LyapunovSpectra.to_dataframe", "pandas") from error
+        pandas = optional_module("pandas", "LyapunovSpectra.to_dataframe", "pandas", "xarray")  # xarray brings it
         columns: dict[str, Any] = {name: values for name, values in self.parameters.items() if values.ndim == 1}
         columns |= {f"lambda{i + 1}": column for i, column in enumerate(self.exponents.T)}
         return pandas.DataFrame(columns | {"dimension": self.dimension, "entropy": self.entropy})

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ctrnn.clock import working
-from ctrnn.errors import MissingDependencyError, UsageError
+from ctrnn.errors import UsageError, optional_module
 from ctrnn.learning.rest import RestLayer
 
 __all__ = ["Curves", "Images", "digits", "erased", "memories", "train_at_rest"]
@@ -51,15 +51,15 @@ def digits(test: float = 0.25, seed: int = 0, most: int | None = None) -> Images
     ``test`` is the part for testing, ``most`` so many images in all. Raises MissingDependencyError without
     scikit-learn.
     """
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-        from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingDependencyError("scikit-learn", "the digits task", "learning") from error
-    x, y = load_digits(return_X_y=True)
+    datasets, selection = (
+        optional_module(f"sklearn.{part}", "the digits task", "scikit-learn", "learning")
+        for part in ("datasets", "model_selection")
+    )
+    split = selection.train_test_split
+    x, y = datasets.load_digits(return_X_y=True)
     if most is not None:
-        x, _, y, _ = train_test_split(x, y, train_size=most, stratify=y, random_state=seed)
-    x, x_test, y, y_test = train_test_split(x / 16.0, y, test_size=test, stratify=y, random_state=seed)
+        x, _, y, _ = split(x, y, train_size=most, stratify=y, random_state=seed)
+    x, x_test, y, y_test = split(x / 16.0, y, test_size=test, stratify=y, random_state=seed)
     mean = x.mean(axis=0)
     parts = (x - mean, y.astype(np.int64), x_test - mean, y_test.astype(np.int64), mean)
     return Images(*(torch.as_tensor(v) for v in parts))
