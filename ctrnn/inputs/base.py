@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import Array, finite
+from ctrnn.inputs.checks import Array, finite, times_and_pieces
 from ctrnn.inputs.program import Builder, Program
 from ctrnn.inputs.times import align, increasing, merge_times
 from ctrnn.numbers import real_array, whole
@@ -77,7 +77,7 @@ class Input(ABC):
         Raises UsageError for times that are not finite numbers, and for t and lookup of different
         shapes.
         """
-        return self._values(*_times(t, lookup))
+        return self._values(*times_and_pieces(t, lookup))
 
     def derivative(self, t: ArrayLike, lookup: ArrayLike | None = None) -> Array:
         """The slope dx/dt at t (T,): (T, size), of the piece that x has at lookup (T,), by default at t.
@@ -90,7 +90,7 @@ class Input(ABC):
 
         Raises UsageError as ``evaluate`` does.
         """
-        return self._slopes(*_times(t, lookup))
+        return self._slopes(*times_and_pieces(t, lookup))
 
     def program(self) -> Program:
         """The same signal for compiled code: see :class:`ctrnn.inputs.program.Program`."""
@@ -141,15 +141,6 @@ class Input(ABC):
 
     def __rsub__(self, other: Any) -> Input:
         return Sum(as_input(other), -self)
-
-
-def _times(t: ArrayLike, lookup: ArrayLike | None) -> tuple[Array, Array]:
-    """t (T,) and the times that say which piece is meant, checked."""
-    times = finite("t", t, (1,), "times (T,)")
-    pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
-    if pieces.shape != times.shape:
-        raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
-    return times, pieces
 
 
 class Constant(Input):

@@ -33,3 +33,12 @@ def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Ar
         )
     array.setflags(write=False)
     return array
+
+
+def times_and_pieces(t: Any, lookup: Any) -> tuple[Array, Array]:
+    """t (T,), and the times that say which piece is meant, by default the same ones."""
+    times = finite("t", t, (1,), "times (T,)")
+    pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
+    if pieces.shape != times.shape:
+        raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
+    return times, pieces

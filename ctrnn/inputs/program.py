@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import Array, finite
+from ctrnn.inputs.checks import Array, times_and_pieces
 from ctrnn.kernels import signals
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_double, ctypes.POINTER(ctypes.c_double))
@@ -198,10 +197,7 @@ def evaluate_program(program: Program, t: ArrayLike, lookup: ArrayLike | None = 
     >>> evaluate_program(program, [0.5, 1.0, 1.0], lookup=[0.5, 0.999, 1.0]).ravel()
     array([0., 0., 1.])
     """
-    times = finite("t", t, (1,), "times (T,)")
-    pieces = times if lookup is None else finite("lookup", lookup, (1,), "times (T,)")
-    if pieces.shape != times.shape:
-        raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
+    times, pieces = times_and_pieces(t, lookup)
     out = np.empty((times.size, program.size))
     work = np.empty(program.work_size)
     signals.evaluate_times(program.code, program.data, times, pieces, work, out)

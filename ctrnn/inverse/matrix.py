@@ -225,10 +225,7 @@ class System:
         for k in range(m):
             w = self._one(Q[k : k + 1])[0].astype(float)
             scale = np.linalg.norm(w)
-            for _ in range(2):  # twice is enough (Kahan, Parlett)
-                c = Q[: k + 1] @ w
-                w = w - c @ Q[: k + 1]
-                H[: k + 1, k] += c
+            w, H[: k + 1, k] = orthogonal(Q[: k + 1], w)
             H[k + 1, k] = np.linalg.norm(w)
             if H[k + 1, k] <= 1e-13 * scale:  # the rows span all that A can reach
                 return np.linalg.eigvals(H[: k + 1, : k + 1]), np.linalg.svd(H[: k + 1, : k + 1], compute_uv=False)
@@ -280,6 +277,14 @@ class System:
 
     def _one(self, v: np.ndarray) -> np.ndarray:
         return np.asarray(v @ self.A)
+
+
+def orthogonal(Q: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """w less its parts along the orthonormal rows of Q, and these parts; twice is enough (Kahan, Parlett)."""
+    c = Q @ w
+    w = w - c @ Q
+    again = Q @ w
+    return w - again @ Q, c + again
 
 
 def _check_scale(name: str, values: np.ndarray) -> None:

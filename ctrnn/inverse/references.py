@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import SingularJacobianError
-from ctrnn.inverse.matrix import DENSE_CERTIFICATE, System
+from ctrnn.inverse.matrix import DENSE_CERTIFICATE, System, orthogonal
 from ctrnn.inverse.plan import SINGULAR_HINT
 from ctrnn.inverse.result import EPS, Condition, rounding_level, worst_history, worst_residual
 from ctrnn.numbers import whole
@@ -159,10 +159,7 @@ def _cycle(R: np.ndarray, A: Any, target: float, m: int) -> tuple[np.ndarray, li
             Q, H, T = _larger(Q, room + 1, n), _larger(H, room + 1, room), _larger(T, room + 1, room)
         w = (Q[k : k + 1] @ A)[0]
         scale = np.linalg.norm(w)
-        for _ in range(2):
-            c = Q[: k + 1] @ w
-            w = w - c @ Q[: k + 1]
-            H[: k + 1, k] += c
+        w, H[: k + 1, k] = orthogonal(Q[: k + 1], w)
         H[k + 1, k] = np.linalg.norm(w)
         t = H[: k + 2, k].copy()
         for j, (cos, sin) in enumerate(rotations):
