@@ -10,6 +10,7 @@ from test_online_learner import data, network
 from ctrnn import Readout
 from ctrnn.errors import NotFiniteError, UnknownNameError, UsageError
 from ctrnn.gradients.rules.rule import Memory, Rule
+from ctrnn.kernels.rules import loop
 from ctrnn.learning import OnlineLearner
 
 
@@ -146,3 +147,16 @@ def test_what_goes_wrong_is_told_in_the_words_of_learning():
     assert "kf-rtrl" in str(told.value) and "adjoint" not in str(told.value)
     with pytest.raises(UsageError, match="goes forward with the run: rtrl"):
         OnlineLearner(network(), "adjoint")
+
+
+def test_data_of_lanes_compile_nothing_that_a_step_has_not():
+    """They are seen, not copied, and what cannot be written to is of a type of its own."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 4, 3)), rng.normal(size=(20, 4, 5))
+    by_one, at_once = (OnlineLearner(network(), lr=0.01, batch=4) for _ in range(2))
+    for x_t, y_t in zip(x, y, strict=True):
+        by_one.step(x_t, y_t)
+    known = set(loop.learn.signatures)
+    at_once.run(x, y)
+    assert set(loop.learn.signatures) == known
+    np.testing.assert_array_equal(by_one.field.vector, at_once.field.vector)
