@@ -149,14 +149,13 @@ def test_what_goes_wrong_is_told_in_the_words_of_learning():
         OnlineLearner(network(), "adjoint")
 
 
-def test_data_of_lanes_compile_nothing_that_a_step_has_not():
-    """They are seen, not copied, and what cannot be written to is of a type of its own."""
+def test_data_compile_nothing_new_whether_they_are_seen_or_copied():
+    """Those of each lane are seen, and cannot be written to, which is a type of its own; those of all are copied."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(20, 4, 3)), rng.normal(size=(20, 4, 5))
-    by_one, at_once = (OnlineLearner(network(), lr=0.01, batch=4) for _ in range(2))
-    for x_t, y_t in zip(x, y, strict=True):
-        by_one.step(x_t, y_t)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 5))
+    seen, copied = (OnlineLearner(network(), lr=0.01, batch=4) for _ in range(2))
+    seen.run(np.repeat(x[:, None], 4, axis=1), np.repeat(y[:, None], 4, axis=1))
     known = set(loop.learn.signatures)
-    at_once.run(x, y)
+    copied.run(x, y)
     assert set(loop.learn.signatures) == known
-    np.testing.assert_array_equal(by_one.field.vector, at_once.field.vector)
+    np.testing.assert_array_equal(seen.field.vector, copied.field.vector)
