@@ -85,9 +85,10 @@ def odeint(
     The call is that of torchdiffeq (R. T. Q. Chen, 2018), and what our solvers have not is left to it: its own methods
     and options, callbacks, events, complex states, other devices. Not the same: the default is "tsit5"; "rk4" is the
     classical method (there Kutta's 3/8 rule) and "dopri8" is "dop853", another pair of order 8; times between steps
-    are stepped onto, not interpolated; an option that nobody knows is an error and not a warning. The gradient is that
-    of the steps taken, to round-off, and that to t is the differential equation's, l̄_k f(t_k, y_k). With "jump_t",
-    f is called strictly inside each piece.
+    are stepped onto, not interpolated; a step that would have to be shorter than "min_step" is an error, where
+    torchdiffeq takes it as wrong as it is; an option that nobody knows is an error and not a warning. The gradient is
+    that of the steps taken, to round-off, and that to t is the differential equation's, l̄_k f(t_k, y_k). With
+    "jump_t", f is called strictly inside each piece.
 
     Examples
     --------
