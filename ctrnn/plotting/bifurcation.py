@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ MARKERS = {
 }
 #: states whose extents differ by more than this factor are drawn over them
 UNALIKE = 20.0
+#: points of a curve that is smooth
+FINE = 400
 
 
 @styled
@@ -282,14 +284,14 @@ def _line(
     colour: str,
     label: str | tuple[str, str],
 ) -> None:
-    """A curve whose parts are solid or dashed.
+    """A curve whose parts are solid or dashed, smooth between its points.
 
     Each part reaches the first point of the next, so that no gap is left.
     """
     named = label if isinstance(label, tuple) else (f"{label}, stable", f"{label}, unstable")
-    edges = np.flatnonzero(np.diff(solid.astype(int))) + 1
+    along, edges = _smooth(x, y), np.flatnonzero(np.diff(solid.astype(int))) + 1
     for part in np.split(np.arange(x.size), edges):
-        reach = np.append(part, min(part[-1] + 1, x.size - 1))
+        ends = part[0], min(part[-1] + 1, x.size - 1)
         is_solid = bool(solid[part[0]])
         label = named[0] if is_solid else named[1]
         style: dict[str, Any] = {
@@ -297,7 +299,29 @@ def _line(
             "ls": "-" if is_solid else (0, (4, 3)),
             "lw": 1.6 if is_solid else 1.2,
         }
-        axes.plot(x[reach], y[reach], label=once(axes, label), zorder=2, **style)
+        axes.plot(*along(*ends), label=once(axes, label), zorder=2, **style)
+
+
+def _smooth(x: NDArray[np.float64], y: NDArray[np.float64]) -> Callable[[int, int], NDArray[np.float64]]:
+    """The curve from one of its points to another, as monotone cubics over its length (Fritsch & Carlson 1980).
+
+    They bend where the points do, go through all of them and overshoot none.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    both = np.array([x, y])
+    span = np.ptp(both, axis=1)
+    length = np.append(0.0, np.cumsum(np.hypot(*(np.diff(both) / np.where(span > 0.0, span, 1.0)[:, None]))))
+    moves = np.append(True, np.diff(length) > 0.0)
+    if moves.sum() < 3 or moves.size > FINE:
+        return lambda first, last: both[:, first : last + 1]
+    at = PchipInterpolator(length[moves], both[:, moves], axis=1)
+
+    def part(first: int, last: int) -> NDArray[np.float64]:
+        its = length[first : last + 1]
+        return np.asarray(at(np.union1d(its, np.linspace(its[0], its[-1], FINE))))
+
+    return part
 
 
 def _name(point: Any) -> str:
