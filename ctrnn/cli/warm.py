@@ -26,7 +26,7 @@ from ctrnn.analysis.fixed_points import fixed_points
 from ctrnn.analysis.lyapunov import lyapunov_spectrum
 from ctrnn.errors import CtrnnError
 from ctrnn.events import Event
-from ctrnn.fields.base import Field
+from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.networks.gated import GRUNetwork
 from ctrnn.fields.networks.rate import RateNetwork
@@ -36,6 +36,8 @@ from ctrnn.gradients.methods import METHODS
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 from ctrnn.gradients.second.hessian import gauss_newton, hessian
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
+from ctrnn.inputs import Sine
+from ctrnn.kernels import online
 from ctrnn.kernels.lazy import Lazy
 from ctrnn.learning.online.learner import OnlineLearner
 from ctrnn.objective import Objective
@@ -90,6 +92,9 @@ def jobs() -> Iterator[Job]:
     """What is to be done, in pieces."""
     for kernel in lazy_kernels():
         yield partial(getattr, kernel, "address")
+    one = np.zeros((1, 1))
+    yield partial(online.through, one, np.zeros(1, dtype=np.int64), one[None], one, 0, 1, one[0])  # of large networks
+    yield lambda: Sine(frequency=1.0)([0.5])
     for field in fields():
         yield from _of_field(field)
 
@@ -137,13 +142,22 @@ def _of_field(field: Field) -> Iterator[Job]:
                 yield partial(hessian, problem, **options)
                 yield partial(gauss_newton, problem, **options)
     yield partial(fixed_points, field, [r0], x=[0.3])
+    yield lambda: field.vjp(0.0, r0, np.ones(n), [0.3])
     yield lambda: field.jvp(0.0, r0, np.ones(n), None, [0.3])
     yield lambda: field.second_order(0.0, r0, np.ones(n), np.ones(n), None, [0.3])  # of cycles and bifurcations
-    yield lambda: equilibrium_gradient(field, find_equilibrium(field, r0, x=[0.3]), np.ones(n), x=[0.3])
+    for how in ("auto", "relaxation", "newton", "pseudo-transient", "anderson"):
+        yield partial(find_equilibrium, field, r0, x=[0.3], method=how)
+    for free in (False, True):
+        yield partial(_at_rest, field, r0, free)
     yield partial(lyapunov_spectrum, at, k=2, dt=0.25, solver="rk4")
     yield partial(lyapunov_spectrum, at, k=2)
     for learner in LEARNERS:
         yield partial(_learn, field, learner)
+
+
+def _at_rest(field: Field, r0: Array, matrix_free: bool) -> None:
+    rest = find_equilibrium(field, r0, x=[0.3])
+    equilibrium_gradient(field, rest, np.ones(field.n), matrix_free=matrix_free)
 
 
 def _learn(field: Field, method: str) -> None:

@@ -180,7 +180,8 @@ def _at_stages(X: Array, steps: Steps, q: int) -> Array:
     if not (steps.share == 1.0).all():
         p = steps.share[..., None, None]
         x = p * x + (1.0 - p) * X[np.maximum(steps.row - 1, 0)]
-    return np.ascontiguousarray(np.broadcast_to(x, (*steps.row.shape, q, X.shape[2])))
+    shape = (*steps.row.shape, q, X.shape[2])
+    return np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))  # its own memory either way
 
 
 def _of_rows(x_bar: Array, X: Array, steps: Steps) -> Array:

@@ -200,6 +200,8 @@ def evaluate_program(program: Program, t: ArrayLike, lookup: ArrayLike | None = 
     times, pieces = times_and_pieces(t, lookup)
     out = np.empty((times.size, program.size))
     work = np.empty(program.work_size)
+    # what cannot be written to is of another type for Numba, and would be compiled for
+    times, pieces = (np.require(part, requirements=("C", "W")) for part in (times, pieces))
     signals.evaluate_times(program.code, program.data, times, pieces, work, out)
     program.raise_pending()
     return out
