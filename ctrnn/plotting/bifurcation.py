@@ -44,8 +44,8 @@ MARKERS = {
 }
 #: states whose extents differ by more than this factor are drawn over them
 UNALIKE = 20.0
-#: points of a curve that is smooth
-FINE = 400
+#: points of a curve that is smooth, and the part of its extent by which a spline may differ from monotone cubics
+FINE, SWING = 400, 0.005
 
 
 @styled
@@ -303,23 +303,27 @@ def _line(
 
 
 def _smooth(x: NDArray[np.float64], y: NDArray[np.float64]) -> Callable[[int, int], NDArray[np.float64]]:
-    """The curve from one of its points to another, as monotone cubics over its length (Fritsch & Carlson 1980).
+    """The curve from one of its points to another, as a cubic spline over its length.
 
-    They bend where the points do, go through all of them and overshoot none.
+    Where that swings, about a corner, as monotone cubics (Fritsch & Carlson 1980), which overshoot no point.
     """
-    from scipy.interpolate import PchipInterpolator
+    from scipy.interpolate import CubicSpline, PchipInterpolator
 
     both = np.array([x, y])
     span = np.ptp(both, axis=1)
-    length = np.append(0.0, np.cumsum(np.hypot(*(np.diff(both) / np.where(span > 0.0, span, 1.0)[:, None]))))
+    span[span == 0.0] = 1.0
+    length = np.append(0.0, np.cumsum(np.hypot(*(np.diff(both) / span[:, None]))))
     moves = np.append(True, np.diff(length) > 0.0)
     if moves.sum() < 3 or moves.size > FINE:
         return lambda first, last: both[:, first : last + 1]
-    at = PchipInterpolator(length[moves], both[:, moves], axis=1)
+    spline, monotone = (kind(length[moves], both[:, moves], axis=1) for kind in (CubicSpline, PchipInterpolator))
 
     def part(first: int, last: int) -> NDArray[np.float64]:
         its = length[first : last + 1]
-        return np.asarray(at(np.union1d(its, np.linspace(its[0], its[-1], FINE))))
+        at = np.union1d(its, np.linspace(its[0], its[-1], FINE))
+        found, safe = spline(at), monotone(at)
+        swings = np.abs(found - safe).max(axis=1, initial=0.0) > SWING * span
+        return np.asarray(safe if swings.any() else found)
 
     return part
 
