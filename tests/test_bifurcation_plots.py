@@ -37,7 +37,7 @@ def test_a_diagram_of_equilibria_and_cycles(branch, cycles):
     assert matplotlib.rcParams.copy() == before
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("drive", "u")
     solid, dashed = lines(axes, "-"), lines(axes, "--")
-    assert max(line.get_xdata().min() for line in dashed) > -0.1  # the focus, from the Hopf point on
+    assert [line.get_xdata().min() for line in dashed] == pytest.approx([0.0], abs=1e-10)  # from the Hopf point on
     upper = [line for line in solid if line.get_ydata().max() > 0.5][0]
     np.testing.assert_allclose(upper.get_ydata() ** 2, upper.get_xdata(), atol=1e-4)
     (mark,) = [line for line in axes.lines if len(line.get_xdata()) == 1]

@@ -112,19 +112,21 @@ def bifurcation_diagram(
     k = position("state", state, first.states)
     figure, (axes,) = frame(height=3.6, width=5.4, ax=ax)
     for branch in every:
-        _line(axes, branch.parameter, branch.r[:, k], branch.stable, BLUE, "equilibria")
+        marks = [(point.place, point.parameter, point.r[k]) for point in branch.special]
+        _line(axes, *_through(marks, branch.parameter, branch.r[:, k], branch.stable), BLUE, "equilibria")
     for branch in around:
-        for edge in (branch.lowest, branch.highest):
-            _line(axes, branch.parameter, edge[:, k], branch.stable, ORANGE, "cycles, least and largest")
+        ends = [_extent(point, k) for point in branch.special]
+        for edge, values in ((branch.lowest, 0), (branch.highest, 1)):
+            marks = [(p.place, p.parameter, end[values]) for p, end in zip(branch.special, ends, strict=True)]
+            through = _through(marks, branch.parameter, edge[:, k], branch.stable)
+            _line(axes, *through, ORANGE, "cycles, least and largest")
     for branch in every:
         for point in branch.special:
             _mark(axes, point.kind, point.parameter, point.r[k], _name(point))
     for branch in around:
         for point in branch.special:
-            # its mesh too: near a homoclinic orbit the excursion is a small part of the period
-            path = np.append(point.cycle(np.linspace(0.0, point.period, 400))[:, k], point.cycle.r[:, k])
-            for value in (path.min(), path.max()):
-                where = "orbit" if point.kind == "homoclinic" else "of cycles"
+            where = "orbit" if point.kind == "homoclinic" else "of cycles"
+            for value in _extent(point, k):
                 _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}")
     named, name = words(labels), first.states[k]
     axes.set(xlabel=named.get(first.name, first.name), ylabel=named.get(name, name))
@@ -274,6 +276,26 @@ def cycle(
 
 def _several(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _extent(point: Any, k: int) -> tuple[float, float]:
+    """The least and the largest value of state k on a special cycle.
+
+    On its mesh too: near a homoclinic orbit the excursion is a small part of the period.
+    """
+    path = np.append(point.cycle(np.linspace(0.0, point.period, 400))[:, k], point.cycle.r[:, k])
+    return float(path.min()), float(path.max())
+
+
+def _through(
+    marks: Sequence[tuple[int, float, float]], x: NDArray[np.float64], y: NDArray[np.float64], solid: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """A branch with its special points, each after the point ``place`` and of the stability that follows there."""
+    if not marks:
+        return x, y, solid
+    place, mark_x, mark_y = (np.array(part) for part in zip(*marks, strict=True))
+    after = solid[np.minimum(place + 1, solid.size - 1)]
+    return np.insert(x, place + 1, mark_x), np.insert(y, place + 1, mark_y), np.insert(solid, place + 1, after)
 
 
 def _line(
