@@ -38,7 +38,7 @@ from numba.extending import intrinsic
 from ctrnn.kernels.abi import LEAN, at, call, doubles, gemm, integers
 from ctrnn.kernels.compiled import njit
 from ctrnn.kernels.lazy import lazy
-from ctrnn.kernels.products import FAST
+from ctrnn.kernels.products import FAST, matvec_at, vecmat_at
 
 # registers: the state, the kernel's parameters, the input, time; of one stage the values, the partial derivatives; what
 # F writes; tangents of the state, of the parameters, of the values, of the partial derivatives
@@ -58,63 +58,6 @@ CARRIED, REGISTERS, NONE = 11, 18, -1
 def call_loop(typingctx, address, n, pointers):
     """Call an elementwise loop over n numbers at an address."""
     return call(types.void(types.int64, types.int64))
-
-
-@njit(**FAST)
-def vecmat(k, W, rows, width, add, out):
-    """out (+)= k W of as many columns as ``out`` has, from the address W on, rows ``width`` apart.
-
-    Four rows to each pass over ``out``.
-    """
-    columns = out.size
-    if add == 0:
-        for j in range(columns):
-            out[j] = 0.0
-    i = 0
-    while i + 4 <= rows:
-        a, b, c, d = k[i], k[i + 1], k[i + 2], k[i + 3]
-        A, B = doubles(W + 8 * i * width, columns), doubles(W + 8 * (i + 1) * width, columns)
-        C, D = doubles(W + 8 * (i + 2) * width, columns), doubles(W + 8 * (i + 3) * width, columns)
-        for j in range(columns):
-            out[j] += (a * A[j] + b * B[j]) + (c * C[j] + d * D[j])
-        i += 4
-    while i < rows:
-        a, A = k[i], doubles(W + 8 * i * width, columns)
-        for j in range(columns):
-            out[j] += a * A[j]
-        i += 1
-
-
-@njit(**FAST)
-def matvec_at(W_, rows, width, columns, bias, add, s_, u_):
-    """u (+)= W s of the first columns of W, and the next one if there is a bias; addresses, rows ``width`` apart.
-
-    Four sums are under way while each is waited for, and s is read once for all.
-    """
-    W, s, u = doubles(W_, (rows, width)), doubles(s_, columns), doubles(u_, rows)
-    i = 0
-    while i + 4 <= rows:
-        a, b, c, d = 0.0, 0.0, 0.0, 0.0
-        for j in range(columns):
-            sj = s[j]
-            a += W[i, j] * sj
-            b += W[i + 1, j] * sj
-            c += W[i + 2, j] * sj
-            d += W[i + 3, j] * sj
-        if bias:
-            a, b, c, d = a + W[i, columns], b + W[i + 1, columns], c + W[i + 2, columns], d + W[i + 3, columns]
-        if add:
-            a, b, c, d = a + u[i], b + u[i + 1], c + u[i + 2], d + u[i + 3]
-        u[i], u[i + 1], u[i + 2], u[i + 3] = a, b, c, d
-        i += 4
-    while i < rows:
-        a = 0.0
-        for j in range(columns):
-            a += W[i, j] * s[j]
-        if bias:
-            a += W[i, columns]
-        u[i] = a + (u[i] if add else 0.0)
-        i += 1
 
 
 @njit(**LEAN)
@@ -353,7 +296,7 @@ def execute(code_, length, registers_, pointers_, q, dgemm):
             w = place(registers, 1, code[p + 7], code[p + 8]) + 8 * c
             k, to = place(registers, q, code[p + 9], code[p + 10]), place(registers, q, code[p + 11], code[p + 12])
             if q == 1:
-                vecmat(doubles(k, a), w, a, b, e, doubles(to, d))
+                vecmat_at(k, w, a, b, d, e, to)
             else:
                 matmul_at(dgemm, True, d, q, a, w, b, k, q, e, to, q)
         elif step == LISTED:  # rows a, width b, add c, index d

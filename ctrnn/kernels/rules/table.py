@@ -48,12 +48,6 @@ def call_with(typingctx, address, memory, array):
     return call(SIGNATURES[ADD])
 
 
-@intrinsic
-def call_reset(typingctx, address, memory):
-    """RESET at an address."""
-    return call(SIGNATURES[RESET])
-
-
 @njit(**LEAN)
 def hand_over(g_, size, G_, clear):
     """G += g of so many numbers; clear: then g = 0."""
