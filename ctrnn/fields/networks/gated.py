@@ -19,6 +19,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.base import Array
+from ctrnn.fields.networks import torch_cells
 from ctrnn.fields.networks.text import TextNetwork, checked_sizes, drive
 from ctrnn.numbers import generator
 
@@ -65,40 +66,13 @@ class _GatedNetwork(TextNetwork):
         GRUNetwork or LSTMNetwork
             With the module's numbers.
         """
-        import torch
-
-        kind = getattr(torch.nn, cls.torch_name)
-        if not isinstance(module, kind):
-            raise UsageError("module", given=type(module).__name__, allowed=f"a torch.nn.{cls.torch_name}")
-        if getattr(module, "proj_size", 0):
-            raise UsageError("module", given=f"proj_size={module.proj_size}", allowed="a module without projections")
-        end = f"_l{layer}" + ("_reverse" if reverse else "")
-        if not hasattr(module, f"weight_ih{end}"):
-            raise UsageError("layer", given=(layer, reverse), allowed=f"a layer and direction of {module}")
-        found = {
-            name: getattr(module, name + end).detach().cpu().double().numpy()
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            if hasattr(module, name + end)
-        }
-        n, inputs = module.hidden_size, found["weight_ih"].shape[1]
-        network = cls(n, inputs, tau, **options)
-        zero = np.zeros(len(cls.gates) * n)
-        return network.with_parameters(
-            **network._from_stacks(
-                found["weight_ih"], found["weight_hh"], found.get("bias_ih", zero), found.get("bias_hh", zero)
-            )
-        )
+        numbers = torch_cells.numbers_of(module, cls.torch_name, layer, reverse)
+        network = cls(module.hidden_size, numbers[0].shape[1], tau, **options)
+        return network.with_parameters(**network._from_stacks(*numbers))
 
     def to_torch(self) -> Any:
         """The module of torch (one layer, batch_first, float64) that one Euler step of dt = tau is."""
-        import torch
-
-        n, inputs = self.hidden_size, self.input_size
-        module = getattr(torch.nn, self.torch_name)(inputs, n, batch_first=True, dtype=torch.float64)
-        with torch.no_grad():
-            for name, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), self._to_stacks(), strict=True):
-                getattr(module, f"{name}_l0").copy_(torch.from_numpy(value))
-        return module
+        return torch_cells.module_of(self.torch_name, self.input_size, self.hidden_size, self._to_stacks())
 
     def _from_stacks(self, ih: Array, hh: Array, bias_ih: Array, bias_hh: Array) -> dict[str, Array]:
         n, k = self.hidden_size, len(self.gates)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.fields.networks import torch_cells
 from ctrnn.fields.networks.activations import rate_equation
 from ctrnn.fields.networks.low_rank import LowRankNetwork
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_signs, checked_sizes
@@ -154,40 +155,18 @@ class RateNetwork(TextNetwork):
         RateNetwork
             With the module's numbers.
         """
-        import torch
-
-        if not isinstance(module, torch.nn.RNN):
-            raise UsageError("module", given=type(module).__name__, allowed="a torch.nn.RNN")
-        end = f"_l{layer}" + ("_reverse" if reverse else "")
-        if not hasattr(module, f"weight_ih{end}"):
-            raise UsageError("layer", given=(layer, reverse), allowed=f"a layer and direction of {module}")
-        W, U, *biases = (
-            getattr(module, name + end).detach().cpu().double().numpy()
-            for name in ("weight_hh", "weight_ih", "bias_ih", "bias_hh")
-            if hasattr(module, name + end)
-        )
+        U, W, bias_ih, bias_hh = torch_cells.numbers_of(module, "RNN", layer, reverse)
         network = cls(len(W), U.shape[1], tau, module.nonlinearity, form="rate", seed=0)
-        return network.with_parameters(W=W, U=U, b=sum(biases, np.zeros(len(W))))
+        return network.with_parameters(W=W, U=U, b=bias_ih + bias_hh)
 
     def to_torch(self) -> Any:
         """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is."""
-        import torch
-
         if self.form != "rate" or self.activation not in ("tanh", "relu"):
             given = f"form={self.form!r}, activation={self.activation!r}"
             raise UsageError("network", given=given, allowed="form='rate' with tanh or relu, which torch.nn.RNN has")
-        kinds: Any = {"nonlinearity": self.activation, "batch_first": True, "dtype": torch.float64}
-        module = torch.nn.RNN(self.input_size, self.n, **kinds)
-        p = self.parameters
-        with torch.no_grad():
-            for name, value in (
-                ("weight_hh", p["W"]),
-                ("weight_ih", p["U"]),
-                ("bias_ih", p["b"]),
-                ("bias_hh", 0 * p["b"]),
-            ):
-                getattr(module, f"{name}_l0").copy_(torch.tensor(value))
-        return module
+        W, U, b = (self.parameters[name] for name in ("W", "U", "b"))
+        options = {"nonlinearity": self.activation}
+        return torch_cells.module_of("RNN", self.input_size, self.n, (U, W, b, np.zeros_like(b)), **options)
 
 
 def _checked_mask(mask: Any, n: int) -> Array:

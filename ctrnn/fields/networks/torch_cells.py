@@ -1,0 +1,48 @@
+"""Numbers of torch.nn.RNN, GRU and LSTM: of each layer weight_ih, weight_hh, bias_ih and bias_hh.
+
+A bidirectional module has them twice; one without ``bias`` has no biases, which then are 0. Rows of a GRU's and an
+LSTM's arrays lie gate by gate.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ctrnn.errors import UsageError
+from ctrnn.fields.base import Array
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def numbers_of(module: Any, kind: str, layer: int, reverse: bool) -> tuple[Array, Array, Array, Array]:
+    """weight_ih, weight_hh, bias_ih and bias_hh, in float64, of one layer and direction of a module.
+
+    Raises UsageError for what is no torch.nn.``kind``, for one with projections, and for a layer that it has not.
+    """
+    import torch
+
+    if not isinstance(module, getattr(torch.nn, kind)):
+        raise UsageError("module", given=type(module).__name__, allowed=f"a torch.nn.{kind}")
+    if getattr(module, "proj_size", 0):
+        raise UsageError("module", given=f"proj_size={module.proj_size}", allowed="a module without projections")
+    end = f"_l{layer}" + ("_reverse" if reverse else "")
+    if not hasattr(module, f"weight_ih{end}"):
+        raise UsageError("layer", given=(layer, reverse), allowed=f"a layer and direction of {module}")
+    ih, hh, *biases = (
+        getattr(module, name + end).detach().cpu().double().numpy() for name in NAMES if hasattr(module, name + end)
+    )
+    bias_ih, bias_hh = biases or (np.zeros(len(ih)), np.zeros(len(ih)))
+    return ih, hh, bias_ih, bias_hh
+
+
+def module_of(kind: str, inputs: int, n: int, numbers: tuple[Array, Array, Array, Array], **options: Any) -> Any:
+    """A module of one layer in float64, its batch first, with these numbers."""
+    import torch
+
+    module = getattr(torch.nn, kind)(inputs, n, batch_first=True, dtype=torch.float64, **options)
+    with torch.no_grad():
+        for name, value in zip(NAMES, numbers, strict=True):
+            getattr(module, f"{name}_l0").copy_(torch.tensor(value))
+    return module
