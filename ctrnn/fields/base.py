@@ -276,12 +276,7 @@ class Field(ABC):
     @cached_property
     def _blank(self) -> tuple[Array, Array, int]:
         """What each ``_bind`` begins with: ctx without input and scratch, the kernel's vector, and m."""
-        kernel = self._kernel
-        ctx = np.zeros(abi.EXTRA + len(kernel.extra), dtype=np.int64)
-        ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = self.n, kernel.groups, kernel.columns
-        ctx[abi.DGEMM] = abi.dgemm_address() if kernel.blas else 0
-        ctx[abi.EXTRA :] = kernel.extra
-        return ctx, self._kernel_vector(), self.m
+        return self._kernel.ctx(self.n), self._kernel_vector(), self.m
 
     # -- values at a point, for analysis and tests -------------------------------------------------------------------
 

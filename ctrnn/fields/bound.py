@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ctrnn.kernels import abi
+
 Array = np.ndarray
 
 #: numbers of a gradient that are moved within its memory at a time
@@ -61,6 +63,14 @@ class Kernel:
         at = np.arange(self.groups * columns).reshape(self.groups, columns)
         rows = int((index[:, :columns] == at).all(axis=1).cumprod().sum()) if columns else 0
         return rows, columns
+
+    def ctx(self, n: int) -> Array:
+        """The ctx of a field of n states, without input and scratch."""
+        ctx = np.zeros(abi.EXTRA + len(self.extra), dtype=np.int64)
+        ctx[abi.N], ctx[abi.GROUPS], ctx[abi.COLUMNS] = n, self.groups, self.columns
+        ctx[abi.DGEMM] = abi.dgemm_address() if self.blas else 0
+        ctx[abi.EXTRA :] = self.extra
+        return ctx
 
     def largest_part(self, n: int) -> int:
         """States of the largest part; n where F does not fall into parts."""
