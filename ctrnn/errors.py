@@ -36,7 +36,7 @@ class UsageError(CtrnnError, ValueError):
 
     def __init__(self, argument: str, *, given: Any = None, allowed: str = "", hint: str = "") -> None:
         self.argument, self.given, self.allowed, self.hint = argument, given, allowed, hint
-        text = f"{argument}: got {_short(given)}"
+        text = f"{argument}: got {short(given)}"
         if allowed:
             text += f"; allowed: {allowed}"
         if hint:
@@ -123,7 +123,7 @@ class SolverError(CtrnnError, RuntimeError):
 
     def __init__(self, reason: str, *, t: float, r: Any, h: float, hint: str) -> None:
         self.reason, self.t, self.r, self.h, self.hint = reason, t, np.asarray(r), h, hint
-        super().__init__(f"{reason}; last good t = {t:.10g}, step h = {h:.3g}, state r = {_short(self.r)}. Try: {hint}")
+        super().__init__(f"{reason}; last good t = {t:.10g}, step h = {h:.3g}, state r = {short(self.r)}. Try: {hint}")
 
 
 class StepUnderflowError(SolverError):
@@ -220,12 +220,16 @@ def nearest(given: Any, known: Any) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def _short(value: Any) -> str:
-    """A value in at most a line."""
+def short(value: Any) -> str:
+    """A value in at most a line.
+
+    >>> short(np.zeros((50, 2)))
+    'array of shape (50, 2)'
+    """
     if isinstance(value, np.ndarray):
         if value.size > 6:
             return f"array of shape {value.shape}"
-        return np.array2string(value, precision=6)
+        return " ".join(np.array2string(value, precision=6).splitlines())
     if isinstance(value, int) and value.bit_length() > 350:  # Python refuses to write out more than 4,300 digits
         return f"a whole number of some {int(value.bit_length() * 0.30103) + 1} digits"
     if isinstance(value, str | bytes | list | tuple) and len(value) > 120:  # not a million to show three

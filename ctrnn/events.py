@@ -26,7 +26,7 @@ from ctrnn.fields.checks import as_mapping, texts
 from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
-from ctrnn.names import arrays, position
+from ctrnn.names import arrays, as_call, position
 from ctrnn.numbers import is_whole
 
 
@@ -143,7 +143,7 @@ def bound_events(events: Any, field: Field) -> tuple[BoundEvent, ...]:
     """Events for a field; raises UsageError for what is no event and for names that occur twice."""
     if isinstance(events, Event) or events is None:
         events = () if events is None else (events,)
-    if not isinstance(events, Sequence):
+    if not isinstance(events, Sequence) or isinstance(events, str | bytes):
         raise UsageError("events", given=events, allowed="a ctrnn.Event, or a list of them")
     for event in events:
         if not isinstance(event, Event):
@@ -221,7 +221,7 @@ class Occurrences:
         return "\n".join([count, *([f"{'t':>12}  event"] if rows else []), *rows])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EventObjective:
     """A loss of the times and states of events: Σ_k a_k o_k, or Σ_k a_k ½(o_k − y_k)² with a target.
 
@@ -268,6 +268,7 @@ class EventObjective:
     occurrences: Any = None
     #: an Objective has one
     readout: ClassVar[None] = None
+    __repr__ = as_call
 
     def __post_init__(self) -> None:
         if not isinstance(self.output, str):

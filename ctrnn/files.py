@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from pathlib import Path
 from ctrnn.errors import CtrnnError, UsageError
 
 __all__ = ["atomic_path", "loading", "reading", "writing"]
+
+#: where the files are listed that a process has open: those of <(command), and its standard input
+OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 
 
 @contextmanager
@@ -61,9 +65,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def reading(argument: str, path: str | os.PathLike[str], what: str = "a file that can be read") -> Iterator[None]:
     """What keeps the block from reading this file, said of the argument that named it.
 
-    Raises :class:`~ctrnn.errors.UsageError` in place of OSError, UnicodeDecodeError and what a name that is none gives.
+    Raises :class:`~ctrnn.errors.UsageError` in place of OSError, UnicodeDecodeError and what a name that is none gives,
+    and before the block for a named pipe, whose writer may never come, and for a device, which may have no end.
     """
     try:
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(OPEN)):
+            raise UsageError(argument, given=str(path), allowed=f"{what}; this is a pipe or a device, and no file")
         yield
     except FileNotFoundError as error:
         raise UsageError(argument, given=str(path), allowed=f"{what}; there is no such file") from error

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from ctrnn.errors import UnknownNameError, nearest
+import numpy as np
+
+from ctrnn.errors import UnknownNameError, nearest, short
 from ctrnn.numbers import is_whole
 
 _ENTRY = re.compile(r"(\w+)\[(\d+(?:,\d+)*)\]|([^\W\d]\w*?)(0|[1-9]\d*)", re.ASCII)
@@ -68,3 +71,10 @@ def few(names: Sequence[str]) -> list[str]:
 def known(names: Sequence[str]) -> list[str]:
     """What may be asked for: arrays by their name, then each number."""
     return [*arrays(tuple(names)), *names]
+
+
+def as_call(made: Any) -> str:
+    """What a dataclass was made with, but for what is usual; arrays by their shapes."""
+    given = [(f.name, getattr(made, f.name), f.default) for f in fields(made) if f.init and f.repr]
+    own = [(name, v) for name, v, usual in given if v is not usual and (np.ndim(v) > 0 or v != usual)]
+    return f"{type(made).__name__}({', '.join(f'{name}={short(v)}' for name, v in own)})"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrnn.errors import UsageError, one_of
+from ctrnn.errors import UsageError, one_of, short
 from ctrnn.fields.base import Array
 from ctrnn.inputs import Sampled
 from ctrnn.memory import claim
@@ -97,7 +97,7 @@ class WhiteNoise:
         more = "".join(
             f", {name}={value!r}" for name, value in (("dt", self.dt), ("calculus", self.calculus)) if value is not None
         )
-        return f"WhiteNoise({self.scale!r}, seed={self.seed}{more}{f', path={self.path}' if self.path else ''})"
+        return f"WhiteNoise({short(self.scale)}, seed={self.seed}{more}{f', path={self.path}' if self.path else ''})"
 
     def of_path(self, path: int) -> WhiteNoise:
         """The same noise along another path of the seed.

@@ -20,11 +20,11 @@ Array = NDArray[np.float64]
 MOST = 2**53
 
 
-def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Array:
+def real_array(argument: str, value: Any, allowed: str = "real numbers", hint: str = "") -> Array:
     """A float64 copy of the value, row by row; NaN and infinities pass.
 
     Raises UsageError, which names the argument, for what is no array of real numbers: texts, dates, complex numbers,
-    masked values, tensors that are part of a graph, and numbers that no float64 holds.
+    masked values (``hint`` is what to try), tensors that are part of a graph, and numbers that no float64 holds.
 
     >>> real_array("r0", ["0.1"])
     Traceback (most recent call last):
@@ -34,7 +34,7 @@ def real_array(argument: str, value: Any, allowed: str = "real numbers") -> Arra
         return np.array(value, dtype=float)
     try:
         if _is_masked(value):
-            hint = "np.ma.compressed, or value.filled(number)"
+            hint = hint or "np.ma.compressed, or value.filled(number)"
             raise UsageError(argument, given="masked values", allowed=f"{allowed}, none of them masked", hint=hint)
         array = np.asarray(value)
         if array.dtype.kind == "O":

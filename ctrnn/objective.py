@@ -29,12 +29,13 @@ from ctrnn.inputs import Input, as_input
 from ctrnn.inputs.checks import finite
 from ctrnn.losses import Loss, Readout
 from ctrnn.named_losses import LOSSES, NamedLoss
+from ctrnn.names import as_call
 from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Objective:
     """Σ_k a_k ℓ(o(t_k), y_k) at times, or ∫ a(t) ℓ(o, y) dt where ``at`` is None.
 
@@ -89,6 +90,8 @@ class Objective:
     _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
     #: which values of the target are there, where some are missing
     _is_there: Array | None = data(default=None, init=False, repr=False)
+
+    __repr__ = as_call
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, str) and not callable(self.loss):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Stats", "Trajectory"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stats:
     """What a solution cost. The sum of two is the cost of both passes of a gradient.
 
@@ -73,7 +73,7 @@ class Stats:
             factorisations=self.factorisations + other.factorisations,
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         text = f"{self.steps} steps ({self.rejected} rejected), {self.evaluations} evaluations of F"
         if self.jacobians:
             text += f", {self.jacobians} of J"

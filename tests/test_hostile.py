@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from decimal import Decimal
 from fractions import Fraction
 
@@ -339,6 +340,47 @@ REFUSED = {
     "branches that are a table": lambda f: ctrnn.plotting.bifurcation_diagram({1: 2}),
     "a cycle that is a table": lambda f: ctrnn.plotting.cycle({1: 2}),
     "ragged eigenvalues": lambda f: ctrnn.plotting.spectrum([1.0, [2.0]]),
+    "no levels": lambda f: ctrnn.inverse.device_noise([1.0], [[-1.0]], levels=[]),
+    "an eigenvalue whose inverse is infinite": lambda f: ctrnn.inverse.best_step([-5e-324]),
+    "times beyond e^(Jt)": lambda f: ctrnn.analysis.transient_growth([[1.0]], [0.0, 1e308]),
+    "a decay slower than float64": lambda f: ctrnn.analysis.transient_growth([[-1e-308]]),
+    "variances beyond float64": lambda f: ctrnn.analysis.principal_components([[1e200], [0.0]]),
+    "coordinates of another plane": lambda f: ctrnn.analysis.principal_components([[1.0, 0.0], [0.0, 2.0]]).back(
+        [1.0] * 3
+    ),
+    "a state that is squared": lambda f: ctrnn.analysis.continue_equilibria(f, 1e200, "k", (0.5, 2.0), [0.0]),
+    "a Jacobian that is infinite": lambda f: ctrnn.find_equilibrium(ctrnn.Equations({"r": "sqrt(r) - r"}), [0.0]),
+    "exponents of an infinite Jacobian": lambda f: ctrnn.analysis.lyapunov_spectrum(
+        ctrnn.Problem(ctrnn.Equations({"r": "sqrt(r)"}), [0.0], (0.0, 1.0))
+    ),
+    "a sine of no channels": lambda f: ctrnn.inputs.Sine([]),
+    "a pulse of no channels": lambda f: ctrnn.inputs.Pulse(0.0, 1.0, []),
+    "events that are a text": lambda f: problem(f, events=""),
+    "a flag that is a text": lambda f: ctrnn.ensemble(end(objective=None), {"k": [1.0]}, allow_failures="no"),
+    "a spread of no starts": lambda f: ctrnn.fit(end(), spread="wide"),
+    "a seed of no starts": lambda f: ctrnn.fit(end(), seed=-1),
+    "names that are numbers": lambda f: ctrnn.learning.Dataset(np.zeros((2, 1)), np.zeros((2, 1)), input_names=[1]),
+    "a delay that never ends": lambda f: ctrnn.learning.tasks.mackey_glass(trials=1, steps=5, tau=1e-300),
+    "rates beyond counting": lambda f: ctrnn.learning.tasks.mackey_glass(trials=1, steps=5, beta=1e308),
+    "frequencies that are one": lambda f: ctrnn.learning.tasks.sine(trials=1, steps=5, frequencies=np.array(1.0)),
+    "a function that gives nothing": lambda f: ctrnn.odeint_adjoint(
+        lambda t, y: None, torch.ones(2), torch.arange(2.0)
+    ),
+    "an event that gives nothing": lambda f: ctrnn.odeint_event(
+        lambda t, y: -y, torch.ones(1), torch.tensor(0.0), event_fn=lambda t, y: None
+    ),
+    "no times": lambda f: ctrnn.odeint_adjoint(lambda t, y: -y, torch.ones(1), []),
+    "options that are numbered": lambda f: ctrnn.odeint_adjoint(
+        lambda t, y: -y, torch.ones(1), torch.arange(2.0), method="dopri5", options={1: 2}
+    ),
+    "tolerances of another state": lambda f: ctrnn.odeint_adjoint(
+        lambda t, y: -y,
+        torch.ones(2),
+        torch.arange(2.0),
+        rtol=[1e-3] * 3,
+        method="dopri5",
+        options={"norm": torch.norm},
+    ),
     "labels that are a float": lambda f: ctrnn.plotting.sensitivities([0.0], np.zeros((1, 1, 1)), np.longdouble(1)),
 }
 
@@ -372,3 +414,92 @@ def test_a_relaxation_that_would_take_for_ever_ends():
     field = ctrnn.Equations({"r": "-r + w*r + b"}, {"w": 0.5, "b": 1.0})
     with pytest.raises(ctrnn.errors.TooManyStepsError, match="shorter duration"):
         ctrnn.one_phase(field, [0.0], lambda r: [1.0], duration=1e308)
+
+
+@pytest.mark.parametrize("kind", ["masked", "dates", "complex", "text"])
+@pytest.mark.parametrize("what", ["x", "y", "weight"])
+def test_trials_are_numbers_none_of_them_masked(kind, what):
+    value = np.asanyarray(NO_NUMBERS[kind])
+    given = {"x": np.zeros((2, 1)), "y": np.zeros((2, 1)), "weight": np.ones(2)}
+    given[what] = value if what == "weight" else value[:, None]
+    for one in (given, {name: [v] for name, v in given.items()}):  # an array, and an array a trial
+        with pytest.raises(UsageError, match=f"^{what} of trial 0: got"):
+            ctrnn.learning.Dataset(**one)
+    with pytest.raises(UsageError, match=f"^{what} of trial 0: got"):
+        ctrnn.learning.train(ctrnn.RateNetwork(2, inputs=1, seed=0), given, readout=ctrnn.Readout([[1.0, 0.0]]))
+
+
+def test_messages_are_lines():
+    for value in (np.array([["a"], ["b"]]), np.zeros((2, 1)), "a\nb"):
+        assert "\n" not in str(UsageError("x", given=value))
+
+
+TRAIN = {
+    "loss": ["0.5", 10**5000, Broken(), lambda o, y: torch.zeros(len(o), dtype=torch.float64)],
+    "dt": [Decimal("sNaN"), "0.1"],
+    "dropout": [np.zeros(2), "", Broken(), 0],
+    "parameters": [np.zeros((2, 2)), np.matrix([[1.0]]), [None]],
+    "validation": [10**400, Decimal("sNaN")],
+    "teacher_forcing": [Decimal("sNaN"), 10**400],
+}
+
+
+@pytest.mark.parametrize(("option", "k"), [(name, k) for name, every in TRAIN.items() for k in range(len(every))])
+def test_what_training_cannot_use_is_refused_by_name(option, k):
+    trials = np.zeros((2, 3, 1)), np.ones((2, 3, 1))
+    network, readout = ctrnn.RateNetwork(2, inputs=1, seed=0), ctrnn.Readout([[1.0, 0.0]])
+    with pytest.raises(UsageError, match=f"^{option}"):
+        ctrnn.learning.train(network, trials, readout=readout, epochs=1, **{option: TRAIN[option][k]})
+
+
+def test_steps_of_training_and_noise_of_tasks_are_numbers_of_any_kind():
+    trials = np.zeros((2, 3, 1)), np.ones((2, 3, 1))
+    network, readout = ctrnn.RateNetwork(2, inputs=1, seed=0), ctrnn.Readout([[1.0, 0.0]])
+    losses = {
+        ctrnn.learning.train(network, trials, readout=readout, epochs=1, dt=dt).history["loss"][0]
+        for dt in (0.25, np.float16(0.25), Fraction(1, 4), Decimal("0.25"))
+    }
+    assert len(losses) == 1
+    tasks = [ctrnn.learning.tasks.context_decision(trials=1, noise=noise).x for noise in (0.5, Decimal("0.5"))]
+    assert (tasks[0] == tasks[1]).all()
+
+
+def test_pauses_of_a_long_delay_take_no_memory():
+    s = ctrnn.learning.tasks.mackey_glass(trials=1, steps=3, tau=1e12)
+    assert np.isfinite(s.x).all()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_measures_of_a_matrix_scale_with_it(scale):
+    J, analysis = np.array([[-1.0, 5.0], [0.5, -2.0]]), ctrnn.analysis
+    for measure in (analysis.numerical_abscissa, analysis.henrici_number, ctrnn.inverse.best_step):
+        of = (lambda M: np.linalg.eigvals(M)) if measure is ctrnn.inverse.best_step else (lambda M: M)
+        power = -1 if measure is ctrnn.inverse.best_step else 1
+        assert measure(of(J * scale)) * scale**-power == pytest.approx(measure(of(J)), rel=1e-12)
+    found = analysis.pseudospectral_abscissa(J * scale, 0.1 * scale) / scale
+    assert found == pytest.approx(analysis.pseudospectral_abscissa(J, 0.1), rel=1e-12)
+    assert analysis.henrici_number(J * scale, relative=True) == pytest.approx(analysis.henrici_number(J, relative=True))
+    assert analysis.participation_ratio(J * scale) == pytest.approx(analysis.participation_ratio(J), rel=1e-12)
+    split, usual = analysis.linear_subspaces(J * scale), analysis.linear_subspaces(J)
+    assert np.allclose(split.eigenvalues / scale, usual.eigenvalues, rtol=1e-12)
+
+
+#: fields at whose poles, or beside whose flat places, searches went on for ever or broke off
+POLES = [("tan(r) - 1", 0.5), ("-1/r - r + 1", 0.5), ("-1e308*r + 1", 0.0), ("0*r + 1", 0.5), ("sqrt(r) - r", 0.0)]
+
+
+@pytest.mark.parametrize(("rate", "r0"), POLES)
+def test_searches_end_at_poles_and_flat_places(rate, r0):
+    field = ctrnn.Equations({"r": rate})
+    for search in (
+        lambda: ctrnn.find_equilibrium(field, [r0]),
+        lambda: ctrnn.find_equilibrium(field, [r0], method="relaxation"),
+        lambda: ctrnn.analysis.fixed_points(field, [[r0]], slow=True),
+    ):
+        began = time.process_time()
+        try:
+            found = search()
+            assert np.isfinite(found.r).all()
+        except CtrnnError as error:
+            assert str(error)
+        assert time.process_time() - began < 10.0

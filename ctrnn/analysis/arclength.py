@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ctrnn.analysis.linear import null_vector, shortest, solve
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.numbers import checked_array, positive, whole
@@ -77,7 +78,7 @@ class Steps:
         whole("max_points", self.most)
 
 
-#: spans are squared
+#: spans and states are squared
 WIDEST = 1e150
 
 
@@ -92,17 +93,6 @@ def checked_span(name: str, span: Any) -> tuple[float, float]:
 def norm(curve: Curve, v: Array) -> float:
     """√⟨v, v⟩."""
     return float(np.sqrt(np.sum(curve.weights * v * v)))
-
-
-def solve(A: Array, b: Array) -> Array | None:
-    """A⁻¹ b, or None where A is singular or not finite."""
-    if not np.isfinite(A).all():
-        return None
-    try:
-        x = np.linalg.solve(A, b)
-    except np.linalg.LinAlgError:
-        return None
-    return x if np.isfinite(x).all() else None
 
 
 def correct(curve: Curve, y: Array, row: Array, value: float, most: int = NEWTON) -> tuple[Array, int] | None:
@@ -144,16 +134,20 @@ def first_point(curve: Curve, y: Array, towards: Array) -> Point | None:
     scale = 1.0 / np.sqrt(curve.weights)
     for _ in range(4 * NEWTON):
         G, G_y = curve.residual(y), curve.derivative(y)
-        if not (np.isfinite(G).all() and np.isfinite(G_y).all()):
+        found = shortest(G_y * scale, -G)
+        if found is None:
             return None
-        δ = scale * np.linalg.lstsq(G_y * scale, -G, rcond=y.size * np.finfo(float).eps)[0]
+        δ = scale * found[0]
         y = y + δ
         if norm(curve, δ) <= CLOSE:
             break
     else:
         return None
     G_y = curve.derivative(y)
-    v = scale * np.linalg.svd(G_y * scale)[2][-1]
+    across = null_vector(G_y * scale)
+    if across is None:
+        return None
+    v = scale * across
     return Point(y, v if np.sum(curve.weights * v * towards) >= 0 else -v, G_y)
 
 

@@ -34,7 +34,7 @@ LOOKS = 40
 MOST_CYCLES = 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Basins:
     """Which attractor each point of a plane goes to.
 
@@ -76,7 +76,7 @@ class Basins:
         """The part of the plane that reaches none of them in time."""
         return float((self.attractor < 0).mean())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"basins in the plane of {self.states[0]} and {self.states[1]}, {self.a.size} × {self.b.size} points"]
         for k, (one, share) in enumerate(zip(self.attractors, self.shares, strict=True)):
             lines.append(f"  {k}  {share:6.1%}  {_said(one)}")

@@ -11,13 +11,14 @@ import numpy as np
 
 from ctrnn.analysis import special_points
 from ctrnn.analysis.family import Family
-from ctrnn.errors import UsageError, optional_module
+from ctrnn.analysis.linear import shortest
+from ctrnn.errors import SingularJacobianError, UsageError, optional_module
 from ctrnn.fields.base import Array, Field
 
 __all__ = ["Branch", "SpecialPoint"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpecialPoint:
     """A fold, a Hopf point or a branch point of equilibria.
 
@@ -73,18 +74,22 @@ class SpecialPoint:
         Raises UsageError for a branch point, which is lost under a general change.
         """
         family, mu = Family(self.field, (self.name,), self.x, self.t), np.array([self.parameter])
-        if self.kind == "fold":
-            found = special_points.fold_gradient(family, self.field, self.r, mu)
-        elif self.kind == "hopf" and self.omega is not None:
-            found = special_points.hopf_gradient(family, self.field, self.r, mu, self.omega)
-        else:
-            raise UsageError("gradient", given=f"a point of kind {self.kind!r}", allowed="a fold or a Hopf point")
+        try:
+            if self.kind == "fold":
+                found = special_points.fold_gradient(family, self.field, self.r, mu)
+            elif self.kind == "hopf" and self.omega is not None:
+                found = special_points.hopf_gradient(family, self.field, self.r, mu, self.omega)
+            else:
+                raise UsageError("gradient", given=f"a point of kind {self.kind!r}", allowed="a fold or a Hopf point")
+        except np.linalg.LinAlgError as error:
+            what = f"the system that defines this {self.kind} point"
+            raise SingularJacobianError(np.inf, what, "a point at which no other one meets it") from error
         kind, place = family.places[0]
         if kind == "w":
             found[place] = 0.0
         return self.field.unflatten(found)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         text = f"{self.kind}{f' ({self.type})' if self.type else ''} at {self.name} = {self.parameter:.10g}"
         if self.omega is not None and self.lyapunov is not None:
             text += f", ω = {self.omega:.8g}, l1 = {self.lyapunov:.6g}"
@@ -169,7 +174,10 @@ class Branch:
         family, mu = Family(self.field, (self.name,), self.x, self.t), np.array([value])
         ahead = r
         for _ in range(12):
-            step = np.linalg.lstsq(family.J(ahead, mu), -family.F(ahead, mu))[0]
+            found = shortest(family.J(ahead, mu), -family.F(ahead, mu))
+            if found is None:
+                return r
+            step = found[0]
             ahead = ahead + step
             if np.abs(step).max() <= 1e-14 * max(1.0, float(np.abs(ahead).max())):
                 return ahead

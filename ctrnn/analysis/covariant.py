@@ -21,6 +21,8 @@ from ctrnn.memory import claim
 
 #: the part of the run at each end that is left out
 FORGET = 0.2
+#: in the place of a zero that is divided by: the inverse has a square, too
+TINY = 1e-150
 
 
 def covariant_vectors(frames: list[Array], factors: list[Array], t: Array) -> tuple[Array, Array]:
@@ -36,8 +38,9 @@ def covariant_vectors(frames: list[Array], factors: list[Array], t: Array) -> tu
     for j in range(len(factors), -1, -1):
         if j < len(factors):
             # of a map that is singular R has a zero: that direction is the one it came from
-            R = factors[j] + np.diag(np.where(np.diag(factors[j]) == 0.0, np.finfo(float).tiny, 0.0))
+            R = factors[j] + np.diag(np.where(np.diag(factors[j]) == 0.0, TINY, 0.0))
             C = np.linalg.solve(R, C)
+            C = C / np.abs(C).max(axis=0)
             C = C / np.linalg.norm(C, axis=0)
         if low <= t[j] <= high:
             vectors.append(frames[j] @ C)

@@ -16,7 +16,7 @@ from ctrnn.threads import one_blas_thread
 __all__ = ["CycleBranch", "SpecialCycle"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpecialCycle:
     """A fold, flip, torus or branch point of limit cycles, or the homoclinic orbit at which a branch of them ends.
 
@@ -59,7 +59,7 @@ class SpecialCycle:
     direction: Direction | None = member(default=None, repr=False)
     place: int = 0
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         turn = "" if self.angle is None else f", θ = {self.angle:.6g}"
         kind = f"{self.kind}{f' ({self.type})' if self.type else ''}"
         if self.kind == "homoclinic":

@@ -54,7 +54,7 @@ LARGE = 200
 ZERO_REAL_PART = 1e-9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Equilibrium:
     """A point where F vanishes, or where its length has a minimum.
 
@@ -139,7 +139,7 @@ class Equilibrium:
         λ = self.eigenvalues
         return int((λ.real > ZERO_REAL_PART * np.abs(λ).max(initial=0.0)).sum())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         title = f"equilibrium: {self.kind} ({'stable' if self.stable else 'not stable'})"
         steps = (
             f"{self.iterations} Newton steps"
@@ -316,6 +316,9 @@ def _best(point: Point, runs: list[Run], r0: np.ndarray, method: str = "auto") -
                 f"the Jacobian where Newton stopped (max |F| = {residual:.3g})",
                 "another r0; or other parameters: there may be no equilibrium (|F| has a minimum)",
             )
+        if not np.isfinite(run.J).all():
+            what = f"the Jacobian where the search ended (max |F| = {residual:.3g})"
+            raise SingularJacobianError(math.inf, what, "another r0: F is not smooth there")
         steps = "Newton steps" if method in ("auto", "newton") else f"steps ({method})"
         raise ConvergenceError(
             f"no equilibrium found from r0: the smallest max |F| reached is {residual:.3g}, at "

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.arclength import checked_span
+from ctrnn.analysis.arclength import WIDEST, checked_span
 from ctrnn.analysis.branch import Branch
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
 from ctrnn.analysis.family import Family
+from ctrnn.analysis.linear import shortest, solve
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError
 from ctrnn.fields.base import Array, Field
@@ -128,7 +129,7 @@ def equilibrium_branches(
                 break
             if r is None or _is_among(r, known):
                 continue
-            if not _is_inside(r, options.get("box")):
+            if not (_is_inside(r, options.get("box")) and np.abs(r).max() < WIDEST):
                 outside.append(r)
                 continue
             try:
@@ -196,12 +197,12 @@ def _another(point: Family, known: Array, starts: Array) -> Array | None:
         r = start.copy()
         for _ in range(STEPS):
             F, J = point.F(r, NONE), point.J(r, NONE)
-            if not (np.isfinite(F).all() and np.isfinite(J).all()):
-                break
-            try:
-                δ = np.linalg.solve(J, -F)
-            except np.linalg.LinAlgError:
-                δ = np.linalg.lstsq(J, -F)[0]
+            δ = solve(J, -F)
+            if δ is None:
+                least = shortest(J, -F)
+                if least is None:
+                    break
+                δ = least[0]
             if (np.abs(F) <= 1e-12 * rest_scale(J, r)).all():
                 if not _is_among(r, known):
                     return np.asarray(r)

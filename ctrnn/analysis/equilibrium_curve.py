@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.arclength import Limit, Point, correct, first_point, norm, point_at
+from ctrnn.analysis.arclength import WIDEST, Limit, Point, correct, first_point, norm, point_at
 from ctrnn.analysis.equilibria import spectrum
 from ctrnn.analysis.family import Family
+from ctrnn.analysis.linear import shortest
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.numbers import real_array
@@ -23,6 +24,8 @@ class EquilibriumCurve:
     def __init__(self, family: Family, span: tuple[float, float], size: float) -> None:
         self.family, self.span = family, span
         n, unit = family.n, max(1.0, size)
+        if not unit < WIDEST:
+            raise UsageError("r0", given=f"a state as large as {size:.3g}", allowed=f"less than {WIDEST:g}")
         self.weights = np.append(np.full(n, 1.0 / (n * unit * unit)), 1.0 / (span[1] - span[0]) ** 2)
 
     def residual(self, y: Array) -> Array:
@@ -72,9 +75,10 @@ def start_at(curve: EquilibriumCurve, y: Array, onward: Array) -> Point | None:
         F, G_y = curve.residual(from_r), curve.derivative(from_r)
         if not (np.isfinite(F).all() and np.isfinite(G_y).all()):
             break
-        J = G_y[:, :-1]
-        δ = np.linalg.lstsq(J, -F, rcond=F.size * np.finfo(float).eps)[0]
-        ahead = from_r.copy()
+        step = shortest(G_y[:, :-1], -F)
+        if step is None:
+            break
+        δ, ahead = step[0], from_r.copy()
         for halved in range(20):
             ahead[:-1] = from_r[:-1] + 0.5**halved * δ
             if np.linalg.norm(curve.residual(ahead)) <= np.linalg.norm(F):

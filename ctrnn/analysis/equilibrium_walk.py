@@ -6,6 +6,7 @@ the test functions), bracketed on the curve, and located by their defining syste
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -158,25 +159,31 @@ class EquilibriumWalk:
     def _special(self, one: dict[str, Any], place: int) -> SpecialPoint:
         family, r, mu, kind = self.family, one["r"], one["mu"], one["kind"]
         at = np.array([mu])
-        more: dict[str, Any] = {}
-        if kind == "fold":
-            more["coefficient"] = special_points.fold_coefficient(family, r, at)
-        elif kind == "hopf":
-            omega = one["located"][2]
-            l1 = special_points.first_lyapunov(family, r, at, omega)
-            more = {"omega": omega, "lyapunov": l1, "crossing": special_points.crossing(family, r, at, omega)}
-            more["type"] = "degenerate" if abs(l1) < DEGENERATE else "supercritical" if l1 < 0 else "subcritical"
-        elif len(one["located"]) == 3:
-            d = special_points.branch_directions(family, r, mu, one["located"][2], self.curve.weights)
-            if d is not None:
-                along = np.abs((d * self.curve.weights) @ one["tangent"])
-                d = d[np.argsort(-along)]
-                more = {"directions": d}
-                more["type"] = "pitchfork" if special_points.is_pitchfork(d, self.curve.weights) else "transcritical"
+        more: dict[str, Any] = {"omega": one["located"][2]} if kind == "hopf" else {}
+        with suppress(np.linalg.LinAlgError):  # a normal form does not exist where two special points meet
+            more |= self._normal_form(kind, r, mu, one)
         return SpecialPoint(
             kind, mu, r, spectrum(family.J(r, at)), family.names[0], family.field(at), family.x(at), family.t,
             place=place, **more,
         )  # fmt: skip
+
+    def _normal_form(self, kind: str, r: Array, mu: float, one: dict[str, Any]) -> dict[str, Any]:
+        family, at = self.family, np.array([mu])
+        if kind == "fold":
+            return {"coefficient": special_points.fold_coefficient(family, r, at)}
+        if kind == "hopf":
+            omega = one["located"][2]
+            l1 = special_points.first_lyapunov(family, r, at, omega)
+            kind_of = "degenerate" if abs(l1) < DEGENERATE else "supercritical" if l1 < 0 else "subcritical"
+            return {"lyapunov": l1, "crossing": special_points.crossing(family, r, at, omega), "type": kind_of}
+        if len(one["located"]) < 3:
+            return {}
+        weights = self.curve.weights
+        d = special_points.branch_directions(family, r, mu, one["located"][2], weights)
+        if d is None:
+            return {}
+        d = d[np.argsort(-np.abs((d * weights) @ one["tangent"]))]
+        return {"directions": d, "type": "pitchfork" if special_points.is_pitchfork(d, weights) else "transcritical"}
 
 
 def _crossing_pair(λ: Array) -> float | None:

@@ -19,7 +19,7 @@ from ctrnn.numbers import real_array
 __all__ = ["FixedPoints"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class FixedPoints:
     """Points of rest as a table, the most stable first (the smallest spectral abscissa).
 
@@ -215,10 +215,11 @@ class FixedPoints:
             )
             return cls(rows, a["reached"], int(a["lost"]))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         starts = int(self.reached.sum()) + self.lost
         slow = f", {int(self.slow.sum())} of them slow" if self.slow.any() else ""
-        lines = [f"{len(self)} points of rest{slow} from {starts} starts, {self.lost} of which led to none"]
+        points = f"{len(self)} point{'s' * (len(self) != 1)}"
+        lines = [f"{points} of rest{slow} from {starts} starts, {self.lost} of which led to none"]
         lines.append(f"  {'':>3}  {'kind':<16}{'max Re λ':>12}{'index':>7}{'speed':>10}{'starts':>8}  r")
         for i, (row, count) in enumerate(zip(self.rows, self.reached, strict=True)):
             r = np.array2string(row.r, precision=4, threshold=6, edgeitems=2, max_line_width=60).replace("\n", "")

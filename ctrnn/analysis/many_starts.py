@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctrnn.analysis.family import Family
+from ctrnn.analysis.linear import shortest, solve
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rest.equilibrium import rest_scale
 
@@ -53,7 +54,6 @@ def newton_all(family: Family, starts: Array, tol: float) -> tuple[Array, Array]
 
 
 def _newton(family: Family, R: Array, tol: float) -> tuple[Array, Array]:
-    n = R.shape[1]
     found, going = np.zeros(len(R), dtype=bool), np.arange(len(R))
     F = family.F(R, NONE)
     going = going[np.isfinite(F).all(axis=1)]
@@ -69,8 +69,8 @@ def _newton(family: Family, R: Array, tol: float) -> tuple[Array, Array]:
             break
         J = family.J(R[going], NONE)
         scale = np.einsum("kij,kj->ki", np.abs(J), np.maximum(1.0, np.abs(R[going])))
-        found[going] = (np.abs(F[going]) <= tol * scale).all(axis=1)
-        δ = _solved(J, -F[going], n)
+        found[going] = (np.abs(F[going]) <= tol * scale).all(axis=1) & np.isfinite(J).all(axis=(1, 2))
+        δ = _solved(J, -F[going])
         speed = np.linalg.norm(F[going], axis=1)
         α, open_, moved = np.ones(going.size), speed > 0.0, np.zeros(going.size, dtype=bool)
         while open_.any():
@@ -87,7 +87,7 @@ def _newton(family: Family, R: Array, tol: float) -> tuple[Array, Array]:
     return R, found
 
 
-def _solved(J: Array, F: Array, n: int) -> Array:
+def _solved(J: Array, F: Array) -> Array:
     """δ of J δ = F for each; the shortest in the sense of least squares where a J is singular to working precision."""
     try:
         δ = np.linalg.solve(J, F[..., None])[..., 0]
@@ -97,8 +97,9 @@ def _solved(J: Array, F: Array, n: int) -> Array:
     size = np.abs(J).sum(axis=2).max(axis=1) * np.abs(δ).max(axis=1)
     bad = ~np.isfinite(δ).all(axis=1) | (size > 1e13 * np.abs(F).max(axis=1))
     for k in np.flatnonzero(bad):
-        if np.isfinite(J[k]).all():
-            δ[k] = np.linalg.lstsq(J[k], F[k], rcond=n * np.finfo(float).eps)[0]
+        found = shortest(J[k], F[k])
+        if found is not None:
+            δ[k] = found[0]
     return δ
 
 
@@ -155,7 +156,7 @@ def _descended(family: Family, R: Array, most: int) -> Array:
         # by largest entries: a square would be zero where F is as small as 1e−170, on its way to infinity
         cosine = np.abs(g).max(axis=1) / (np.abs(J).max(axis=(1, 2)) * np.abs(F[going]).max(axis=1))
         H += (λ[going] * unit)[:, None, None] * np.eye(n) + np.finfo(float).tiny * np.eye(n)
-        δ = -np.linalg.solve(H, g[..., None])[..., 0]
+        δ = -_solved(H, g)
         longest = STRIDE * np.maximum(1.0, np.abs(R[going]).max(axis=1))
         ahead = R[going] + δ * np.minimum(1.0, longest / np.maximum(np.abs(δ).max(axis=1), 1e-300))[:, None]
         F_ahead = family.F(ahead, NONE)
@@ -204,10 +205,14 @@ def _minimum(family: Family, r: Array, tol: float) -> Array | None:
         g = F @ J
         H = J.T @ J + np.array([family.rows(r, NONE, e.copy(), NONE, F)[0] for e in np.eye(n)])
         H = 0.5 * (H + H.T)
+        if not np.isfinite(H).all():
+            return None
         low = float(np.linalg.eigvalsh(H)[0])
         unit = float(np.abs(H).max())
         shift = max(λ * unit, 1e-3 * unit - low if low <= 0 else 0.0)
-        δ = -np.linalg.solve(H + shift * np.eye(n), g)
+        δ = solve(H + shift * np.eye(n), -g)
+        if δ is None:  # q is flat
+            return None
         if np.abs(δ).max() <= FLAT * max(1.0, float(np.abs(r).max())):
             return r + δ if low > 0 and shift == 0.0 else None
         ahead = r + δ

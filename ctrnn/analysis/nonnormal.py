@@ -33,6 +33,8 @@ from ctrnn.numbers import flag, positive, real_array
 
 __all__ = ["TransientGrowth", "henrici_number", "numerical_abscissa", "pseudospectral_abscissa", "transient_growth"]
 
+#: the least normal number
+TINY = float(np.finfo(float).tiny)
 #: an eigenvalue of the criss-cross matrices this near to the imaginary axis, over the norms, lies on it
 ON_AXIS = 1e-8
 #: steps of the criss-cross iteration; it converges faster than linearly
@@ -62,8 +64,8 @@ def numerical_abscissa(J: Any) -> float:
     >>> round(numerical_abscissa([[-1.0, 4.0], [0.0, -2.0]]), 6)  # though both eigenvalues decay
     0.561553
     """
-    J = square(J)
-    return float(np.linalg.eigvalsh(0.5 * (J + J.T))[-1])
+    J, unit = in_its_unit(square(J))
+    return unit * float(np.linalg.eigvalsh(0.5 * (J + J.T))[-1])
 
 
 def henrici_number(J: Any, relative: bool = False) -> float:
@@ -98,11 +100,11 @@ def henrici_number(J: Any, relative: bool = False) -> float:
     """
     from scipy.linalg import schur
 
-    J, relative = square(J), flag("relative", relative)
+    (J, unit), relative = in_its_unit(square(J)), flag("relative", relative)
     T = schur(J, output="complex")[0]
     above = float(np.linalg.norm(np.triu(T, 1)))
     size = float(np.linalg.norm(J))
-    return above / size if relative and size else above
+    return above / size if relative and size else unit * above
 
 
 def pseudospectral_abscissa(J: Any, epsilon: float) -> float:
@@ -138,22 +140,23 @@ def pseudospectral_abscissa(J: Any, epsilon: float) -> float:
     >>> round(pseudospectral_abscissa([[0.0, 1.0], [0.0, 0.0]], 0.1), 12)  # √(ε² + ε)
     0.331662479036
     """
-    J = square(J)
-    epsilon = positive("epsilon", epsilon)
+    J, epsilon = square(J), positive("epsilon", epsilon)
+    J, unit = in_its_unit(J, epsilon)
+    epsilon /= unit
     λ = np.linalg.eigvals(J)
     # from the rightmost eigenvalue along its own line to the right
     x = max(_rightmost(J, epsilon, z.imag) for z in λ[λ.real >= λ.real.max() - 1e-12 * max(1.0, np.abs(λ).max())])
     for _ in range(STEPS):
         crossings = _crossings(J, epsilon, x)
         if len(crossings) < 2:
-            return x
+            return unit * x
         middles = 0.5 * (crossings[1:] + crossings[:-1])
         inside = [y for y in middles if _smallest(J, complex(x, y)) <= epsilon]
         ahead = max([x, *(_rightmost(J, epsilon, y) for y in inside)])
         if ahead - x <= 1e-14 * max(1.0, abs(x), float(np.linalg.norm(J, 2))):
-            return ahead
+            return unit * ahead
         x = ahead
-    raise ConvergenceError(f"the pseudospectral abscissa does not settle, at {x:.10g}. Try: a larger epsilon")
+    raise ConvergenceError(f"the pseudospectral abscissa does not settle, at {unit * x:.10g}. Try: a larger epsilon")
 
 
 def _smallest(J: Array, z: complex) -> float:
@@ -191,7 +194,7 @@ def _crossings(J: Array, ε: float, x: float) -> Array:
     return np.sort([y for y in near if abs(_smallest(J, complex(x, y)) - ε) <= ON_AXIS * scale])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransientGrowth:
     """How much the linearised flow can amplify a small change before it decays.
 
@@ -220,7 +223,7 @@ class TransientGrowth:
     direction: Array
     response: Array
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"transient growth {self.peak:.6g} at t = {self.t_peak:.6g}, over t = 0 to {self.t[-1]:.6g}"
 
 
@@ -259,7 +262,10 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
         if not α < 0:
             hint = "times t: without decay there is no last peak"
             raise UsageError("J", given=f"a spectral abscissa of {α:.3g}", allowed="a negative one", hint=hint)
-        times = np.linspace(0.0, -10.0 / α, 201)
+        with np.errstate(over="ignore", invalid="ignore"):
+            times = np.linspace(0.0, -10.0 / α, 201)
+        if not np.isfinite(times).all():
+            raise UsageError("J", given=f"a spectral abscissa of {α:.3g}", allowed="one whose inverse float64 holds")
     else:
         times = np.atleast_1d(real_array("t", t))
         if (
@@ -272,7 +278,7 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
             raise UsageError("t", given=t, allowed="increasing times (T,), none below 0")
 
     def growth(at: float) -> float:
-        return float(np.linalg.norm(expm(J * at), 2))
+        return float(np.linalg.norm(_exponential(J, at), 2))
 
     values = np.array([growth(at) for at in times])
     k = int(values.argmax())
@@ -282,8 +288,24 @@ def transient_growth(J: Any, t: Any = None) -> TransientGrowth:
         best = minimize_scalar(lambda at: -growth(at), bounds=(low, high), method="bounded", options={"xatol": 1e-12})
         if -best.fun > peak:
             t_peak, peak = float(best.x), float(-best.fun)
-    U, σ, Vh = np.linalg.svd(expm(J * t_peak))
+    U, σ, Vh = np.linalg.svd(_exponential(J, t_peak))
     return TransientGrowth(times, values, peak, t_peak, Vh[0], σ[0] * U[:, 0])
+
+
+def _exponential(J: Array, t: float) -> Array:
+    """e^{Jt}; raises UsageError where it is beyond float64."""
+    with np.errstate(all="ignore"):
+        Jt = J * t
+        found = expm(Jt) if np.isfinite(Jt).all() else Jt
+    if not np.isfinite(found).all():
+        raise UsageError("t", given=t, allowed="times at which e^{Jt} is within ±1.8e308")
+    return np.asarray(found)
+
+
+def in_its_unit(J: Array, beside: float = 0.0) -> tuple[Array, float]:
+    """J/u and u, a power of two near its largest entry (or ``beside``), so that squares and sums stay in float64."""
+    u = 2.0 ** min(int(np.frexp(max(float(np.abs(J).max()), beside, TINY))[1]), 1023)
+    return J / u, u
 
 
 def square(J: Any) -> Array:

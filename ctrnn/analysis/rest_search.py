@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ctrnn.analysis.linear import shortest
 from ctrnn.callbacks import Pending
 from ctrnn.fields.base import Field, time_constants
 from ctrnn.gradients.rest.equilibrium import rest_scale
@@ -34,6 +35,7 @@ from ctrnn.kernels import abi, rest, signals
 REST_SPEED = 1e-6  # the speed, over that at r0, at which the relaxation counts as come to rest
 NEWTON_STEPS = 100
 ANDERSON_STEPS = 2000
+STEPS = 20_000  # of LSODA, in one stretch of the flow
 STRETCHES = 11  # of the relaxation, from ten time constants on: 20,000 in all
 #: up to so many states ‖J‖ is that of the matrix
 SMALL = 32
@@ -81,7 +83,8 @@ class Point:
     def norm(self, r: np.ndarray) -> float:
         """‖J‖₂ from below, by a few products."""
         if r.size <= SMALL or not hasattr(self.field, "vjp"):
-            return float(np.linalg.norm(self.J(r), 2))
+            J = self.J(r)
+            return float(np.linalg.norm(J, 2)) if np.isfinite(J).all() else math.inf
         row = np.random.default_rng(0).normal(size=r.size)
         return norm_from_below(lambda V: self.field.vjp(self.t, r, V, self.x), row)
 
@@ -109,33 +112,49 @@ def follow(point: Point, r0: np.ndarray) -> Path:
     Stretches of 10, 20, 40, … time constants (1 over ‖J‖ at r0, about), until the
     speed has fallen by REST_SPEED, or has not halved over four stretches, or the flow escapes.
     """
-    from scipy.integrate import LSODA
-
     duration = 10.0 * point.time(r0)
     start_speed = best_speed = float(np.linalg.norm(point.F(r0)))
     slowest = r = mean = r0
     idle = 0
     while best_speed > REST_SPEED * start_speed and idle < 4:
-        integral, previous_best = np.zeros_like(r), best_speed
-        try:
-            solver = LSODA(lambda _, r: point.F(r), 0.0, r, duration, rtol=1e-8, atol=1e-10)
-            while solver.status == "running":
-                before, t_before = solver.y.copy(), solver.t
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # LSODA's; its status is read below
-                    solver.step()
-                if solver.status == "failed" or not np.isfinite(solver.y).all():
-                    return Path(slowest, mean, False)
-                integral += 0.5 * (solver.t - t_before) * (before + solver.y)
-                speed = float(np.linalg.norm(point.F(solver.y)))
-                if speed < best_speed:
-                    best_speed, slowest = speed, solver.y.copy()
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
-            break  # the flow left the region where F can be evaluated
-        r, mean = solver.y.copy(), integral / duration
+        integral, previous_best, t, before = np.zeros_like(r), best_speed, 0.0, r
+        for t_now, now in steps_along(point, r, duration, 1e-8, 1e-10):
+            integral += 0.5 * (t_now - t) * (before + now)
+            speed = float(np.linalg.norm(point.F(now)))
+            if speed < best_speed:
+                best_speed, slowest = speed, now
+            t, before = t_now, now
+        if t < duration:  # the flow left the region where F can be evaluated
+            break
+        r, mean = before, integral / duration
         idle = 0 if best_speed <= 0.5 * previous_best else idle + 1
         duration *= 2.0
     return Path(slowest, mean, best_speed <= REST_SPEED * start_speed)
+
+
+def steps_along(
+    point: Point, r: np.ndarray, duration: float, rtol: float, atol: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    """LSODA's steps t, r along dr/dt = F.
+
+    They end before the duration where F cannot be evaluated, and after STEPS: at a pole of F they grow short without
+    end.
+    """
+    from scipy.integrate import LSODA
+
+    try:
+        solver = LSODA(lambda _, r: point.F(r), 0.0, r, duration, rtol=rtol, atol=atol)
+        for _ in range(STEPS):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # LSODA's; its status is read below
+                solver.step()
+            if solver.status == "failed" or not np.isfinite(solver.y).all():
+                return
+            yield solver.t, solver.y.copy()
+            if solver.status == "finished":
+                return
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+        return
 
 
 # --- Newton --------------------------------------------------------------------------------------
@@ -171,27 +190,32 @@ def newton(point: Point, r: np.ndarray, tol: float) -> Run:
         if size == 0.0:
             break
         at_rest = bool((np.abs(F) <= tol * rest_scale(J, r)).all())
-        # lstsq cuts off the singular values that rounding alone produces
-        δ, _, rank, _ = np.linalg.lstsq(J, -F, rcond=r.size * np.finfo(float).eps)
-        singular = rank < r.size
-        α, least = 1.0, (1.0 if at_rest else 2.0**-30)  # once at rest only full steps: it polishes
-        while α >= least:
+        least = shortest(J, -F)
+        if least is None:
+            break
+        δ, singular = least[0], least[1] < r.size
+        α, α_least = 1.0, (1.0 if at_rest else 2.0**-30)  # once at rest only full steps: it polishes
+        while α >= α_least:
             ahead = r + α * δ
             F_ahead = point.F(ahead)
             if np.linalg.norm(F_ahead) <= (1.0 - 1e-4 * α) * size:  # False for NaN
                 break
             α *= 0.5
-        if α < least:
+        if α < α_least:
             break
         r, F, J, steps = ahead, F_ahead, point.J(ahead), steps + 1
-    found = bool((np.abs(F) <= tol * rest_scale(J, r)).all())
-    return Run(r, F, point, steps, found, singular)
+    return Run(r, F, point, steps, _is_zero(F, J, r, tol), singular)
+
+
+def _is_zero(F: np.ndarray, J: np.ndarray, r: np.ndarray, tol: float) -> bool:
+    """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|), of a J that is finite: beside an infinite one, all would be."""
+    return bool(np.isfinite(J).all() and (np.abs(F) <= tol * rest_scale(J, r)).all())
 
 
 def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
     """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|); of many states |F_i| ≤ tol ‖J‖ max(1, max |r|), without J."""
     if r.size <= SMALL:
-        return bool((np.abs(F) <= tol * rest_scale(point.J(r), r)).all())
+        return _is_zero(F, point.J(r), r, tol)
     tau = time_constants(point.field)  # a network's leak alone makes J as large as 1/τ
     norm = point.norm(r) if tau is None else 1.0 / np.asarray(tau)
     return bool((np.abs(F) <= tol * norm * max(1.0, float(np.abs(r).max()))).all())
@@ -203,26 +227,14 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
     It goes on for as long as the speed halves within three of them, and for `STRETCHES` at most. Where it slows down as
     a power of the time (at a Hopf point as 1/√t) it would never be at rest.
     """
-    from scipy.integrate import solve_ivp
-
     duration, speeds, F, stretches = 10.0 * point.time(r), [np.inf], point.F(r), 0
     while stretches < STRETCHES and not rests(point, r, F, tol) and np.isfinite(F).all():
         speeds.append(float(np.linalg.norm(F)))
         if len(speeds) > 4 and speeds[-1] > 0.5 * speeds[-4]:
             break
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # LSODA's; where it ends is tested
-                ahead = solve_ivp(
-                    lambda _, r: point.F(r),
-                    (0.0, duration),
-                    r,
-                    "LSODA",
-                    rtol=1e-11,
-                    atol=1e-14 + 1e-16 * np.abs(r).max(),
-                ).y[:, -1]
-        except (ArithmeticError, ValueError, np.linalg.LinAlgError):
-            break  # the flow left the region where F can be evaluated
+        ahead = r
+        for _, now in steps_along(point, r, duration, 1e-11, 1e-14 + 1e-16 * float(np.abs(r).max())):
+            ahead = now
         if not np.isfinite(point.F(ahead)).all():
             break
         r, F, stretches, duration = ahead, point.F(ahead), stretches + 1, 2.0 * duration

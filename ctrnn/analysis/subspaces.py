@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.analysis.equilibria import ZERO_REAL_PART
-from ctrnn.analysis.nonnormal import square
+from ctrnn.analysis.nonnormal import in_its_unit, square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.numbers import axes_of, real_array, whole
@@ -26,7 +26,7 @@ from ctrnn.numbers import axes_of, real_array, whole
 __all__ = ["LinearSubspaces", "Projection", "linear_subspaces", "participation_ratio", "principal_components"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projection:
     """Principal components of states: a call gives the coordinates of other states along them.
 
@@ -50,6 +50,12 @@ class Projection:
     directions: Array
     variances: Array
 
+    def __repr__(self) -> str:
+        k, n = self.directions.shape
+        shares = ", ".join(f"{share:.1%}" for share in self.explained[:4])
+        more = ", …" if n > 4 else ""
+        return f"Projection(on {k} of {n} directions; of the variance {shares}{more})"
+
     def __call__(self, r: Any) -> Array:
         """Coordinates (…, k) of states (…, n)."""
         r = real_array("r", getattr(r, "r", r))
@@ -59,7 +65,10 @@ class Projection:
 
     def back(self, coordinates: Any) -> Array:
         """The states (…, n) in the span of the directions that have these coordinates (…, k)."""
-        return np.asarray(self.mean + real_array("coordinates", coordinates) @ self.directions)
+        along = real_array("coordinates", coordinates)
+        if along.shape[-1:] != (len(self.directions),):
+            raise UsageError("coordinates", given=f"shape {along.shape}", allowed=f"(…, {len(self.directions)})")
+        return np.asarray(self.mean + along @ self.directions)
 
     @property
     def explained(self) -> Array:
@@ -104,13 +113,17 @@ def principal_components(states: Any, k: int | None = None) -> Projection:
         raise UsageError("states", given=f"{K} states", allowed="two or more")
     most = min(n, K - 1)
     k = most if k is None else whole("k", k, 1, f"a number of directions, 1 to {min(n, K)}", min(n, K))
+    r, unit = in_its_unit(r)
     mean = r.mean(axis=0)
     _, σ, Vh = np.linalg.svd(r - mean, full_matrices=False)
     directions = Vh[:k]
     largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
     variances = np.zeros(n)
-    variances[: σ.size] = σ**2 / K
-    return Projection(mean, directions * np.where(largest < 0, -1.0, 1.0)[:, None], variances)
+    with np.errstate(over="ignore"):
+        variances[: σ.size] = (unit * σ) ** 2 / K
+    if not np.isfinite(variances).all():
+        raise UsageError("states", given=f"states that vary by {unit * σ[0]:.3g}", allowed="less than 1e154")
+    return Projection(unit * mean, directions * np.where(largest < 0, -1.0, 1.0)[:, None], variances)
 
 
 def participation_ratio(states: Any) -> float:
@@ -136,7 +149,7 @@ def participation_ratio(states: Any) -> float:
     >>> round(participation_ratio(np.stack([np.cos(t), np.sin(t), 0 * t], axis=1)), 9)  # a circle
     2.0
     """
-    r = all_states(states)
+    r, _ = in_its_unit(all_states(states))
     variances = np.linalg.svd(r - r.mean(axis=0), compute_uv=False) ** 2
     if not variances.sum() > 0:
         raise UsageError("states", given="states that do not vary", allowed="different states")
@@ -163,7 +176,7 @@ def _ratio(variances: Array) -> float:
     return float(variances.sum() ** 2 / (variances**2).sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearSubspaces:
     """The invariant subspaces of the linearised flow at a point.
 
@@ -185,6 +198,10 @@ class LinearSubspaces:
     centre: Array
     stable: Array
     eigenvalues: Array
+
+    def __repr__(self) -> str:
+        counts = (f"{name} {getattr(self, name).shape[1]}" for name in ("unstable", "centre", "stable"))
+        return f"LinearSubspaces(dimensions: {', '.join(counts)})"
 
 
 def linear_subspaces(J: Any) -> LinearSubspaces:
@@ -218,7 +235,7 @@ def linear_subspaces(J: Any) -> LinearSubspaces:
     """
     from scipy.linalg import schur
 
-    J = square(J)
+    J, unit = in_its_unit(square(J))
     λ = np.linalg.eigvals(J).astype(np.complex128)
     zero = ZERO_REAL_PART * float(np.abs(λ).max(initial=0.0))
 
@@ -231,5 +248,5 @@ def linear_subspaces(J: Any) -> LinearSubspaces:
         span(lambda re: re > zero),
         span(lambda re: abs(re) <= zero),
         span(lambda re: re < -zero),
-        λ[np.lexsort((-λ.imag, -λ.real))],
+        unit * λ[np.lexsort((-λ.imag, -λ.real))],
     )

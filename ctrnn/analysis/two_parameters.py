@@ -37,7 +37,7 @@ __all__ = ["CodimensionTwoPoint", "SpecialCurve", "continue_special"]
 SAME = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CodimensionTwoPoint:
     """A point where a curve of folds or Hopf points is degenerate.
 
@@ -68,7 +68,7 @@ class CodimensionTwoPoint:
     omega: float
     place: int = 0
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.kind} at {', '.join(f'{name} = {value:.10g}' for name, value in self.parameters.items())}"
 
 

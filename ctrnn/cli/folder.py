@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrnn.errors import UsageError
-from ctrnn.files import atomic_path, writing
+from ctrnn.files import atomic_path, reading, writing
 
 SUMMARY, UNFINISHED = "summary.json", "unfinished.json"
 
@@ -69,7 +69,8 @@ class Folder:
 def named_in(path: Path) -> list[str]:
     """The files beside ``path`` that it names as its run's; none where it is no summary of ours."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with reading("summary", path):
+            content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
     names = content.get("files") if isinstance(content, dict) and "experiment" in content else None

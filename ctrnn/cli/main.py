@@ -57,6 +57,9 @@ def _run(arguments: list[str] | None) -> int:
 
         click.echo(f"error: {in_file_words(str(error))}", err=True)
         return getattr(error, "exit_code", 1)
+    except MemoryError:
+        click.echo("error: the memory is used up", err=True)
+        return 1
 
 
 def __getattr__(name: str) -> Any:

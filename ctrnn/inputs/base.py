@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
-from ctrnn.inputs.checks import Array, finite, times_and_pieces
+from ctrnn.inputs.checks import Array, finite, shown, times_and_pieces
 from ctrnn.inputs.program import Builder, Program
 from ctrnn.inputs.times import align, increasing, merge_times
 from ctrnn.numbers import real_array, whole
@@ -183,7 +183,7 @@ class Constant(Input):
         return self
 
     def __repr__(self) -> str:
-        return f"Constant({self.values.tolist()})"
+        return f"Constant({shown(self.values)})"
 
 
 class Function(Input):

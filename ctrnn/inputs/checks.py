@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import UsageError
+from ctrnn.errors import UsageError, short
 from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
@@ -42,3 +42,12 @@ def times_and_pieces(t: Any, lookup: Any) -> tuple[Array, Array]:
     if pieces.shape != times.shape:
         raise UsageError("lookup", given=pieces.shape, allowed=f"the shape of t, {times.shape}")
     return times, pieces
+
+
+def shown(values: Array) -> str:
+    """Numbers as Python writes them, or the shape of many.
+
+    >>> shown(np.zeros(2)), shown(np.zeros(100))
+    ('[0.0, 0.0]', 'array of shape (100,)')
+    """
+    return repr(values.tolist()) if values.size <= 6 else short(values)

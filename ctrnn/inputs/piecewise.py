@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.inputs.base import Input
-from ctrnn.inputs.checks import Array, finite
+from ctrnn.inputs.checks import Array, finite, shown
 from ctrnn.inputs.program import Builder
 from ctrnn.inputs.times import RESOLUTION, align, increasing
 from ctrnn.memory import claim
@@ -252,7 +252,7 @@ class Step(_Piecewise):
 
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
-        return f"Step(onset={self.onset!r}, amplitude={self.amplitude.tolist()}{name})"
+        return f"Step(onset={self.onset!r}, amplitude={shown(self.amplitude)}{name})"
 
 
 class Pulse(_Piecewise):
@@ -296,13 +296,15 @@ class Pulse(_Piecewise):
         super().__init__(knots, np.stack([zero, self.amplitude, zero])[:, None], knots)
 
     def __repr__(self) -> str:
-        amplitude = self.amplitude.tolist()
         name = "" if self.name is None else f", name={self.name!r}"
-        return f"Pulse(onset={self.onset!r}, width={self.width!r}, amplitude={amplitude}{name})"
+        return f"Pulse(onset={self.onset!r}, width={self.width!r}, amplitude={shown(self.amplitude)}{name})"
 
 
 def _amplitude(value: Any) -> Array:
-    return np.atleast_1d(finite("amplitude", value, (0, 1), "a number or an array (size,)"))
+    array = np.atleast_1d(finite("amplitude", value, (0, 1), "a number or an array (size,)"))
+    if not array.size:
+        raise UsageError("amplitude", given=value, allowed="one number at least")
+    return array
 
 
 def _name(value: Any) -> str | None:

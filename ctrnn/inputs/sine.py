@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from ctrnn.errors import UsageError
 from ctrnn.inputs.base import Input
-from ctrnn.inputs.checks import Array, finite
+from ctrnn.inputs.checks import Array, finite, shown
 from ctrnn.inputs.program import Builder
 
 
@@ -45,7 +45,7 @@ class Sine(Input):
         allowed = "a number or an array (size,)"
         arrays = {name: np.atleast_1d(finite(name, v, (0, 1), allowed)) for name, v in given.items()}
         sizes = {a.size for a in arrays.values()} - {1}
-        if len(sizes) > 1:
+        if len(sizes) > 1 or 0 in sizes:
             shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
             raise UsageError("Sine", given=shapes, allowed="numbers and arrays of one common shape (size,)")
         self.size = sizes.pop() if sizes else 1
@@ -72,5 +72,5 @@ class Sine(Input):
     def __repr__(self) -> str:
         names = ("frequency", "amplitude", "phase", "offset")
         values = (getattr(self, name) for name in names)
-        texts = (repr(v.tolist() if self.size > 1 else float(v[0])) for v in values)
+        texts = (shown(v) if self.size > 1 else repr(float(v[0])) for v in values)
         return f"Sine({', '.join(f'{n}={v}' for n, v in zip(names, texts, strict=True))})"

@@ -29,7 +29,7 @@ ON_CHIP: dict[str, Any] = {
 LONGEST = 50_000  # iterations that one row of a table may take
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class HardwareTable:
     """Errors of a A⁻¹ against a level of imperfection; prints as a table.
 
@@ -88,7 +88,7 @@ class HardwareTable:
             )
         return float(found)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         whole = "" if self.integer is None else f", {self.integer} integer bits"
         heads = ("error", "expected", "bound", "saturated", "iterations")
         lines = [f"{self.method}{whole}", f"{self.knob:>14}" + "".join(f"{head:>12}" for head in heads)]
@@ -224,7 +224,10 @@ def device_noise(
     settle = _length(plan, method.name, 1e-6)
     seed, trials = whole("seed", seed, 0), whole("trials", trials, 1)
     rng, rows = np.random.default_rng(seed), []
-    for given in items("levels", levels, "standard deviations"):
+    every = items("levels", levels, "standard deviations")
+    if not every:
+        raise UsageError("levels", given=levels, allowed="one standard deviation or more")
+    for given in every:
         level = number("levels", given, "standard deviations, not negative", 0.0)
         σ, squares, count = level * largest, [], settle
         with np.errstate(over="ignore", invalid="ignore"):

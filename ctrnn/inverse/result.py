@@ -12,7 +12,7 @@ EPS = float(np.finfo(np.float64).eps)
 NEVER = 10**18  # iterations predicted where the contraction is one to rounding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Condition:
     """What guaranteed convergence, or would have guaranteed it.
 
@@ -56,7 +56,7 @@ class Condition:
     truncation: float | None = None
     known_by: str = "spectrum"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         parts = [] if math.isnan(self.number) else [f"condition number {self.number:.3g}"]
         if self.abscissa is not None:
             parts.append(f"spectral abscissa {self.abscissa:.4g}")
@@ -74,7 +74,7 @@ class Condition:
         return ", ".join(parts) + f" (known by {self.known_by})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Inverse:
     """An approximation V of a A⁻¹ with its evidence.
 
@@ -117,7 +117,7 @@ class Inverse:
     method: str = "flow"
     estimated: bool = False
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"{self.method}: {'converged' if self.converged else 'NOT converged'} after "
             f"{self.iterations} iterations, residual {self.residual[-1]:.3g}, "

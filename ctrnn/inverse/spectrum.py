@@ -42,8 +42,8 @@ def best_step(eigenvalues: Any) -> float:
 
     Raises
     ------
-    ValueError
-        For no eigenvalues.
+    UsageError
+        For no eigenvalues, and for 0, or less than float64 can invert, among them.
 
     Notes
     -----
@@ -60,8 +60,10 @@ def best_step(eigenvalues: Any) -> float:
     λ = complex_array("eigenvalues", eigenvalues)
     if not λ.size or not np.isfinite(λ).all() or not λ.all():
         raise UsageError("eigenvalues", given=eigenvalues, allowed="finite numbers other than 0, at least one")
-    bound = step_bound(λ)
-    scaled = bound * λ
+    # near their size, so that no square leaves float64
+    unit = 2.0 ** min(max(int(np.frexp(np.abs(λ.view(float)).max())[1]), -1000), 1000)
+    bound = step_bound(λ / unit)
+    scaled = bound * (λ / unit)
     p, q = 2.0 * scaled.real, np.abs(scaled) ** 2
     found = minimize_scalar(  # in s = h/bound, of |1 + sλ|² − 1, which keeps its digits near zero
         lambda s: float((s * (p + s * q)).max()),
@@ -69,7 +71,10 @@ def best_step(eigenvalues: Any) -> float:
         method="bounded",
         options={"xatol": 1e-10},
     )
-    return bound * float(found.x)
+    step = bound * float(found.x) / unit
+    if not math.isfinite(step):
+        raise UsageError("eigenvalues", given=eigenvalues, allowed="numbers whose inverse float64 holds")
+    return step
 
 
 def step_bound(eigenvalues: Any) -> float:

@@ -36,7 +36,7 @@ DYNAMICS = ("inverse", "flow")
 DERIVATIVES = ("difference", "none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Tracked:
     """The rows V(t) ≈ a A(t)⁻¹ along a time span.
 
@@ -65,7 +65,7 @@ class Tracked:
     converged: bool
     dynamics: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         word = "tracked" if self.converged else "NOT tracked to the tolerance"
         return (
             f"{self.dynamics}: {word} from t = {self.t[0]:.6g} to {self.t[-1]:.6g} in {len(self.t) - 1} steps, "

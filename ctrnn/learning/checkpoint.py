@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ctrnn.errors import UsageError
-from ctrnn.files import atomic_path, writing
+from ctrnn.files import atomic_path, reading, writing
 from ctrnn.learning.data import Dataset
 
 StrPath = str | os.PathLike[str]
@@ -49,10 +49,12 @@ def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -
     Raises UsageError for a file that is none or is cut short, and where ``about`` says another thing than it did.
     """
     allowed = f"a whole checkpoint of a {kind}"
+    with reading("checkpoint", path, allowed):
+        Path(path).open("rb").close()
     try:
         found = torch.load(Path(path), map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UsageError("checkpoint", given=str(path), allowed="a file that exists") from error
+    except MemoryError:
+        raise
     except Exception as error:  # pickle, zip and torch each have errors of their own for what is no such file
         hint = "the file is cut short or is none of ctrnn's; begin again without resume, under another name"
         raise UsageError("checkpoint", given=str(path), allowed=allowed, hint=hint) from error

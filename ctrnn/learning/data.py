@@ -13,14 +13,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UnknownNameError, UsageError, one_of
+from ctrnn.files import loading
 from ctrnn.inputs.table import read_columns
-from ctrnn.numbers import axes_of, items, number, whole
+from ctrnn.numbers import axes_of, items, number, real_array, whole
 
 Array = NDArray[np.float64]
 
@@ -116,13 +116,9 @@ class Dataset:
         UnknownNameError
             Where an array is not there.
         """
-        try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            allowed = f"a readable NPZ file with the arrays x and y ({reason})"
-            raise UsageError("path", given=str(path), allowed=allowed) from error
+        allowed = "a readable NPZ file with the arrays x and y"
+        with loading(path, allowed), np.load(Path(path), allow_pickle=False) as file:
+            arrays = dict(file)
         for name in ("x", "y"):
             if name not in arrays:
                 raise UnknownNameError(f"array of {path}", name, arrays)
@@ -331,7 +327,7 @@ def _trials(name: str, given: Any, channels: int) -> list[Array]:
         arrays = [_numbers(f"{name} of trial {b}", one) for b, one in enumerate(given)]
     else:
         try:
-            whole_array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+            whole_array = np.asanyarray(given.detach().cpu() if hasattr(given, "detach") else given)
         except Exception as error:  # whatever an object raises that is no array
             allowed = f"an array {_shape(channels)}, or one array a trial"
             raise UsageError(
@@ -358,14 +354,11 @@ def _shape(channels: int) -> str:
 
 
 def _numbers(name: str, given: Any) -> Array:
-    array = np.asarray(given)
-    if array.dtype.kind not in "biuf":
-        raise UsageError(name, given=array, allowed="real numbers")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    hint = "weight = 0 at times without a target, with any finite number there"
+    array = real_array(name, given.detach() if hasattr(given, "detach") else given, hint=hint)
     if not np.isfinite(array).all():
         index = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         place = ", ".join(f"{word} {k}" for word, k in zip(("step", "channel"), index, strict=False))
-        hint = "weight = 0 at times without a target, with any finite number there"
         raise UsageError(f"{name}, {place}", given=float(array[index]), allowed="finite numbers", hint=hint)
     return array
 
@@ -389,7 +382,7 @@ def _unpadded(name: str, array: Array, lengths: Any) -> list[Array]:
 def _names(argument: str, given: Sequence[str] | None, letter: str, count: int) -> tuple[str, ...]:
     if given is None:
         return tuple(f"{letter}{i}" for i in range(count)) if count > 1 else (letter,) * count
-    names = tuple(map(str, items(argument, given, f"{count} names, one a channel")))
-    if len(names) != count:
-        raise UsageError(argument, given=list(names), allowed=f"{count} names, one a channel")
-    return names
+    names = items(argument, given, f"{count} names, one a channel")
+    if len(names) != count or not all(isinstance(name, str) for name in names):
+        raise UsageError(argument, given=names, allowed=f"{count} names, one a channel")
+    return tuple(map(str, names))

@@ -27,7 +27,7 @@ from ctrnn.learning.priors import Normal, priors_of
 from ctrnn.learning.residuals import has_residuals
 from ctrnn.learning.result import Fit, Valley
 from ctrnn.learning.shooting import shoot
-from ctrnn.numbers import flag, positive, whole
+from ctrnn.numbers import flag, generator, positive, whole
 from ctrnn.problem import Trials, checked_problem, is_noisy
 from ctrnn.progress import track
 from ctrnn.threads import one_blas_thread
@@ -171,6 +171,7 @@ def fit(
     if shooting is not None and shooting is not False and is_noisy(problem):
         raise UsageError("shooting", given=shooting, allowed="None, with noise: its path begins at t0")
     name = chosen_optimizer(optimizer, problem, statement)
+    spread, _ = positive("spread", spread), generator(seed)
     past: list[float] = [] if before is None else list(before.history[:-1])
 
     # matrices of some hundred quantities are small: BLAS's threads would spin against each other

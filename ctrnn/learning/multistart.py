@@ -20,7 +20,7 @@ from ctrnn.learning.minimise import Minimum
 from ctrnn.learning.result import Valley
 from ctrnn.learning.transforms import Coordinates
 from ctrnn.memory import claim
-from ctrnn.numbers import generator, positive, whole
+from ctrnn.numbers import whole
 from ctrnn.threads import map_parallel
 
 Array = NDArray[np.float64]
@@ -71,8 +71,6 @@ def from_many(
     Raises the error of the given start where no start has a solution.
     """
     whole("multistart", count, 1, "a positive whole number of starts, or None")
-    spread = positive("spread", spread)
-    generator(seed)
     coordinates = statement.coordinates(problem)
     points = starts(coordinates, int(count), spread, seed)
     _ = problem.field._kernel  # compiled once, before many threads ask for it

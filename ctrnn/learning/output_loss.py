@@ -46,8 +46,8 @@ class OutputLoss:
 
     def __init__(self, loss: Any, activation: str, p: int) -> None:
         self.activation, self.p = activation, p
-        self.name = loss if isinstance(loss, str) else f"function {getattr(loss, '__name__', loss)}"
         self._function = self._by_user(loss) if callable(loss) else self._by_formula(loss)
+        self.name = loss if isinstance(loss, str) else f"function {getattr(loss, '__name__', loss)}"
 
     def __call__(self, u: Tensor, y: Tensor) -> Tensor:
         """The loss of each row."""

@@ -17,17 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError, one_of
+from ctrnn.names import as_call
 from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prior(ABC):
     """A mean and a standard deviation, numbers or arrays of the quantity's shape."""
 
     mean: Any
     sd: Any
+    __repr__ = as_call
 
     def __post_init__(self) -> None:
         for name in ("mean", "sd"):

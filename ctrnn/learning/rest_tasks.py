@@ -87,7 +87,7 @@ def memories(
     return erased(whole, share, seed), whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Curves:
     """One training at rest, before the first epoch and after each.
 
@@ -103,7 +103,7 @@ class Curves:
     factor: np.ndarray
     seconds: float
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"trained at rest, inverse {self.inverse!r}: {self.loss.size - 1} epochs in {self.seconds:.1f} s, loss "
             f"{self.loss[0]:.4g} → "

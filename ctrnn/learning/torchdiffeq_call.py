@@ -45,9 +45,7 @@ NO_STEPS = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "imp
 
 def is_theirs(f: Any, y0: Any, method: Any, options: Any, event_fn: Any) -> bool:
     """Whether only torchdiffeq can do what is asked; raises UnknownNameError for an option that nobody has."""
-    options = options or {}
-    for name in options if isinstance(options, Mapping) else ():
-        one_of("options", name, OPTIONS + THEIR_OPTIONS)
+    options = _known(options or {})
     states = y0 if isinstance(y0, tuple) else (y0,)
     tensors = [v for v in states if isinstance(v, torch.Tensor)]
     return (
@@ -57,6 +55,12 @@ def is_theirs(f: Any, y0: Any, method: Any, options: Any, event_fn: Any) -> bool
         or any(hasattr(f, name) for name in CALLBACKS)
         or any(v.is_complex() or v.device.type != "cpu" for v in tensors)
     )
+
+
+def _known(options: Any) -> Any:
+    for name in options if isinstance(options, Mapping) else ():
+        one_of("options", name, OPTIONS + THEIR_OPTIONS)
+    return options
 
 
 def calls_back_on_the_way_back(f: Any) -> bool:
@@ -81,24 +85,36 @@ def _checked(f: Any, y0: Any, rtol: Any, atol: Any, event_fn: Any) -> tuple[Any,
     states = y0 if isinstance(y0, tuple) else (y0,)
     if not states or not all(isinstance(v, torch.Tensor) for v in states):
         raise UsageError("y0", given=y0, allowed="a tensor, or a tuple of tensors")
-    _checked_tolerances({"rtol": rtol, "atol": atol})
+    _checked_tolerances({"rtol": rtol, "atol": atol}, (len(y0),) if isinstance(y0, tuple) else tuple(y0.shape))
     return y0, event_fn
 
 
-def _checked_tolerances(given: Mapping[str, Any]) -> None:
+def _checked_tolerances(given: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> None:
+    """Numbers, or as many as fit ``shape``: the state's, or one for each of several states."""
     for name, value in given.items():
         array = real_array(name, value.detach() if isinstance(value, torch.Tensor) else value)
         if not array.size or not np.isfinite(array).all() or (array < 0.0).any():
             raise UsageError(name, given=value, allowed="a tolerance, at least 0")
+        if shape is not None:
+            try:
+                np.broadcast_to(array, shape)
+            except ValueError as error:
+                raise UsageError(name, given=f"shape {array.shape}", allowed=f"a number, or shape {shape}") from error
 
 
 @contextmanager
-def _underflow() -> Iterator[None]:
-    """torchdiffeq says by an assertion that its steps have become too small."""
+def _told(f: Any, y0: Any, t: Any, event_fn: Any) -> Iterator[None]:
+    """Errors of torchdiffeq in words: steps that have become too small, and functions that give no tensor."""
     try:
         yield
     except AssertionError as error:
         raise ConvergenceError(f"torchdiffeq gave up: {error}. Try: a looser tolerance, or a method of ours") from error
+    except (TypeError, AttributeError) as error:
+        for name, function in (("f", f), ("event_fn", event_fn)):
+            given = None if function is None else function(t.reshape(-1)[0], y0)
+            if function is not None and not isinstance(given, torch.Tensor | tuple):
+                raise UsageError(name, given=f"a function that gives {given!r}", allowed="one of a tensor") from error
+        raise
 
 
 def _is_ours(method: str) -> bool:
@@ -121,7 +137,7 @@ def through_torchdiffeq(
     method = THEIR_DEFAULT if method is None else method
     _check(method, ", for what is asked beside it (event_fn, norm, callbacks …)")
     y0, event_fn = _checked(f, y0, rtol, atol, event_fn)
-    options, dtype = dict(as_mapping("options", {} if options is None else options)), None
+    options, dtype = dict(_known(as_mapping("options", {} if options is None else options))), None
     if isinstance(f, Field):
         f = as_module(f)
     if isinstance(f, FieldModule):
@@ -132,15 +148,19 @@ def through_torchdiffeq(
             y0, dtype = y0.double(), y0.dtype
     if not isinstance(t, torch.Tensor):
         t = torch.from_numpy(real_array("t", t))
+    if not t.numel():
+        raise UsageError("t", given="no times", allowed="the time of the start, and others")
     call = torchdiffeq.odeint if adjoint is None else torchdiffeq.odeint_adjoint
-    adjoint = adjoint or {}
-    adjoint = dict(adjoint)
+    with_params = adjoint is None or isinstance(f, torch.nn.Module)
+    adjoint = dict(adjoint or {})
+    if adjoint.get("adjoint_params") is None and not with_params:
+        raise UsageError("adjoint_params", given=None, allowed="tensors, for an f that is no torch.nn.Module")
     if adjoint.get("adjoint_params") is not None:
         adjoint["adjoint_params"] = tuple(items("adjoint_params", adjoint["adjoint_params"], "tensors"))
         if not all(isinstance(v, torch.Tensor) for v in adjoint["adjoint_params"]):
             raise UsageError("adjoint_params", given=adjoint["adjoint_params"], allowed="tensors")
     _checked_tolerances({k: v for k, v in adjoint.items() if k in ("adjoint_rtol", "adjoint_atol") and v is not None})
-    with _underflow():
+    with _told(f, y0, t, event_fn):
         found = call(
             f, y0, t, rtol=rtol, atol=atol, method=method, options=options or None, event_fn=event_fn, **adjoint
         )
@@ -211,7 +231,7 @@ def odeint_event(
     if not isinstance(t0, torch.Tensor):
         t0 = torch.tensor(number("t0", t0), dtype=torch.float64)
     reverse_time = flag("reverse_time", reverse_time)
-    with _underflow():
+    with _told(f, y0, t0, event_fn):
         return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
             f, y0, t0, event_fn=event_fn, reverse_time=reverse_time, odeint_interface=solve, method=method, **options
         )

@@ -13,7 +13,7 @@ import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, loading
 from ctrnn.inputs.checks import finite
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
@@ -272,12 +272,9 @@ def check_sizes(data: Dataset, form: Form, p: int) -> None:
 
 def read_saved(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
     """What was told, the numbers and the history of a file of ``Training.save``; raises UsageError."""
-    try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            arrays = dict(file)
+    with loading(path, "a file that Training.save has written"), np.load(Path(path), allow_pickle=False) as file:
+        arrays = dict(file)
         told = json.loads(str(arrays.pop("told")))
-    except Exception as error:  # numpy, zip and json each have errors of their own
-        raise UsageError("path", given=str(path), allowed="a file that Training.save has written") from error
     numbers, history = (
         {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(kind)} for kind in ("numbers.", "history.")
     )

@@ -210,7 +210,7 @@ def checked_feedback(field: Field, feedback: Any, p: int) -> tuple[int, ...]:
 
 def checked_dropout(field: Field, dropout: Any) -> dict[str, float]:
     """Probability by what it is of: "x" for the inputs, or a matrix of parameters whose columns are dropped."""
-    if not dropout:
+    if dropout is None:
         return {}
     allowed = '{"x": p of the inputs, "W": p of the columns of a matrix}, each at least 0 and less than 1'
     if not isinstance(dropout, Mapping):

@@ -30,7 +30,7 @@ from ctrnn.learning.torch_optimizers import make_optimizer, make_scheduler
 from ctrnn.learning.trained import COLUMNS, Training, check_sizes
 from ctrnn.learning.trained_model import Model, checked_dropout, checked_readout
 from ctrnn.learning.training_arguments import (
-    check_field,
+    checked_step,
     epoch_seed,
     first_outputs,
     forcing,
@@ -206,8 +206,7 @@ def prepared(
         raw = trials(epoch_seed(seed, 0))
     data = as_dataset("trials", raw)
     fresh = trials if raw is not trials else None
-    dt = float(getattr(raw, "dt", 1.0)) if dt is None else dt
-    check_field(field, dt)
+    dt = checked_step(field, getattr(raw, "dt", 1.0) if dt is None else dt)
     p = data.y.shape[2]
     used, selection = checked_readout(field, readout, p)
     form = make_form(field, used, selection, p, dt=dt, teacher_forcing=teacher_forcing, **steps)

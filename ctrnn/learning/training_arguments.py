@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Field
 from ctrnn.fields.checks import checked_field
 from ctrnn.learning.data import Dataset, as_dataset
@@ -26,7 +27,7 @@ def make_form(
     if interpolation not in ("hold", "linear"):
         raise UnknownNameError("interpolation", interpolation, ("hold", "linear"))
     channels = checked_feedback(field, feedback, p)
-    always = isinstance(teacher_forcing, (int, float)) and teacher_forcing == 1.0
+    always = isinstance(teacher_forcing, Number) and forcing(teacher_forcing)(0) == 1.0
     if not channels and not always:
         raise UsageError("teacher_forcing", given=teacher_forcing, allowed="1 without feedback", hint="feedback=True")
     if channels and interpolation == "linear":
@@ -42,18 +43,17 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, 77]).generate_state(1)[0])
 
 
-def check_field(field: Any, dt: Any) -> None:
-    """Raise UsageError for what is no field, and no step."""
+def checked_step(field: Any, dt: Any) -> float:
+    """The step; raises UsageError for what is no field, and no step."""
     checked_field(field)
-    positive("dt", dt, "a positive number, the step in the unit of t")
+    return positive("dt", dt, "a positive number, the step in the unit of t")
 
 
 def trained_names(field: Field, parameters: Sequence[str] | None, has_readout: bool, train_r0: bool) -> list[str]:
     """Names of the tensors that are trained."""
     names = list(field.parameter_names) if parameters is None else items("parameters", parameters, "names")
     for name in names:
-        if name not in field.parameter_names:
-            raise UnknownNameError("parameters", name, field.parameter_names)
+        one_of("parameters", "" if name is None else name, field.parameter_names)
     names += ["readout.V", "readout.c"] * has_readout + ["r0"] * bool(train_r0)
     if not names:
         raise UsageError("parameters", given=parameters, allowed="something to train")
@@ -64,11 +64,11 @@ def sides(data: Dataset, validation: Any, split: str, seed: int, is_fresh: bool)
     """The trials to train on, and those to validate with, if any."""
     if validation is None:
         return data, None
-    if isinstance(validation, (int, float)) and not isinstance(validation, bool):
+    if isinstance(validation, Number) and not isinstance(validation, bool):
         if is_fresh:
             allowed = "trials of its own, where those of the training are new in each epoch"
             raise UsageError("validation", given=validation, allowed=allowed)
-        return data.split(float(validation), split, seed)
+        return data.split(number("validation", validation), split, seed)
     return data, as_dataset("validation", validation)
 
 

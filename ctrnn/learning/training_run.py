@@ -56,6 +56,8 @@ class Run:
             if mass == 0.0:  # a curriculum that ends before the first target of these trials
                 continue
             l = (a * self.loss(u, y)).sum()
+            if not l.requires_grad:
+                raise UsageError("loss", given=self.loss.name, allowed="a loss that depends on the outputs")
             self.optimizer.zero_grad(set_to_none=True)
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told below
                 (l / mass).backward()

@@ -26,7 +26,7 @@ from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.memory import claim
-from ctrnn.numbers import MOST, checked_array, whole
+from ctrnn.numbers import MOST, checked_array, flag, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.dense import DenseOutput, dense_of
@@ -174,6 +174,7 @@ def ensemble(
     if noise is not None or seed is not None:
         problem = noisy(problem, noise, seed)
     settings = Settings(solver, rtol, atol, dt, max_steps, min_step)
+    allow_failures = flag("allow_failures", allow_failures)
     if problem.noise is None:
         tableau = tableau_of(settings, "ensemble")
     times = np.array([problem.t_span[1]]) if save_at is None else checked_times("save_at", save_at, problem.t_span)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.course import Course
-from ctrnn.errors import ConvergenceError
+from ctrnn.errors import ConvergenceError, DivergenceError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.continuous.integral import augmented_bound
 from ctrnn.kernels import abi, augmented, frames, stepper
@@ -100,7 +100,11 @@ class Frame:
         t0, t1 = self.problem.t_span
         begin = t0 + transient
         longest = (t1 - begin) / (2 * BLOCKS)
-        rate = float(np.linalg.norm(self._jacobian(), 2))
+        J = self._jacobian()
+        if not np.isfinite(J).all():
+            hint = "another r0, or other parameters"
+            raise DivergenceError("the Jacobian is infinite or NaN", t=t0, r=self.problem.r0, h=0.0, hint=hint)
+        rate = float(np.linalg.norm(J, 2))
         interval = min(longest, AIM / rate) if rate > 0 else longest
         ends, growth = [np.array([begin])], [np.empty((0, self.k))]
         self._remember(np.empty((0, 0)))

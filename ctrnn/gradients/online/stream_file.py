@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.errors import CtrnnError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
-from ctrnn.files import atomic_path, reading
+from ctrnn.files import atomic_path, loading
 from ctrnn.kernels import implicit, stepper
 from ctrnn.losses import Readout
 from ctrnn.numbers import MOST, checked_array, flag, number, whole
@@ -153,17 +153,12 @@ def _checked_memory(memory: list[Array], stream: Any) -> list[Array]:
 
 
 def _open(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    try:
-        with reading("path", path, ALLOWED), np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+    with loading(path, ALLOWED), np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
         text = json.loads(str(arrays["text"]))
         if text["format"] == FORMAT:
             _ = [arrays[key] for key in (*_CARRIED, "r", "rtol", "atol", *(_MEMORY if _MEMORY[0] in arrays else ()))]
             arrays["times"] = arrays["times"].reshape(3)
-    except (UsageError, MemoryError):
-        raise
-    except Exception as error:  # zip, npy and JSON have an exception each for what they do not like
-        raise UsageError("path", given=str(path), allowed=ALLOWED) from error
     if text["format"] != FORMAT:
         raise UsageError("path", given=text["format"], allowed=f"a file in the format {FORMAT!r}")
     return arrays, text

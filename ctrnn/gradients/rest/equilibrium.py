@@ -40,7 +40,7 @@ REST_TOLERANCE = 1e-8
 LARGE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class EquilibriumGradient:
     """The gradient dl/dw at rest, or dr*/dw; prints as a table.
 
@@ -64,7 +64,7 @@ class EquilibriumGradient:
     residual: float
     inverse: Inverse
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"gradient at rest, by {self.inverse}"]
         width = max((len(name) for name in self.parameters), default=0)
         for name, value in self.parameters.items():

@@ -32,9 +32,9 @@ from ctrnn.states import state_of
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Nudged:
-    """An approximation of dl/dw from two phases.
+    """An approximation of dl/dw from two phases; prints as a line.
 
     Attributes
     ----------
@@ -56,6 +56,12 @@ class Nudged:
     free: Array
     nudged: Array
     beta: float
+
+    def __repr__(self) -> str:
+        return (
+            f"gradient of two phases, β = {self.beta:.6g}: |dl/dw| = {np.linalg.norm(self.vector):.8g}, "
+            f"the rest points {np.linalg.norm(self.nudged - self.free):.3g} apart"
+        )
 
 
 def equilibrium_propagation(

@@ -35,7 +35,7 @@ __all__ = ["OnePhase", "one_phase"]
 MOST_EVALUATIONS = 250_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class OnePhase:
     """State and cotangent on their way to rest.
 
@@ -99,7 +99,7 @@ class OnePhase:
         """The gradient at the last time, by name."""
         return self.field.unflatten(self.vector)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return (
             f"one-phase relaxation of {self.field.n} states and their cotangents to t = {self.t[-1]:.6g}: "
             f"‖(dr/dt, dV/dt)‖ from {self.speed[0]:.3g} to {self.speed[-1]:.3g}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
-from ctrnn.files import atomic_path
+from ctrnn.files import atomic_path, loading
 from ctrnn.gradients.methods import described, method_described
 from ctrnn.kernels.rules.loop import ROW, USED
 from ctrnn.learning.online.table import LearningTable
@@ -237,14 +236,11 @@ def _digest(said: str, arrays: dict[str, Array]) -> str:
 
 def _open(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     allowed = "a file that OnlineLearner.save has written"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+    with loading(path, f"{allowed}, whole"), np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
         said, digest = str(arrays.pop("text")), str(arrays.pop("digest"))
         text = json.loads(said)
         form = text["format"]
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UsageError("path", given=str(path), allowed=f"{allowed}, whole") from error
     if form != FORMAT:
         raise UsageError("path", given=form, allowed=f"a file in the format {FORMAT!r}")
     if digest != _digest(said, arrays):

@@ -60,7 +60,7 @@ class LearnerComparison:
     nbytes : ndarray (rules,) of int
         The most that a rule carried for one lane.
     window : int
-        Steps in a window.
+        Steps in a window; the last one may have fewer.
     weights : str
         "frozen" or "exact".
 
@@ -103,9 +103,11 @@ class LearnerComparison:
     def __repr__(self) -> str:
         moved = "frozen weights" if self.weights == "frozen" else "weights that follow the exact gradient"
         K = self.step.size
+        last = int(self.step[-1] - (self.step[-2] if K > 1 else 0))
+        shorter = "" if last == self.window else f", the last of {last}"
         wide = max(6, *(len(name) for name in self.methods))
         lines = [
-            f"{K} window{'s' * (K > 1)} of {self.window} steps, {moved}; medians, and the worst window",
+            f"{K} window{'s' * (K > 1)} of {self.window} steps{shorter}, {moved}; medians, and the worst window",
             f"{'rule':<{wide}}  {'cosine':>7} {'least':>7}  {'rel. error':>10} {'most':>8}  {'time/step':>9}  memory",
         ]
         for i, name in enumerate(self.methods):
@@ -240,6 +242,7 @@ def compare_learners(
         whole("reset_every", reset_every, 1)
     if each and len(resets) != T:
         raise UsageError("reset_every", given=f"shape {resets.shape}", allowed=f"({T},), one for each step")
+    window = min(window, T)
     with track(T, "compare") as update:
         for first in range(0, T, window):
             here = slice(first, min(first + window, T))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ctrnn.fields.base import Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OnlineGradient:
-    """The gradient of a learner's losses since its last update.
+    """The gradient of a learner's losses since its last update; prints as a small table.
 
     Attributes
     ----------
@@ -27,6 +29,13 @@ class OnlineGradient:
     vector: Array
     parameters: dict[str, Array]
     readout: dict[str, Array] | None
+
+    def __repr__(self) -> str:
+        lines = [f"gradient since the last update: loss = {self.loss:.8g}"]
+        for what, parts in (("", self.parameters), (", of the read-out", self.readout or {})):
+            for name, value in parts.items():
+                lines.append(f"  |dl/d{name}| = {np.linalg.norm(value):.8g}, {np.shape(value)}{what}")
+        return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Array:
         """Of a parameter by its name."""

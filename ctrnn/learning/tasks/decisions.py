@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctrnn.errors import UsageError
-from ctrnn.learning.tasks.task import Task, counts, generator, not_negative, room
-from ctrnn.numbers import positive, real_array
+from ctrnn.learning.tasks.task import Task, counts, generator, room
+from ctrnn.numbers import number, positive, real_array
 
 
 def context_decision(
@@ -63,7 +63,7 @@ def context_decision(
     strengths = np.atleast_1d(real_array("coherences", coherences))
     if strengths.ndim != 1 or not strengths.size or not (np.isfinite(strengths) & (strengths > 0)).all():
         raise UsageError("coherences", given=coherences, allowed="positive numbers, at least one")
-    not_negative("noise", noise)
+    noise = number("noise", noise, "a finite number, 0 or more", 0.0)
     dt = positive("dt", dt)
     room(trials, evidence + answer, 8)
     rng, T, rows = generator(seed), evidence + answer, np.arange(trials)

@@ -27,8 +27,8 @@ from ctrnn.numbers import positive, real_array, whole
 
 #: size of the last coefficients, beside the largest s, above which the polynomials have not resolved s
 RESOLVED = 1e-8
-#: points in an interval, at most
-MOST = 1000
+#: points in an interval, and intervals, at most
+MOST, INTERVALS = 1000, 100_000
 
 
 def mackey_glass_series(
@@ -79,13 +79,17 @@ def mackey_glass_series(
         raise UsageError("history", given=history, allowed="positive numbers")
     if t.ndim != 1 or not t.size or not t[0] >= 0 or not np.isfinite(t).all() or (np.diff(t) < 0).any():
         raise UsageError("t", given=t, allowed="increasing times, from 0 on")
-    q = max(1, int(np.ceil(tau * max(beta, gamma) / 4.0)))
+    q = max(1.0, np.ceil(tau * max(beta, gamma) / 4.0))  # may be infinite
     h = tau / q
+    if not t[-1] < INTERVALS * h:
+        given = f"tau = {tau:g} with beta = {beta:g} and gamma = {gamma:g}, over {t[-1]:g} units of t"
+        raise UsageError("tau", given=given, allowed=f"a delay and rates that make at most {INTERVALS:,} intervals")
+    last = int(t[-1] / h)
     nodes, A = _collocation(N, gamma, h)
     solve, to_coefficients = np.linalg.inv(A).T, np.linalg.inv(chebyshev.chebvander(nodes, N)).T
-    before = deque([np.repeat(history[:, None], N + 1, axis=1)] * q)
+    before = deque([np.repeat(history[:, None], N + 1, axis=1)] * min(int(q), last + 1))
     found, interval = np.empty((history.size, t.size)), np.floor(t / h).astype(int)
-    for k in range(interval[-1] + 1):
+    for k in range(last + 1):
         delayed = before.popleft()
         with np.errstate(over="ignore"):  # f = 0 there
             right = beta * delayed / (1.0 + delayed**n)

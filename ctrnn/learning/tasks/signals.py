@@ -16,7 +16,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.equations import Equations
 from ctrnn.learning.tasks.delay import mackey_glass_series
 from ctrnn.learning.tasks.task import Array, Task, counts, generator, room
-from ctrnn.numbers import flag, items, number, positive
+from ctrnn.numbers import flag, items, number, positive, real_array
 from ctrnn.problem import Problem
 from ctrnn.solvers.ensemble import ensemble
 
@@ -291,6 +291,7 @@ def _coordinates(argument: str, names: Sequence[str]) -> list[int]:
 
 
 def _pair(argument: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
+    pair = real_array(argument, value, "two numbers")
+    if pair.shape != (2,):
         raise UsageError(argument, given=value, allowed="two numbers")
-    return number(argument, value[0]), number(argument, value[1])
+    return number(argument, pair[0]), number(argument, pair[1])

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from ctrnn.errors import UsageError
 from ctrnn.memory import claim
+from ctrnn.names import as_call
 from ctrnn.numbers import number, positive, real_array, whole
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stream:
     """A task as it comes in time, several trials side by side in lanes.
 
@@ -49,6 +50,8 @@ class Stream:
     weight: Array
     start: NDArray[np.bool_]
     dt: float
+
+    __repr__ = as_call
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -229,12 +232,6 @@ def counts(least: int = 1, **values: Any) -> None:
     """Raise UsageError unless these are whole numbers from ``least`` on."""
     for name, value in values.items():
         whole(name, value, least)
-
-
-def not_negative(name: str, value: Any) -> None:
-    """Raise UsageError unless this is a finite number, 0 or more."""
-    if number(name, value) < 0.0:
-        raise UsageError(name, given=value, allowed="a finite number, 0 or more")
 
 
 def chance(name: str, value: Any) -> None:
