@@ -208,8 +208,12 @@ def newton(point: Point, r: np.ndarray, tol: float) -> Run:
 
 
 def _is_zero(F: np.ndarray, J: np.ndarray, r: np.ndarray, tol: float) -> bool:
-    """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|), of a J that is finite: beside an infinite one, all would be."""
-    return bool(np.isfinite(J).all() and (np.abs(F) <= tol * rest_scale(J, r)).all())
+    """|F_i| ≤ tol Σ_j |J_ij| max(1, |r_j|), if that is finite: beside infinity, all is zero."""
+    return _is_below(F, tol * rest_scale(J, r))
+
+
+def _is_below(F: np.ndarray, bound: np.ndarray) -> bool:
+    return bool(np.isfinite(bound).all() and (np.abs(F) <= bound).all())
 
 
 def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
@@ -218,7 +222,7 @@ def rests(point: Point, r: np.ndarray, F: np.ndarray, tol: float) -> bool:
         return _is_zero(F, point.J(r), r, tol)
     tau = time_constants(point.field)  # a network's leak alone makes J as large as 1/τ
     norm = point.norm(r) if tau is None else 1.0 / np.asarray(tau)
-    return bool((np.abs(F) <= tol * norm * max(1.0, float(np.abs(r).max()))).all())
+    return _is_below(F, tol * norm * max(1.0, float(np.abs(r).max())))
 
 
 def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
@@ -232,10 +236,10 @@ def relaxation(point: Point, r: np.ndarray, tol: float) -> Run:
         speeds.append(float(np.linalg.norm(F)))
         if len(speeds) > 4 and speeds[-1] > 0.5 * speeds[-4]:
             break
-        ahead = r
-        for _, now in steps_along(point, r, duration, 1e-11, 1e-14 + 1e-16 * float(np.abs(r).max())):
-            ahead = now
-        if not np.isfinite(point.F(ahead)).all():
+        t, ahead = 0.0, r
+        for t, ahead in steps_along(point, r, duration, 1e-11, 1e-14 + 1e-16 * float(np.abs(r).max())):  # noqa: B007
+            pass
+        if t < duration or not np.isfinite(point.F(ahead)).all():
             break
         r, F, stretches, duration = ahead, point.F(ahead), stretches + 1, 2.0 * duration
     return Run(r, F, point, stretches, rests(point, r, F, tol))
