@@ -212,7 +212,7 @@ def _is_zero(F: np.ndarray, J: np.ndarray, r: np.ndarray, tol: float) -> bool:
     return _is_below(F, tol * rest_scale(J, r))
 
 
-def _is_below(F: np.ndarray, bound: np.ndarray) -> bool:
+def _is_below(F: np.ndarray, bound: np.ndarray | float) -> bool:
     return bool(np.isfinite(bound).all() and (np.abs(F) <= bound).all())
 
 
