@@ -374,3 +374,21 @@ def test_derivatives_whose_coefficients_are_beyond_float64_are_written_out(text,
     field = ctrnn.Equations({"r": text})
     assert field(0.0, [r])[0] == pytest.approx(value, rel=1e-12)
     assert not np.isfinite(field.jacobian(0.0, [r])).all()
+
+
+# --- F of a field for people who go on with SymPy
+
+
+def test_equations_as_sympy_are_the_field():
+    texts = {"x": "-k*g + y if x > 0 else g", "y": "-abs(y)/3 + e"}
+    field = ctrnn.Equations(texts, {"k": 2.0, "e": 0.25}, definitions={"g": "tanh(x)*x"})
+    symbols, found = field.symbols(), field.expressions()
+    for x, y in ((0.3, -0.7), (-0.4, 0.2)):
+        at = {symbols[name]: value for name, value in {"x": x, "y": y, "k": 2.0, "e": 0.25}.items()}
+        np.testing.assert_allclose([float(f.subs(at)) for f in found], field(0.0, [x, y]), rtol=1e-15)
+
+
+def test_equations_that_are_too_long_for_sympy_are_refused_with_their_place():
+    field = ctrnn.Equations({"x": "relu(y*" * 9 + "x" + ")" * 9, "y": "-y"}, {})
+    with pytest.raises(ExpressionError, match="dx/dt: too many branches .* at column 1"):
+        field.expressions()

@@ -23,10 +23,9 @@ from ctrnn.fields.arrays.system import ArraySystem
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.bound import Kernel, LanesKernel, RowSlots, SecondKernel
 from ctrnn.fields.checks import as_mapping, checked_names, texts
-from ctrnn.fields.expressions import check_names, read
+from ctrnn.fields.expressions import check_names, parse, read
 from ctrnn.fields.noisy import depends_on, in_users_words, strengths, with_noise
 from ctrnn.fields.scalars import ScalarSystem
-from ctrnn.fields.symbolic import to_sympy
 from ctrnn.fields.torch_functions import phi
 
 
@@ -198,18 +197,26 @@ class Equations(Field):
         return {name: sympy.Symbol(name, real=True) for name in names}
 
     def expressions(self) -> list[Any]:
-        """F as SymPy expressions, in the order of the states."""
-        symbols = self.symbols()
-        return [to_sympy(f, symbols) for f in self._formulas()]
+        """F as SymPy expressions, in the order of the states.
+
+        Raises ExpressionError for a text that would not fit into a page as one.
+        """
+        symbols, known = self.symbols(), self._known()
+        return [parse(text, symbols, f"d{name}/dt", known) for name, text in self.equations.items()]
 
     def _formulas(self) -> list[Node]:
         """F as graphs, in the order of the states."""
+        known = self._known()
+        return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
+
+    def _known(self) -> dict[str, Node]:
+        """What a name in a formula stands for: itself, or its definition."""
         self._check_names()
         names = (*self.state_names, *self.parameter_names, *self.constants, *self.input_names, "t")
         known = {name: symbol(name) for name in names}
         for name, text in self.definitions.items():
             known[name] = read(text, known, where=name)
-        return [read(text, known, where=f"d{name}/dt") for name, text in self.equations.items()]
+        return known
 
     def _pattern(self) -> tuple[Any, Any]:
         """By the names that each equation mentions, entry by entry."""

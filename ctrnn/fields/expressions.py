@@ -110,15 +110,19 @@ def read(text: str, names: Iterable[str] | Mapping[str, Node], where: str = "exp
     return reader.expression(reader.tree, 0)
 
 
-def parse(text: str, symbols: Mapping[str, Any], where: str = "expression") -> Any:
+def parse(
+    text: str, symbols: Mapping[str, Any], where: str = "expression", known: Mapping[str, Node] | None = None
+) -> Any:
     """A formula as a SymPy expression in real symbols, by name; like ``read`` otherwise.
+
+    ``known``: names and definitions, as of ``read``; by default the symbols alone.
 
     >>> import sympy
     >>> x, beta = sympy.symbols("x beta", real=True)
     >>> parse("-x/3 + tanh(beta*x)", {"x": x, "beta": beta})
     -x/3 + tanh(beta*x)
     """
-    reader = _Reader(text, {name: symbol(name) for name in symbols}, where)
+    reader = _Reader(text, {name: symbol(name) for name in symbols} if known is None else known, where)
     formula = reader.expression(reader.tree, 0)
     try:
         expression = to_sympy(formula, symbols)
