@@ -21,10 +21,8 @@ import numpy as np
 
 from ctrnn.analysis import collocation
 from ctrnn.analysis.collocation import Linear, Orbit
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import NONE, Family
 from ctrnn.fields.base import Array, Field
-
-NONE = np.empty(0)
 
 
 def linear_of(field: Field, x: Array | None, orbit: Orbit) -> Linear:

@@ -21,7 +21,7 @@ import numpy as np
 from ctrnn.analysis.arclength import WIDEST, checked_span
 from ctrnn.analysis.branch import Branch
 from ctrnn.analysis.continuation import continue_equilibria, switch_branch
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import NONE, Family
 from ctrnn.analysis.linear import shortest, solve
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import ConvergenceError, UsageError
@@ -33,7 +33,6 @@ from ctrnn.threads import one_blas_thread
 
 __all__ = ["equilibrium_branches"]
 
-NONE = np.empty(0)
 #: deflated steps from one start, and the longest of them over max(1, |r|)
 STEPS, STRIDE = 60, 1.0
 #: starts of deflation beside the known equilibria

@@ -28,6 +28,8 @@ from ctrnn.fields.checks import checked_field
 from ctrnn.kernels import abi, point
 from ctrnn.numbers import checked_array, real_array
 
+#: μ of a family without parameters
+NONE = np.empty(0)
 #: weights of f(x + j h), j = 1, 2, 3, in a central difference of order six; those at −j are the same with the other
 #: sign
 STENCIL = (3.0 / 4.0, -3.0 / 20.0, 1.0 / 60.0)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import NONE, Family
 from ctrnn.analysis.linear import shortest, solve
 from ctrnn.fields.base import Array
 from ctrnn.gradients.rest.equilibrium import rest_scale
@@ -36,7 +36,6 @@ LEVEL, ROUNDING = 1e-7, 1e-28
 MEETS, WITHIN, EVERY = 3e-2, 1e-4, 10
 #: Newton's method is at the minimum of q where its step is below this, over max(1, |r|)
 FLAT = 1e-11
-NONE = np.empty(0)
 
 
 def newton_all(family: Family, starts: Array, tol: float) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import NONE, Family
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.analysis.many_starts import newton_all
 from ctrnn.errors import NotFiniteError, UsageError
@@ -32,7 +32,6 @@ from ctrnn.threads import one_blas_thread
 
 __all__ = ["EulerMap", "MapCycle", "MapCycles"]
 
-NONE = np.empty(0)
 #: | |μ| − 1 | of less is not told from 0
 UNIT = 1e-9
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.family import Family
+from ctrnn.analysis.family import NONE, Family
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.checks import checked_field
@@ -25,8 +25,6 @@ from ctrnn.numbers import checked_array, items, whole
 from ctrnn.states import state_of
 
 __all__ = ["Plane", "nullclines"]
-
-NONE = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
