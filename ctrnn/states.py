@@ -11,7 +11,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.checks import checked_field
 from ctrnn.names import arrays, known
-from ctrnn.numbers import checked_array, real_array
+from ctrnn.numbers import axes_of, checked_array, real_array
 
 
 def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
@@ -40,6 +40,26 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
         r0 = _numbers(field.state_names, r0, argument)
     given = real_array(argument, r0)
     return checked_array(argument, given if given.ndim else np.full(field.n, given), (field.n,))
+
+
+def runs_of(argument: str, given: Any, n: int | None = None) -> list[Array]:
+    """Runs (T, n), of states (K, n), a run, an array (B, T, n), or a list of these; of ``n`` states or of one n.
+
+    Raises UsageError, which names the argument, for anything else, and for numbers that are not finite.
+    """
+    one = getattr(given, "r", given)
+    if isinstance(one, (list, tuple)) and any(hasattr(part, "r") or axes_of(part) == 2 for part in one):
+        runs = [checked_array(argument, getattr(part, "r", part)) for part in one]
+    else:
+        every = checked_array(argument, one)
+        runs = list(every) if every.ndim == 3 else [every]
+    width = {run.shape[1:] for run in runs if run.ndim == 2}
+    is_one = len(width) == 1 and all(run.ndim == 2 for run in runs) and any(run.size for run in runs)
+    if not is_one or n is not None and width != {(n,)}:
+        shapes = ", ".join(str(run.shape) for run in runs[:4])
+        allowed = f"states (K, {'n' if n is None else n}), at least one; a run of such, or a list of runs"
+        raise UsageError(argument, given=f"shape {shapes or 'of nothing'}", allowed=allowed)
+    return runs
 
 
 def _numbers(names: tuple[str, ...], table: Mapping[str, Any], argument: str) -> list[Any]:

@@ -26,7 +26,8 @@ from ctrnn.errors import (
 )
 from ctrnn.fields.base import Field
 from ctrnn.fields.checks import checked_field
-from ctrnn.numbers import checked_array, flag, positive, real_array
+from ctrnn.numbers import flag, positive, real_array
+from ctrnn.states import runs_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["FixedPoints", "fixed_points"]
@@ -82,7 +83,7 @@ def fixed_points(
     one_of("method", method, METHODS)
     tol = positive("tol", tol)
     distance, slow = positive("distance", distance), flag("slow", slow)
-    states = _starts(field, starts)
+    states = np.concatenate(runs_of("starts", starts, field.n))
     several = None if x is None or callable(x) else real_array("x", x)
     if several is None or several.ndim < 2:
         return _at_one_input(field, states, x, slow, t, method, tol, distance)
@@ -92,22 +93,6 @@ def fixed_points(
     tables = [_at_one_input(field, states, one, slow, t, method, tol, distance) for one in np.unique(several, axis=0)]
     rows = tuple(row for table in tables for row in table)
     return FixedPoints(rows, np.concatenate([table.reached for table in tables]), sum(table.lost for table in tables))
-
-
-def _starts(field: Field, starts: Any) -> np.ndarray:
-    """The states (k, n) of all starts."""
-    wide = [real_array("starts", getattr(one, "r", one)) for one in starts] if isinstance(starts, (list, tuple)) else []
-    if wide and all(one.ndim == 2 for one in wide):  # a list of runs
-        allowed = f"runs of {field.n} states"
-        if any(one.shape[1] != field.n for one in wide):
-            raise UsageError("starts", given=f"shapes {[one.shape for one in wide[:4]]}", allowed=allowed)
-        starts = np.concatenate(wide)
-    states = real_array("starts", getattr(starts, "r", starts))
-    if states.ndim == 3:
-        states = states.reshape(-1, states.shape[-1])
-    if states.ndim != 2 or states.shape[1] != field.n or not states.size:
-        raise UsageError("starts", given=f"shape {states.shape}", allowed=f"states (k, {field.n}), at least one")
-    return checked_array("starts", states)
 
 
 def _at_one_input(

@@ -27,7 +27,7 @@ from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.memory import claim
 from ctrnn.numbers import checked_array, real_array, whole
-from ctrnn.states import state_of
+from ctrnn.states import runs_of, state_of
 from ctrnn.threads import one_blas_thread
 
 __all__ = ["EulerMap", "MapCycle", "MapCycles"]
@@ -222,9 +222,7 @@ class EulerMap:
         [2, 1, 2, 3]
         """
         n = self.field.n
-        states = real_array("starts", getattr(starts, "r", starts))
-        if states.ndim != 2 or states.shape[1] != n or not len(states) or not np.isfinite(states).all():
-            raise UsageError("starts", given=f"shape {states.shape}", allowed=f"finite states (K, {n})")
+        states = np.concatenate(runs_of("starts", starts, n))
         period = whole("period", period, 1)
         with one_blas_thread, np.errstate(all="ignore"):
             guess = [states]

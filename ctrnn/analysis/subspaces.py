@@ -21,7 +21,8 @@ from ctrnn.analysis.equilibria import ZERO_REAL_PART
 from ctrnn.analysis.nonnormal import in_its_unit, square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
-from ctrnn.numbers import axes_of, real_array, whole
+from ctrnn.numbers import real_array, whole
+from ctrnn.states import runs_of
 
 __all__ = ["LinearSubspaces", "Projection", "linear_subspaces", "participation_ratio", "principal_components"]
 
@@ -107,7 +108,7 @@ def principal_components(states: Any, k: int | None = None) -> Projection:
     >>> principal_components([[0.0, 0.0], [1.0, 1.0]]).directions.round(6)
     array([[0.707107, 0.707107]])
     """
-    r = all_states(states)
+    r = np.concatenate(runs_of("states", states))
     K, n = r.shape
     if K < 2:
         raise UsageError("states", given=f"{K} states", allowed="two or more")
@@ -149,27 +150,11 @@ def participation_ratio(states: Any) -> float:
     >>> round(participation_ratio(np.stack([np.cos(t), np.sin(t), 0 * t], axis=1)), 9)  # a circle
     2.0
     """
-    r, _ = in_its_unit(all_states(states))
+    r, _ = in_its_unit(np.concatenate(runs_of("states", states)))
     variances = np.linalg.svd(r - r.mean(axis=0), compute_uv=False) ** 2
     if not variances.sum() > 0:
         raise UsageError("states", given="states that do not vary", allowed="different states")
     return _ratio(variances)
-
-
-def all_states(states: Any) -> Array:
-    """States (K, n) of an array, a run, or several of them."""
-    one = getattr(states, "r", states)
-    if isinstance(one, (list, tuple)) and one and any(hasattr(part, "r") or axes_of(part) == 2 for part in one):
-        parts = [real_array("states", getattr(part, "r", part)) for part in one]
-        if any(part.ndim != 2 or part.shape[1] != parts[0].shape[1] for part in parts):
-            raise UsageError("states", given="runs of different widths", allowed="runs (T, n) of one n")
-        r = np.concatenate(parts)
-    else:
-        r = real_array("states", one)
-        r = r.reshape(-1, r.shape[-1]) if r.ndim == 3 else r
-    if r.ndim != 2 or not r.size or not np.isfinite(r).all():
-        raise UsageError("states", given=f"shape {r.shape}", allowed="finite states (K, n), a run, or a list of runs")
-    return r
 
 
 def _ratio(variances: Array) -> float:

@@ -18,7 +18,7 @@ from ctrnn.analysis.subspaces import linear_subspaces, principal_components
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
 from ctrnn.fields.checks import checked_field
-from ctrnn.numbers import axes_of, items, real_array, whole
+from ctrnn.numbers import items, whole
 from ctrnn.plotting.curve import curve
 from ctrnn.plotting.style import (
     AMBER,
@@ -35,6 +35,7 @@ from ctrnn.plotting.style import (
     styled,
     words,
 )
+from ctrnn.states import runs_of
 
 #: what may be drawn as points
 POINTS = "points of rest: of ctrnn.analysis.fixed_points, or equilibria"
@@ -240,7 +241,7 @@ def projection(
     >>> projection(circle).axes[0].get_xlabel().startswith("principal component 1 (")
     True
     """
-    several, points = _runs(runs), drawn("points", points, POINT, POINTS)
+    several, points = runs_of("runs", runs), drawn("points", points, POINT, POINTS)
     onto = principal_components(several) if plane is None else plane
     last = len(onto.directions) - 1
     two = [whole("components", one, 0, most=last) for one in items("components", components, f"two of 0 to {last}")]
@@ -263,17 +264,6 @@ def projection(
     axes.set_aspect("equal", adjustable="datalim")
     legend_above(figure, axes)
     return figure
-
-
-def _runs(runs: Any) -> list[NDArray[np.float64]]:
-    one = getattr(runs, "r", runs)
-    if isinstance(one, (list, tuple)) and one and any(hasattr(run, "r") or axes_of(run) == 2 for run in one):
-        found = [real_array("runs", getattr(run, "r", run)) for run in one]
-    else:
-        found = list(real_array("runs", one)) if axes_of(one) == 3 else [real_array("runs", one)]
-    if not found or any(run.ndim != 2 for run in found):
-        raise UsageError("runs", given=f"{len(found)} of them", allowed="runs (T, n)")
-    return found
 
 
 @styled
