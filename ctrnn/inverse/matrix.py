@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
-from ctrnn.numbers import real_array
+from ctrnn.numbers import checked_array, real_array
 from ctrnn.threads import one_blas_thread
 
 Map = Callable[[np.ndarray], Any]
@@ -111,7 +111,7 @@ class System:
             self.A: Any = self._operator(A)
         elif hasattr(A, "tocsr"):
             self.kind = "sparse"
-            checked_real("A", A.tocsr().data)
+            checked_array("A", A.tocsr().data)
             self.A = A.tocsr().astype(np.float64)
             self._check_matrix(self.A.shape, self.A.data)
             self.n = self.A.shape[0]
@@ -119,7 +119,7 @@ class System:
             if self.n <= DENSE_CERTIFICATE:
                 self.dense = self.A.toarray()
         else:
-            self.A = self.dense = checked_real("A", A)
+            self.A = self.dense = checked_array("A", A)
             self._check_matrix(self.A.shape, self.A)
             self.n = self.A.shape[0]
             rows = self._rows(a, self.n)
@@ -146,9 +146,6 @@ class System:
     def _check_matrix(shape: tuple[int, ...], values: np.ndarray) -> None:
         if len(shape) != 2 or shape[0] != shape[1] or 0 in shape:
             raise UsageError("A", given=shape, allowed="a square matrix (n, n), or a product V ↦ VA")
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values)).sum())
-            raise UsageError("A", given=f"{bad} NaN or infinite values", allowed="finite numbers")
         _check_scale("A", values)
 
     @staticmethod
@@ -159,7 +156,7 @@ class System:
                     "a", given=None, allowed="a row or rows, where A is only a product: its size is unknown"
                 )
             return np.eye(n)
-        rows = checked_real("a", a)
+        rows = checked_array("a", a)
         if rows.ndim not in (1, 2) or rows.size == 0 or (n is not None and rows.shape[-1] != n):
             of = "" if n is None else f", n = {n}, as A is"
             raise UsageError("a", given=rows.shape, allowed=f"a row (n,) or rows (q, n){of}")
@@ -295,12 +292,3 @@ def _check_scale(name: str, values: np.ndarray) -> None:
             name, given=f"a largest entry of {size:.3g}", allowed=f"0, or {1 / SCALE:g} to {SCALE:g}",
             hint="other units: a power of two times A, or a, is the same problem",
         )  # fmt: skip
-
-
-def checked_real(name: str, value: Any) -> np.ndarray:
-    """A float64 array of finite real numbers."""
-    array = real_array(name, value)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
-        raise UsageError(name, given=f"{bad} NaN or infinite values", allowed="finite numbers")
-    return array

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.errors import SingularJacobianError, UsageError
 from ctrnn.inverse import iterations, spectrum
-from ctrnn.inverse.matrix import System, checked_real
+from ctrnn.inverse.matrix import System
 from ctrnn.inverse.plan import (
     SINGULAR_HINT,
     Plan,
@@ -28,7 +28,7 @@ from ctrnn.inverse.plan import (
 )
 from ctrnn.inverse.relaxation import solver_plan
 from ctrnn.inverse.result import EPS, Condition, predicted
-from ctrnn.numbers import whole
+from ctrnn.numbers import checked_array, whole
 from ctrnn.threads import one_blas_thread
 
 
@@ -219,7 +219,7 @@ class Chebyshev:
 
     def __post_init__(self) -> None:
         if self.interval is not None:
-            ends = checked_real("interval", self.interval)
+            ends = checked_array("interval", self.interval)
             if ends.shape != (2,):
                 raise UsageError("interval", given=self.interval, allowed="(low, high)")
             low, high = ends

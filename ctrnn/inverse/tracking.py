@@ -28,9 +28,9 @@ import numpy as np
 
 from ctrnn.errors import ConvergenceError, NotHurwitzError, UsageError, one_of
 from ctrnn.inverse.divide import right_divide
-from ctrnn.inverse.matrix import System, checked_real
+from ctrnn.inverse.matrix import System
 from ctrnn.memory import claim
-from ctrnn.numbers import number, positive, real_array
+from ctrnn.numbers import checked_array, number, positive, real_array
 
 DYNAMICS = ("inverse", "flow")
 DERIVATIVES = ("difference", "none")
@@ -153,7 +153,7 @@ def zhang(
     one_of("dynamics", dynamics, DYNAMICS)
     if not callable(derivative):
         one_of("derivative", derivative, DERIVATIVES, hint="or a function t -> (n, n)")
-    span, dt = checked_real("t_span", t_span), number("dt", dt)
+    span, dt = checked_array("t_span", t_span), number("dt", dt)
     t0, t1 = map(float, span) if span.shape == (2,) else (0.0, 0.0)
     if not t1 > t0:
         raise UsageError("t_span", given=t_span, allowed="(start, end) with start < end")
@@ -176,11 +176,11 @@ def zhang(
         raise UsageError(
             "A", given=A, allowed="a function t -> (n, n)", hint="right_divide, for an A that does not move"
         )
-    system = System(a, checked_real(f"A({t0:.6g})", A(t0)))
+    system = System(a, checked_array(f"A({t0:.6g})", A(t0)))
     first, rows = system.A, system.a[0] if system.is_row else system.a
 
     def at(s: float) -> np.ndarray:
-        found = checked_real(f"A({s:.6g})", A(float(s)))
+        found = checked_array(f"A({s:.6g})", A(float(s)))
         if found.shape != first.shape:
             raise UsageError(f"A({s:.6g})", given=found.shape, allowed=f"a matrix {first.shape}, as at the start")
         return found
@@ -194,7 +194,7 @@ def zhang(
         for k in range(steps):
             ahead = at(t[k + 1])
             if callable(derivative):
-                change = h * checked_real("derivative", derivative(float(t[k])))
+                change = h * checked_array("derivative", derivative(float(t[k])))
             else:
                 change = ahead - here if derivative == "difference" else np.zeros_like(here)
             yield here, change
