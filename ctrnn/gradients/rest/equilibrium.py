@@ -143,9 +143,7 @@ def equilibrium_gradient(
         raise UsageError("matrix_free", given=True, allowed='False with inverse="lu"', hint='inverse="gmres"')
     if tol is not None and not 0 < number("tol", tol, "a relative residual between 0 and 1") < 1:
         raise UsageError("tol", given=tol, allowed="a relative residual between 0 and 1")
-    r = real_array("eq", getattr(eq, "r", eq), "an Equilibrium or a state")
-    t = number("eq.t", eq.t) if hasattr(eq, "r") and hasattr(eq, "t") else 0.0
-    x = getattr(eq, "x", None) if x is None else x
+    t, r, x = point_of(eq, x)
     if r.shape != (field.n,):
         raise UsageError("eq", given=r.shape, allowed=f"an Equilibrium or a state ({field.n},)")
     if not np.isfinite(r).all():
@@ -179,6 +177,13 @@ def equilibrium_gradient(
         residual=float(solved.residual[-1]),
         inverse=solved,
     )
+
+
+def point_of(eq: Any, x: Any) -> tuple[float, Array, Any]:
+    """t, r and x of an Equilibrium, or of a state at t = 0; an x that is given goes first."""
+    r = real_array("eq", getattr(eq, "r", eq), "an Equilibrium or a state")
+    t = number("eq.t", eq.t) if hasattr(eq, "r") and hasattr(eq, "t") else 0.0
+    return t, r, getattr(eq, "x", None) if x is None else x
 
 
 def _checked_rows(dl_dr: Any, n: int) -> Array:

@@ -18,12 +18,9 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.checks import checked_field
-from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
-from ctrnn.gradients.second.tangents import Tangents
+from ctrnn.gradients.rest.equilibrium import equilibrium_gradient, point_of
 from ctrnn.memory import claim
-from ctrnn.numbers import checked_array, real_array
-from ctrnn.objective import Objective
-from ctrnn.problem import Problem, Settings
+from ctrnn.numbers import checked_array
 
 
 def equilibrium_hessian(
@@ -76,34 +73,9 @@ def equilibrium_hessian(
         raise UsageError("d2l_dr2", given=l_rr, allowed="a symmetric matrix")
     p = equilibrium_gradient(field, eq, None, inverse, x).vector
     V = equilibrium_gradient(field, eq, a, inverse, x).V
-    r = real_array("eq", getattr(eq, "r", eq))
-    here = _AtRest(field, float(getattr(eq, "t", 0.0)), r, getattr(eq, "x", None) if x is None else x)
+    t, r, x = point_of(eq, x)
     H = np.empty((m, m))
     for j in range(m):
-        turned, columns = here.second(p[:, j], np.eye(1, m, j)[0], V)
+        turned, columns = field.second_order(t, r, p[:, j], V, np.eye(1, m, j)[0], x)
         H[:, j] = (l_rr @ p[:, j] - turned) @ p - columns
     return (H + H.T) / 2
-
-
-class _AtRest:
-    """The products K δJ and K δF_w at one point.
-
-    They are the tangent of the pullback through one stage of weight 1 whose cotangent is held.
-    """
-
-    def __init__(self, field: Field, t: float, r: Array, x: Any) -> None:
-        # a stage needs a run for its bound functions; one Euler step of size 1 from the point is that stage
-        u = np.zeros(field.input_size) if x is None else np.atleast_1d(real_array("x", x))
-        still = Objective(target=np.zeros((1, field.n)), at=t + 1.0)
-        problem = Problem(field, r, (t, t + 1.0), x=u if u.size else None, objective=still)
-        self.tangents = Tangents(problem, Settings("euler", dt=1.0), "equilibrium_hessian")
-        self.step = next(self.tangents.recording.blocks())
-
-    def second(self, dr: Array, dw: Array, K: Array) -> tuple[Array, Array]:
-        tangents, n = self.tangents, len(K)
-        lam, G = np.zeros(n), tangents.recording.zero_parameters()
-        none, direction = np.empty((0, n)), tangents.field._kernel_direction(dw)
-        tangents.pull_back(
-            self.step, none, np.empty((0, 1, n)), K.reshape(1, 1, n), dr.reshape(1, 1, n).copy(), direction, lam, G
-        )
-        return lam, tangents.recording.vector(G)
