@@ -25,7 +25,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.bound import Bound, SecondKernel
 from ctrnn.fields.checks import checked_field
-from ctrnn.kernels import abi, point
+from ctrnn.kernels import point
 from ctrnn.numbers import checked_array, real_array
 
 #: μ of a family without parameters
@@ -198,10 +198,7 @@ class Family:
         """The compiled functions of second order with the ctx that they want, and what it points to."""
         if self._made is None:
             its = self.base._second_kernel
-            scratch = np.zeros(max(its.scratch, 1))
-            ctx = np.concatenate([self._bound.system.ctx, np.array(its.extra, dtype=np.int64)])
-            ctx[abi.SCRATCH] = scratch.ctypes.data
-            self._made = its, ctx, scratch
+            self._made = its, *its.ctx(self._bound.system.ctx)
         return self._made
 
     def _direction(self, mu: Array, dmu: Array) -> Array:

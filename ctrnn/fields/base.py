@@ -255,6 +255,11 @@ class Field(ABC):
         """A change (m,) of the flat vector as a change of ``_kernel_vector``."""
         return np.array(vector, dtype=float)
 
+    @property
+    def _kernel_entries(self) -> Array:
+        """Which parameter each number of ``_kernel_vector`` is; −1 where it is a constant."""
+        return self._kernel_direction(np.arange(1.0, self.m + 1.0)).astype(np.int64) - 1
+
     @abstractmethod
     def torch_function(self) -> Callable[..., Any]:
         """F(t, r, w, x) on tensors: r (..., n), w a dict of tensors, x (..., input_size) or None."""
@@ -397,12 +402,7 @@ class Field(ABC):
 
     @cached_property
     def _second_ctx(self) -> tuple[Array, Array]:
-        """ctx of the functions of second order, and the scratch that it points to."""
-        its, bound = self._second_kernel, self._point_bound
-        scratch = np.zeros(max(its.scratch, 1))
-        ctx = np.concatenate([bound.system.ctx, np.array(its.extra, dtype=np.int64)])
-        ctx[abi.SCRATCH] = scratch.ctypes.data
-        return ctx, scratch
+        return self._second_kernel.ctx(self._point_bound.system.ctx)
 
     def _at_point(self, t: Any, r: Any, x: Any) -> tuple[float, Bound, Array, Array]:
         t = float(checked_array("t", t, ()))

@@ -87,6 +87,13 @@ class SecondKernel:
     scratch: int = 0  # doubles of scratch
     keep: tuple[Any, ...] = ()
 
+    def ctx(self, first: Array) -> tuple[Array, Array]:
+        """The ctx that they want, which begins as that of the Kernel, and the scratch that it points to."""
+        scratch = np.zeros(max(self.scratch, 1))
+        ctx = np.concatenate([first, np.array(self.extra, dtype=np.int64)])
+        ctx[abi.SCRATCH] = scratch.ctypes.data
+        return ctx, scratch
+
 
 @dataclass(frozen=True)
 class LanesKernel:

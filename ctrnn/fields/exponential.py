@@ -17,8 +17,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from ctrnn.errors import UsageError
 from ctrnn.fields.algebra import Node
 from ctrnn.fields.base import Array, Field
@@ -27,7 +25,7 @@ from ctrnn.fields.derivatives import derivative
 from ctrnn.fields.equations import Equations
 from ctrnn.fields.parameters import Parameters
 from ctrnn.fields.torch_functions import phi
-from ctrnn.kernels import abi, exponential
+from ctrnn.kernels import exponential
 
 
 class OwnRates(Equations):
@@ -139,9 +137,8 @@ class Exponential(Field):
         entries: list[int] = []
         keep: list[Any] = [exponential]
         for field in (self.field, self.own):
-            its, scratch = field._second_kernel, np.zeros(max(field._second_kernel.scratch, 1))
-            ctx = np.concatenate([field._bind().system.ctx, np.array(its.extra, dtype=np.int64)])
-            ctx[abi.SCRATCH] = scratch.ctypes.data
+            its = field._second_kernel
+            ctx, scratch = its.ctx(field._bind().system.ctx)
             entries += [its.jvp, its.second, ctx.ctypes.data]
             keep += [its, scratch, ctx]
         return SecondKernel(jvp, second, tuple(entries), 2 * self.n, keep=tuple(keep))

@@ -328,14 +328,13 @@ def _from_table(field: Field, table: Mapping[str, Any]) -> Array:
 def _kernel_vectors(field: Field, vectors: Array) -> Array:
     """Each member's parameters as the compiled functions want them, (B, ·).
 
-    They are entries of the vector, some of them several times, and constants: the kernel's image of the direction
-    1, 2, 3, … says which is which.
+    They are entries of the vector, some of them several times, and constants.
     """
-    entry, constant = field._kernel_direction(np.arange(1.0, field.m + 1.0)).astype(np.int64), field._kernel_vector()
+    entry, constant = field._kernel_entries, field._kernel_vector()
     if not field.m:
         return np.tile(constant, (len(vectors), 1))
-    made = np.take(vectors, np.maximum(entry - 1, 0), axis=1)
-    made[:, entry == 0] = constant[entry == 0]
+    made = np.take(vectors, np.maximum(entry, 0), axis=1)
+    made[:, entry < 0] = constant[entry < 0]
     return made
 
 

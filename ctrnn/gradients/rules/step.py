@@ -78,10 +78,7 @@ class Lane:
     def tangents(self) -> tuple[int, Array, Array]:
         """The field's function of tangents: its address, the ctx it wants, and the scratch that ctx points to."""
         its = self.field._second_kernel
-        scratch = np.zeros(max(its.scratch, 1))
-        ctx = np.concatenate([self.bound.system.ctx, np.array(its.extra, dtype=np.int64)])
-        ctx[abi.SCRATCH] = scratch.ctypes.data
-        return its.jvp, ctx, scratch
+        return its.jvp, *its.ctx(self.bound.system.ctx)
 
     @property
     def has_leak(self) -> bool:

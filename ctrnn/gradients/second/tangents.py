@@ -18,7 +18,7 @@ from ctrnn.errors import SingularJacobianError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.recording.control import refined_recording
 from ctrnn.gradients.recording.stepper import Steps
-from ctrnn.kernels import abi, second
+from ctrnn.kernels import second
 from ctrnn.kernels.linalg import lapack_addresses
 from ctrnn.problem import Problem, Settings, checked_problem
 
@@ -40,9 +40,7 @@ class Tangents:
         self.bound, self.losses, self.n = recording.bound, recording.losses, recording.n
         self.field = recording.problem.field
         self.kernel = self.field._second_kernel
-        self.scratch = np.zeros(max(self.kernel.scratch, 1))
-        self.ctx = np.concatenate([self.bound.system.ctx, np.array(self.kernel.extra, dtype=np.int64)])
-        self.ctx[abi.SCRATCH] = self.scratch.ctypes.data
+        self.ctx, self.scratch = self.kernel.ctx(self.bound.system.ctx)
         self.lapack = lapack_addresses()
 
     @property

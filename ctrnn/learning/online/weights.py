@@ -95,18 +95,16 @@ class Weights:
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
         first, others, at_others = kernel.parameter_index
         has_one = np.flatnonzero(first >= 0)
-        # which parameter each number of the kernels is, counted from 1; 0: it is a constant
-        entry = field._kernel_direction(np.arange(1.0, m + 1.0)).astype(np.int64)
-        constants = field._kernel_vector()
-        rows = np.tile(constants, (looks_back + 1, 1))
-        moves = np.flatnonzero(entry > 0)
+        entry = field._kernel_entries
+        rows = np.tile(field._kernel_vector(), (looks_back + 1, 1))
+        moves = np.flatnonzero(entry >= 0)
         return Learned(
             kind=u.ELSEWHERE, settings=np.zeros((len(self.tensors), u.SETTINGS)),
             places=np.zeros((len(self.tensors), u.PLACES), dtype=np.int64), clip=self.clip or 0.0, m=m, flat=self.flat,
             gradient=self.gradient, bounded=bounded, low=low[bounded], high=high[bounded],
             G=np.zeros(kernel.groups * kernel.columns),
             found=runs(first[has_one], has_one), shared=runs(others, at_others),
-            made=runs(entry[moves] - 1, moves), ring=rows,
+            made=runs(entry[moves], moves), ring=rows,
         )  # fmt: skip
 
     def begin(self, learned: Learned) -> Learned:
