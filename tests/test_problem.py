@@ -472,7 +472,9 @@ at = [1.0]
 @pytest.mark.parametrize("what", ON_THE_COMMAND_LINE)
 def test_bad_input_on_the_command_line_is_one_message(what, tmp_path, monkeypatch, capsys):
     from ctrnn.cli import main
+    from ctrnn.kernels import notice
 
+    monkeypatch.setattr(notice, "_said", True)  # of a wait, where the cache is empty
     monkeypatch.chdir(tmp_path)
     (tmp_path / "decay.toml").write_text(DECAY, encoding="utf-8")
     changes, code, message = ON_THE_COMMAND_LINE[what]
