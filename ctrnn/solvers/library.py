@@ -52,13 +52,7 @@ class Rate:
         """A step has led to r at t; raises DivergenceError where that is not finite."""
         raise_if_stopped()
         if not np.isfinite(r).all():
-            raise DivergenceError(
-                f"{self.name}: the solution became infinite or NaN",
-                t=self.t,
-                r=self.r,
-                h=abs(t - self.t),
-                hint="other parameters, another solver, or a shorter t_span",
-            )
+            raise _diverged(self.name, self.t, self.r, abs(t - self.t))
         self.h, self.t, self.r = abs(t - self.t), float(t), np.array(r)
         self.steps += 1
         self.limit()
@@ -143,15 +137,14 @@ def solve_by_pieces(
         if not good.all():
             first = int(np.argmin(good))
             last, before = (a, r) if first == 0 else (t[first - 1], found[first - 1])
-            raise DivergenceError(
-                f"{name}: the solution became infinite or NaN",
-                t=float(last),
-                r=before,
-                h=rate.h,
-                hint="other parameters, another solver, or a shorter t_span",
-            )
+            raise _diverged(name, float(last), before, rate.h)
         times.append(t)
         states.append(found)
         r = end
     stats = Stats(name, rate.steps, rate.rejected, rate.calls, rate.jacobians, working() - began)
     return Solution(np.concatenate(times), np.concatenate(states), stats)
+
+
+def _diverged(name: str, t: float, r: Array, h: float) -> DivergenceError:
+    hint = "other parameters, another solver, or a shorter t_span"
+    return DivergenceError(f"{name}: the solution became infinite or NaN", t=t, r=r, h=h, hint=hint)

@@ -26,7 +26,7 @@ import numpy as np
 from ctrnn.errors import NotAtRestError, NotHurwitzError, SingularJacobianError, UsageError, one_of
 from ctrnn.fields.base import Array, Field, time_constants
 from ctrnn.fields.checks import checked_field
-from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, solve_rows
+from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, singular, solve_rows
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS
 from ctrnn.numbers import flag, number, real_array
@@ -162,11 +162,7 @@ def equilibrium_gradient(
     except NotHurwitzError as error:
         raise NotHurwitzError(error.abscissa, "the Jacobian at this equilibrium", LU_HINT) from error
     except SingularJacobianError as error:
-        raise SingularJacobianError(
-            error.condition,
-            "the Jacobian at this equilibrium",
-            "other parameters: at a bifurcation, or on a line of equilibria, dr*/dw does not exist",
-        ) from error
+        raise singular(error.condition) from error
     V = solved.value
     # −V, not −(V F_w): the gradient is the one array of length m
     vector = field.parameter_vjp(t, r, -V, x)

@@ -131,12 +131,13 @@ def refuse_unstable(eigenvalues: Array) -> None:
     size, right = float(np.abs(eigenvalues).max()), float(eigenvalues.real.max())
     nearest = float(np.abs(eigenvalues).min())
     if nearest <= 1e-13 * size:
-        raise _singular(size / nearest if nearest else math.inf)
+        raise singular(size / nearest if nearest else math.inf)
     if right >= -1e-13 * size:
         raise NotHurwitzError(right, "the Jacobian at this equilibrium", LU_HINT)
 
 
-def _singular(condition: float) -> SingularJacobianError:
+def singular(condition: float) -> SingularJacobianError:
+    """The error for a J at rest that cannot be divided by."""
     return SingularJacobianError(
         condition,
         "the Jacobian at this equilibrium",
