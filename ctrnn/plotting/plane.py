@@ -145,7 +145,10 @@ def _vector_field(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> None:
-    """The stream lines and the nullclines of a field of two states, over the box low ... high."""
+    """The stream lines and the nullclines of a field of two states, over the box low ... high.
+
+    Point by point, of anything that can be called as a field; `portrait` asks a Field for all points at once.
+    """
     i, j = states
     a, b = (np.linspace(low[k], high[k], GRID) for k in range(2))
     F = np.empty((2, GRID, GRID))
