@@ -57,11 +57,9 @@ def parameter_place(field: Field, name: str, argument: str = "parameter") -> tup
     name = name.strip()
     found = re.fullmatch(r"([^\[\]]+)\[([^\[\]]*)\]", name)
     base, inside = (found[1].strip(), found[2]) if found else (name, None)
-    start = 0
-    for known, value in field.parameters.items():
-        if known == base:
-            return "w", start + _entry(name, value.shape, inside, argument)
-        start += value.size
+    if base in field.parameters:
+        start = field.parameters.slices[base].start
+        return "w", start + _entry(name, field.parameters[base].shape, inside, argument)
     if inside is None and name in field.input_names:
         return "x", field.input_names.index(name)
     if base == "x" and inside is not None and field.input_size:

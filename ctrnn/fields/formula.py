@@ -97,16 +97,6 @@ class Formula:
         return Slopes(float(value), float(parts["t"][0]), parts["r"], parts["w"], parts["x"])
 
 
-def scalar_parameters(field: Field) -> Array:
-    """Where the parameters that are single numbers lie in the flat vector (p,)."""
-    places, start = [], 0
-    for value in field.parameters.values():
-        if np.ndim(value) == 0:
-            places.append(start)
-        start += np.size(value)
-    return np.array(places, dtype=int)
-
-
 @lru_cache(maxsize=64)
 def _entries(text: str, names: tuple[str, ...], where: str, shape: tuple[int, ...]) -> list[Node]:
     return read_entries(text, names, shape, where)

@@ -6,6 +6,8 @@ The table and its arrays are read-only, as a field does not change; the error of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +49,12 @@ class Parameters(dict[str, Array]):
         """The number m of entries of all parameters."""
         return sum(p.size for p in self.values())
 
+    @cached_property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter lies in the flat vector."""
+        ends = [*accumulate(p.size for p in self.values())]
+        return {name: slice(end - p.size, end) for (name, p), end in zip(self.items(), ends, strict=True)}
+
     @property
     def labels(self) -> list[str]:
         """A name for each entry of the flat vector, as ``W[0,1]``."""
@@ -67,12 +75,8 @@ class Parameters(dict[str, Array]):
             vector = real_array("vector", vector)
         if vector.shape[-1:] != (self.size,):
             raise UsageError("vector", given=vector, allowed=f"shape (..., {self.size})")
-        named, start = {}, 0
-        for name, value in self.items():
-            part = vector[..., start : start + value.size]
-            named[name] = part.reshape(vector.shape[:-1] + value.shape)
-            start += value.size
-        return named
+        head = vector.shape[:-1]
+        return {name: vector[..., its].reshape(head + self[name].shape) for name, its in self.slices.items()}
 
     def _refuse(self, *arguments: Any, **named: Any) -> Any:
         name = arguments[0] if arguments and isinstance(arguments[0], str) else next(iter(self), "w")

@@ -161,15 +161,12 @@ class TextNetwork(Equations):
     def bounds(self) -> tuple[Array, Array]:
         """Lower and upper bounds of the flat vector: 0 outside of masks, signs, time constants positive."""
         low, high = super().bounds
-        place = 0
-        for name, value in self.parameters.items():
-            its = slice(place, place + value.size)
+        for name, its in self.parameters.slices.items():
             if name in self.positive:
                 low[its] = np.finfo(float).tiny
             if name == self.sends and self.signs is not None:
                 low[its] = np.where(self.signs.ravel() > 0.0, np.maximum(low[its], 0.0), low[its])
                 high[its] = np.where(self.signs.ravel() < 0.0, np.minimum(high[its], 0.0), high[its])
-            place += value.size
         return low, high
 
 

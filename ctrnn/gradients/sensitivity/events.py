@@ -29,7 +29,7 @@ import numpy as np
 from ctrnn.clock import working
 from ctrnn.events import BoundEvent, BoundEventObjective, EventError
 from ctrnn.fields.base import Array
-from ctrnn.fields.formula import Slopes, scalar_parameters
+from ctrnn.fields.formula import Slopes
 from ctrnn.gradients.method import Passes
 from ctrnn.gradients.recording.control import ROUNDS, warn_of_accuracy
 from ctrnn.gradients.recording.sensitivity_error import is_controlled
@@ -95,7 +95,10 @@ class _Way:
                 last.after,
                 "earlier times, an integral, or ctrnn.EventObjective, whose loss is taken at the event",
             )
-        self.scalars = scalar_parameters(problem.field)
+        parameters = problem.field.parameters
+        scalars = [its.start for name, its in parameters.slices.items() if parameters[name].ndim == 0]
+        #: where the parameters that are single numbers lie in the flat vector (p,)
+        self.scalars = np.array(scalars, dtype=int)
         self.taken = self._taken()
         self.n, self.m = problem.field.n, problem.field.m
         if is_controlled(settings):

@@ -47,10 +47,8 @@ class General:
 
     def at(self, t: float, z: Any, w: Any, x: Any) -> Any:
         """F(t, r, w, x), r (n,) or (B, n)."""
-        named, start = {}, 0
-        for name, value in self.field.parameters.items():
-            named[name] = w[start : start + value.size].reshape(value.shape)
-            start += value.size
+        p = self.field.parameters
+        named = {name: w[its].reshape(p[name].shape) for name, its in p.slices.items()}
         return self.function(t, z, named, x)
 
     def linear(self, block: TorchBlock) -> GeneralLinear:
