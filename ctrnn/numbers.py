@@ -7,6 +7,7 @@ such things are refused, for each would be a wrong number in silence.
 from __future__ import annotations
 
 import datetime
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from ctrnn.memory import claim
 Array = NDArray[np.float64]
 #: no count of steps, points or units is larger: it goes into 64 bits, and is added to others there
 MOST = 2**53
+#: no sequence of names or settings is longer
+MANY = 1_000_000
 
 
 def real_array(argument: str, value: Any, allowed: str = "real numbers", hint: str = "") -> Array:
@@ -86,9 +89,12 @@ def items(argument: str, value: Any, allowed: str = "a sequence") -> list[Any]:
     try:
         if isinstance(value, str | bytes):
             raise TypeError(value)
-        return list(value)
+        found = list(islice(value, MANY + 1))
     except Exception as error:  # whatever an object raises that is no sequence
         raise UsageError(argument, given=value, allowed=allowed) from error
+    if len(found) > MANY:  # it may have no end
+        raise UsageError(argument, given=f"more than {MANY:,} of them", allowed=allowed)
+    return found
 
 
 def axes_of(value: Any) -> int:

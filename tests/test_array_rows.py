@@ -53,6 +53,7 @@ class Run:
             STEPS * s,
             tape,
             states,
+            0,
         )
         self.states = states.reshape(STEPS, B, wide)[..., : field.n]
         jumps = np.zeros((STEPS, B, wide))
@@ -62,7 +63,7 @@ class Run:
         x_bar = np.zeros((STEPS if x_wanted else 0, s, B, nx))
         rows_steps.backward(
             rows.vjp, rows.accumulate, numbers.ctx, numbers.w, a, b, h, jumps.reshape(STEPS, N), np.empty((0, s, N)),
-            lam.reshape(-1), np.empty(N), np.empty((s, N)), tape, x_bar, G,
+            lam.reshape(-1), np.empty(N), np.empty((s, N)), tape, x_bar, G, 0,
         )  # fmt: skip
         self.lam, self.gradient, self.x_bar = lam[:, : field.n], rows.vector(G, B), x_bar
 

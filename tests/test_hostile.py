@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import time
 from decimal import Decimal
 from fractions import Fraction
@@ -380,6 +381,12 @@ REFUSED = {
         rtol=[1e-3] * 3,
         method="dopri5",
         options={"norm": torch.norm},
+    ),
+    "settings without end": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=itertools.count()),
+    "a time that points do not divide": lambda f: ctrnn.one_phase(f, 0.0, lambda r: r, 5e-324, [0.0]),
+    "residuals beyond float64": lambda f: ctrnn.fit(end(), shooting=[0.5], sigma=5e-324),
+    "a solver that takes no event": lambda f: ctrnn.odeint_event(
+        lambda t, y: -y, torch.ones(1), torch.tensor(0.0), event_fn=lambda t, y: y, odeint_interface=lambda *a: None
     ),
     "labels that are a float": lambda f: ctrnn.plotting.sensitivities([0.0], np.zeros((1, 1, 1)), np.longdouble(1)),
 }

@@ -224,6 +224,7 @@ class EulerMap:
         n = self.field.n
         states = np.concatenate(runs_of("starts", starts, n))
         period = whole("period", period, 1)
+        claim("period", 16.0 * (period * n) ** 2, "a shorter period")
         with one_blas_thread, np.errstate(all="ignore"):
             guess = [states]
             for _ in range(period - 1):

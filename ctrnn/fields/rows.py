@@ -19,7 +19,7 @@ import numpy as np
 
 from ctrnn.kernels.batch import rows_steps
 from ctrnn.scratch import scratch_arena
-from ctrnn.threads import run_parallel, workers
+from ctrnn.threads import LONG, run_parallel, stop, workers
 
 Array = np.ndarray
 
@@ -132,7 +132,7 @@ class Rows:
                 ends = scratch(C, N)
                 rows_steps.forward(
                     slots.f, numbers.ctx, numbers.w, a, b, steps.h, t, x, mine, z.reshape(len(z), s, N),
-                    scratch(s, N), S, part.tape, ends,
+                    scratch(s, N), S, part.tape, ends, stop().address,
                 )  # fmt: skip
                 marked = steps.mark >= 0
                 states[steps.mark[marked], part.first : part.last] = ends[marked].reshape(-1, q, wide)
@@ -163,7 +163,7 @@ class Rows:
                 own[marked] = jumps[steps.mark[marked], here].reshape(-1, N)
                 rows_steps.backward(
                     slots.vjp, slots.accumulate, numbers.ctx, numbers.w, a, b, steps.h, own, its,
-                    lam[here].reshape(-1), scratch(N), scratch(s, N), part.tape, x_bar, G,
+                    lam[here].reshape(-1), scratch(N), scratch(s, N), part.tape, x_bar, G, stop().address,
                 )  # fmt: skip
             found[i] = slots.vector(G, q), _of_rows(x_bar, part.X, steps) if x_wanted else None
 
@@ -207,8 +207,8 @@ def part_edges(B: int, n: int) -> list[int]:
 
 def in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -> None:
     """``run`` for every item; each thread takes the next when it is done with one."""
-    items = list(items)
-    if len(items) == 1:
+    items, is_long = list(items), flops > LONG
+    if len(items) == 1 and not is_long:
         run(items[0])
         return
     waiting = iter(items)
@@ -217,4 +217,4 @@ def in_threads(run: Callable[[Any], None], items: Iterable[Any], flops: float) -
         for item in waiting:
             run(item)
 
-    run_parallel([(work,)] * (min(workers(), len(items)) if flops > WORTH_THREADS else 1))
+    run_parallel([(work,)] * (min(workers(), len(items)) if flops > WORTH_THREADS else 1), takes_long=is_long)

@@ -20,6 +20,7 @@ from ctrnn.fields.checks import as_mapping, checked_names
 from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
+from ctrnn.memory import claim
 from ctrnn.numbers import checked_array, whole
 
 
@@ -72,6 +73,8 @@ class TorchField(Field):
             raise UsageError("function", given=function, allowed="a callable (t, r, w, x) or an nn.Module")
         n = whole("n", n, 1, "a whole number of states, at least 1")
         inputs = whole("inputs", inputs, 0, "a whole number of channels, at least 0")
+        claim("n", 160.0 * n)  # each has a name
+        claim("inputs", 160.0 * inputs)
         names = [f"r{i}" for i in range(n)] if state_names is None else state_names
         self.state_names = checked_names("state_names", names)
         if len(self.state_names) != n:

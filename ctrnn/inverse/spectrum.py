@@ -57,7 +57,7 @@ def best_step(eigenvalues: Any) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    λ = complex_array("eigenvalues", eigenvalues)
+    λ = np.atleast_1d(complex_array("eigenvalues", eigenvalues))
     if not λ.size or not np.isfinite(λ).all() or not λ.all():
         raise UsageError("eigenvalues", given=eigenvalues, allowed="finite numbers other than 0, at least one")
     # near their size, so that no square leaves float64

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrnn.errors import NotFiniteError, SolverError, UsageError
+from ctrnn.errors import ConvergenceError, NotFiniteError, SolverError, UsageError
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
 from ctrnn.learning.loss import Loss, Statement
 from ctrnn.learning.residuals import linearised
@@ -158,7 +158,11 @@ class Shooting:
         positive = c.fits_r0 and bool(c.log[c.entries("r0", "r0")[0]].all()) and bool((self.start > 0).all())
         lower = np.concatenate([c.lower, np.full(self.start.size, 0.0 if positive else -np.inf)])[free]
         upper = np.concatenate([c.upper, np.full(self.start.size, np.inf)])[free]
-        z, _, gap, _ = self(self.loss.theta, self.start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            z, _, gap, _ = self(self.loss.theta, self.start)
+            if not np.isfinite(z @ z):
+                hint = "another start, or a larger sigma"
+                raise ConvergenceError(f"shooting cannot begin: the residuals are not finite. Try: {hint}")
         root = max(float(np.sqrt(np.mean(z**2))), 1e-300)
         mu = np.zeros_like(gap)
         last: dict[bytes, Any] = {}

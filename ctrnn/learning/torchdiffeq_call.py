@@ -232,6 +232,19 @@ def odeint_event(
         t0 = torch.tensor(number("t0", t0), dtype=torch.float64)
     reverse_time = flag("reverse_time", reverse_time)
     with _told(f, y0, t0, event_fn):
-        return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
-            f, y0, t0, event_fn=event_fn, reverse_time=reverse_time, odeint_interface=solve, method=method, **options
-        )
+        try:
+            return torchdiffeq.odeint_event(  # type: ignore[no-any-return]
+                f,
+                y0,
+                t0,
+                event_fn=event_fn,
+                reverse_time=reverse_time,
+                odeint_interface=solve,
+                method=method,
+                **options,
+            )
+        except TypeError as error:
+            if odeint_interface is None:
+                raise
+            given = f"a function that breaks off: {error}"
+            raise UsageError("odeint_interface", given=given, allowed="one that takes what odeint does") from error

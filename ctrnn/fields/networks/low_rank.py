@@ -16,6 +16,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
 from ctrnn.fields.networks.activations import rate_equation
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes
+from ctrnn.memory import claim
 from ctrnn.numbers import generator, whole
 
 
@@ -38,6 +39,7 @@ class LowRankNetwork(TextNetwork):
         rank = whole("rank", rank, 1)
         if rank > n:
             raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")
+        claim("rank", 48.0 * n * rank, "a smaller rank")
         self.activation, self.form, self.rank = activation, form, rank
         rng, size = generator(seed), np.sqrt(checked_gain(gain))
         weights = {"M": rng.normal(0.0, size, (n, rank)), "N": rng.normal(0.0, size, (n, rank))}

@@ -30,6 +30,7 @@ from ctrnn.progress import track
 from ctrnn.solvers import tableaus
 from ctrnn.solvers.runge_kutta import Integration, staggered_for
 from ctrnn.solvers.solve import solve
+from ctrnn.threads import raise_if_stopped
 from ctrnn.trajectory import Stats
 
 #: blocks of equal time for the standard errors
@@ -111,6 +112,7 @@ class Frame:
         count = 1
         with track(t1 - t0, self.label) as update:
             while self.t < t1:
+                raise_if_stopped()
                 if interval < SHORTEST * (t1 - t0):
                     raise ConvergenceError(
                         f"the exponents lie too far apart: near t = {self.t:.6g} the frame would have to be set right "

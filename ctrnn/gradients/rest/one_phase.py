@@ -203,6 +203,8 @@ def one_phase(
         return np.concatenate([field(0.0, r, x), field.vjp(0.0, r, V, x) - slope(r)])
 
     t = np.linspace(0.0, float(duration), points)
+    if not (np.diff(t) > 0.0).all():
+        raise UsageError("duration", given=duration, allowed=f"a time that {points} points divide")
     with np.errstate(all="ignore"):
         run = solve_ivp(flow, (0.0, t[-1]), np.concatenate([r0, V0]), "DOP853", t_eval=t, rtol=rtol, atol=atol)
     states = run.y.T

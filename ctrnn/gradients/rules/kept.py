@@ -14,6 +14,7 @@ from ctrnn.gradients.rules.compiled import CompiledMemory
 from ctrnn.gradients.rules.step import Lane
 from ctrnn.kernels import abi, point
 from ctrnn.kernels.rules import kept as k
+from ctrnn.memory import claim
 
 _NAMES = {"h": k.H, "t": k.T, "r": k.R, "x": k.X, "jumps": k.JUMPS, "waits": k.WAITS}
 
@@ -33,6 +34,7 @@ class KeptSteps(CompiledMemory):
         system = lane.bound.system
         # of one explicit stage J is kept: then a row goes back by one product a step
         by_jacobians = lane.one_stage and kernel.blas and kernel.parts is None
+        claim("window", 8.0 * room * (5 + n + s * (2 + n + x) + n * n * by_jacobians), "a shorter window")
         for entry, value in (
             (k.TABLE, system.table.ctypes.data), (k.CTX, system.ctx.ctypes.data), (k.WEIGHTS, system.w.size), (k.N, n),
             (k.S, s), (k.CHANNELS, x), (k.GROUPS, lane.groups), (k.COLUMNS, lane.columns), (k.ROOM, room),

@@ -10,7 +10,7 @@ do not depend on the others.
 
 from __future__ import annotations
 
-from ctrnn.kernels.abi import LEAN, at, call_accumulate_rows, call_f_rows, call_vjp_rows, copy
+from ctrnn.kernels.abi import LEAN, at, call_accumulate_rows, call_f_rows, call_vjp_rows, copy, stopped
 from ctrnn.kernels.compiled import njit
 
 FUSED = LEAN | {"fastmath": {"contract"}}
@@ -20,15 +20,18 @@ PANEL_ROWS = 128
 
 
 @njit(**FUSED)
-def forward(f, ctx, w, a, b, h, t, x, r, z, k, S, tape, states):
+def forward(f, ctx, w, a, b, h, t, x, r, z, k, S, tape, states, stop):
     """r (N,) -> its value at the end, in place; states (C, N) at the end of every step.
 
     a (s, s), b (s,), h (C,), t (C, s), x (C, s, B, ·); z (C or 1, s, N) receives the stages; the tape
-    those S = C s stages, or is of one, S = 0, and nothing goes back. k (s, N) is working space.
+    those S = C s stages, or is of one, S = 0, and nothing goes back. k (s, N) is working space. ``stop``
+    (ctrnn.kernels.abi.STOP) ends it: what it has made is of no use then.
     """
     C, s = t.shape
     N, B = r.size, x.shape[2]
     for m in range(C):
+        if stopped(stop):
+            return
         for i in range(s):
             z_i = z[m % z.shape[0], i]
             copy(r, z_i)
@@ -47,7 +50,7 @@ def forward(f, ctx, w, a, b, h, t, x, r, z, k, S, tape, states):
 
 
 @njit(**FUSED)
-def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, x_bar, G):
+def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, x_bar, G, stop):
     """Λ (N,) at the last end -> Λ at the start, in place; jumps (C or 0, N) at the ends, sources (C or 0, s, N).
 
     G receives the parameter part, x_bar (C, s, B, ·) or (0, s, B, ·) the cotangents of the inputs.
@@ -57,6 +60,8 @@ def backward(vjp, accumulate, ctx, w, a, b, h, jumps, sources, lam, K, R, tape, 
     N, B = lam.size, x_bar.shape[2]
     together = max(1, PANEL_ROWS // (s * B))
     for m in range(C - 1, -1, -1):
+        if stopped(stop):
+            return
         if jumps.shape[0] > 0:
             for e in range(N):
                 lam[e] += jumps[m, e]
