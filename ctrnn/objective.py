@@ -196,7 +196,7 @@ def _signal(name: str, value: Any, at: Array | None) -> Any:
         return array
     K = len(at)
     allowed = f"a number, shape ({K},), ({K}, p), or a signal"
-    array = finite(name, value, (0, 1, 2), allowed)
+    array = finite(name, value, (0, 1, 2), allowed, "" if is_weight else 'missing="skip" leaves missing values out')
     shape = array.shape
     if array.ndim == 1 and not is_weight:
         array = array[None, :] if K == 1 else array[:, None]

@@ -101,3 +101,14 @@ def test_bad_calls(branch):
     other = continue_equilibria(Equations({"r": "b + r - r**3"}, {"b": 0.0}), [1.0], "b", (-1.0, 1.0))
     with pytest.raises(UsageError, match="one parameter"):
         plotting.bifurcation_diagram([branch, other])
+
+
+def test_a_point_without_l1_changes_no_dashes():
+    field = Equations({"x": "y", "y": "b1 + b2*x + x**2 - x*y"}, {"b1": -0.02, "b2": -0.1})
+    rest = continue_equilibria(field, [-0.1, 0.0], "b1", (-0.2, 0.1))
+    (hopf,) = rest.of_kind("hopf")
+    curve = continue_special(field, hopf, ("b1", "b2"), ((-0.2, 0.1), (-0.5, 0.3)))
+    assert np.isnan(curve.lyapunov).any() and (curve.lyapunov[~np.isnan(curve.lyapunov)] < 0.0).all()
+    axes = plotting.two_parameter_diagram(curve).axes[0]
+    assert "hopf, subcritical" not in axes.get_legend_handles_labels()[1]
+    assert not lines(axes, "--")

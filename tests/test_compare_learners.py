@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import ctrnn
 from ctrnn import Objective, Problem, RateNetwork, Readout, Sketch, gradient
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.gradients.rules.exact import ExactRule
+from ctrnn.gradients.rules.rule import Rule
 from ctrnn.learning import LearnerComparison, OnlineLearner, compare_learners, tasks
 
 T, N = 60, 5
@@ -193,3 +196,24 @@ def test_data_that_do_not_fit(network, data):
             compare_learners(network, *wrong, ["snap-1"])
     with pytest.raises(UsageError, match="x"):
         compare_learners(network, np.where(x > 1, np.nan, x), y, ["snap-1"], readout=READOUT)
+
+
+def test_what_is_loaded_at_a_first_call_is_no_rules_time(network, data):
+    class SlowAtFirst(Rule):
+        name, calls = "slow at first", 0
+
+        def start(self, lane, rng):
+            memory = ExactRule().start(lane, rng)
+            take = memory.take
+
+            def counted(step):
+                self.calls += 1
+                time.sleep(0.3 if self.calls == 1 else 0.0)
+                take(step)
+
+            memory.take = counted
+            return memory
+
+    found = compare_learners(network, *data, [SlowAtFirst()], readout=READOUT, dt=0.5)
+    assert found.seconds[1].max() < 0.3 / T
+    assert found.cosine[1].min() > 1 - 1e-12  # and the comparison is one from the beginning

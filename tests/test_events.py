@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctrnn
-from ctrnn.errors import CtrnnError, ExpressionError, TooManyStepsError, UnknownNameError, UsageError
+from ctrnn.errors import (
+    CtrnnError,
+    ExpressionError,
+    StepUnderflowError,
+    TooManyStepsError,
+    UnknownNameError,
+    UsageError,
+)
 from ctrnn.events import EventError, ZenoError
 from ctrnn.gradients.methods import METHODS
 
@@ -605,3 +612,33 @@ def test_resets_are_drawn_upright() -> None:
     t, v = figure.axes[0].lines[1].get_data()
     (at,) = np.flatnonzero(np.diff(t) == 0.0)
     np.testing.assert_allclose(v[[at, at + 1]], [run.events.before[0, 1], run.events.after[0, 1]])
+
+
+def adaptive_exponential(threshold: float) -> ctrnn.Problem:
+    """Brette & Gerstner's neuron (mV, ms, pA), whose potential would become infinite just behind its third spike."""
+    field = ctrnn.Equations(
+        {"V": "(-g*(V + 70.6) + 2*g*exp((V - VT)/2) - w + I)/281", "w": "(4*(V + 70.6) - w)/144"},
+        {"g": 30.0, "VT": -50.4, "I": 800.0, "theta": threshold, "b": 80.5},
+    )
+    spike = ctrnn.Event("V - theta", direction=1, reset={"V": "-70.6", "w": "w + b"})
+    third = ctrnn.EventObjective("t", occurrences=[2])
+    return ctrnn.Problem(field, [-70.6, 0.0], (0.0, 100.0), events=[spike], objective=third)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -30.0])
+def test_finer_steps_still_end_where_the_condition_is_zero(threshold: float) -> None:
+    problem = adaptive_exponential(threshold)
+
+    def third(moved: float) -> float:
+        shifted = problem.replace(field=problem.field.with_parameters(I=800.0 + moved), objective=None)
+        return float(ctrnn.simulate(shifted, solver="dop853", **TIGHT).events.t[2])
+
+    exact = (8 * (third(0.02) - third(-0.02)) - third(0.04) + third(-0.04)) / 0.24
+    for method in ("adjoint", "rtrl"):
+        assert ctrnn.gradient(problem, method).parameters["I"] == pytest.approx(exact, rel=1e-5)
+        assert ctrnn.gradient(problem, method, rtol=1e-10, atol=1e-12).parameters["I"] == pytest.approx(exact, rel=1e-7)
+
+
+def test_a_solution_that_ends_before_its_event() -> None:
+    with pytest.raises(StepUnderflowError, match="a condition that is met earlier"):
+        ctrnn.simulate(adaptive_exponential(40.0))

@@ -304,6 +304,7 @@ def test_any_text_is_a_formula_or_a_clear_error(text):
         ("1 if x == 2 else 0", 8, "'=='.*<, <=, >, >="),
         ("2*lambda*x", 3, "'lambda'.*lambda_ or lam"),
         ("x + y.real", 6, "attribute"),
+        ("x + np.tanh(y)", 5, r"only a function's name can be called.*Try: tanh\(\.\.\.\)"),
         ("x + tanh", 5, r"'tanh' is a function.*tanh\(...\)"),
         ("x(y + 1)", 1, r"'x' is not a function.*x\*\(...\)"),
         ("2 + tanh(x, y)", 5, "tanh with 2 arguments.*allowed: 1"),

@@ -505,6 +505,7 @@ REFUSED = {
     "backward span": (lambda: Noise((1, 0), dt=0.1, sd=1, seed=0), r"t_span \(row 1\)"),
     "three ends": (lambda: Noise((0, 1, 2), dt=0.1, sd=1, seed=0), "t_span"),
     "a matrix": (lambda: as_input([[1, 2], [3, 4]]), "Sampled"),
+    "a list of signals": (lambda: stack([Sine(1.0), Step(1.0)]), r"stack\(a, b\)"),
     "a word": (lambda: as_input("sine"), "input: got 'sine'"),
     "NaN t": (lambda: Sine(1.0)(np.nan), "t: got nan"),
     "t (2, 2)": (lambda: Sine(1.0)(np.zeros((2, 2))), "array of times"),

@@ -326,6 +326,7 @@ def test_describe():
         ({"target": 1.0, "at": [0.0, 0.0]}, "^at.*increasing"),
         ({"target": 1.0, "at": []}, "^at.*at least one"),
         ({"target": 1.0, "at": [0.0, np.nan]}, "^at.*finite"),
+        ({"target": [1.0, np.nan], "at": [0.0, 1.0]}, '^target .row 1.: got nan.*missing="skip"'),
         ({"target": 1.0, "at": "data"}, "^at.*times"),
         ({"target": np.ones((4, N)), "at": TIMES}, r"^target: got 'shape \(4, 4\)'.*\(5,\)"),
         ({"target": np.ones(4), "at": TIMES}, r"^target.*\(5,\)"),

@@ -421,6 +421,17 @@ def test_bad_modules():
         as_module(network())(0.0, torch.ones(3))
 
 
+def test_a_module_with_a_tensor_of_another_precision_is_told_what_to_do():
+    matrix = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float32)
+
+    class Linear(nn.Module):
+        def forward(self, t, y):
+            return y @ matrix
+
+    with pytest.raises(UsageError, match=r"runs in float64.*register_buffer"):
+        odeint(Linear(), torch.ones(2, dtype=torch.float32), [0.0, 1.0])
+
+
 def test_a_solution_that_ends_says_where():
     module = as_module(Equations({"r": "r**2"}, {}))
     with pytest.raises((DivergenceError, ctrnn.errors.SolverError)) as caught:

@@ -10,6 +10,7 @@ import pytest
 
 from ctrnn import inputs, plotting
 from ctrnn.errors import UnknownNameError, UsageError
+from ctrnn.learning.online.table import LearningTable
 from ctrnn.trajectory import Trajectory
 
 T = np.linspace(0.0, 6.0, 40)
@@ -210,3 +211,31 @@ def test_what_cannot_be_drawn_is_refused(call):
 def test_drawing_loads_no_pyplot():
     code = "import sys; import ctrnn.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_wide_band_leaves_the_data_in_view():
+    far = np.full((40, 2), 50.0)
+    bands = SimpleNamespace(level=0.95, names=("x", "y"), t=T, curve=[-far, far], observation=[-far, far])
+    bands.curve, bands.observation = np.array(bands.curve), np.array(bands.observation)
+    low, high = plotting.fit(T[:3], RUN.r[:3], None, RUN, bands=bands).axes[0].get_ylim()
+    assert -4.0 < low < -1.0 and 1.0 < high < 4.0
+    bands.curve, bands.observation = bands.curve / 40, bands.observation / 40
+    low, high = plotting.fit(T[:3], RUN.r[:3], None, RUN, bands=bands).axes[0].get_ylim()
+    assert low < -1.25 and high > 1.25  # a band that is not far from the data is there in full
+
+
+def test_learners_compared_on_one_window_are_dots():
+    comparison = SimpleNamespace(
+        methods=("exact", "rflo"), step=np.array([40]), cosine=np.array([[1.0], [0.9]]), nbytes=[10.0, 1.0],
+        relative_error=np.array([[0.0], [0.5]]), seconds=np.array([[1e-4], [1e-5]]),
+    )  # fmt: skip
+    cosine, error = plotting.learner_comparison(comparison).axes[:2]
+    assert [axes.lines[0].get_marker() for axes in (cosine, error)] == ["o", "o"]
+
+
+def test_numbers_at_a_short_logarithmic_axis_are_few():
+    rows = [(k, float(k), 1.0 / k, 10.0**k, 1e-3, float("nan"), 0.1) for k in range(1, 4)]
+    figure = plotting.learning(LearningTable(rows))
+    figure.draw_without_rendering()
+    below = figure.axes[1]
+    assert len([text for text in below.get_yticklabels(which="both") if text.get_text()]) <= 6

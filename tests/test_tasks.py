@@ -34,6 +34,7 @@ def test_shapes_names_and_text(name):
     assert task.y.shape == (trials, T, len(task.outputs)) and task.weight.shape == (trials, T)
     assert inputs == len(task.inputs) and len(task) == trials
     assert all(np.isfinite(v).all() and v.dtype == np.float64 for v in (task.x, task.y, task.weight))
+    assert (" 1 output," in repr(task)) == (len(task.outputs) == 1)
     assert task.weight.any() and task.name.startswith(name) and task.name in repr(task) and task.reference
     assert task.t.shape == (T,) and np.allclose(np.diff(task.t), task.dt)
     if task.feeds_back:

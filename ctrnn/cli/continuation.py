@@ -111,8 +111,12 @@ def _curves(job: Job, field: Any, branches: list[Any], names: tuple[str, str], s
         name = "curve.npz" if len(curves) == 1 else f"curve-{len(curves)}.npz"
         save_npz(job.path(name), **columns, r=curve.r, omega=curve.omega, lyapunov=curve.lyapunov)
         rows = [(p.kind, *p.parameters.values(), p.omega or "") for p in curve.special]
-        title = f"{len(curve)} points of a curve of {curve.kind}s, which ends at: {', '.join(curve.ends)}"
-        job.table(title, ("point of codimension two", *names, "omega"), rows)
+        kind = {"fold": "folds", "hopf": "Hopf points"}[curve.kind]
+        title = f"{len(curve)} points of a curve of {kind}, which ends at: {', '.join(curve.ends)}"
+        if rows:
+            job.table(title, ("point of codimension two", *names, "omega"), rows)
+        else:
+            job.console.print(f"{title}; without points of codimension two\n", markup=False)
     job.results["curves"] = curves
     job.summary["continue"]["curves"] = [
         {

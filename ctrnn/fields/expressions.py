@@ -352,7 +352,9 @@ class _Reader:
 
     def call(self, node: ast.Call, depth: int) -> Any:
         if not isinstance(node.func, ast.Name):
-            raise self.error("only a function's name can be called", node.func)
+            named = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            hint = f"{named}(...)" if named in FUNCTIONS else ""
+            raise self.error("only a function's name can be called", node.func, hint=hint)
         name = node.func.id
         if name not in FUNCTIONS:
             if name in self.symbols or name in CONSTANTS:

@@ -427,6 +427,10 @@ def as_input(value: Any) -> Input:
         return Constant([])
     if callable(value) and not isinstance(value, type):
         return Function(value)
+    if isinstance(value, list | tuple) and any(isinstance(one, Input) for one in value):
+        raise UsageError(
+            "input", given=value, allowed="one Input", hint="ctrnn.inputs.stack(a, b) puts signals side by side"
+        )
     array = finite("input", value, (0, 1, 2), "an Input, a number, an array (size,), a callable of t, or None")
     if array.ndim == 2:
         raise UsageError(

@@ -13,7 +13,7 @@ from ctrnn.numbers import real_array
 Array = NDArray[np.float64]
 
 
-def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Array:
+def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str, hint: str = "") -> Array:
     """A read-only float64 copy of value; UsageError unless real, finite and of an allowed ndim.
 
     >>> finite("values", [[1, 2], [3, float("nan")]], (1, 2), "an array (K,) or (K, size)")
@@ -30,6 +30,7 @@ def finite(argument: str, value: Any, ndim: tuple[int, ...], allowed: str) -> Ar
             f"{argument} ({names})" if names else argument,
             given=float(array[index]),
             allowed="finite numbers",
+            hint=hint,
         )
     array.setflags(write=False)
     return array

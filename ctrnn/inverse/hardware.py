@@ -86,7 +86,7 @@ class HardwareTable:
                 f"{self.method}: the smallest error in the table is {np.nanmin(self.error):.3g}, asked {error:.3g}. "
                 f"Try: {'more bits' if self.knob == 'fraction bits' else 'less noise'}"
             )
-        return float(found)
+        return int(found) if self.knob == "fraction bits" else float(found)
 
     def __repr__(self) -> str:
         whole = "" if self.integer is None else f", {self.integer} integer bits"

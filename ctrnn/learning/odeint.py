@@ -388,7 +388,14 @@ def _of_torch(f: Any, y0: torch.Tensor, times: Array, settings: Settings, extra:
 
     with torch.enable_grad():
         fixed = {k: p.detach().double() for k, p in named.items()}
-        seen = call(torch.tensor(times[0], dtype=torch.float64), y0.detach().double(), fixed)
+        try:
+            seen = call(torch.tensor(times[0], dtype=torch.float64), y0.detach().double(), fixed)
+        except RuntimeError as error:
+            if "dtype" not in str(error):
+                raise
+            hint = "register_buffer for tensors that it uses beside its parameters, or tensor.to(y)"
+            allowed = "a module that runs in float64, to which its parameters and buffers are brought"
+            raise UsageError("f", given=f"RuntimeError: {error}", allowed=allowed, hint=hint) from error
     if not isinstance(seen, torch.Tensor) or seen.shape != shape:
         given = f"a value of shape {tuple(seen.shape)}" if isinstance(seen, torch.Tensor) else seen
         raise UsageError("f", given=given, allowed=f"a tensor of the shape of y0, {tuple(shape)}")

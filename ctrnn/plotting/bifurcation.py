@@ -180,7 +180,7 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
             raise UsageError("curves", given=f"{tuple(curve.parameters)} and {names}", allowed="the same parameters")
         a, b = curve.parameters.values()
         is_hopf = curve.kind == "hopf"
-        solid = curve.lyapunov < 0 if is_hopf else np.ones(len(curve), dtype=bool)
+        solid = _nearest_known(curve.lyapunov) < 0 if is_hopf else np.ones(len(curve), dtype=bool)
         two = ("hopf, supercritical", "hopf, subcritical") if is_hopf else ("fold", "fold")
         _line(axes, a, b, solid, GREEN if is_hopf else ORANGE, two)
     for curve in every:
@@ -191,6 +191,14 @@ def two_parameter_diagram(curves: Any, *, ax: Axes | None = None, labels: Mappin
     axes.set(xlabel=named.get(names[0], names[0]), ylabel=named.get(names[1], names[1]))
     legend_above(figure, axes)
     return figure
+
+
+def _nearest_known(values: Any) -> Any:
+    """Each value, and in the place of NaN, as of l1 at a Bogdanov–Takens point, the nearest that is known."""
+    known = np.flatnonzero(~np.isnan(values))
+    if not known.size:
+        return values
+    return values[known[abs(known[:, None] - np.arange(len(values))).argmin(axis=0)]]
 
 
 @styled

@@ -55,7 +55,8 @@ def fit(
     data_label : str, default "data"
         What the points are.
     bands : ctrnn.learning.Bands, optional
-        The uncertainty of the fitted curve and of new observations (``fit.bands(t)``), drawn behind it.
+        The uncertainty of the fitted curve and of new observations (``fit.bands(t)``), drawn behind it; a very wide one
+        goes on beyond the panel.
     ax : matplotlib.axes.Axes or a sequence of p, optional
         Where to draw.
 
@@ -98,9 +99,20 @@ def fit(
         axes[i].set_ylabel(words(labels).get(state, state))
         if spans_decades(r[:, i]) and spans_decades(after[name]):
             axes[i].set_yscale("log")
+        elif bands is not None:
+            _keep_in_view(axes[i], [r[:, i], after[name], [] if before is None else before[name]])
     axes[-1].set_xlabel(time_label)
     legend_above(figure, axes[0])
     return figure
+
+
+def _keep_in_view(axes: Axes, curves: Sequence[Any]) -> None:
+    """No more of a band than three times the height of data and curves, which it would press into a line."""
+    shown = np.concatenate([np.ravel(one) for one in curves])
+    low, high = np.nanmin(shown), np.nanmax(shown)
+    (bottom, top), height = axes.get_ylim(), high - low
+    if height > 0.0 and (bottom < low - height or top > high + height):
+        axes.set_ylim(max(bottom, low - height), min(top, high + height))
 
 
 @styled

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ctrnn.errors import UsageError
-from ctrnn.plotting.style import COLOURS, GREY, frame, legend_above, styled
+from ctrnn.plotting.style import COLOURS, GREY, few_log_ticks, frame, legend_above, styled
 
 #: so that a line under another one is seen
 DASHES = ("-", "--", ":")
@@ -60,6 +59,7 @@ def learner_comparison(comparison: Any, time_label: str = "steps", *, ax: Any = 
             "color": COLOURS[(i - 1) % len(COLOURS)],
             "ls": DASHES[(i - 1) % len(DASHES)],
             "label": name,
+            "marker": "o" if len(comparison.step) == 1 else "",
         }
         cosine.plot(comparison.step, comparison.cosine[i], **line)
         errors = np.where(comparison.relative_error[i] > 0.0, comparison.relative_error[i], np.nan)
@@ -80,9 +80,7 @@ def learner_comparison(comparison: Any, time_label: str = "steps", *, ax: Any = 
         )  # fmt: skip
         axes.set(xscale="log", ylim=(-0.6, len(names) - 0.4), xlabel=label)
         axes.margins(x=0.15)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        few_log_ticks(axes.xaxis, 9)
         axes.set_yticks(y, names)
         axes.tick_params(axis="y", length=0)
         axes.spines.left.set_visible(False)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ctrnn.errors import UsageError
-from ctrnn.plotting.style import BLUE, GREEN, ORANGE, frame, styled
+from ctrnn.plotting.style import BLUE, GREEN, ORANGE, few_log_ticks, frame, styled
 
 
 @styled
@@ -44,7 +44,7 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step", ax: A
     """
     if not len(table):
         raise UsageError("table", given="no rows", allowed="a run with a row at least")
-    figure, (above, below) = frame(2, height=1.1, ax=ax, height_ratios=[2.0, 1.0])
+    figure, (above, below) = frame(2, height=1.5, ax=ax, height_ratios=[1.6, 1.0])
     step, loss, gradient, bound = (np.asarray(table[name], float) for name in ("step", "loss", "gradient", "bound"))
     there = np.isfinite(loss)
     marker = "o-" if len(table) == 1 else "-"
@@ -60,5 +60,6 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step", ax: A
     positive = np.concatenate([gradient, bound[np.isfinite(bound)]])
     if (positive > 0.0).all():
         below.set_yscale("log")
+        few_log_ticks(below.yaxis, 4)
     below.set(xlabel=step_label, ylabel="‖gradient‖")
     return figure

@@ -19,7 +19,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ctrnn.errors import UsageError
 from ctrnn.files import atomic_path
@@ -78,6 +78,14 @@ def round_ticks(axes: Axes) -> None:
     """Ticks at 1, 2 or 5 times a power of ten: a year 1902.5 reads badly."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+
+
+def few_log_ticks(axis: Any, most: int) -> None:
+    """Numbers at powers of ten, at 2 and 5 times them where ``most`` numbers allow it, and nowhere else."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if 3 * np.log10(high / low) <= most else (1.0,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 #: figures that ``frame`` made, whose legends may stand outside their axes

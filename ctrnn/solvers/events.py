@@ -17,7 +17,7 @@ import numpy as np
 
 from ctrnn.clock import working
 from ctrnn.course import Course
-from ctrnn.errors import TooManyStepsError, UsageError
+from ctrnn.errors import StepUnderflowError, TooManyStepsError, UsageError
 from ctrnn.events import Occurrences, ZenoError
 from ctrnn.fields.base import Array
 from ctrnn.problem import Problem, Settings
@@ -103,6 +103,9 @@ def pieces(problem: Problem, settings: Settings, course: Course | None = None) -
         except TooManyStepsError as error:
             reason = f"more than {settings.max_steps} steps"
             raise TooManyStepsError(reason, t=error.t, r=error.r, h=error.h, hint=error.hint) from error
+        except StepUnderflowError as error:
+            hint = f"{error.hint}; or, if an event should have come before, a condition that is met earlier"
+            raise StepUnderflowError(error.reason, t=error.t, r=error.r, h=error.h, hint=hint) from error
         steps, cost, stiff = steps + search.steps, cost + search.evaluations, stiff or search.run_.stats.stiff
         if hit is None:
             found.append(_piece(plain, t, end, r, way, (), search.r, (), search.sizes, True))

@@ -82,12 +82,24 @@ class _Way:
         self._began = working()
         self.problem, self.settings, self.name = problem, settings, name
         self.objective = problem.needs_objective(name)
-        self.pieces, self.cost = pieces(problem, settings)
-        last = self.pieces[-1]
-        observed = problem.observed
+        parameters = problem.field.parameters
+        scalars = [its.start for name, its in parameters.slices.items() if parameters[name].ndim == 0]
+        #: where the parameters that are single numbers lie in the flat vector (p,)
+        self.scalars = np.array(scalars, dtype=int)
+        self.n, self.m = problem.field.n, problem.field.m
+        self.cost = Stats()
+        self._find()
+        if is_controlled(settings):
+            self._refine()
+
+    def _find(self) -> None:
+        """The pieces of the run, between its events."""
+        self.pieces, cost = pieces(self.problem, self.settings)
+        self.cost += cost
+        last, observed = self.pieces[-1], self.problem.observed
         if observed.size and observed[-1] > last.end:
             late = int((observed > last.end).sum())
-            label = problem.events[last.fired[-1]].event.label
+            label = self.problem.events[last.fired[-1]].event.label
             raise EventError(
                 f"the run ends with event {label!r}, and {late} of the objective's times lie behind it, the first at "
                 f"t = {observed[-late]:g}",
@@ -95,20 +107,17 @@ class _Way:
                 last.after,
                 "earlier times, an integral, or ctrnn.EventObjective, whose loss is taken at the event",
             )
-        parameters = problem.field.parameters
-        scalars = [its.start for name, its in parameters.slices.items() if parameters[name].ndim == 0]
-        #: where the parameters that are single numbers lie in the flat vector (p,)
-        self.scalars = np.array(scalars, dtype=int)
         self.taken = self._taken()
-        self.n, self.m = problem.field.n, problem.field.m
-        if is_controlled(settings):
-            self._refine()
 
     def _refine(self) -> None:
-        """Stops in the pieces, so that their steps are fine enough for λ (ctrnn.gradients.recording.control)."""
+        """Stops, so that the steps are fine enough for λ (ctrnn.gradients.recording.control).
+
+        Other steps meet the events at other times: the events are looked for again, so that each piece still ends where
+        its condition is zero.
+        """
         for again in (False, *(ROUNDS - 1) * [True]):
-            lam, is_fine = np.zeros((self.n, 1)), True
-            for k, (run, l_r, taken, passage) in reversed(list(enumerate(self.recorded()[0]))):
+            lam, divided = np.zeros((self.n, 1)), []
+            for run, l_r, taken, passage in reversed(self.recorded()[0]):
                 if passage.S is not None:
                     lam = np.ascontiguousarray(passage.S.T @ lam)
                 lam[:, 0] += passage.l_r
@@ -118,12 +127,13 @@ class _Way:
                     run.pull_alone(steps, rows)
                 lam = rows
                 lam[:, 0] += l_r
-                times = run.errors.divided(again) if run.errors is not None else np.empty(0)
-                if times.size:
-                    is_fine = False
-                    self.pieces[k] = replace(self.pieces[k], problem=self.pieces[k].problem.onto(times))
-            if is_fine:
+                if run.errors is not None:
+                    divided.append(run.errors.divided(again))
+            times = np.concatenate([np.empty(0), *divided])
+            if not times.size:
                 return
+            self.problem = self.problem.onto(times)
+            self._find()
         warn_of_accuracy(self.name, float(np.min(self.settings.rtol)))
 
     def _taken(self) -> dict[tuple[int, int], tuple[float, float | None]]:

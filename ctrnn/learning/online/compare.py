@@ -243,6 +243,11 @@ def compare_learners(
     if each and len(resets) != T:
         raise UsageError("reset_every", given=f"shape {resets.shape}", allowed=f"({T},), one for each step")
     window = min(window, T)
+    # what is compiled or loaded at a first call is no rule's time
+    before, two = Together(together.rules), [None if v is None else np.asarray(v)[:2] for v in (x, y)]
+    OnlineLearner(field, before, update_every=None, **options).run(two[0], two[1])
+    for memory in before.started:
+        memory.window()
     with track(T, "compare") as update:
         for first in range(0, T, window):
             here = slice(first, min(first + window, T))

@@ -174,7 +174,8 @@ class Task:
         counts, ins, outs = self.weight.astype(bool).mean(), len(self.inputs), len(self.outputs)
         return (
             f"task {self.name}: {trials} trial{'s'[: trials - 1]} of {T} steps of {self.dt:g} {self.time_unit}, "
-            f"{ins} inputs, {outs} outputs, {counts:.0%} of the steps count\n{self.description}"
+            f"{ins} input{'s' * (ins != 1)}, {outs} output{'s' * (outs != 1)}, {counts:.0%} of the steps count\n"
+            f"{self.description}"
         )
 
     @property
