@@ -11,10 +11,10 @@ import ctrnn
 from ctrnn.cli.job import Job, experiment_command
 from ctrnn.experiment.methods import gradient_method, gradient_methods
 from ctrnn.experiment.relocate import in_file_words
+from ctrnn.gradients.costs import in_bytes, in_seconds
 
 #: The columns that go first where the terminal is narrow, and their order.
 SPARE = ("memory", "F evals", "time", "loss", "error")
-UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def compare(job: Job, certify: bool = False) -> None:
@@ -87,22 +87,10 @@ def _cell(row: Any, column: str) -> str:
     if column == "error":
         return "–" if row.error is None else f"{row.error:.0e}"
     if column == "time":
-        return f"{row.time:.3g} s" if row.time >= 1 else f"{row.time * 1e3:.3g} ms"
+        return in_seconds(row.time)
     if column == "memory":
-        return "–" if row.memory is None else _bytes(row.memory)
+        return "–" if row.memory is None else in_bytes(row.memory)
     return str(row.gradient.stats.evaluations)
-
-
-def _bytes(count: int) -> str:
-    """A count of bytes in the unit that reads best.
-
-    >>> _bytes(61_000), _bytes(12)
-    ('61 kB', '12 B')
-    """
-    for unit, size in UNITS:
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
 
 
 CERTIFY = "Estimate each gradient's own error too, by an independent route, and how far chaos lets it mean anything."

@@ -351,3 +351,15 @@ def in_bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} B"
+
+
+def in_seconds(time: float) -> str:
+    """A time, given in seconds, in the unit that reads best.
+
+    >>> in_seconds(61.0), in_seconds(0.0125), in_seconds(2.5e-6)
+    ('61 s', '12.5 ms', '2.5 µs')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if time >= size:
+            return f"{time / size:.3g} {unit}"
+    return f"{time / 1e-6:.3g} µs"

@@ -159,7 +159,7 @@ def certify(found: Gradient, method: GradientMethod, problem: Problem, settings:
     judge, tight = _second_opinion(found, method, problem, settings)
     route = f"{judge.name}, by {tight.solver} at rtol = {float(np.min(tight.rtol)):.1g}"
     reference = attempt("second opinion", compute, judge, problem, tight)
-    error = None if reference is None else _off(found, reference, scale)
+    error = None if reference is None else distance(found, reference, scale)
     loss_error = None
     if reference is not None:
         loss_error = abs(found.loss - reference.loss) / (abs(reference.loss) or 1.0)
@@ -169,7 +169,7 @@ def certify(found: Gradient, method: GradientMethod, problem: Problem, settings:
     if other is not None:
         again = attempt("derivatives through the same steps", compute, other, problem, settings)
         if again is not None:
-            same_steps, same_route = _digits(_off(found, again, scale)), other.name
+            same_steps, same_route = digits_of(distance(found, again, scale)), other.name
 
     g = np.concatenate([found.vector, found.r0])
     # what is 0 at the start stays 0: a concentration may not become negative, by however little
@@ -180,7 +180,7 @@ def certify(found: Gradient, method: GradientMethod, problem: Problem, settings:
         along = attempt("central difference", _Along, problem, settings, tight, found, moved**2 * g / slope)
         difference = None if along is None else attempt("central difference", along.difference)
     if difference is not None:
-        slope_digits = _digits(abs(slope - difference) / max(abs(slope), abs(difference)))
+        slope_digits = digits_of(abs(slope - difference) / max(abs(slope), abs(difference)))
 
     exponents = None
     if problem.events:
@@ -193,7 +193,7 @@ def certify(found: Gradient, method: GradientMethod, problem: Problem, settings:
     if exponent is not None and exponent > 2.0 * (spread or 0.0) and exponent > 0.0:
         horizon = problem.t_span[0] + math.log(1.0 / tol) / exponent
     return Certificate(
-        None if error is None else _digits(error),
+        None if error is None else digits_of(error),
         error,
         loss_error,
         route,
@@ -354,23 +354,23 @@ def _tolerance(problem: Problem, settings: Settings, tight: Settings) -> float:
 
 def relative_error(found: Gradient, star: Gradient, problem: Problem) -> float:
     """‖g − g*‖/‖g*‖ of two gradients of a problem, entries of w and r0 times their size."""
-    return _off(found, star, _scale(problem))
+    return distance(found, star, _scale(problem))
 
 
 def _scale(problem: Problem) -> Array:
     return np.concatenate([parameter_scales(problem.field), np.full(problem.field.n, typical(problem.r0))])
 
 
-def _off(a: Gradient, b: Gradient, scale: Array) -> float:
+def distance(a: Gradient, b: Gradient, scale: Array) -> float:
+    """‖a − b‖/‖b‖ of two gradients; each entry of w and r0 counts with its size."""
     one, two = (
-        np.concatenate(
-            [scale * np.concatenate([g.vector, g.r0]), *(part.ravel() for part in (g.readout or {}).values())]
-        )
+        np.concatenate([scale * np.concatenate([g.vector, g.r0.ravel()]), *map(np.ravel, (g.readout or {}).values())])
         for g in (a, b)
     )
     off, size = float(np.linalg.norm(one - two)), float(np.linalg.norm(two))
     return off / size if size > 0.0 else (0.0 if off == 0.0 else 1.0)
 
 
-def _digits(error: float) -> float:
+def digits_of(error: float) -> float:
+    """The digits of a relative error, 0 to 16; 0 where it is not finite."""
     return float(np.clip(-math.log10(max(error, 1e-16)), 0.0, 16.0)) if math.isfinite(error) else 0.0

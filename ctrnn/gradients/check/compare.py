@@ -20,8 +20,9 @@ from ctrnn.errors import CtrnnError, NotFiniteError, UsageError
 from ctrnn.fields.base import Array
 from ctrnn.gradients.advise.choice import resolve
 from ctrnn.gradients.check.alive import check_alive, refuse_certified_noise
-from ctrnn.gradients.check.certificate import Certificate, is_stiff, relative_error
+from ctrnn.gradients.check.certificate import Certificate, digits_of, distance, is_stiff, relative_error
 from ctrnn.gradients.check.certificate import certify as certificate_of
+from ctrnn.gradients.costs import in_bytes, in_seconds
 from ctrnn.gradients.dispatch import compute
 from ctrnn.gradients.independent.autograd import Autograd
 from ctrnn.gradients.independent.differences import CentralDifference, ComplexStep
@@ -102,10 +103,10 @@ class Comparison:
                 lines.append(f"{row.method:<24}{row.failure}")
                 continue
             digits = "ref." if row.is_reference else f"{row.digits:.1f}"
-            memory = "–" if row.memory is None else _bytes(row.memory)
+            memory = "–" if row.memory is None else in_bytes(row.memory)
             lines.append(
                 f"{row.method:<24}{row.gradient.loss:>18.10g}{digits:>9}{_error(row) if sure else '':>{9 * sure}}"
-                f"{_time(row.time):>11}{memory:>11}"
+                f"{in_seconds(row.time):>11}{memory:>11}"
                 f"{row.gradient.stats.evaluations:>10}"
             )
         lines.append(
@@ -200,7 +201,9 @@ def compare_gradients(
     star, route = _of_the_equation(problem, settings)
     if star is not None:
         scale = _scale(problem)
-        rows = [row if row.gradient is None else replace(row, error=_off(row.gradient, star, scale)) for row in rows]
+        rows = [
+            row if row.gradient is None else replace(row, error=distance(row.gradient, star, scale)) for row in rows
+        ]
     return Comparison(tuple(rows), judge.method, route=route)
 
 
@@ -301,7 +304,7 @@ def _row(method: GradientMethod, problem: Problem | Trials, settings: Settings, 
         return Row(method.name, None, np.nan, np.nan, None, failure=str(error), approximates=approximates)
     if judge is None or judge.gradient is None:
         return Row(method.name, found, np.nan, taken, peak, is_reference=True)
-    digits = agreement(found, judge.gradient, _scale(problem))
+    digits = digits_of(distance(found, judge.gradient, _scale(problem)))
     return Row(method.name, found, digits, taken, peak, approximates=approximates)
 
 
@@ -317,33 +320,5 @@ def _scale(problem: Problem | Trials) -> Array:
     return np.where(scale == 0, 1.0, np.abs(scale))
 
 
-def agreement(a: Gradient, b: Gradient, scale: Array) -> float:
-    """Digits to which two gradients agree, at most 16; each entry counts with its parameter's size."""
-    off = _off(a, b, scale)
-    return 16.0 if off == 0.0 else float(np.clip(-np.log10(off), 0.0, 16.0)) if np.isfinite(off) else 0.0
-
-
-def _off(a: Gradient, b: Gradient, scale: Array) -> float:
-    """‖a − b‖/‖b‖; each entry counts with its parameter's size."""
-    one, two = (np.concatenate([scale * np.concatenate([g.vector, g.r0.ravel()]), _readout(g)]) for g in (a, b))
-    size, off = float(np.linalg.norm(two)), float(np.linalg.norm(one - two))
-    return off / size if size > 0.0 else 0.0 if off == 0.0 else 1.0
-
-
-def _readout(gradient: Gradient) -> Array:
-    return np.concatenate([np.empty(0), *(part.ravel() for part in (gradient.readout or {}).values())])
-
-
 def _error(row: Row) -> str:
     return "–" if row.error is None else f"{row.error:.0e}"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} B"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

@@ -23,7 +23,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field
 from ctrnn.files import atomic_path
-from ctrnn.gradients.costs import in_bytes
+from ctrnn.gradients.costs import in_bytes, in_seconds
 from ctrnn.gradients.rules.exact import ExactRule
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
@@ -116,7 +116,8 @@ class LearnerComparison:
                 cosine = error = np.array([np.nan])
             lines.append(
                 f"{name:<{wide}}  {np.median(cosine):7.4f} {cosine.min():7.4f}  {np.median(error):10.2g} "
-                f"{error.max():8.2g}  {_time(float(np.median(self.seconds[i]))):>9}  {in_bytes(float(self.nbytes[i]))}"
+                f"{error.max():8.2g}  {in_seconds(float(np.median(self.seconds[i]))):>9}  "
+                f"{in_bytes(float(self.nbytes[i]))}"
             )
         return "\n".join(lines)
 
@@ -417,10 +418,3 @@ def _sizes(x: Any, y: Any) -> tuple[int, int | None]:
     if len(batches) > 1:
         raise UsageError("x, y", given=axes, allowed="as many lanes of each")
     return axes[0][0], batches.pop() if batches else None
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} µs"
