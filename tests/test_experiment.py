@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ctrnn
 from ctrnn.cli.new import TEMPLATE
 from ctrnn.errors import ExperimentError, UsageError
 from ctrnn.experiment.build import Experiment
@@ -385,6 +386,36 @@ def test_a_table_that_would_be_misread_is_refused_at_its_line(load, csv, words):
     with pytest.raises(ExperimentError) as caught:
         _ = load(BASE, csv=csv).problem
     assert words in str(caught.value) and "data.csv" in str(caught.value)
+
+
+GAPS = "year,hare,lynx\n0,30,4\n1,,6.1\n2,70.2,\n3, ,\n4,20,1\n"
+
+
+def test_empty_cells_are_left_out_where_the_file_says_so(load):
+    skip = BASE.replace('at = "data"', 'at = "data"\nmissing = "skip"')
+    loaded = load(skip, csv=GAPS)
+    t, y = loaded.data.t, loaded.data.y
+    assert t.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    np.testing.assert_array_equal(y, [[30, 4], [np.nan, 6.1], [70.2, np.nan], [np.nan, np.nan], [20, 1]])
+    weight = np.isfinite(y).astype(float)
+    weighed = ctrnn.Objective(target=np.where(weight, y, 0.0), at=t, weight=weight)
+    one, other = loaded.problem, loaded.problem.replace(objective=weighed)
+    assert ctrnn.gradient(one).loss == pytest.approx(ctrnn.gradient(other).loss, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "change, csv, words",
+    [
+        (("", ""), GAPS, "line 3, column 'hare': got ''.*Try: missing = \"skip\""),
+        (('at = "data"', 'at = "data"\nmissing = "skip"'), GAPS.replace("0,30,4", "0,,4"), "r0.*first row.*prey"),
+        (('at = "data"', 'at = "data"\nmissing = "skip"'), GAPS.replace("3, ,", ", ,5"), "line 5, column 'year'"),
+        (('at = "data"', 'missing = "skip"'), GAPS, "objective.missing.*for an integral"),
+        (('target = "data"\nat = "data"', 'event = "e"\nloss = "t"\nmissing = "skip"'), CSV, "missing"),
+    ],
+)
+def test_empty_cells_that_cannot_be_left_out(load, change, csv, words):
+    with pytest.raises(ExperimentError, match=words):
+        _ = load(BASE.replace(*change), csv=csv).problem
 
 
 def test_lines_that_end_on_a_comma_are_read(load):

@@ -300,11 +300,11 @@ def test_a_profile_that_cannot_be_followed_says_so():
 def test_bands_of_a_line():
     y = 1 + 0.5 * T + 0.3 * E[:, 0]
     found = ctrnn.fit(line(y), r0=True)
-    t = np.array([0.0, 2.0, 6.0])
+    t = np.array([0.0, 2.0, 6.0, 3 * T[-1]])  # the last one is a forecast
     covariance = np.linalg.inv(X.T @ X)
     best = covariance @ X.T @ y
     s2 = np.sum((X @ best - y) ** 2) / 22
-    at = np.stack([t, np.ones(3)], axis=1)
+    at = np.stack([t, np.ones(4)], axis=1)
     sd = np.sqrt(s2 * np.einsum("ki,ij,kj->k", at, covariance, at))
     bands = found.bands(t, level=0.9)
     q = stats.t.ppf(0.95, 22)

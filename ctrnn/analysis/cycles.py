@@ -50,7 +50,7 @@ class Cycle:
     phase_response : (M, n) Z(t): the time that the oscillation gains by a small change δr of its state at t is Z·δr;
         Z·F = 1
     amplitude : (n,) largest minus least value of each state
-    error : what doubling the mesh last changed in the period, relatively
+    error : what doubling the mesh last changed in the period, relatively; NaN where the mesh was given
     name, parameter : a parameter's name and its value, of a cycle from a Hopf point or a branch; "" and None else
     field, x : the field and the input (inputs,), held
     orbit : the collocation solution itself (ctrnn.analysis.collocation)
@@ -147,7 +147,8 @@ class Cycle:
         shown = ", ".join(f"{m:.6g}" if m.imag else f"{m.real:.6g}" for m in self.multipliers[:6])
         shown += f", … ({self.multipliers.size} in all)" if self.multipliers.size > 6 else ""
         kind = "stable" if self.stable else "unstable"
-        return f"{kind} limit cycle{where}: period {self.period:.12g} (± {self.error:.0e}), multipliers {shown}"
+        known = f" (± {self.error * self.period:.0e})" if np.isfinite(self.error) else ""
+        return f"{kind} limit cycle{where}: period {self.period:.12g}{known}, multipliers {shown}"
 
 
 def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycle:

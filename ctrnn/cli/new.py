@@ -82,6 +82,7 @@ loss = "squared_error"           # ½‖o − y‖²; "huber", "poisson", ... (c
 target = { kind = "constant", values = 1.0 }     # or "data", numbers, a list of signals
 at = { start = 20.0, stop = 40.0, step = 2.0 }   # or "data", or a list of times
 weight = 1.0                     # a number, one for each time, or a signal
+# missing = "skip"               # empty cells of [data] are left out
 readout = ["v"]                  # the observed states; or { size = 2, seed = 1 } for o = V r + c
 
 [solver]

@@ -26,6 +26,7 @@ from ctrnn.experiment.examples import examples_folder
 from ctrnn.experiment.load import Source, check, find
 from ctrnn.experiment.locate import KeyPath, LocatedError
 from ctrnn.experiment.relocate import blamed, relocated
+from ctrnn.inputs.table import read_times
 from ctrnn.memory import claim
 from ctrnn.names import arrays
 from ctrnn.states import state_of
@@ -107,8 +108,8 @@ class Experiment:
         else:
             names, picked = tuple(columns), columns
         with self.at("data", path=("data", "file")):
-            sampled = ctrnn.inputs.from_csv(self.file(spec.file), spec.time, picked)
-        t, y = sampled.times, sampled.values
+            missing = "refuse" if self.spec.objective is None else self.spec.objective.missing
+            t, y = map(np.array, read_times(self.file(spec.file), spec.time, picked, missing))
         t0, t1 = self.t_span
         inside = (t >= t0) & (t <= t1)
         if not inside.any():
@@ -142,6 +143,10 @@ class Experiment:
         missing = [name for name in names if name not in table.names]
         if missing:
             allowed = f"numbers: [data] names no column for {', '.join(missing)}"
+            raise self.fault(("problem", "r0"), allowed=allowed)
+        empty = [name for name, value in zip(table.names, table.y[0], strict=True) if np.isnan(value)]
+        if empty:
+            allowed = f"numbers: the first row of [data] has none for {', '.join(empty)}"
             raise self.fault(("problem", "r0"), allowed=allowed)
         return table.y[0].copy()
 

@@ -47,13 +47,13 @@ def objective(e: Experiment) -> Any:
         weight = signal(e, weight, ("objective", "weight"))
     target, readout = _target(e, spec, at), _readout(e, spec)
     with e.at("objective"):
-        return ctrnn.Objective(spec.loss, target=target, at=at, weight=weight, readout=readout)
+        return ctrnn.Objective(spec.loss, target, at, weight, readout, spec.missing)
 
 
 def _at_events(e: Experiment, spec: ObjectiveSpec) -> Any:
     """The objective at an event: its ``loss`` is an expression, its target and weight are numbers."""
-    for key in ("at", "readout"):
-        if getattr(spec, key) is not None:
+    for key in ("at", "readout", "missing"):
+        if getattr(spec, key) not in (None, "refuse"):
             raise e.fault(("objective", key), allowed="none beside the key event: the loss is taken at the event")
     if spec.loss in ctrnn.Objective.NAMED:
         allowed = "an expression, of which a target takes the squared distance"
@@ -111,6 +111,8 @@ def _target(e: Experiment, spec: ObjectiveSpec, at: NDArray[np.float64] | None) 
                 raise e.fault(("objective", "readout"), given=state, allowed=allowed)
         table = replace(table, y=table.y[:, [table.names.index(state) for state in states]])
     if at is None:
+        if np.isnan(table.y).any():
+            raise e.fault(("objective", "missing"), allowed='"refuse", for an integral', hint='at = "data"')
         return ctrnn.inputs.Sampled(table.t, table.y, kind="linear")
     rows = np.minimum(np.searchsorted(table.t, at), len(table.t) - 1)
     if np.any(table.t[rows] != at):

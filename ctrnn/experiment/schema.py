@@ -120,6 +120,8 @@ Times = Annotated[
 class ObjectiveSpec(Section):
     """The sum Σ_k a_k ℓ(o(t_k), y_k) when ``at`` is given, the integral ∫ a(t) ℓ(o, y) dt when not.
 
+    With ``missing = "skip"`` empty cells of the data are left out.
+
     With ``event`` it is taken at the occurrences of that event: the sum of the expression ``loss``, or of its squared
     distance ½(o − y)² to the target.
     """
@@ -145,6 +147,7 @@ class ObjectiveSpec(Section):
         ByShape,
     ] = 1.0
     readout: Readouts | None = None
+    missing: Literal["refuse", "skip"] = "refuse"
 
 
 # --- [solver], [gradient], [compare], [fit], [equilibrium], [fixed_points], [portrait], [continue], …

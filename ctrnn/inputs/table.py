@@ -15,6 +15,7 @@ from ctrnn.inputs.piecewise import Sampled
 
 _SEPARATE = "commas between the columns and points in the numbers (separated by {}?)"
 _POINT = "0.5 in place of 0,5 (a decimal comma?)"
+_SKIP = 'missing = "skip" in [objective], which leaves empty cells out'
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -57,23 +58,40 @@ def from_csv(path: str | Path, time: str, columns: str | Sequence[str], kind: st
     names = [columns] if isinstance(columns, str) else list(columns)
     if not names:
         raise UsageError("columns", given=columns, allowed="the name of a column, or a list of names")
-    lines, numbers = read_columns(path, [("time", time), *(("columns", name) for name in names)])
-    for line, before, after in zip(lines[1:], numbers[:-1], numbers[1:], strict=True):
-        if not after[0] > before[0]:
-            raise UsageError(
-                f"{path}, line {line}, column {time!r}",
-                given=after[0],
-                allowed=f"a time after the one before, {before[0]!r}",
-            )
-    return Sampled([row[0] for row in numbers], [row[1:] for row in numbers], kind)
+    return Sampled(*read_times(path, time, names), kind)
+
+
+def read_times(
+    path: str | os.PathLike[str], time: str, names: Sequence[str], missing: str = ""
+) -> tuple[list[float], list[list[float]]]:
+    """Increasing times (K,), and the columns ``names`` of a CSV file, (K, p).
+
+    missing : as of `read_columns`; raises UsageError as `from_csv` says
+    """
+    wanted = [("time", time), *(("columns", name) for name in names)]
+    lines, numbers = read_columns(path, wanted, missing)
+    times = [row[0] for row in numbers]
+    for line, before, after in zip(lines, [-math.inf, *times], times, strict=False):
+        if not after > before:
+            where, allowed = f"{path}, line {line}, column {time!r}", f"a time after the one before, {before!r}"
+            raise UsageError(where, given=after, allowed="a finite number" if math.isnan(after) else allowed)
+    return times, [row[1:] for row in numbers]
 
 
 def read_columns(
-    path: str | os.PathLike[str], wanted: Sequence[tuple[str, str]]
+    path: str | os.PathLike[str], wanted: Sequence[tuple[str, str]], missing: str = ""
 ) -> tuple[list[int], list[list[float]]]:
     """Columns of a CSV file: the number of each line, and its finite numbers in the order asked for.
 
-    wanted : (argument, column), the first of which an error names; raises UsageError as `from_csv` says
+    Parameters
+    ----------
+    wanted : (argument, column), the first of which an error names
+    missing : "skip" reads empty cells as NaN; else they are refused, with "refuse" by an error that names "skip"
+
+    Raises
+    ------
+    UsageError
+        As `from_csv` says.
     """
     names = [name for _, name in wanted]
     header, rows = _read(Path(path))
@@ -83,7 +101,7 @@ def read_columns(
     positions = [header.index(name) for name in names]
     for line, cells in rows:
         _check_length(path, line, cells, header, max(positions))
-    numbers = [[_number(path, line, header[k], cells[k]) for k in positions] for line, cells in rows]
+    numbers = [[_number(path, line, header[k], cells[k], missing) for k in positions] for line, cells in rows]
     if not numbers:
         raise UsageError("path", given=str(path), allowed="a CSV file with data below its line of names")
     return [line for line, _ in rows], numbers
@@ -139,10 +157,13 @@ def _check_length(path: str | os.PathLike[str], line: int, cells: list[str], hea
         raise UsageError(f"{path}, line {line}", given=given, allowed=allowed, hint=hint)
 
 
-def _number(path: str | os.PathLike[str], line: int, column: str, cell: str) -> float:
+def _number(path: str | os.PathLike[str], line: int, column: str, cell: str, missing: str) -> float:
+    is_empty = not cell.strip()
+    if is_empty and missing == "skip":
+        return math.nan
     # float() takes 1_000 and the digits of other scripts too
     value = float(cell) if _NUMBER.fullmatch(cell.strip()) else math.nan
     if not math.isfinite(value):
-        hint = _POINT if "," in cell else ""
+        hint = _POINT if "," in cell else _SKIP if is_empty and missing else ""
         raise UsageError(f"{path}, line {line}, column {column!r}", given=cell, allowed="a finite number", hint=hint)
     return value

@@ -51,7 +51,7 @@ class Bands:
 
 
 def bands(fitted: Fitted, t: Any, level: float = 0.95) -> Bands:
-    """The outputs of a fitted problem at times (T,), with bands of their uncertainty.
+    """The outputs of a fitted problem at times (T,), with bands of their uncertainty; behind the data it is a forecast.
 
     Raises UsageError for trials and for a level outside (0, 1), and what ctrnn.laplace raises.
     """
@@ -64,6 +64,9 @@ def bands(fitted: Fitted, t: Any, level: float = 0.95) -> Bands:
         raise UsageError("level", given=level, allowed="a number between 0 and 1")
     errors = posterior(problem, statement, fitted.sigma)
     times = np.atleast_1d(real_array("t", t))
+    start, end = problem.t_span
+    if times.size and end < times.max() < np.inf:  # a forecast
+        problem = problem.replace(t_span=(start, times.max()))
     run = sensitivities(problem, times, **dict(statement.settings))
     o, o_r, own = linearised(problem.objective, run.r)
     whole = np.einsum("kpn,kni->kpi", o_r, np.concatenate([run.p, run.p0], axis=2))

@@ -176,7 +176,7 @@ class Fit(Fitted):
     def bands(self, t: Any, level: float = 0.95) -> Bands:
         """The fitted outputs at times t (T,) with the uncertainty of the curve and of a new observation.
 
-        See ctrnn.learning.bands.
+        Behind the data it is a forecast. See ctrnn.learning.bands.
         """
         return bands(self, t, level)
 
