@@ -65,6 +65,22 @@ def pair_sign(λ: Array) -> float:
     return -1.0 if negative % 2 else 1.0
 
 
+def nearest_pair(λ: Array) -> complex:
+    """The complex pair nearest to the imaginary axis, Im λ > 0.
+
+    NaN where a sum of two real eigenvalues is nearer to zero than 2 Re λ, or there is no pair.
+    """
+    pairs, real = λ[λ.imag > 0.0], np.sort(λ[λ.imag == 0.0].real)
+    if not pairs.size:
+        return complex(np.nan, np.nan)
+    nearest = complex(pairs[np.abs(pairs.real).argmin()])
+    if real.size > 1:
+        sums = np.abs(real[:, None] + real[None, :])[np.triu_indices(real.size, 1)]
+        if sums.min() < 2.0 * abs(nearest.real):
+            return complex(np.nan, np.nan)
+    return nearest
+
+
 def start_at(curve: EquilibriumCurve, y: Array, onward: Array) -> Point | None:
     """The equilibrium at the start.
 

@@ -15,7 +15,7 @@ from ctrnn.analysis import special_points
 from ctrnn.analysis.arclength import Limit, Point, Steps, follow, locate, norm
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.equilibria import spectrum
-from ctrnn.analysis.equilibrium_curve import EquilibriumCurve
+from ctrnn.analysis.equilibrium_curve import EquilibriumCurve, nearest_pair
 from ctrnn.fields.base import Array
 
 #: a first Lyapunov coefficient of less is not told from 0
@@ -108,8 +108,8 @@ class EquilibriumWalk:
             return special_points.fold(self.family, r, mu)
         if kind == "branch":
             return special_points.branch_point(self.family, r, mu)
-        omega = _crossing_pair(spectrum(near.G_y[:, :-1]))
-        return None if omega is None else special_points.hopf(self.family, r, mu, omega)
+        omega = nearest_pair(spectrum(near.G_y[:, :-1])).imag
+        return None if np.isnan(omega) else special_points.hopf(self.family, r, mu, omega)
 
     def _bracketed(self, kind: str, a: Point, b: Point, tol: float) -> Point | None:
         def value(point: Point) -> float:
@@ -184,19 +184,3 @@ class EquilibriumWalk:
             return {}
         d = d[np.argsort(-np.abs((d * weights) @ one["tangent"]))]
         return {"directions": d, "type": "pitchfork" if special_points.is_pitchfork(d, weights) else "transcritical"}
-
-
-def _crossing_pair(λ: Array) -> float | None:
-    """Im λ of the complex pair nearest to the imaginary axis.
-
-    None where a sum of two real eigenvalues is nearer to zero than 2 Re λ.
-    """
-    pairs, real = λ[λ.imag > 0.0], np.sort(λ[λ.imag == 0.0].real)
-    if not pairs.size:
-        return None
-    nearest = pairs[np.abs(pairs.real).argmin()]
-    if real.size > 1:
-        sums = np.abs(real[:, None] + real[None, :])[np.triu_indices(real.size, 1)]
-        if sums.min() < 2.0 * abs(nearest.real):
-            return None
-    return float(nearest.imag)

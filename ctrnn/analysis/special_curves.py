@@ -23,7 +23,7 @@ import numpy as np
 
 from ctrnn.analysis.arclength import Point
 from ctrnn.analysis.equilibria import spectrum
-from ctrnn.analysis.equilibrium_curve import pair_sign
+from ctrnn.analysis.equilibrium_curve import nearest_pair, pair_sign
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.special_points import border, bordered_null, first_lyapunov
 from ctrnn.fields.base import Array
@@ -78,7 +78,7 @@ class FoldCurve:
         facts["eigenvalues"], facts["omega"] = λ, 0.0
         facts["cusp"] = float(self.family.rows(r, mu, v, ZERO, w)[0, : self.n] @ v)
         facts["bogdanov-takens"] = float(w @ v)
-        facts["zero-hopf"] = _pair_value(others)
+        facts["zero-hopf"] = nearest_pair(others).real
         facts["zero-hopf sign"] = pair_sign(others)
 
 
@@ -160,26 +160,10 @@ class HopfCurve:
                 facts["bautin"] = first_lyapunov(self.family, r, mu, omega)
         facts["zero-hopf"] = float(real[np.abs(real).argmin()]) if real.size else np.nan
         facts["zero-hopf sign"] = -1.0 if (real < 0).sum() % 2 else 1.0
-        facts["double-hopf"] = _pair_value(others)
+        facts["double-hopf"] = nearest_pair(others).real
         facts["double-hopf sign"] = pair_sign(others)
 
 
 def _weights(r: Array, spans: Array) -> Array:
     unit = max(1.0, float(np.abs(r).max(initial=0.0)))
     return np.append(np.full(r.size, 1.0 / (r.size * unit * unit)), 1.0 / (spans[:, 1] - spans[:, 0]) ** 2)
-
-
-def _pair_value(λ: Array) -> float:
-    """Re λ of the complex pair nearest to the imaginary axis.
-
-    NaN where a sum of two real eigenvalues is nearer to zero, or there is no pair.
-    """
-    pairs, real = λ[λ.imag > 0.0], λ[λ.imag == 0.0].real
-    if not pairs.size:
-        return float("nan")
-    value = float(pairs[np.abs(pairs.real).argmin()].real)
-    if real.size > 1:
-        sums = np.abs(real[:, None] + real[None, :])[np.triu_indices(real.size, 1)]
-        if sums.min() < 2.0 * abs(value):
-            return float("nan")
-    return value

@@ -18,8 +18,7 @@ from ctrnn.errors import CtrnnError
 def continuation(job: Job) -> None:
     """Equilibria against a parameter: stability, special points; on request cycles, and a second parameter."""
     experiment = job.experiment
-    spec, fits = experiment.require("continue"), job.results.get("fits")
-    field = (next(iter(fits.values())).problem if fits else experiment.problem).field
+    spec, field = experiment.require("continue"), job.problem.field
     held, span = experiment.held, (spec.span[0], spec.span[1])
     with experiment.at("continue", r0=("equilibrium", "guess")):
         eq = ctrnn.find_equilibrium(field, experiment.guess, **held)

@@ -11,8 +11,7 @@ from ctrnn.cli.job import Job, experiment_command, save_npz
 def cycle(job: Job) -> None:
     """A limit cycle: its period, Floquet multipliers, stability and phase response."""
     experiment = job.experiment
-    fits, spec = job.results.get("fits"), experiment.spec.cycle
-    problem = next(iter(fits.values())).problem if fits else experiment.problem
+    spec, problem = experiment.spec.cycle, job.problem
     with experiment.at("cycle", problem=("problem",), x=("inputs",)):
         found = ctrnn.analysis.limit_cycle(problem.replace(objective=None), period=spec.period if spec else None)
     job.results["cycle"] = found

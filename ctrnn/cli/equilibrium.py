@@ -9,16 +9,14 @@ from ctrnn.cli.job import Job, experiment_command, save_npz
 def equilibrium(job: Job) -> None:
     """A point where F(r) = 0, the eigenvalues of its Jacobian, and whether it is stable."""
     experiment = job.experiment
-    fits = job.results.get("fits")
-    problem = next(iter(fits.values())).problem if fits else experiment.problem
-    held = experiment.held
+    problem, held = job.problem, experiment.held
     with experiment.at("equilibrium", r0=("equilibrium", "guess")):
         eq = ctrnn.find_equilibrium(problem.field, experiment.guess, **held)
     job.results["equilibrium"] = eq
     save_npz(job.path("equilibrium.npz"), r=eq.r, jacobian=eq.jacobian, eigenvalues=eq.eigenvalues)
     names = problem.field.state_names
     job.summary["equilibrium"] = {
-        "of": "the fitted field" if fits else "the field",
+        "of": "the field" if problem is experiment.problem else "the fitted field",
         **held,
         "r": dict(zip(names, eq.r, strict=True)) if len(names) <= 12 else eq.r,
         "residual": eq.residual,

@@ -68,7 +68,7 @@ def _paths(job: Job) -> Drawn:
 
 
 def _phase_portrait(job: Job) -> Drawn:
-    problem, fits = _best(job), job.results.get("fits")
+    problem, fits = job.problem, job.results.get("fits")
     points = _points(job)
     whole = points is not None and points[2] == tuple(problem.field.state_names)
     yield (
@@ -137,7 +137,7 @@ def _fit(job: Job) -> Drawn:
         run = curve(_solve(job, problem))
         return Trajectory(run.t, problem.objective.output(run.r), names)
 
-    before, after = outputs(job.experiment.problem), outputs(_best(job))
+    before, after = outputs(job.experiment.problem), outputs(job.problem)
     words: dict[str, Any] = {"time_label": _time(job), "labels": _labels(job), "data_label": _word(job)}
     yield "fit", ctrnn.plotting.fit(t, y, before, after, names, bands=_bands(job, job.experiment.grid), **words)
 
@@ -146,7 +146,7 @@ def _event_fit(job: Job, times: np.ndarray) -> Figure:
     """The times of events before and after the fit, and the fitted states."""
     before = job.experiment.problem
     event = before.objective.number([event.event.label for event in before.events])
-    runs = _solve(job, before), _solve(job, _best(job))
+    runs = _solve(job, before), _solve(job, job.problem)
     return ctrnn.plotting.event_fit(times, *runs, event, time_label=_time(job), labels=_labels(job))
 
 
@@ -173,8 +173,8 @@ def _spectrum(job: Job) -> Drawn:
 
 def _fixed_points(job: Job) -> Drawn:
     """The points where they lie: on the line, in the plane, or on the principal components of the run."""
-    table, field = job.results["fixed_points"], _best(job).field
-    run = _solve(job, _best(job))
+    table, field = job.results["fixed_points"], job.problem.field
+    run = _solve(job, job.problem)
     if field.n == 1:
         some = table if len(table) == 0 else table.at(table.x[0])
         x = some.x[0] if len(some) else job.experiment.held["x"]
@@ -190,7 +190,7 @@ def _fixed_points(job: Job) -> Drawn:
 
 
 def _portrait(job: Job) -> Drawn:
-    found, field = job.results["portrait"], _best(job).field
+    found, field = job.results["portrait"], job.problem.field
     if found.box is None:
         yield "portrait", ctrnn.plotting.projection(found.runs, found.points)
         return
@@ -274,12 +274,6 @@ def _time(job: Job) -> str:
     if figures.time is None and figures.time_unit is not None:
         return f"t ({figures.time_unit})"
     return figures.time or (data.time if data else "t")
-
-
-def _best(job: Job) -> Any:
-    """The fitted problem, or else the one of the file."""
-    fits = job.results.get("fits")
-    return next(iter(fits.values())).problem if fits else job.experiment.problem
 
 
 def _solve(job: Job, problem: Any) -> Any:

@@ -19,7 +19,7 @@ SHOWN = 20  # rows of the printed table
 
 def fixed_points(job: Job) -> None:
     """Points of rest: kind, growing modes, time constants and frequencies, from many starts at once."""
-    problem, table = _problem(job), search(job)
+    problem, table = job.problem, search(job)
     spec = job.experiment.spec.fixed_points or FixedPointsSpec()
     job.results["fixed_points"] = table
     table.save(job.path("fixed_points.npz"))
@@ -54,7 +54,7 @@ def fixed_points(job: Job) -> None:
 
 def search(job: Job) -> FixedPoints:
     """The points of rest, from the starts that [fixed_points] names, or usual ones."""
-    experiment, problem = job.experiment, _problem(job)
+    experiment, problem = job.experiment, job.problem
     spec = experiment.spec.fixed_points or FixedPointsSpec()
     run = job.results.get("run")
     if spec.box is None and run is None:
@@ -69,11 +69,6 @@ def search(job: Job) -> FixedPoints:
     return table
 
 
-def _problem(job: Job) -> Any:
-    fits = job.results.get("fits")
-    return next(iter(fits.values())).problem if fits else job.experiment.problem
-
-
 def _slowest(row: Any) -> float:
     """The time constant of the mode that decays, or grows, most slowly."""
     rates = np.abs(row.eigenvalues.real)
@@ -82,7 +77,7 @@ def _slowest(row: Any) -> float:
 
 
 def _write_csv(job: Job, table: FixedPoints) -> None:
-    field = _problem(job).field
+    field = job.problem.field
     with atomic_path(job.path("fixed_points.csv")) as temporary, temporary.open("w", encoding="utf-8") as f:
         inputs = field.input_names[: table.x.shape[1]]
         f.write(",".join(["kind", "stable", "index", "speed", "abscissa", *inputs, *_quoted(field.state_names)]) + "\n")

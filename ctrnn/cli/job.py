@@ -68,6 +68,12 @@ class Job:
         about = {"experiment": self.experiment.name, "file": source.name, "overrides": self.experiment.overrides}
         self.folder.begin({**about, "command": self.command}, resume)
 
+    @property
+    def problem(self) -> Any:
+        """The fitted problem, the first one's after several fits; before a fit that of the file."""
+        fits = self.results.get("fits")
+        return next(iter(fits.values())).problem if fits else self.experiment.problem
+
     def path(self, name: str) -> Path:
         """A file of the results, noted for the list at the end."""
         return self.folder.file(name)

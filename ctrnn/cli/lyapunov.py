@@ -15,8 +15,7 @@ from ctrnn.experiment.schema import Grid
 def lyapunov(job: Job) -> None:
     """Lyapunov exponents with their standard errors, the Kaplan–Yorke dimension and the entropy."""
     experiment = job.experiment
-    fits, spec = job.results.get("fits"), experiment.spec.lyapunov
-    problem = next(iter(fits.values())).problem if fits else experiment.problem
+    spec, problem = experiment.spec.lyapunov, job.problem
     k, transient = (spec.k, spec.transient) if spec else (None, 0.0)
     if spec and spec.parameter is not None:
         _against(job, problem.replace(objective=None), spec)

@@ -34,8 +34,7 @@ def portrait(job: Job) -> None:
     """Nullclines, points of rest, manifolds of saddles and runs in a plane; on request the basins of attraction."""
     experiment = job.experiment
     spec = experiment.spec.portrait or PortraitSpec()
-    fits = job.results.get("fits")
-    problem = (next(iter(fits.values())).problem if fits else experiment.problem).replace(objective=None)
+    problem = job.problem.replace(objective=None)
     held, field = experiment.held, problem.field
     with experiment.solving():
         run = job.results.get("run") or ctrnn.simulate(problem, save_at=experiment.grid, **experiment.limited_solver)
