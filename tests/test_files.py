@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ctrnn
+from ctrnn import cache
 from ctrnn.cli import main as cli
 from ctrnn.errors import UsageError
 from ctrnn.experiment.examples import examples_folder
@@ -84,6 +85,13 @@ def test_a_pipe_in_the_place_of_a_summary_is_written_over(tmp_path):
     os.mkfifo(out / "summary.json")
     assert cli.run(["simulate", "limit-cycle", "--out", str(out), "--quiet"]) == 0
     assert (out / "summary.json").is_file()
+
+
+def test_a_name_that_is_too_long_is_no_folder(monkeypatch, tmp_path, capsys):
+    assert cli.run(["simulate", "scalar", "--out", str(tmp_path / ("a" * 5000))]) == 2
+    assert capsys.readouterr().err.startswith("error: --out: got")
+    monkeypatch.setenv("CTRNN_CACHE_DIR", str(tmp_path / ("a" * 5000)))
+    assert [folder.name[:6] for folder in cache._folders(make=False)] in ([], ["ctrnn-"])  # the temporary one
 
 
 def test_memory_that_is_used_up_is_said_in_a_line(monkeypatch, capsys):

@@ -32,9 +32,9 @@ class Folder:
         Raises UsageError where nothing can be written.
         """
         self.about = about
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError("--out", given=str(self.path), allowed="a folder, or a name that is free")
         with writing("--out", self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError("--out", given=str(self.path), allowed="a folder, or a name that is free")
             self.path.mkdir(parents=True, exist_ok=True)
             if resume:
                 self.kept = [old for name in (SUMMARY, UNFINISHED) for old in named_in(self.path / name)]
