@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("CTRNN_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # of other processes
     monkeypatch.setattr(cache, "_said", set())
     monkeypatch.setattr(cache, "_failed", set())
     return tmp_path / "cache"

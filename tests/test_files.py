@@ -89,7 +89,7 @@ def test_a_pipe_in_the_place_of_a_summary_is_written_over(tmp_path):
 
 def test_a_name_that_is_too_long_is_no_folder(monkeypatch, tmp_path, capsys):
     assert cli.run(["simulate", "scalar", "--out", str(tmp_path / ("a" * 5000))]) == 2
-    assert capsys.readouterr().err.startswith("error: --out: got")
+    assert "error: --out: got" in capsys.readouterr().err
     monkeypatch.setenv("CTRNN_CACHE_DIR", str(tmp_path / ("a" * 5000)))
     assert [folder.name[:6] for folder in cache._folders(make=False)] in ([], ["ctrnn-"])  # the temporary one
 
