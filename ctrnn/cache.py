@@ -47,7 +47,8 @@ def folder() -> Path | None:
 def _folders(make: bool = True) -> Iterator[Path]:
     """The folders that may be believed, the usual one first."""
     for place, wanted in ((_usual(), True), (_temporary(), False)):
-        if place is None or not (make or os.path.exists(place)):  # False for a name that is too long, too
+        # False for a name that is too long, too
+        if place is None or not (make or os.path.exists(place)):  # noqa: PTH110
             continue
         why = _refused(place, wanted)
         if not why:

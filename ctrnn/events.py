@@ -27,7 +27,7 @@ from ctrnn.fields.formula import Formula
 from ctrnn.files import atomic_path
 from ctrnn.inputs.checks import finite
 from ctrnn.names import arrays, as_call, position
-from ctrnn.numbers import is_whole
+from ctrnn.numbers import MOST, is_whole
 
 
 class EventError(CtrnnError, ArithmeticError):
@@ -281,7 +281,7 @@ class EventObjective:
                 lengths |= {name: value.size} if value.ndim else {}
         if self.occurrences is not None:
             numbers = np.atleast_1d(finite("occurrences", self.occurrences, (0, 1), "whole numbers (K,)"))
-            if (numbers != np.floor(numbers)).any() or not numbers.size:
+            if (numbers != np.floor(numbers)).any() or not numbers.size or (np.abs(numbers) > MOST).any():
                 raise UsageError("occurrences", given=self.occurrences, allowed="whole numbers (K,)")
             object.__setattr__(self, "occurrences", numbers.astype(int))
             lengths["occurrences"] = numbers.size
