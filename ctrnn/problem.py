@@ -238,7 +238,7 @@ class Problem:
         if self.events:
             raise UsageError(
                 "problem",
-                given=f"{len(self.events)} events",
+                given="events",
                 allowed="a problem without events, here",
                 hint="ctrnn.simulate, or ctrnn.gradient with method='adjoint' or 'rtrl', and a solver such as 'tsit5'",
             )

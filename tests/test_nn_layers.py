@@ -205,6 +205,14 @@ def test_timestamps_are_steps_of_unequal_size():
     for bad in ([0.1, 0.1, 0.2], [0.0, 0.1, 0.2], [0.1, 0.2], [0.1, float("nan"), 0.3]):
         with pytest.raises(UsageError, match="timestamps"):
             layer(x, timestamps=bad)
+    with pytest.raises(UsageError, match=r"one at a time, as x \(T, inputs\)"):
+        layer(x, timestamps=torch.ones(2, 3).cumsum(dim=1))
+
+
+def test_a_layer_prints_in_one_line_as_torchs_own():
+    assert "others" not in repr(CTGRU(2, 3, dt=0.1))
+    text = repr(CTGRU(2, 3, dt=0.1, num_layers=2, bidirectional=True, dropout=0.25))
+    assert text.startswith("CTGRU(2, 3, dt=0.1") and text.endswith("num_layers=2, dropout=0.25, bidirectional=True)")
 
 
 def test_nobody_is_there():

@@ -121,7 +121,7 @@ def _held(problem: Problem) -> Array | None:
     if problem.noise is not None:
         raise UsageError("problem", given="a problem with noise", allowed="one without: a cycle closes")
     if problem.events:
-        raise UsageError("problem", given=f"{len(problem.events)} events", allowed="a problem without events, here")
+        raise UsageError("problem", given="events", allowed="a problem without events, here")
     if problem.field.input_size == 0:
         return None
     t0, t1 = problem.t_span

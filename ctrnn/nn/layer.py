@@ -84,6 +84,12 @@ class Layer(Recurrent):
         """The field of a layer."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        text = self.extra_repr()
+        text += f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
+        text += f", dropout={self.dropout:g}" if self.dropout else ""
+        return f"{type(self).__name__}({text}{', bidirectional=True' * self.bidirectional})"
+
     @property
     def cells(self) -> list[Layer]:
         """The layer of each direction and level, in torch's order."""

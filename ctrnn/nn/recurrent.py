@@ -275,9 +275,13 @@ def checked_timestamps(timestamps: Any, T: int) -> np.ndarray:
     """The durations (T,) of the inputs, from the increasing times (T,) at which they end; raises UsageError."""
     times = real_array("timestamps", timestamps.detach() if isinstance(timestamps, torch.Tensor) else timestamps)
     if times.shape != (T,) or not np.isfinite(times).all():
-        raise UsageError("timestamps", given=f"shape {times.shape}", allowed=f"{T} finite times, one an input")
+        hint = "sequences with times of their own one at a time, as x (T, inputs)" if times.ndim == 2 else ""
+        allowed = f"{T} finite times, one an input, for all sequences"
+        raise UsageError("timestamps", given=f"shape {times.shape}", allowed=allowed, hint=hint)
     spans = np.diff(times, prepend=0.0)
     if not (spans > 0.0).all():
         k = int(np.argmin(spans > 0.0))
-        raise UsageError("timestamps", given=f"{times[k]:g} as number {k}", allowed="increasing times, all positive")
+        hint = "each is the end of its input's time, which begins at the one before, the first one's at 0"
+        allowed = "increasing times, all positive"
+        raise UsageError("timestamps", given=f"{times[k]:g} as number {k}", allowed=allowed, hint=hint)
     return spans

@@ -46,7 +46,8 @@ class RateNetwork(TextNetwork):
     mask : array_like (n, n) of bool, optional
         Weights outside are 0, stay 0, and have gradient 0.
     dale : array_like (n,) of +1 and −1, optional
-        Column j of W, what unit j sends, has that sign (Dale's principle).
+        Column j of W, what unit j sends, has that sign (Dale's principle). Where the signs do not balance, W has an
+        eigenvalue of about 0.8 gain (n₊ − n₋)/√n: scale columns by ``with_parameters(W=...)`` to balance them.
     train_tau : bool, default False
         Makes tau a parameter, with a gradient.
     rank : int, optional

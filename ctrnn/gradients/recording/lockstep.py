@@ -207,7 +207,7 @@ def check_same_stops(problems: Sequence[Problem], caller: str) -> None:
     for b, problem in enumerate(problems):
         if problem.events:
             raise UsageError(
-                "problem", given=f"{len(problem.events)} events", allowed=f"a problem without events, for {caller}",
+                "problem", given="events", allowed=f"a problem without events, for {caller}",
                 hint="the same method without device",
             )  # fmt: skip
         if not same_stops(problem, problems[0]):
