@@ -138,3 +138,45 @@ def test_basins_need_a_plane(capsys):
     )
     assert run(["portrait", "s.toml", "--set", "fixed_points.box=[[-1.0, 1.0]]"]) == 2
     assert "portrait.states" in capsys.readouterr().err
+
+
+FITTED = """\
+[field]
+kind = "equations"
+[field.equations]
+u = "v"
+v = "-k*u - v"
+[field.parameters]
+k = 1.0
+[problem]
+r0 = { u = 1.0, v = 0.0 }
+t_span = [0.0, 4.0]
+[data]
+file = "u.csv"
+time = "t"
+columns = { u = "u" }
+[objective]
+target = "data"
+at = "data"
+[fit]
+[portrait]
+runs = 0
+[fixed_points]
+starts = 4
+[figures]
+show = []
+"""
+
+
+def test_the_portrait_of_a_fitted_field_has_the_fitted_run():
+    Path("f.toml").write_text(FITTED, encoding="utf-8")
+    Path("u.csv").write_text("t,u\n0,1.0\n1,-0.1\n2,-0.2\n3,0.1\n", encoding="utf-8")
+    assert run(["run", "f.toml", "-q"]) == 0
+    with Path("results/f/fitted-trajectory.csv").open(encoding="utf-8") as f:
+        fitted = np.array([[float(row["u"]), float(row["v"])] for row in csv.DictReader(f)])
+    with Path("results/f/trajectory.csv").open(encoding="utf-8") as f:
+        before = np.array([[float(row["u"]), float(row["v"])] for row in csv.DictReader(f)])
+    with np.load("results/f/portrait.npz") as saved:
+        drawn = saved["runs"][0]
+    assert np.abs(fitted - before).max() > 0.1
+    np.testing.assert_allclose(drawn, fitted, rtol=1e-12)

@@ -277,13 +277,9 @@ def _time(job: Job) -> str:
 
 
 def _solve(job: Job, problem: Any) -> Any:
-    """The solution on a fine grid; that of the file is at hand after ``simulate``, that of a fit after ``fit``."""
-    if problem is job.experiment.problem and "run" in job.results:
-        return job.results["run"]
-    for name, one in job.results.get("fits", {}).items():
-        if problem is one.problem:
-            return job.results["fitted"][name]
-    return ctrnn.simulate(problem, save_at=job.experiment.grid, **job.experiment.limited_solver)
+    """The solution on a fine grid."""
+    found = job.at_hand(problem)
+    return found or ctrnn.simulate(problem, save_at=job.experiment.grid, **job.experiment.limited_solver)
 
 
 KINDS: dict[str, Callable[[Job], Drawn]] = {

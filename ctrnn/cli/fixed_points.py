@@ -56,7 +56,7 @@ def search(job: Job) -> FixedPoints:
     """The points of rest, from the starts that [fixed_points] names, or usual ones."""
     experiment, problem = job.experiment, job.problem
     spec = experiment.spec.fixed_points or FixedPointsSpec()
-    run = job.results.get("run")
+    run = job.at_hand(problem)
     if spec.box is None and run is None:
         with experiment.solving():
             run = ctrnn.simulate(problem.replace(objective=None), save_at=experiment.grid, **experiment.limited_solver)

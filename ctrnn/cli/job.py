@@ -74,6 +74,13 @@ class Job:
         fits = self.results.get("fits")
         return next(iter(fits.values())).problem if fits else self.experiment.problem
 
+    def at_hand(self, problem: Any) -> Any:
+        """The solution on the fine grid, of the file's problem or of a fitted one, where a step has found it."""
+        if problem is self.experiment.problem:
+            return self.results.get("run")
+        fits = self.results.get("fits", {})
+        return next((self.results["fitted"][name] for name, one in fits.items() if problem is one.problem), None)
+
     def path(self, name: str) -> Path:
         """A file of the results, noted for the list at the end."""
         return self.folder.file(name)

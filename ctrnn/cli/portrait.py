@@ -37,7 +37,7 @@ def portrait(job: Job) -> None:
     problem = job.problem.replace(objective=None)
     held, field = experiment.held, problem.field
     with experiment.solving():
-        run = job.results.get("run") or ctrnn.simulate(problem, save_at=experiment.grid, **experiment.limited_solver)
+        run = job.at_hand(job.problem) or ctrnn.simulate(problem, save_at=experiment.grid, **experiment.limited_solver)
     job.results.setdefault("run", run)
     points = job.results.get("fixed_points") or search(job)
     if held["x"] is not None and len(points):
