@@ -14,7 +14,8 @@ from torch import nn
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
-from ctrnn.inputs import Input, as_input
+from ctrnn.inputs import Input
+from ctrnn.problem_checks import input_of
 
 #: the step, in t, of the differences for x'(t)
 DELTA = 1e-3
@@ -32,7 +33,8 @@ class FieldModule(nn.Module):
         if not isinstance(field, Field):
             raise UsageError("field", given=field, allowed="a field: Equations, RateNetwork, TorchField")
         self._field = field
-        self.x = _signal(field, x)
+        is_needed = field.input_size > 0 and not field.input_is_optional
+        self.x = input_of(field, x) if is_needed or x is not None else None
         self._function = field.torch_function()
         for name, value in field.parameters.items():
             *path, last = name.split(".")
@@ -125,14 +127,3 @@ def as_module(field: Field, x: Any = None) -> FieldModule:
     True
     """
     return FieldModule(field, x)
-
-
-def _signal(field: Field, x: Any) -> Input | None:
-    if x is None:
-        if field.input_size and not field.input_is_optional:
-            raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
-        return None
-    signal = as_input(x)
-    if signal.size != field.input_size:
-        raise UsageError("x", given=f"{signal.size} channels", allowed=f"{field.input_size} (the field's inputs)")
-    return signal
