@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import time
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 
@@ -382,6 +383,10 @@ REFUSED = {
         method="dopri5",
         options={"norm": torch.norm},
     ),
+    "occurrences beyond counting": lambda f: ctrnn.EventObjective("t", occurrences=2**63),
+    "times that are a block": lambda f: ctrnn.plotting.trajectory(
+        ctrnn.simulate(end()), data=[np.zeros((2, 2, 2)), np.zeros((2, 1))]
+    ),
     "settings without end": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=itertools.count()),
     "a time that points do not divide": lambda f: ctrnn.one_phase(f, 0.0, lambda r: r, 5e-324, [0.0]),
     "residuals beyond float64": lambda f: ctrnn.fit(end(), shooting=[0.5], sigma=5e-324),
@@ -397,6 +402,13 @@ def test_what_campaigns_found_is_refused(field, what):
     with pytest.raises(CtrnnError) as caught:
         REFUSED[what](ctrnn.Equations(EQUATIONS | {"r": "-k*r + u + x"}, {"k": 1.0}, ["x"]))
     assert str(caught.value)
+
+
+def test_a_tolerance_of_zero_warns_of_no_division():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = ctrnn.gradient(end(), rtol=0.0, atol=1e-9)
+    assert found.parameters["k"] == pytest.approx(-np.exp(-1.0) * (np.exp(-1.0) - 0.5), rel=1e-6)
 
 
 def test_a_gain_of_minus_zero_is_zero():

@@ -103,6 +103,8 @@ def trajectory(
         if len(pair) != 2:
             raise UsageError("data", given=data, allowed="times (T,) and values (T, states)")
         times, values = np.atleast_1d(real_array("data", pair[0])), real_array("data", pair[1])
+        if times.ndim != 1:
+            raise UsageError("data", given=f"times of shape {times.shape}", allowed="times (T,) and values (T, states)")
         if values.shape != (len(times), len(columns)):
             allowed = f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)

@@ -244,10 +244,12 @@ class StepErrors:
         if not self.estimate <= total:
             aim = min(aim, total / (3 * self._count))
             bad |= ~is_kink & (eta > aim)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a tolerance of 0: as many as may be
+            ratio = eta / np.where(is_kink, KINK_AIM * self._rtol, aim)
         times = [
             t[m] - h[m] * np.arange(1, parts) / parts
             for m in np.flatnonzero(bad)
-            for parts in [_parts(eta[m] / (KINK_AIM * self._rtol if is_kink[m] else aim), order[m])]
+            for parts in [_parts(float(ratio[m]), order[m])]
         ]
         return np.sort(np.concatenate(times)) if times else np.empty(0)
 
