@@ -46,7 +46,6 @@ ASKED = {
     "inputs, by torch": lambda: ctrnn.TorchField(lambda t, r, w, x: -r, 1, inputs=HUGE),
     "rank": lambda: ctrnn.RateNetwork(10**6, rank=10**6),
     "period": lambda: ctrnn.analysis.EulerMap(DECAY).cycles([[1.0]], 10**7),
-    "window": lambda: ctrnn.learning.OnlineLearner(wide(4), ctrnn.TruncatedBPTT(10**12)),
     "states['r']": lambda: ctrnn.Equations({"r": "-r"}, states={"r": 10**13}),
     "inputs['x']": lambda: ctrnn.Equations({"r": "-r + sum(x)"}, inputs={"x": 10**13}),
     "dt": lambda: ctrnn.simulate(decay(1e12), solver="euler", dt=1e-3, max_steps=10**15),
@@ -185,6 +184,13 @@ GROWING = {
     "paths": lambda: ctrnn.ensemble(decay(), noise=0.1, paths=10**7, solver="euler", dt=0.1),
     "r0, trials": lambda: ctrnn.Trials(DECAY, np.broadcast_to(1.0, (10**6, 1)), (0.0, 1.0)),
     "states": lambda: ctrnn.analysis.principal_components(np.broadcast_to(1.0, (10**5, 1000))),
+    "field, jacobian": lambda: ctrnn.RateNetwork(4000, rank=1, seed=0).jacobian(0.0, np.zeros(4000)),
+    "solver": lambda: ctrnn.simulate(
+        ctrnn.Problem(ctrnn.RateNetwork(2500, rank=1, seed=0), 0.1, (0.0, 1.0)), solver="kvaerno5"
+    ),
+    "trials, devices": lambda: ctrnn.inverse.device_noise([1.0], [[-1.0]], trials=10**8),
+    "states, variances": lambda: ctrnn.analysis.participation_ratio(np.zeros((2, 10**6))),
+    "window": lambda: ctrnn.learning.OnlineLearner(wide(4), ctrnn.TruncatedBPTT(10**12)),
     "num_layers": lambda: ctrnn.nn.CTRNN(1, 2, dt=0.1, num_layers=10**9),
 }
 

@@ -21,6 +21,7 @@ from ctrnn.analysis.equilibria import ZERO_REAL_PART
 from ctrnn.analysis.nonnormal import in_its_unit, square
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.memory import claim
 from ctrnn.numbers import real_array, whole
 from ctrnn.states import runs_of
 
@@ -108,7 +109,7 @@ def principal_components(states: Any, k: int | None = None) -> Projection:
     >>> principal_components([[0.0, 0.0], [1.0, 1.0]]).directions.round(6)
     array([[0.707107, 0.707107]])
     """
-    r = np.concatenate(runs_of("states", states))
+    r = _all("states", states)
     K, n = r.shape
     if K < 2:
         raise UsageError("states", given=f"{K} states", allowed="two or more")
@@ -150,11 +151,18 @@ def participation_ratio(states: Any) -> float:
     >>> round(participation_ratio(np.stack([np.cos(t), np.sin(t), 0 * t], axis=1)), 9)  # a circle
     2.0
     """
-    r, _ = in_its_unit(np.concatenate(runs_of("states", states)))
+    r, _ = in_its_unit(_all("states", states))
     variances = np.linalg.svd(r - r.mean(axis=0), compute_uv=False) ** 2
     if not variances.sum() > 0:
         raise UsageError("states", given="states that do not vary", allowed="different states")
     return _ratio(variances)
+
+
+def _all(argument: str, states: Any) -> Array:
+    """States (K, n) of all runs, if there is room for their singular vectors too."""
+    runs = runs_of(argument, states)
+    claim(argument, 40.0 * sum(run.size for run in runs), "fewer states")
+    return np.concatenate(runs)
 
 
 def _ratio(variances: Array) -> float:

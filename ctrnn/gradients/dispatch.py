@@ -13,6 +13,7 @@ from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.sensitivity.events import event_gradient
 from ctrnn.kernels.augmented import SMALL
 from ctrnn.memory import available_memory
+from ctrnn.numbers import MOST
 from ctrnn.problem import Problem, Settings
 from ctrnn.solvers.exponential import with_steps
 from ctrnn.threads import one_blas_thread
@@ -49,7 +50,7 @@ def check_memory(method: GradientMethod, problem: Problem, settings: Settings) -
     steps = 1.0 if settings.dt is None else max(1.0, abs(problem.t_span[1] - problem.t_span[0]) / settings.dt)
     if 16.0 * n * m + 160.0 * n * steps < LARGE or problem.events or method.torch_device is not None:
         return
-    z = Size.of(problem, settings, int(steps))
+    z = Size.of(problem, settings, int(min(steps, MOST)))
     needed, available = method.cost(z).memory, available_memory()
     if needed <= available:
         return

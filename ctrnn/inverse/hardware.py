@@ -20,6 +20,7 @@ from ctrnn.inverse.hardware_theory import expected_noise, expected_rounding, rou
 from ctrnn.inverse.matrix import System
 from ctrnn.inverse.methods import Chebyshev, Flow, GradientFlow, Hyperpower, NewtonSchulz, Richardson
 from ctrnn.inverse.plan import Plan
+from ctrnn.memory import claim
 from ctrnn.numbers import items, number, whole
 
 KINDS = ("read", "mismatch")
@@ -223,6 +224,7 @@ def device_noise(
     plan = method.plan(system, 1e-6)
     settle = _length(plan, method.name, 1e-6)
     seed, trials = whole("seed", seed, 0), whole("trials", trials, 1)
+    claim("trials", 32.0 * trials * (50 if kind == "read" else 1), "fewer trials")
     rng, rows = np.random.default_rng(seed), []
     every = items("levels", levels, "standard deviations")
     if not every:

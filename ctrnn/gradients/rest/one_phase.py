@@ -207,7 +207,7 @@ def one_phase(
         raise UsageError("duration", given=duration, allowed=f"a time that {points} points divide")
     with np.errstate(all="ignore"):
         run = solve_ivp(flow, (0.0, t[-1]), np.concatenate([r0, V0]), "DOP853", t_eval=t, rtol=rtol, atol=atol)
-    states = run.y.T
+    states = np.asarray(run.y).T  # a list where the first step failed
     if not run.success or not np.isfinite(states).all():
         last = states[-1, :n] if len(states) else r0
         raise DivergenceError(
