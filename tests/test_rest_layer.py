@@ -15,6 +15,7 @@ import ctrnn
 from ctrnn import Equations, RateNetwork, TorchField
 from ctrnn.errors import ConvergenceError, NotAtRestError, UnknownNameError, UsageError
 from ctrnn.learning.rest import RestLayer, equilibrium
+from ctrnn.learning.rest_solve import flow
 
 DOUBLE = torch.float64
 
@@ -203,3 +204,25 @@ def test_the_abscissa_is_taken_at_the_inputs_that_led_there():
         layer.abscissa(r[:2])
     with pytest.raises(UsageError, match="that led to r"):
         RestLayer(field).abscissa(r)
+
+
+def test_the_flow_finds_a_step_where_states_spiral_into_rest():
+    """J has −0.28 ± 0.69i, where |1 + hλ| = 0.997 for h = τ; and −0.1, where a shorter step is slower."""
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    J = turned @ np.array([[-0.28, -0.69, 0, 0], [0.69, -0.28, 0, 0], [0, 0, -1, 0], [0, 0, 0, -0.1]]) @ turned.T
+    field = RateNetwork(4, activation="linear").with_parameters(W=J + np.eye(4), b=np.ones(4))
+    found = {}
+    for inverse in ("flow", "lu"):
+        layer = RestLayer(field, inverse=inverse, tol=1e-12)
+        layer(r0=torch.zeros(2, 4, dtype=DOUBLE)).square().sum().backward()
+        found[inverse] = layer.W.grad
+    np.testing.assert_allclose(found["flow"], found["lu"], rtol=1e-9)
+    rows = torch.tensor(np.stack([turned[:, 0], turned[:, 3]]))  # each mode alone has a step of its own
+    alone = flow(lambda V: V @ torch.tensor(J), rows, torch.ones(4, dtype=DOUBLE), 1e-10, 2000)
+    assert alone.iterations < 400  # 8,000 for the spiral by h = τ
+    np.testing.assert_allclose(alone.value.numpy() @ J, rows.numpy(), atol=1e-9)
+    slow = torch.tensor([[-1.0, 0.0], [0.0, -0.02]], dtype=DOUBLE)
+    assert (
+        flow(lambda V: V @ slow, torch.ones(1, 2, dtype=DOUBLE), torch.ones(2, dtype=DOUBLE), 1e-10, 2000).iterations
+        < 1300
+    )

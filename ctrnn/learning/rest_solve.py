@@ -27,6 +27,9 @@ Function = Callable[..., Any]
 
 #: the points that Anderson's iteration combines
 MEMORY = 6
+#: a flow that shrinks a residual by less than SLOW in so many steps is tried with half the step; where that was no
+#: quicker, again after so many windows: another mode may be the slowest then
+WINDOW, SLOW, AGAIN = 32, 0.5, 8
 
 
 @dataclass(frozen=True)
@@ -109,16 +112,27 @@ def _mixed(points: list[Tensor], changes: list[Tensor]) -> Tensor:
 def flow(product: Function, a: Tensor, h: Tensor, tol: float, most: int) -> Solved:
     """The rows V (B, n) with V J = a, from V ↦ V J, by products and sums: ‖VJ − a‖₂ ≤ tol ‖a‖₂ for every row.
 
-    h halves where a residual grows. Raises ConvergenceError.
+    h halves where a residual grows, and where it shrinks slowly and half the step is quicker: of λ = −α ± iω the factor
+    |1 + hλ| is least at h = α/(α² + ω²). Raises ConvergenceError.
     """
     size = a.norm(dim=1)
     size = torch.where(size > 0, size, torch.ones_like(size))
     V, change = torch.zeros_like(a), -a
     best, scale = torch.ones_like(size), torch.ones(len(a), 1, dtype=a.dtype)
+    residual, begun, rate = torch.ones_like(size), torch.ones_like(size), torch.full_like(size, torch.inf)
+    is_halved = torch.zeros(len(a), dtype=torch.bool)  # for the present window
+    is_open = ~is_halved  # whether half the step may be quicker
     history = [1.0 if bool(a.any()) else 0.0]
     for k in range(most + 1):
         if history[-1] <= tol:
             return Solved(V, k, history[-1], _factor(history))
+        if k and k % WINDOW == 0:
+            now = residual / begun
+            is_worse = is_halved & (now > rate)
+            is_halved = is_open & ~is_worse & (now > SLOW)
+            scale = torch.where(is_worse[:, None], 2 * scale, torch.where(is_halved[:, None], scale / 2, scale))
+            is_open = is_halved | (k % (AGAIN * WINDOW) == 0)
+            rate, begun = now, residual
         V = V + change * (scale * h)
         change = product(V) - a
         residual = change.norm(dim=1) / size
@@ -128,12 +142,13 @@ def flow(product: Function, a: Tensor, h: Tensor, tol: float, most: int) -> Solv
             V = torch.where(lost[:, None], torch.zeros_like(V), V)
             change = torch.where(lost[:, None], -a, change)
             residual = torch.where(lost, torch.ones_like(residual), residual)
-            best = torch.where(lost, torch.ones_like(best), best)
+            best, begun = (torch.where(lost, torch.ones_like(one), one) for one in (best, begun))
+            rate = torch.where(lost, torch.full_like(rate, torch.inf), rate)
         best = torch.minimum(best, residual)
         history.append(float(residual.max()))
     raise ConvergenceError(
         f"the flow's residual is {history[-1]:.3g} after {most} iterations, asked {tol:.3g}: a rest point is not "
-        "stable, or hardly. "
+        "stable, or hardly, or states turn many times about it before they rest. "
         'Try: more iterations, inverse="lu", or a contraction penalty'
     )
 
