@@ -226,4 +226,4 @@ CALLS: Calls = {
     "plotting.save": (_figure(_saved), lambda: {"path": "x.png"}),
 }
 
-warm_up, case = cases(CALLS)
+warm_up, case, walk = cases(CALLS)

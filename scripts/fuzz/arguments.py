@@ -195,4 +195,4 @@ CALLS: Calls = {
 }
 
 
-warm_up, case = cases(CALLS)
+warm_up, case, walk = cases(CALLS)

@@ -326,4 +326,4 @@ CALLS: Calls = {
     ),
 }
 
-warm_up, case = cases(CALLS)
+warm_up, case, walk = cases(CALLS)

@@ -262,7 +262,10 @@ def compare_learners(
             )
             rows.add(here.stop - here.start, float(ran.loss[-1]))
             update(here.stop)
-    return rows.found(names, window, weights)
+    found = rows.found(names, window, weights)
+    if np.isnan(found.loss).all():
+        raise UsageError("y, weight", given="no loss in any step", allowed="losses, whose gradients are compared")
+    return found
 
 
 class Together(Rule):
