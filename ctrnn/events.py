@@ -13,6 +13,7 @@ Equations I, 1993, II.6.)
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +43,10 @@ class EventError(CtrnnError, ArithmeticError):
 
 class ZenoError(SolverError):
     """An event that happens ever faster, so that time comes to a halt."""
+
+
+#: what people write in the place of a condition
+_COMPARISON = re.compile(r"([^<>=]+)([<>])=?([^<>=]+)")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ class Event:
     def __post_init__(self) -> None:
         if not isinstance(self.condition, str):
             raise UsageError("condition", given=self.condition, allowed="an expression as text")
+        found = _COMPARISON.fullmatch(self.condition)
+        if found and found[1].count("(") == found[1].count(")") and " if " not in self.condition:
+            left, sign, right = (part.strip() for part in found.groups())
+            hint = f"{left} - ({right}), with direction={1 if sign == '>' else -1}"
+            raise UsageError("condition", given=self.condition, allowed="a number that crosses zero", hint=hint)
         if isinstance(self.direction, bool) or self.direction not in (-1, 0, 1):
             raise UsageError("direction", given=self.direction, allowed="1 (from below), -1 (from above) or 0 (both)")
         if not (isinstance(self.terminal, bool) or is_whole(self.terminal)) or self.terminal < 0:

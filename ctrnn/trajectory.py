@@ -220,7 +220,8 @@ class Trajectory:
         shown = [i for i in range(len(self.names)) if i < 6]
         more = len(self.names) - len(shown)
         head = "".join(f"{name[-11:]:>12}" for name in ("t", *(self.names[i] for i in shown)))
-        lines = [f"Trajectory of {len(self)} times, {len(self.names)} states", head]
+        T, n = len(self), len(self.names)
+        lines = [f"Trajectory of {T} time{'s' * (T != 1)}, {n} state{'s' * (n != 1)}", head]
         rows = range(len(self))
         for k in rows if len(self) <= 10 else [*rows[:4], None, *rows[-3:]]:
             if k is None:

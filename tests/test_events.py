@@ -639,6 +639,15 @@ def test_finer_steps_still_end_where_the_condition_is_zero(threshold: float) -> 
         assert ctrnn.gradient(problem, method, rtol=1e-10, atol=1e-12).parameters["I"] == pytest.approx(exact, rel=1e-7)
 
 
+def test_a_comparison_is_no_condition_but_near_to_one() -> None:
+    with pytest.raises(UsageError, match=r"crosses zero. Try: v - \(2\*theta\), with direction=1$"):
+        ctrnn.Event("v >= 2*theta")
+    with pytest.raises(UsageError, match=r"h \+ 1 - \(0.5\), with direction=-1"):
+        ctrnn.Event("h + 1 < 0.5")
+    for text in ("where(v > 1, v - 2, -1)", "v - 2 if v > 1 else -1"):
+        assert ctrnn.Event(text).condition == text
+
+
 def test_a_solution_that_ends_before_its_event() -> None:
     with pytest.raises(StepUnderflowError, match="a condition that is met earlier"):
         ctrnn.simulate(adaptive_exponential(40.0))

@@ -83,7 +83,9 @@ def round_ticks(axes: Axes) -> None:
 def few_log_ticks(axis: Any, most: int) -> None:
     """Numbers at powers of ten, at 2 and 5 times them where ``most`` numbers allow it, and nowhere else."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if 3 * np.log10(high / low) <= most else (1.0,)))
+    axis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if 3 * np.log10(high / low) <= most else (1.0,), numticks=most)
+    )
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
