@@ -12,13 +12,22 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ctrnn.errors import CtrnnError, UsageError
 
-__all__ = ["atomic_path", "loading", "reading", "writing"]
+__all__ = ["as_path", "atomic_path", "loading", "reading", "writing"]
 
 #: where the files are listed that a process has open: those of <(command), and its standard input
 OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+
+
+def as_path(argument: str, path: Any) -> Path:
+    """The path; raises :class:`~ctrnn.errors.UsageError` for what is the name of no file."""
+    try:
+        return Path(path)
+    except TypeError as error:
+        raise UsageError(argument, given=path, allowed="the name of a file") from error
 
 
 @contextmanager
@@ -38,7 +47,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises :class:`~ctrnn.errors.UsageError` if the folder of ``path`` does not exist, and OSError with the name of
     ``path`` where nothing can be written.
     """
-    path = Path(path)
+    path = as_path("path", path)
     if "\0" in str(path):
         raise UsageError("path", given=str(path), allowed="a file name without the letter NUL")
     if not path.parent.is_dir():
@@ -69,7 +78,7 @@ def reading(argument: str, path: str | os.PathLike[str], what: str = "a file tha
     and before the block for a named pipe, whose writer may never come, and for a device, which may have no end.
     """
     try:
-        mode = Path(path).stat().st_mode
+        mode = as_path(argument, path).stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(OPEN)):
             raise UsageError(argument, given=str(path), allowed=f"{what}; this is a pipe or a device, and no file")
         yield

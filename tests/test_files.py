@@ -50,6 +50,23 @@ def test_no_reader_waits_for_the_writer_of_a_pipe(fifo, what):
         READERS[what](fifo)
 
 
+@pytest.mark.parametrize("what", READERS)
+@pytest.mark.parametrize("path", [b"x", 3, ["x"]])
+def test_what_is_no_name_of_a_file_is_refused(what, path):
+    with pytest.raises(UsageError, match=r"^(path|checkpoint): got"):
+        READERS[what](path)
+
+
+@pytest.mark.parametrize("path", [b"x", 3, None])
+def test_nothing_is_written_under_what_is_no_name(path):
+    run = ctrnn.simulate(ctrnn.Problem(FIELD, 1.0, (0.0, 1.0)))
+    learner = OnlineLearner(ctrnn.RateNetwork(2, inputs=1, seed=0), "rflo", readout="r0", dt=0.1)
+    table = ctrnn.analysis.fixed_points(FIELD, [[0.1]])
+    for write in (run.to_csv, run.to_npz, learner.save, table.save):
+        with pytest.raises(UsageError, match="^path: got"):
+            write(path)
+
+
 @needs_pipes
 def test_experiments_and_their_data_are_no_pipes(fifo, tmp_path, capsys):
     text = (examples_folder() / "hare-lynx.toml").read_text(encoding="utf-8")

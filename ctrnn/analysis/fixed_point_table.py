@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.analysis.equilibria import Equilibrium
 from ctrnn.errors import UnknownNameError, UsageError, optional_module
 from ctrnn.fields.base import Field
-from ctrnn.files import atomic_path, loading
+from ctrnn.files import as_path, atomic_path, loading
 from ctrnn.numbers import real_array
 
 __all__ = ["FixedPoints"]
@@ -163,7 +163,7 @@ class FixedPoints:
 
         The field is not in the file: ``FixedPoints.load(path, field)`` takes it.
         """
-        if Path(path).suffix != ".npz":
+        if as_path("path", path).suffix != ".npz":
             raise UsageError("path", given=str(path), allowed="a name that ends in .npz")
         rows = self.rows
         columns: dict[str, Any] = {

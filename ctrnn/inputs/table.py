@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctrnn.errors import UsageError, one_of
-from ctrnn.files import reading
+from ctrnn.files import as_path, reading
 from ctrnn.inputs.piecewise import Sampled
 
 _SEPARATE = "commas between the columns and points in the numbers (separated by {}?)"
@@ -94,7 +94,7 @@ def read_columns(
         As `from_csv` says.
     """
     names = [name for _, name in wanted]
-    header, rows = _read(Path(path))
+    header, rows = _read(as_path("path", path))
     _check_header(path, header, names)
     for argument, name in wanted:
         one_of(argument, name, header)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ctrnn.errors import UsageError
-from ctrnn.files import atomic_path, reading, writing
+from ctrnn.files import as_path, atomic_path, reading, writing
 from ctrnn.learning.data import Dataset
 
 StrPath = str | os.PathLike[str]
@@ -37,7 +37,7 @@ def save_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any], state: M
 
 def check_place(path: StrPath | None) -> None:
     """Raise UsageError where no checkpoint could be written, before any work is done."""
-    if path is not None and not Path(path).parent.is_dir():
+    if path is not None and not as_path("checkpoint", path).parent.is_dir():
         raise UsageError(
             "checkpoint", given=str(path), allowed="a file in a folder that exists", hint="make the folder"
         )
@@ -96,7 +96,7 @@ class Metrics:
     """
 
     def __init__(self, path: StrPath | None, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else as_path("metrics", path)
         if self.path is not None:
             text = "".join(_line(row) for row in (columns, *rows))
             with writing("metrics", self.path), atomic_path(self.path) as temporary:

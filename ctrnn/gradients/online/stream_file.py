@@ -13,7 +13,7 @@ import numpy as np
 from ctrnn.errors import CtrnnError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
-from ctrnn.files import atomic_path, loading
+from ctrnn.files import as_path, atomic_path, loading
 from ctrnn.kernels import implicit, stepper
 from ctrnn.losses import Readout
 from ctrnn.numbers import MOST, checked_array, flag, number, whole
@@ -64,7 +64,7 @@ def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: An
 
     A file that is none, or that somebody has changed so that nothing fits, raises UsageError: nothing of it is used.
     """
-    arrays, text = _open(Path(path))
+    arrays, text = _open(as_path("path", path))
     try:
         return _restored(kind, arrays, text, field, loss)
     except CtrnnError:

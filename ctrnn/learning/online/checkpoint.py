@@ -18,7 +18,7 @@ import numpy as np
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.described import restored
-from ctrnn.files import atomic_path, loading
+from ctrnn.files import as_path, atomic_path, loading
 from ctrnn.gradients.methods import described, method_described
 from ctrnn.kernels.rules.loop import ROW, USED
 from ctrnn.learning.online.table import LearningTable
@@ -77,7 +77,7 @@ def read(kind: type, path: str | os.PathLike[str], given: Mapping[str, Any]) -> 
     for name in given:
         if name not in GIVEN:
             raise UsageError(name, given=given[name], allowed=f"of a learner that is loaded: {', '.join(GIVEN)}")
-    arrays, text = _open(Path(path))
+    arrays, text = _open(as_path("path", path))
     try:
         return _made(kind, arrays, text, given)
     except (KeyError, IndexError, TypeError, ValueError) as error:
