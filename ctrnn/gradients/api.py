@@ -166,6 +166,9 @@ def value_and_gradient(
     The numbers are those of `ctrnn.gradient`, to the bit; checks, course, tableau, compiled addresses and memory are
     found once.
 
+    A call raises ``ctrnn.errors.SolverError`` where there is no solution, as at a step too far of a line search: give
+    the optimiser bounds, or use `ctrnn.fit`, which takes a shorter step there.
+
     Examples
     --------
     >>> import ctrnn
