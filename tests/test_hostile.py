@@ -392,6 +392,9 @@ REFUSED = {
     "learners of no loss": lambda f: ctrnn.learning.compare_learners(
         ctrnn.RateNetwork(2, seed=0), None, np.ones((3, 1)), ["rflo"], readout="r0", dt=0.1, weight=0.0
     ),
+    "a phase that ends at a pole": lambda f: ctrnn.equilibrium_propagation(
+        ctrnn.Equations({"r": "tan(r) - 1"}), [0.5], lambda r: r
+    ),
     "settings without end": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=itertools.count()),
     "a time that points do not divide": lambda f: ctrnn.one_phase(f, 0.0, lambda r: r, 5e-324, [0.0]),
     "residuals beyond float64": lambda f: ctrnn.fit(end(), shooting=[0.5], sigma=5e-324),

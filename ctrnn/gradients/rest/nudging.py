@@ -29,6 +29,9 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.numbers import checked_array, flag, number, real_array
 from ctrnn.states import state_of
 
+#: evaluations of F that a phase may take
+MOST_EVALUATIONS = 100_000
+
 __all__ = ["Nudged", "contrastive_gradient", "equilibrium_propagation"]
 
 
@@ -190,10 +193,17 @@ def settle(
         out = field(0.0, r, x)
         return out if dl_dr is None else out - beta * real_array("dl_dr(r)", dl_dr(r))
 
+    left = iter(range(MOST_EVALUATIONS))
+
+    def flow(_: float, r: Array) -> Array:
+        if next(left, None) is None:  # at a pole of F the steps grow short without end
+            raise NotAtRestError(float(np.linalg.norm(F(r))), "a phase", "an r0 that leads to a stable point")
+        return F(r)
+
     start = float(np.linalg.norm(F(r0)))
     r, duration, slow = r0, 10.0, [start]
     while slow[-1] > 1e-6 * max(1.0, start) and not (len(slow) > 3 and slow[-1] > 0.5 * slow[-4]):
-        r = solve_ivp(lambda _, r: F(r), (0.0, duration), r, "LSODA", rtol=1e-8, atol=1e-10).y[:, -1]
+        r = solve_ivp(flow, (0.0, duration), r, "LSODA", rtol=1e-8, atol=1e-10).y[:, -1]
         duration *= 2.0
         slow.append(float(np.linalg.norm(F(r))))
     speed = slow[-1]
