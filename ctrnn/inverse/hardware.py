@@ -150,7 +150,7 @@ def word_length(
     --------
     >>> table = word_length([1.0, 1.0], [[-1.0, 0.5], [0.0, -0.5]], fractions=[8, 12, 16])
     >>> print(table.needed(1e-3), bool((table.error <= table.bound).all()))
-    12.0 True
+    12 True
     """
     system, method, exact = _prepared(a, A, method)
     bits = [whole("fractions", f, 0) for f in items("fractions", fractions, "numbers of bits")]
