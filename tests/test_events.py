@@ -651,3 +651,16 @@ def test_a_comparison_is_no_condition_but_near_to_one() -> None:
 def test_a_solution_that_ends_before_its_event() -> None:
     with pytest.raises(StepUnderflowError, match="a condition that is met earlier"):
         ctrnn.simulate(adaptive_exponential(40.0))
+
+
+def test_resets_are_no_part_of_a_path_in_the_plane() -> None:
+    run = ctrnn.simulate(adaptive_exponential(0.0).replace(objective=None))
+    plane = ctrnn.plotting.portrait(adaptive_exponential(0.0).field, ((-80, 0), (0, 200)), runs=run)
+    for figure, name in ((ctrnn.plotting.phase_portrait(run), "solution"), (plane, "runs")):
+        lines = {line.get_label(): line for line in figure.axes[0].lines}
+        x, y = lines[name].get_data()
+        assert np.isnan(x).sum() == len(run.events) > 2
+        assert np.nanmax(np.abs(np.diff(y))) < 10.0  # each reset lifts w by 80.5
+        x, y = (np.asarray(values).reshape(-1, 3) for values in lines["reset"].get_data())
+        assert x[:, 0] == pytest.approx(0.0, abs=1e-4) and x[:, 1] == pytest.approx(-70.6)
+        assert y[:, 1] - y[:, 0] == pytest.approx(80.5)

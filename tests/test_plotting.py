@@ -239,3 +239,16 @@ def test_numbers_at_a_short_logarithmic_axis_are_few():
     figure.draw_without_rendering()
     below = figure.axes[1]
     assert len([text for text in below.get_yticklabels(which="both") if text.get_text()]) <= 6
+
+
+def test_states_of_different_units_have_panels_of_their_own():
+    labels = {"x": "potential (mV)", "y": "current (pA)"}
+    figure = plotting.trajectory(RUN, data=(T[:3], RUN.r[:3]), labels=labels, x=PULSE, input_names=["i"])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["potential (mV)", "current (pA)", "i"]
+    for column, axes in enumerate(figure.axes[:2]):
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), RUN.r[:, column])
+        np.testing.assert_array_equal(axes.lines[1].get_ydata(), RUN.r[:3, column])
+    assert len({axes.lines[0].get_color() for axes in figure.axes[:2]}) == 2
+    for same in ({"x": "a (mV)", "y": "b (mV)"}, {"x": "a (mV)"}, {}):
+        assert len(plotting.trajectory(RUN, labels=same).axes) == 1
+    assert len(plotting.trajectory(RUN, labels=labels, value_label="both").axes) == 1

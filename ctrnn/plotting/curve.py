@@ -71,6 +71,14 @@ def curve(run: Trajectory) -> Trajectory:
     return Trajectory(t, r, run.names, run.stats)
 
 
+def broken_at_resets(run: Trajectory, columns: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Some states of a curve (T', p) with NaN at each reset, and the resets themselves (p, 3 K), with NaN between."""
+    r = run.r[:, list(columns)]
+    k = np.flatnonzero((np.diff(run.t) == 0.0) & (np.diff(run.r, axis=0) != 0.0).any(axis=1))
+    jumps = np.stack([r[k], r[k + 1], np.full_like(r[k], np.nan)], axis=1).reshape(-1, r.shape[1])
+    return np.insert(r, k + 1, np.nan, axis=0), jumps.T
+
+
 def _halved(run: Trajectory, t: NDArray[np.float64], span: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """t with the middles of the parts that are not flat yet."""
     assert run.dense is not None

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ctrnn.errors import UsageError
 from ctrnn.fields.checks import checked_field
 from ctrnn.numbers import complex_array, items, positive, real_array
-from ctrnn.plotting.curve import curve, spans_decades
+from ctrnn.plotting.curve import broken_at_resets, curve, spans_decades
 from ctrnn.plotting.style import (
     BLACK,
     BLUE,
@@ -119,7 +119,10 @@ def phase_portrait(
     figure, (axes,) = frame(height=4.6, width=5.4, ax=ax)
     if with_field:
         _vector_field(axes, field, float(run.t[0]), x, (i, j), low, high)
-    axes.plot(*solution.T, color=BLUE, label=label, zorder=3)
+    line, resets = broken_at_resets(run, (i, j))
+    axes.plot(*line.T, color=BLUE, label=label, zorder=3)
+    if resets.size:
+        axes.plot(*resets, ":", color=BLUE, lw=0.8, label="reset", zorder=3)
     # open, and larger than the dot of an equilibrium: where both are at one place, both are seen
     axes.plot(*start, "s", mec=BLUE, mfc="none", mew=1.6, ms=10, label="start", zorder=6)
     if len(points):

@@ -19,7 +19,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
 from ctrnn.fields.checks import checked_field
 from ctrnn.numbers import items, whole
-from ctrnn.plotting.curve import curve
+from ctrnn.plotting.curve import broken_at_resets, curve
 from ctrnn.plotting.style import (
     AMBER,
     BLACK,
@@ -159,8 +159,10 @@ def portrait(
         whole[[i, j]] = np.stack([plane.low, plane.high], axis=1)
         _manifolds(axes, points, whole, (i, j))
     for k, run in enumerate(runs):
-        r = curve(run).r
-        axes.plot(r[:, i], r[:, j], color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
+        line, resets = broken_at_resets(curve(run), (i, j))
+        axes.plot(*line.T, color=BLUE, lw=1.2, zorder=3, label="_" if k else "runs")
+        if resets.size:
+            axes.plot(*resets, ":", color=BLUE, lw=0.8, zorder=3, label=once(axes, "reset"))
     for cycle in cycles:
         path = cycle(np.linspace(0.0, cycle.period, 600))
         label = once(axes, "stable cycle" if cycle.stable else "unstable cycle")

@@ -33,7 +33,7 @@ def trajectory(
     log: bool | None = None,
     ax: Any = None,
 ) -> Figure:
-    """The states of a run against time; more than seven states at once are drawn as a map.
+    """The states of a run against time, a panel for each unit; more than seven states at once are drawn as a map.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ def trajectory(
     time_label : str, default "t"
         At the time axis, with its unit.
     value_label : str, optional
-        At the axis of the states; by default the unit that all their labels end on, else "r".
+        At the axis of the states; by default the unit that all their labels end on, else "r". Where all end on units
+        of their own, there is a panel for each unit.
     data_label : str, default "data"
         What the points are.
     title : str, optional
@@ -93,11 +94,10 @@ def trajectory(
     run = run if is_map else curve(run)
     labels = words(labels)
     names, columns = [labels.get(run.names[i], run.names[i]) for i in which], [run.r[:, i] for i in which]
-    unit = shared_unit(names)
-    if unit and len(names) > 1:  # said once, at the axis
-        names = [name.removesuffix(f"({unit})").rstrip() for name in names]
-    if value_label is None:
-        value_label = unit or "r" if len(names) > 1 else names[0]
+    units = [shared_unit([name]) for name in names]
+    apart = all(units) and ax is None and value_label is None and not is_map  # a panel for each unit
+    groups = [[i for i, own in enumerate(units) if own == unit] for unit in dict.fromkeys(units)]
+    groups = groups if apart and len(groups) <= 4 else [list(range(len(names)))]
     if data is not None:
         pair = items("data", data, "times and values")
         if len(pair) != 2:
@@ -109,14 +109,15 @@ def trajectory(
             allowed = f"values of shape ({len(times)}, {len(columns)}), a column for each state drawn"
             raise UsageError("data", given=f"values of shape {values.shape}", allowed=allowed)
     has_input = x is not None and x.size > 0
-    panels: dict[str, Any] = {"sharex": True, "height_ratios": (3, 1)} if has_input else {}
-    figure, every = frame(2 if has_input else 1, height=1.9 if has_input else 2.6, ax=ax, **panels)
+    rows = len(groups) + has_input
+    panels: dict[str, Any] = {"sharex": True, "height_ratios": (3,) * len(groups) + (1,) * has_input}
+    figure, every = frame(rows, height=2.6 if rows == 1 else 1.9, ax=ax, **panels if rows > 1 else {})
     axes = every[0]
     every[-1].set_xlabel(time_label)
     axes.set_title(title, loc="left")
     if has_input:
         given = list(input_names) or [f"x{i}" for i in range(x.size)]
-        _input(every[1], x, float(run.t[0]), float(run.t[-1]), [labels.get(name, name) for name in given])
+        _input(every[-1], x, float(run.t[0]), float(run.t[-1]), [labels.get(name, name) for name in given])
     if is_map:
         scale = max(float(np.max(np.abs(columns))), np.finfo(float).tiny)
         mesh = axes.pcolormesh(
@@ -125,19 +126,23 @@ def trajectory(
         )  # fmt: skip
         axes.set_ylabel("unit")
         axes.grid(False)
-        figure.colorbar(mesh, ax=axes, label=value_label)
+        figure.colorbar(mesh, ax=axes, label=value_label or shared_unit(names) or "r")
         return figure
-    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
-        axes.plot(run.t, column, color=COLOURS[i], label=name)
-        if data is not None:
-            axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, {data_label}")
-    axes.set_ylabel(value_label)
-    seen = [] if data is None else [times]
-    if log or (log is None and spans_decades(*columns) and differ_in_size(columns)):
-        axes.set_yscale("log")
-    if not has_input and crowds_at_start(run.t) and all((t > 0.0).all() for t in seen):
-        axes.set_xscale("log")
-    legend_above(figure, axes)
+    for axes, group in zip(every, groups, strict=False):
+        unit, several = shared_unit([names[i] for i in group]), len(group) > 1
+        axes.set_ylabel(value_label or (unit or "r" if several else names[group[0]]))
+        for i in group:
+            name = names[i].removesuffix(f"({unit})").rstrip() if several else names[i]  # said once, at the axis
+            axes.plot(run.t, columns[i], color=COLOURS[i], label=name)
+            if data is not None:
+                axes.plot(times, values[:, i], "o", color=COLOURS[i], label=f"{name}, {data_label}")
+        its = [columns[i] for i in group]
+        if log or (log is None and spans_decades(*its) and differ_in_size(its)):
+            axes.set_yscale("log")
+    if not has_input and crowds_at_start(run.t) and (data is None or (times > 0.0).all()):
+        every[-1].set_xscale("log")
+    handles, texts = zip(*(axes.get_legend_handles_labels() for axes in every[: len(groups)]), strict=True)
+    legend_above(figure, every[0], (sum(handles, []), sum(texts, [])))
     return figure
 
 
