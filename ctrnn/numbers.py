@@ -80,6 +80,22 @@ def complex_array(argument: str, value: Any) -> NDArray[np.complex128]:
     return np.array(value if is_complex else real_array(argument, value), dtype=complex)
 
 
+def places(argument: str, value: Any, count: int) -> NDArray[np.int64]:
+    """Numbers (k,) that say which of so many are meant, −1 the last; UsageError for others, and for truth values.
+
+    >>> places("trials", [2, -1], 3)
+    array([2, 2])
+    """
+    allowed = f"whole numbers from 0 to {count - 1}"
+    real_array(argument, value, allowed)  # none of them masked, nor dates
+    found = np.asarray(value)
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise UsageError(argument, given=value, allowed=allowed)
+    if ((found < -count) | (found >= count)).any():
+        raise UsageError(argument, given=value, allowed=allowed)
+    return found.astype(np.int64) % max(count, 1)
+
+
 def items(argument: str, value: Any, allowed: str = "a sequence") -> list[Any]:
     """What is in the value, as a list; UsageError for a text, and for what holds nothing.
 

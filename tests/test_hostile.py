@@ -285,6 +285,7 @@ ENDLESS: list = []
 ENDLESS.append(ENDLESS)
 J = [[-1.0, 5.0], [0.0, -2.0]]
 BOX = ((-1.0, 1.0), (-1.0, 1.0))
+DATA = ctrnn.learning.Dataset(np.zeros((3, 2, 1)), np.zeros((3, 2, 1)))
 #: calls that campaigns found to end in something else than an answer or an error of ours
 REFUSED = {
     "a lone surrogate": lambda f: ctrnn.Equations({"r": "\udcff"}),
@@ -395,6 +396,18 @@ REFUSED = {
     "a phase that ends at a pole": lambda f: ctrnn.equilibrium_propagation(
         ctrnn.Equations({"r": "tan(r) - 1"}), [0.5], lambda r: r
     ),
+    "trials that are broken numbers": lambda f: DATA.take([0.5, 1.2]),
+    "trials that are truth values": lambda f: DATA.take([True, False, True]),
+    "trials that are not there": lambda f: DATA.take([3]),
+    "trials that are masked": lambda f: DATA.take(np.ma.masked_array([0, 1], [True, False])),
+    "trials of a task that are masked": lambda f: ctrnn.learning.tasks.adding(trials=3, steps=5).trials(
+        np.ma.masked_array([0, 1], [True, False])
+    ),
+    "lengths that are masked": lambda f: ctrnn.nn.CTRNN(1, 3, dt=0.1)(
+        torch.zeros(2, 5, 1), lengths=np.ma.masked_array([1, 2], [True, False])
+    ),
+    "a place that is a text": lambda f: ctrnn.analysis.continue_equilibria(f, 0.0, "k", (0.5, 2.0), [0.0]).at("x"),
+    "an error that is a text": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=[8]).needed("x"),
     "settings without end": lambda f: ctrnn.inverse.word_length([1.0], [[-1.0]], fractions=itertools.count()),
     "a time that points do not divide": lambda f: ctrnn.one_phase(f, 0.0, lambda r: r, 5e-324, [0.0]),
     "residuals beyond float64": lambda f: ctrnn.fit(end(), shooting=[0.5], sigma=5e-324),

@@ -14,6 +14,7 @@ from ctrnn.analysis.family import Family
 from ctrnn.analysis.linear import shortest
 from ctrnn.errors import SingularJacobianError, UsageError, optional_module
 from ctrnn.fields.base import Array, Field
+from ctrnn.numbers import number
 
 __all__ = ["Branch", "SpecialPoint"]
 
@@ -163,6 +164,7 @@ class Branch:
 
         Newton's from between two points.
         """
+        value = number("value", value)
         d = self.parameter - value
         found = [(i, self.r[i]) for i in np.flatnonzero(d == 0.0)]
         for i in np.flatnonzero(d[1:] * d[:-1] < 0.0):

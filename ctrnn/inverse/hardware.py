@@ -21,7 +21,7 @@ from ctrnn.inverse.matrix import System
 from ctrnn.inverse.methods import Chebyshev, Flow, GradientFlow, Hyperpower, NewtonSchulz, Richardson
 from ctrnn.inverse.plan import Plan
 from ctrnn.memory import claim
-from ctrnn.numbers import items, number, whole
+from ctrnn.numbers import items, number, positive, whole
 
 KINDS = ("read", "mismatch")
 ON_CHIP: dict[str, Any] = {
@@ -76,6 +76,7 @@ class HardwareTable:
 
         Raises `ConvergenceError` where no level of the table reaches it.
         """
+        error = positive("error", error)
         fine_first = np.argsort(-self.levels if self.knob == "fraction bits" else self.levels)
         found = None
         for k in fine_first:

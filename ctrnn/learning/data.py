@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.files import loading
 from ctrnn.inputs.table import read_columns
-from ctrnn.numbers import axes_of, items, number, real_array, whole
+from ctrnn.numbers import axes_of, items, number, places, real_array, whole
 
 Array = NDArray[np.float64]
 
@@ -193,8 +193,8 @@ class Dataset:
     # --- parts
 
     def take(self, trials: Any) -> Dataset:
-        """The trials with these numbers."""
-        index = np.asarray(trials, dtype=np.int64)
+        """The trials with these numbers; raises UsageError for others."""
+        index = places("trials", trials, len(self))
         longest = int(self.lengths[index].max()) if len(index) else 0
         return self._with(
             self.x[index, :longest], self.y[index, :longest], self.weight[index, :longest], self.lengths[index]

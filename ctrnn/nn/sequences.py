@@ -12,6 +12,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ctrnn.errors import UsageError
+from ctrnn.numbers import real_array
 
 
 class Batch(NamedTuple):
@@ -37,10 +38,13 @@ def packed_again(states: torch.Tensor, batch: Batch) -> Any:
 
 def checked_lengths(lengths: Any, T: int, B: int) -> torch.Tensor:
     """Whole numbers (B,) from 1 to T; raises UsageError."""
+    allowed = f"{B} whole numbers from 1 to {T}, one a trial"
+    if not isinstance(lengths, torch.Tensor):
+        real_array("lengths", lengths, allowed)  # none of them masked
     found = torch.as_tensor(lengths)
     whole = not found.is_floating_point() and found.dtype != torch.bool and tuple(found.shape) == (B,)
     if not whole or (B and not bool(((found >= 1) & (found <= T)).all())):
-        raise UsageError("lengths", given=lengths, allowed=f"{B} whole numbers from 1 to {T}, one a trial")
+        raise UsageError("lengths", given=lengths, allowed=allowed)
     return found.to("cpu", torch.int64)
 
 

@@ -169,6 +169,8 @@ class Data:
         if reset_every is None:
             return np.empty(0, dtype=int)
         array = np.asarray(reset_every)
+        if np.ma.is_masked(reset_every):
+            raise UsageError("reset_every", given="masked values", allowed=f"({self.T},), one for each step")
         if array.dtype == bool and array.ndim:
             if array.shape != (self.T,):
                 raise UsageError("reset_every", given=f"shape {array.shape}", allowed=f"({self.T},), one for each step")

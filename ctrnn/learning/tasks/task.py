@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ctrnn.errors import UsageError
 from ctrnn.memory import claim
 from ctrnn.names import as_call
-from ctrnn.numbers import number, positive, real_array, whole
+from ctrnn.numbers import number, places, positive, real_array, whole
 
 Array = NDArray[np.float64]
 
@@ -185,11 +185,9 @@ class Task:
 
     def trials(self, chosen: Sequence[int] | Array | range) -> Task:
         """The task of these trials alone, by their numbers."""
-        rows = np.asarray(chosen)
-        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        rows = places("chosen", chosen, len(self))
+        if not rows.size:
             raise UsageError("chosen", given=chosen, allowed="numbers of trials, at least one")
-        if rows.min() < -len(self) or rows.max() >= len(self):
-            raise UsageError("chosen", given=chosen, allowed=f"from 0 to {len(self) - 1}")
         return replace(self, x=self.x[rows], y=self.y[rows], weight=self.weight[rows])
 
     def steps(self, first: int, last: int | None = None) -> Task:
