@@ -77,10 +77,9 @@ def reading(argument: str, path: str | os.PathLike[str], what: str = "a file tha
     Raises :class:`~ctrnn.errors.UsageError` in place of OSError, UnicodeDecodeError and what a name that is none gives,
     and before the block for a named pipe, whose writer may never come, and for a device, which may have no end.
     """
+    if _is_device(as_path(argument, path)):
+        raise UsageError(argument, given=str(path), allowed=f"{what}; this is a pipe or a device, and no file")
     try:
-        mode = as_path(argument, path).stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(OPEN)):
-            raise UsageError(argument, given=str(path), allowed=f"{what}; this is a pipe or a device, and no file")
         yield
     except FileNotFoundError as error:
         raise UsageError(argument, given=str(path), allowed=f"{what}; there is no such file") from error
@@ -95,6 +94,15 @@ def reading(argument: str, path: str | os.PathLike[str], what: str = "a file tha
         if "\0" not in str(path):
             raise
         raise UsageError(argument, given=str(path), allowed=f"{what}; no name holds the letter NUL") from error
+
+
+def _is_device(path: Path) -> bool:
+    """Whether this is something, but neither a file nor a folder nor what a process has open."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # whoever opens it is told
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or str(path).startswith(OPEN))
 
 
 @contextmanager

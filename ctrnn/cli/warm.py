@@ -36,7 +36,7 @@ from ctrnn.gradients.methods import METHODS
 from ctrnn.gradients.rest.equilibrium import equilibrium_gradient
 from ctrnn.gradients.second.hessian import gauss_newton, hessian
 from ctrnn.gradients.sensitivity.sensitivities import sensitivities
-from ctrnn.inputs import Sine
+from ctrnn.inputs import Sine, evaluate_program
 from ctrnn.kernels import online
 from ctrnn.kernels.lazy import Lazy
 from ctrnn.learning.online.learner import OnlineLearner
@@ -94,7 +94,7 @@ def jobs() -> Iterator[Job]:
         yield partial(getattr, kernel, "address")
     one = np.zeros((1, 1))
     yield partial(online.through, one, np.zeros(1, dtype=np.int64), one[None], one, 0, 1, one[0])  # of large networks
-    yield lambda: Sine(frequency=1.0)([0.5])
+    yield lambda: evaluate_program(Sine(frequency=1.0).program(), [0.5])
     for field in fields():
         yield from _of_field(field)
 

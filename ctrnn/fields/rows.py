@@ -181,7 +181,8 @@ def _at_stages(X: Array, steps: Steps, q: int) -> Array:
         p = steps.share[..., None, None]
         x = p * x + (1.0 - p) * X[np.maximum(steps.row - 1, 0)]
     shape = (*steps.row.shape, q, X.shape[2])
-    return np.ascontiguousarray(x if x.shape == shape else np.broadcast_to(x, shape))  # its own memory either way
+    # its own memory either way: what cannot be written to is of another type for Numba, and would be compiled for
+    return np.ascontiguousarray(x) if x.shape == shape else np.array(np.broadcast_to(x, shape), order="C")
 
 
 def _of_rows(x_bar: Array, X: Array, steps: Steps) -> Array:
