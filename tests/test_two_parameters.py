@@ -181,3 +181,14 @@ def test_bad_calls():
     moved = dataclasses.replace(hopf, r=hopf.r + 0.1)
     with pytest.raises(ConvergenceError, match="no hopf"):
         continue_special(FIELD, moved, ("I", "b"), spans)
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_where_the_pair_of_a_hopf_point_comes_to_zero_there_is_no_zero_beside_it(third):
+    """Bogdanov and Takens' normal form, which has two states, and one with a third that decays by itself."""
+    equations = {"x": "y", "y": "b1 + b2*x + x**2 - x*y"} | ({"z": "-z"} if third else {})
+    field = Equations(equations, {"b1": -0.02, "b2": -0.1})
+    rest = continue_equilibria(field, [-0.1, 0.0, 0.0][: 2 + third], "b1", (-0.2, 0.1))
+    (hopf,) = rest.of_kind("hopf")
+    curve = continue_special(field, hopf, ("b1", "b2"), ((-0.2, 0.1), (-0.5, 0.3)))
+    assert {point.kind for point in curve.special} == {"bogdanov-takens"}

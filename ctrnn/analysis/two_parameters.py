@@ -35,6 +35,8 @@ __all__ = ["CodimensionTwoPoint", "SpecialCurve", "continue_special"]
 
 #: points nearer than that, in the weighted norm, are one
 SAME = 1e-6
+#: the states that a kind of point takes at least: a zero and a pair, two pairs
+LEAST = {"bogdanov-takens": 2, "zero-hopf": 3, "double-hopf": 4}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -201,12 +203,13 @@ class _Walker:
         self.limits = [Limit(n + i, float(low), float(high), "span") for i, (low, high) in enumerate(spans)]
         if special.kind == "fold":
             self.curve: Any = FoldCurve(family, r, mu, spans)
-            self.y, self.kinds = np.concatenate([r, mu]), ("cusp", "bogdanov-takens", "zero-hopf")
+            self.y, kinds = np.concatenate([r, mu]), ("cusp", "bogdanov-takens", "zero-hopf")
         else:
             omega = float(special.omega or 0.0)
             self.curve = HopfCurve(family, r, mu, omega, spans)
-            self.y, self.kinds = np.concatenate([r, mu, [omega**2]]), ("bautin", "zero-hopf", "double-hopf")
+            self.y, kinds = np.concatenate([r, mu, [omega**2]]), ("bautin", "zero-hopf", "double-hopf")
             self.limits.append(Limit(n + 2, 0.0, np.inf, "bogdanov-takens"))
+        self.kinds = [kind for kind in kinds if n >= LEAST.get(kind, 1)]
 
     def both(self) -> SpecialCurve:
         start = self._start()
@@ -279,8 +282,10 @@ class _Walker:
         if found is None:
             return None
         self.curve.tests(found)
-        is_pair = kind in ("zero-hopf", "double-hopf") and not np.isfinite(found.facts[kind])
-        return None if is_pair else found
+        is_missing = kind in ("zero-hopf", "double-hopf") and not np.isfinite(found.facts[kind])
+        # where the pair itself comes to zero rounding tells nothing of others
+        is_missing |= kind == "zero-hopf" and not (found.facts["eigenvalues"].imag > 0).any()
+        return None if is_missing else found
 
     def _curve(
         self, walk: list[Point], found: list[tuple[int, str, Point]], first: int, ends: tuple[str, str]
