@@ -142,6 +142,34 @@ def test_optimisers_by_name_table_and_object():
         make_optimizer("rprop", [w], weight_decay=0.1)
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "given", "decay"),
+    [
+        ("adamw", None, 0.01),  # torch's own
+        ("adamw", 0.0, 0.0),
+        (torch.optim.AdamW, None, 0.01),
+        (torch.optim.AdamW, 0.0, 0.0),
+        ({"name": "adamw", "weight_decay": 0.3}, None, 0.3),
+        ({"name": "sgd", "weight_decay": 0.3}, None, 0.3),
+        ("adam", None, 0.0),
+        ("adam", 0.2, 0.2),
+        ("rprop", 0.0, 0.0),
+    ],
+)
+def test_matrices_alone_decay_and_by_what_was_asked_for(optimizer, given, decay):
+    """Whether it is the argument, an option of the optimiser or torch's own default that asks for it."""
+    made = make_optimizer(
+        optimizer, [torch.zeros(2, 2, requires_grad=True), torch.zeros(2, requires_grad=True)], 0.1, given
+    )
+    found = {p.ndim: group.get("weight_decay", 0.0) for group in made.param_groups for p in group["params"]}
+    assert found == {2: decay, 1: 0.0}
+
+
+def test_a_decay_that_is_given_twice_is_refused():
+    with pytest.raises(UsageError, match="0.1, and 0.3 among the options of sgd"):
+        make_optimizer({"name": "sgd", "weight_decay": 0.3}, [torch.zeros(2, 2, requires_grad=True)], weight_decay=0.1)
+
+
 def test_schedulers_by_name_table_and_object():
     w = torch.zeros(1, requires_grad=True)
     optimizer = make_optimizer("sgd", [w], lr=1.0)

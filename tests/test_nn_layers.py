@@ -6,6 +6,8 @@ are torch's own differences.
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -311,3 +313,27 @@ def test_a_step_of_an_optimiser_is_taken_back_to_what_the_field_allows():
         for cell in layer.cells:
             W = cell.field().parameters["W"]
             assert (W * dale >= 0.0).all() and not W[~mask].any()
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "exponential-euler"}, {"train_tau": True}, {"num_layers": 2}])
+def test_a_layer_of_low_rank_is_the_dense_one_with_its_weights(options):
+    low = CTRNN(2, 6, dt=0.1, tau=0.7, rank=2, seed=0, **options)
+    dense = CTRNN(2, 6, dt=0.1, tau=0.7, seed=0, **options)
+    x = randn(3, 5, 2)
+    with torch.no_grad():
+        for one, other in zip(low.cells, dense.cells, strict=True):
+            other.W.copy_(one.M @ one.N.T / 6)
+            other.U.copy_(one.U)
+    assert (low(x)[0] - dense(x)[0]).abs().max() < 1e-14
+    low(x)[0].square().sum().backward()
+    dense(x)[0].square().sum().backward()
+    torch.testing.assert_close(low.M.grad, dense.W.grad @ low.N / 6, rtol=1e-12, atol=1e-14)
+    assert "rank" in str(inspect.signature(CTRNN)) and low.field().rank == 2
+
+
+def test_a_layer_of_low_rank_goes_over_to_torch_but_not_back():
+    low = CTRNN(2, 6, dt=0.1, tau=0.1, rank=2, form="rate", solver="euler", seed=0)
+    x = randn(3, 5, 2)
+    assert (low.to_torch()(x)[0] - low(x)[0]).abs().max() < 1e-14
+    with pytest.raises(UsageError, match="rank"):
+        CTRNN.from_torch(torch.nn.RNN(2, 6), rank=2)

@@ -267,6 +267,18 @@ def test_torch_optimizers_move_the_weights_as_torch_does(name):
     np.testing.assert_allclose(learner.field.vector, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("decay", [None, 0.0])
+def test_adamw_decays_by_its_own_measure_or_by_none(decay):
+    """Of two learners whose losses weigh nothing, only decay moves the weights; and of the biases it moves none."""
+    field = network().with_parameters(b=np.ones(5))
+    learner = OnlineLearner(field, optimizer="adamw", lr=0.5, weight_decay=decay)
+    learner.run(*data(1, 3, 5), weight=1e-300)
+    moved = learner.field.parameters
+    factor = 1.0 if decay == 0.0 else 1.0 - 0.5 * 0.01
+    np.testing.assert_allclose(moved["W"], factor * field.parameters["W"], rtol=1e-14)
+    np.testing.assert_array_equal(moved["b"], field.parameters["b"])
+
+
 def test_a_schedule_sets_the_rate_at_each_update():
     field, (x, y) = network(), data(8, 3, 5)
     learner = OnlineLearner(

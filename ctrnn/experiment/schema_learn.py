@@ -28,7 +28,7 @@ class LearnSpec(Section):
     optimizer: Named = "adam"
     lr: NotNegative = 1e-3
     scheduler: Named | None = None
-    weight_decay: NotNegative = 0.0
+    weight_decay: NotNegative | None = None
     clip: Positive | None = None
     feedback: Literal["random"] | None = None
     r0: Annotated[Annotated[Number, Tag("<number>")] | Annotated[Numbers, Tag("<list>")], ByShape] = 0.0

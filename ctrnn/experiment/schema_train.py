@@ -100,7 +100,7 @@ class TrainSpec(Section):
     optimizer: Named = "adam"
     lr: NotNegative = 1e-3
     scheduler: Named | None = None
-    weight_decay: NotNegative = 0.0
+    weight_decay: NotNegative | None = None
     clip: Positive | None = None
     epochs: Count = 100
     batch_size: Count = 32

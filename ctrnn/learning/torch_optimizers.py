@@ -3,7 +3,8 @@
     optimiser = make_optimizer("adamw", module.parameters(), lr=1e-3, weight_decay=1e-2)
     schedule = make_scheduler({"name": "CosineAnnealingLR", "T_max": 100}, optimiser)
 
-Weight decay is for matrices: biases, time constants and single numbers are left as they are.
+Weight decay is for matrices: biases, time constants and single numbers are left as they are, whether it is asked for
+or the optimiser's own, as AdamW's of 0.01.
 """
 
 from __future__ import annotations
@@ -67,8 +68,28 @@ def torch_schedulers() -> dict[str, Any]:
     }
 
 
+def decay_of(optimizer: Any, weight_decay: float | None) -> float:
+    """The weight decay: as given, or as among the optimiser's options, or torch's own; 0 of a callable.
+
+    Raises UsageError for one that is no number, that the optimiser does not have, or that is given twice.
+    """
+    name, options = _named("optimizer", optimizer)
+    cls = optimizer if isinstance(optimizer, type) else torch_optimizers().get(name.lower()) if name else None
+    own = None if cls is None else inspect.signature(cls).parameters.get("weight_decay")
+    if weight_decay is None:
+        found = options.get("weight_decay", 0.0 if own is None else own.default)
+        return number("weight_decay", found, "a number, at least 0", 0.0)
+    weight_decay = number("weight_decay", weight_decay, "a number, at least 0", 0.0)
+    if "weight_decay" in options:
+        given = f"{weight_decay:g}, and {options['weight_decay']!r} among the options of {name}"
+        raise UsageError("weight_decay", given=given, allowed="one of them")
+    if weight_decay and cls is not None and own is None:
+        raise UsageError("weight_decay", given=weight_decay, allowed=f"0 with {cls.__name__}", hint='optimizer="adamw"')
+    return weight_decay
+
+
 def make_optimizer(
-    optimizer: Any, parameters: Iterable[torch.Tensor], lr: float = 1e-3, weight_decay: float = 0.0
+    optimizer: Any, parameters: Iterable[torch.Tensor], lr: float = 1e-3, weight_decay: float | None = None
 ) -> torch.optim.Optimizer:
     """An optimiser of these parameters.
 
@@ -81,8 +102,8 @@ def make_optimizer(
         What it steps.
     lr : float, default 1e-3
         The learning rate; at least 0. A callable has its own.
-    weight_decay : float, default 0
-        As the optimiser has it, of matrices only.
+    weight_decay : float, optional
+        In the optimiser's sense, of matrices only; None: the optimiser's own, 0.01 of AdamW, 0 of most others.
 
     Returns
     -------
@@ -94,7 +115,8 @@ def make_optimizer(
     UnknownNameError
         For another name.
     UsageError
-        For a learning rate, a decay or options that are not allowed, and for what makes no optimiser.
+        For a learning rate, a decay or options that are not allowed, a decay that is given twice, and for what makes no
+        optimiser.
 
     Examples
     --------
@@ -105,21 +127,21 @@ def make_optimizer(
     """
     parameters = list(parameters)
     lr = number("lr", lr, "a learning rate, at least 0", 0.0)
-    weight_decay = number("weight_decay", weight_decay, "a number, at least 0", 0.0)
     name, options = _named("optimizer", optimizer)
+    decay = decay_of(optimizer, weight_decay)
     groups: list[Any] = [{"params": parameters}]
-    if weight_decay:
+    if decay:
         matrices = [p for p in parameters if p.ndim >= 2]
         others = [p for p in parameters if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
+    elif decay_of(optimizer, None):
+        groups[0] |= {"weight_decay": 0.0}
     if name is not None:
         known = torch_optimizers()
         if name.lower() not in known:
             raise UnknownNameError("optimizer", name, known)
         cls = known[name.lower()]
-        if weight_decay and "weight_decay" not in inspect.signature(cls).parameters:
-            raise UsageError("weight_decay", given=weight_decay, allowed=f"0 with {name}", hint='optimizer="adamw"')
         _check_options("optimizer", name, cls, options, ("params",))
         return _made("optimizer", lambda: cls(groups, **{"lr": lr, **options}))
     if not callable(optimizer):

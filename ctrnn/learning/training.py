@@ -26,7 +26,7 @@ from ctrnn.fields.base import Field
 from ctrnn.learning.checkpoint import Metrics, check_place, digest, load_checkpoint, numbers_digest, save_checkpoint
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
-from ctrnn.learning.torch_optimizers import make_optimizer, make_scheduler
+from ctrnn.learning.torch_optimizers import decay_of, make_optimizer, make_scheduler
 from ctrnn.learning.trained import COLUMNS, Training, check_sizes
 from ctrnn.learning.trained_model import Model, checked_dropout, checked_readout
 from ctrnn.learning.training_arguments import (
@@ -66,7 +66,7 @@ def train(
     optimizer: Any = "adam",
     lr: float = 1e-3,
     scheduler: Any = None,
-    weight_decay: float = 0.0,
+    weight_decay: float | None = None,
     clip: float | None = None,
     epochs: int = 100,
     batch_size: int = 32,
@@ -111,8 +111,9 @@ def train(
         Whether r0 is trained too.
     parameters : sequence of str, optional
         The field's parameters that are trained; all by default. The read-out always is.
-    optimizer, lr, weight_decay : str, dict or callable; float; float
+    optimizer, lr, weight_decay : str, dict or callable; float; float or None
         As of `ctrnn.learning.torch_optimizers.make_optimizer`: a name, a table with options, a class or a function.
+        Matrices alone decay; None: as the optimiser has it by itself, 0.01 of "adamw", 0 of most others.
     scheduler : str, dict or callable, optional
         As of ``make_scheduler``; it steps once an epoch, "ReduceLROnPlateau" on the validation's loss.
     clip : float, optional
@@ -196,9 +197,9 @@ def prepare(field: Field, trials: Any, **given: Any) -> Prepared:
 
 def prepared(
     field: Field, trials: Any, *, readout: Any, loss: Any, r0: Any, train_r0: bool, parameters: Sequence[str] | None,
-    optimizer: Any, lr: float, scheduler: Any, weight_decay: float, clip: float | None, epochs: int, batch_size: int,
-    validation: Any, split: str, patience: int | None, curriculum: Any, dropout: Any, teacher_forcing: Any, seed: int,
-    dt: float | None, **steps: Any,
+    optimizer: Any, lr: float, scheduler: Any, weight_decay: float | None, clip: float | None, epochs: int,
+    batch_size: int, validation: Any, split: str, patience: int | None, curriculum: Any, dropout: Any,
+    teacher_forcing: Any, seed: int, dt: float | None, **steps: Any,
 ) -> Prepared:  # fmt: skip
     """A training, all of whose arguments are checked: those of `train`, whose defaults they do not have here."""
     raw = trials
@@ -234,7 +235,7 @@ def prepared(
     about = form.describe() | {
         "field": recipe(field), "start": numbers_digest(*(v.detach().numpy() for v in model.numbers.values())),
         "first outputs": first_outputs(model), "loss": its_loss.name, "optimizer": type(stepper).__name__,
-        "lr": float(lr), "weight_decay": float(weight_decay),
+        "lr": float(lr), "weight_decay": decay_of(optimizer, weight_decay),
         "options of the optimizer": told({k: v for k, v in stepper.defaults.items() if k != "lr"}),
         "scheduler": told(scheduler), "clip": clip, "batch_size": batch_size, "seed": seed, "dropout": drops,
         "trained": list(model.trained), "split": split, "patience": patience, "curriculum": told(curriculum),

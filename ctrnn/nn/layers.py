@@ -29,7 +29,7 @@ from ctrnn.nn.recurrent import check_tensor, checked_parameter
 from ctrnn.solvers import tableaus
 
 
-class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=None):
+class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=None, rank=None):
     """A layer of rate units, with gradients to its weights, to its initial states and to its input.
 
     Parameters
@@ -45,9 +45,9 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=No
     solver : str, default "rk4"
         "euler", "exponential-euler", "midpoint", "heun", "rk4" or another explicit method of `ctrnn.simulate`, by steps
         of dt.
-    activation, form, gain, mask, dale
-        As of `ctrnn.RateNetwork`, whose random W and U these are too; b starts at 0. ``layer.project_()``, after a step
-        of an optimiser, keeps the signs of dale.
+    activation, form, gain, mask, dale, rank
+        As of `ctrnn.RateNetwork`, whose random W (of a given rank, M and N) and U these are too; b starts at 0.
+        ``layer.project_()``, after a step of an optimiser, keeps the signs of dale.
     steps_per_input : int, default 1
         Steps for each input of a sequence.
     interpolation : {"hold", "linear"}, default "hold"
@@ -125,15 +125,17 @@ class CTRNN(Layer, activation="tanh", form="state", gain=1.0, mask=None, dale=No
             self.register_buffer("tau", torch.tensor(self._field.tau))
 
     @classmethod
-    def _make(cls, inputs: int, n: int, **options: Any) -> RateNetwork:
-        return RateNetwork(n, inputs=inputs, **options)
+    def _make(cls, inputs: int, n: int, **options: Any) -> Field:
+        network: Field = RateNetwork(n, inputs=inputs, **options)
+        return network
 
     def _trainable_field(self) -> Field:
         # tau, trained or not, is a tensor
         f = self._field
         if f.train_tau:
             return f  # type: ignore[no-any-return]
-        twin = RateNetwork(f.n, f.input_size, f.tau, f.activation, form=f.form, seed=0, train_tau=True)
+        options = {"form": f.form, "rank": f.rank, "seed": 0, "train_tau": True}
+        twin = RateNetwork(f.n, f.input_size, f.tau, f.activation, **options)
         return twin.with_parameters(**f.parameters)
 
     def _run(self, x: torch.Tensor, start: torch.Tensor, spans: Any, path: tuple[int, int] | None) -> torch.Tensor:

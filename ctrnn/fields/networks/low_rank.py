@@ -14,10 +14,11 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array
+from ctrnn.fields.networks import torch_cells
 from ctrnn.fields.networks.activations import rate_equation
 from ctrnn.fields.networks.text import TextNetwork, checked_gain, checked_sizes
 from ctrnn.memory import claim
-from ctrnn.numbers import generator, whole
+from ctrnn.numbers import flag, generator, whole
 
 
 class LowRankNetwork(TextNetwork):
@@ -40,7 +41,7 @@ class LowRankNetwork(TextNetwork):
         if rank > n:
             raise UsageError("rank", given=rank, allowed=f"at most the number of units, {n}")
         claim("rank", 48.0 * n * rank, "a smaller rank")
-        self.activation, self.form, self.rank = activation, form, rank
+        self.activation, self.form, self.rank, self.train_tau = activation, form, rank, flag("train_tau", train_tau)
         rng, size = generator(seed), np.sqrt(checked_gain(gain))
         weights = {"M": rng.normal(0.0, size, (n, rank)), "N": rng.normal(0.0, size, (n, rank))}
         if inputs:
@@ -52,3 +53,13 @@ class LowRankNetwork(TextNetwork):
     def W(self) -> Array:
         """M Nᵀ / n (n, n)."""
         return self.parameters["M"] @ self.parameters["N"].T / self.n
+
+    @classmethod
+    def from_torch(cls, module: Any, **_: Any) -> LowRankNetwork:
+        """Refused: the recurrent weights of a module of torch have any rank."""
+        allowed = "None, with the numbers of a module of torch: its recurrent weights have any rank"
+        raise UsageError("rank", given=f"one, of {type(module).__name__}", allowed=allowed)
+
+    def to_torch(self) -> Any:
+        """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is, with M Nᵀ / n as W."""
+        return torch_cells.rnn_of(self, self.W)

@@ -101,6 +101,7 @@ class RateNetwork(TextNetwork):
         rate, definitions = rate_equation(activation, form, "W @ s", inputs)
         gain = checked_gain(gain)
         self.activation, self.form, self.train_tau = activation, form, flag("train_tau", train_tau)
+        self.rank: int | None = None
         self.mask = None if mask is None else _checked_mask(mask, n)
         self.dale = None if dale is None else checked_signs(dale, n)
         for fixed in (self.mask, self.dale):
@@ -162,12 +163,7 @@ class RateNetwork(TextNetwork):
 
     def to_torch(self) -> Any:
         """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is."""
-        if self.form != "rate" or self.activation not in ("tanh", "relu"):
-            given = f"form={self.form!r}, activation={self.activation!r}"
-            raise UsageError("network", given=given, allowed="form='rate' with tanh or relu, which torch.nn.RNN has")
-        W, U, b = (self.parameters[name] for name in ("W", "U", "b"))
-        options = {"nonlinearity": self.activation}
-        return torch_cells.module_of("RNN", self.input_size, self.n, (U, W, b, np.zeros_like(b)), **options)
+        return torch_cells.rnn_of(self, self.parameters["W"])
 
 
 def _checked_mask(mask: Any, n: int) -> Array:

@@ -46,3 +46,13 @@ def module_of(kind: str, inputs: int, n: int, numbers: tuple[Array, Array, Array
         for name, value in zip(NAMES, numbers, strict=True):
             getattr(module, f"{name}_l0").copy_(torch.tensor(value))
     return module
+
+
+def rnn_of(network: Any, W: Array) -> Any:
+    """The torch.nn.RNN that one Euler step of dt = tau of a network of rate units with these weights is."""
+    if network.form != "rate" or network.activation not in ("tanh", "relu"):
+        given = f"form={network.form!r}, activation={network.activation!r}"
+        raise UsageError("network", given=given, allowed="form='rate' with tanh or relu, which torch.nn.RNN has")
+    b = network.parameters["b"]
+    U = network.parameters.get("U", np.zeros((b.size, network.input_size)))
+    return module_of("RNN", network.input_size, b.size, (U, W, b, np.zeros_like(b)), nonlinearity=network.activation)

@@ -72,8 +72,8 @@ class OnlineLearner:
         optimiser; it steps with each update.
     clip : float, optional
         The largest length of the gradient.
-    weight_decay : float, default 0
-        As the optimiser has it; of matrices only.
+    weight_decay : float, optional
+        In the optimiser's sense, of matrices only; None: the optimiser's own, 0.01 of "adamw", 0 of most others.
     feedback : None, "random" or array (p, n)
         What the state sees of the outputs' errors in the place of the read-out's V: fixed random numbers, or these.
     drift_window : int, default 64
@@ -131,7 +131,7 @@ class OnlineLearner:
         *,
         scheduler: Any = None,
         clip: float | None = None,
-        weight_decay: float = 0.0,
+        weight_decay: float | None = None,
         feedback: Any = None,
         drift_window: int = 64,
     ) -> None:

@@ -20,7 +20,7 @@ from ctrnn.fields.base import Array, Field
 from ctrnn.fields.bound import Bound
 from ctrnn.kernels.rules import updates as u
 from ctrnn.kernels.rules.loop import Learned
-from ctrnn.learning.torch_optimizers import fused, is_elementwise, make_optimizer, make_scheduler
+from ctrnn.learning.torch_optimizers import decay_of, fused, is_elementwise, make_optimizer, make_scheduler
 from ctrnn.losses import Readout
 from ctrnn.numbers import number
 
@@ -38,11 +38,11 @@ class Weights:
 
     def __init__(
         self, field: Field, readout: Readout | None, optimizer: Any, lr: float, scheduler: Any, clip: float | None,
-        weight_decay: float,
+        weight_decay: float | None,
     ) -> None:  # fmt: skip
         import torch
 
-        lr, weight_decay = number("lr", lr), number("weight_decay", weight_decay)
+        lr = number("lr", lr)
         self.first, self.m = field, field.m
         parts: dict[str, Array] = dict(field.parameters)
         if readout is not None:
@@ -60,7 +60,8 @@ class Weights:
             elif name == "readout c":
                 self.c = self.flat[first : first + part.size]
         self.tensors = []
-        for first, last, shape in _joined(pieces, weight_decay != 0.0) if is_elementwise(optimizer) else pieces:
+        decays = decay_of(optimizer, weight_decay) != 0.0
+        for first, last, shape in _joined(pieces, decays) if is_elementwise(optimizer) else pieces:
             if last > first:
                 values, slope = (torch.from_numpy(v[first:last].reshape(shape)) for v in (self.flat, self.gradient))
                 values.requires_grad_()
