@@ -32,6 +32,17 @@ VALUES = {
 }
 
 
+@pytest.mark.parametrize("name", ["I[1]", "x[1]"])
+def test_an_entry_of_an_input_of_any_name_is_a_parameter(name):
+    """dr/dt = −r + 1.5 tanh r + I has folds where 1.5 (1 − tanh² r) = 1, in each of the two units."""
+    field = Equations({"r": "-r + 1.5*tanh(r) + I"}, states={"r": 2}, inputs={"I": 2})
+    branch = analysis.continue_equilibria(field, [0.0, 0.0], name, (-1.0, 1.0), x=[0.0, 0.0])
+    r = np.arctanh(np.sqrt(1.0 / 3.0))
+    fold = 1.5 * np.tanh(r) - r
+    np.testing.assert_allclose(sorted(p.parameter for p in branch.of_kind("fold")), [-fold, fold], rtol=1e-9)
+    np.testing.assert_array_equal(branch.r[:, 0], 0.0)
+
+
 @pytest.mark.parametrize("argument", CALLS)
 @pytest.mark.parametrize("kind", VALUES)
 def test_what_is_no_array_of_numbers_is_refused_by_name(argument, kind):

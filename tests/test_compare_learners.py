@@ -93,6 +93,18 @@ def test_more_rank_is_nearer_and_what_is_exact_is_exact(network, data):
     assert (found.bound[1] > found.bound[2]).all() and np.isnan(found.bound[4]).all()
 
 
+def test_a_table_of_options_is_the_rule_that_it_describes(network, data):
+    """As an OnlineLearner takes them; two tables are two rules."""
+    tables = [{"name": "sketch", "rank": 3}, {"name": "tbptt", "window": 4}]
+    options = {"readout": READOUT, "dt": 0.5, "window": 20}
+    by_table = compare_learners(network, *data, ["snap-1", *tables], **options)
+    by_object = compare_learners(network, *data, ["snap-1", Sketch(3), ctrnn.TruncatedBPTT(window=4)], **options)
+    assert by_table.methods == by_object.methods
+    np.testing.assert_array_equal(by_table.relative_error, by_object.relative_error)
+    with pytest.raises(UsageError, match="each rule once"):
+        compare_learners(network, *data, [tables[0], tables[0]], **options)
+
+
 def test_lanes_and_resets():
     """Lanes are summed up, and a reset begins a run anew, as in problems of their own."""
     task = tasks.adding(trials=6, steps=10, seed=0)

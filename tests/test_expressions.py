@@ -305,6 +305,8 @@ def test_any_text_is_a_formula_or_a_clear_error(text):
         ("2*lambda*x", 3, "'lambda'.*lambda_ or lam"),
         ("x + y.real", 6, "attribute"),
         ("x + np.tanh(y)", 5, r"only a function's name can be called.*Try: tanh\(\.\.\.\)"),
+        ("x + np.clip(y, 0, 1)", 5, r"Try: min\(max\(v, low\), high\)"),
+        ("maximum(x, y)", 1, r"unknown function 'maximum'.*Try: max\(a, b\)"),
         ("x + tanh", 5, r"'tanh' is a function.*tanh\(...\)"),
         ("x(y + 1)", 1, r"'x' is not a function.*x\*\(...\)"),
         ("2 + tanh(x, y)", 5, "tanh with 2 arguments.*allowed: 1"),

@@ -365,6 +365,7 @@ def test_parameters_flatten_and_come_back(request, name):
     assert np.abs(changed(0.4, r, x) - before).max() > 1e-3  # not the numbers that were bound before
     assert_array_equal(field(0.4, r, x), before)
     assert_array_equal(changed.with_parameters(**field.parameters)(0.4, r, x), before)
+    assert_array_equal(changed.with_parameters(field.parameters)(0.4, r, x), before)
     many = field.unflatten(np.arange(4.0 * field.m).reshape(2, 2, field.m))
     assert all(many[k].shape == (2, 2, *v.shape) for k, v in field.parameters.items())
     assert_array_equal(

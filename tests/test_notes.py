@@ -13,6 +13,7 @@ from scipy.integrate import solve_ivp
 
 import ctrnn
 from ctrnn import Objective, Problem, RateNetwork, Readout, gradient, inputs
+from ctrnn.errors import UsageError
 
 n, m, p, T = 5, 3, 2, 100
 ETA = 0.01
@@ -270,6 +271,9 @@ def test_the_printed_rule_of_note_001_is_rflo():
     assert local["b"][0] == pytest.approx(printed[1], rel=1e-10)
     for name in ("W", "b"):
         assert abs(local[name].item() - exact[name].item()) > 0.2 * abs(exact[name].item())
+    plain = ctrnn.Equations({"r": "-r + w*r + b + x"}, {"w": W1, "b": B1}, inputs=["x"])
+    with pytest.raises(UsageError, match=r"rflo.*a leak of its own.*array equations, as .* W @ r"):
+        ctrnn.learning.OnlineLearner(plain, "rflo")
 
 
 def test_where_the_two_rules_part():

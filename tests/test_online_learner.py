@@ -105,6 +105,7 @@ def test_frozen_weights_give_the_gradient_of_bptt_on_every_prefix(make, solver, 
             size = np.linalg.norm(exact.vector)
             assert np.linalg.norm(g.vector - exact.vector) <= 1e-12 * size
             np.testing.assert_allclose(g.readout["V"], exact.readout["V"], rtol=1e-12, atol=1e-13)
+            assert g["V"] is g.readout["V"] and exact["c"] is exact.readout["c"]
             assert g.loss == pytest.approx(exact.loss, rel=1e-12)
     assert np.array_equal(learner.field.vector, field.vector)
 

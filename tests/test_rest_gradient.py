@@ -202,6 +202,9 @@ def test_rows_identity_and_the_zero_row_by_products():
     full = equilibrium_gradient(field, r, None, "lu").vector
     rows = np.stack([a, 2 * a, np.zeros(10)])
     g = equilibrium_gradient(field, r, rows, matrix_free=True)
+    assert g["W"] is g.parameters["W"]
+    with pytest.raises(UnknownNameError, match="parameter: got 'V'"):
+        g["V"]
     np.testing.assert_allclose(g.vector, rows @ full, rtol=0, atol=1e-11)
     assert not equilibrium_gradient(field, r, np.zeros(10), matrix_free=True).vector.any()
     np.testing.assert_allclose(equilibrium_gradient(field, r, None, matrix_free=True).vector, full, rtol=0, atol=1e-11)

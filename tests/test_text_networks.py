@@ -91,6 +91,26 @@ def test_to_torch_and_back(make: Callable[[], tuple[torch.nn.Module, ctrnn.Field
     assert np.array_equal(type(field).from_torch(again, tau=TAU).vector, field.vector)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_network_is_that_of_a_cell(kind: str, bias: bool) -> None:
+    """One Euler step of tau is the cell, to 1e-14; and a module of torch's own layout gives the same."""
+    torch.manual_seed(2)
+    cell = getattr(torch.nn, f"{kind}Cell")(NX, N, bias=bias, dtype=torch.float64)
+    make = {"RNN": ctrnn.RateNetwork, "GRU": ctrnn.GRUNetwork, "LSTM": ctrnn.LSTMNetwork}[kind]
+    field = make.from_torch(cell)
+    r, x = _rng().normal(size=field.n), _rng().normal(size=NX)
+    parts = tuple(torch.from_numpy(part[None]) for part in np.split(r, field.n // N))
+    after = cell(torch.from_numpy(x[None]), parts if kind == "LSTM" else parts[0])
+    expected = torch.cat(after, 1) if kind == "LSTM" else after
+    assert np.abs(r + field(0.0, r, x) - expected[0].detach().numpy()).max() < 1e-14
+    X = torch.from_numpy(_rng().normal(size=(T, 2, NX)))
+    in_time, in_lanes = field.to_torch(batch_first=False)(X)[0], field.to_torch()(X.transpose(0, 1))[0]
+    assert (in_time - in_lanes.transpose(0, 1)).abs().max() < 1e-14
+    with pytest.raises(UsageError, match="layer"):
+        make.from_torch(cell, layer=1)
+
+
 def test_layers_and_directions_of_a_module() -> None:
     torch.manual_seed(1)
     module = torch.nn.GRU(NX, N, num_layers=2, bidirectional=True, dtype=torch.float64)
@@ -292,6 +312,9 @@ def test_an_activation_of_a_rate_network_may_be_a_formula() -> None:
     named, written = (ctrnn.RateNetwork(4, 1, activation=a, seed=0) for a in ("tanh", "(exp(2*z) - 1)/(exp(2*z) + 1)"))
     r = np.linspace(-1.0, 1.0, 4)
     assert np.abs(named(0.0, r, [0.5]) - written(0.0, r, [0.5])).max() < 1e-15
+    for wrong in ("x**2", np.tanh):
+        with pytest.raises(UsageError, match=r"activation: .*or a formula in z such as 'z\*\*2"):
+            ctrnn.RateNetwork(4, activation=wrong)
     saturating = ctrnn.RateNetwork(4, activation="z**2/(1 + z**2)", seed=0)
     assert np.abs(saturating(0.0, r) - (-r + saturating.parameters["W"] @ (r**2 / (1 + r**2)))).max() < 1e-15
 

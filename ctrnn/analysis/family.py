@@ -60,7 +60,7 @@ def parameter_place(field: Field, name: str, argument: str = "parameter") -> tup
     if base in field.parameters:
         start = field.parameters.slices[base].start
         return "w", start + _entry(name, field.parameters[base].shape, inside, argument)
-    if inside is None and name in field.input_names:
+    if name in field.input_names:
         return "x", field.input_names.index(name)
     if base == "x" and inside is not None and field.input_size:
         return "x", _entry(name, (field.input_size,), inside, argument)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ctrnn.errors import UsageError, one_of
 from ctrnn.fields.bound import Bound, Kernel, LanesKernel, RowSlots, SecondKernel, at_a_line
+from ctrnn.fields.checks import as_mapping
 from ctrnn.fields.parameters import Parameters, unchangeable
 from ctrnn.kernels import abi, point, signals
 from ctrnn.memory import claim
@@ -128,17 +129,17 @@ class Field(ABC):
         """A copy with all parameters from a flat vector (m,)."""
         return self.with_parameters(**self.unflatten(vector))
 
-    def with_parameters(self, /, **named: Any) -> Self:
-        """A copy with some parameters changed.
+    def with_parameters(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> Self:
+        """A copy with some parameters changed, named or in a table name -> value.
 
         Raises UnknownNameError for a name that is no parameter and UsageError for a wrong shape or NaN.
         """
-        changed = copy.copy(self)
-        values = dict(self.parameters)
-        for name, value in named.items():
+        given = {**as_mapping("parameters", {} if values is None else values), **named}
+        for name in given:
             one_of("parameter", name, self.parameters)
-            values[name] = self._checked(name, value, self.parameters[name].shape)
-        changed.parameters = values
+        checked = {name: self._checked(name, value, self.parameters[name].shape) for name, value in given.items()}
+        changed = copy.copy(self)
+        changed.parameters = dict(self.parameters) | checked
         return changed
 
     def _parameters_as_inputs(self, names: Iterable[str]) -> Field | None:

@@ -84,6 +84,11 @@ _DESCRIPTIONS: dict[type[ast.AST], str] = {
     ast.Starred: "a star",
     ast.UnaryOp: "this operator",
 }
+#: what functions of NumPy and torch are here
+_ELSEWHERE = {
+    "maximum": "max(a, b)", "minimum": "min(a, b)", "clip": "min(max(v, low), high)", "transpose": "A.T",
+    "matmul": "A @ B", "power": "a**b", "square": "a**2", "log1p": "log(1 + a)", "expm1": "exp(a) - 1",
+}  # fmt: skip
 _WORDS = frozenset({"if", "else", "and", "or"})
 _NAME = re.compile(r"(?<![\w.])[^\W\d]\w*")
 
@@ -353,12 +358,14 @@ class _Reader:
     def call(self, node: ast.Call, depth: int) -> Any:
         if not isinstance(node.func, ast.Name):
             named = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            hint = f"{named}(...)" if named in FUNCTIONS else ""
+            hint = f"{named}(...)" if named in FUNCTIONS else _ELSEWHERE.get(named, "")
             raise self.error("only a function's name can be called", node.func, hint=hint)
         name = node.func.id
         if name not in FUNCTIONS:
             if name in self.symbols or name in CONSTANTS:
                 raise self.error(f"{name!r} is not a function", node.func, hint=f"{name}*(...)")
+            if name in _ELSEWHERE:
+                raise self.error(f"unknown function {name!r}", node.func, hint=_ELSEWHERE[name])
             raise self.unknown("function", node.func, list(FUNCTIONS))
         if node.keywords:
             raise self.error("a named argument has no place in a formula", node.keywords[0])

@@ -94,9 +94,13 @@ class Gradient:
     reason: str = ""
 
     def __getitem__(self, name: str) -> Array:
-        """dl/dw of one parameter, as ``parameters`` has it; raises UnknownNameError for any other name."""
-        one_of("parameter", name, list(self.parameters))
-        return self.parameters[name]
+        """dl/dw of one parameter, or of "V" and "c" of the read-out where no parameter has that name.
+
+        Raises UnknownNameError for any other name.
+        """
+        known = (self.readout or {}) | self.parameters
+        one_of("parameter", name, list(known))
+        return known[name]
 
     def __repr__(self) -> str:
         why = f" ({self.reason})" if self.reason else ""

@@ -50,7 +50,7 @@ def rate_equation(activation: Any, form: str, hidden: str, inputs: int) -> tuple
     ('(-r + u)/tau', {'s': 'tanh(r)', 'u': 'W @ s + U @ x + b'})
     """
     one_of("form", form, ("state", "rate"))
-    if not (isinstance(activation, str) and re.search(r"\bz\b", activation)):
+    if isinstance(activation, str) and activation.isidentifier() and activation != "z":
         one_of("activation", activation, ACTIVATIONS)
     u = f"{hidden} + U @ x + b" if inputs else f"{hidden} + b"
     if form == "state":

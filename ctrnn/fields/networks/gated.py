@@ -52,7 +52,7 @@ class _GatedNetwork(TextNetwork):
 
         Parameters
         ----------
-        module : torch.nn.GRU or torch.nn.LSTM
+        module : torch.nn.GRU, torch.nn.LSTM or the cell of either
             The module, without projections.
         tau : float or array_like (n,)
             The time constant.
@@ -70,9 +70,14 @@ class _GatedNetwork(TextNetwork):
         network = cls(module.hidden_size, numbers[0].shape[1], tau, **options)
         return network.with_parameters(**network._from_stacks(*numbers))
 
-    def to_torch(self) -> Any:
-        """The module of torch (one layer, batch_first, float64) that one Euler step of dt = tau is."""
-        return torch_cells.module_of(self.torch_name, self.input_size, self.hidden_size, self._to_stacks())
+    def to_torch(self, *, batch_first: bool = True) -> Any:
+        """The module of torch (one layer, float64) that one Euler step of dt = tau is.
+
+        ``batch_first``: whether it takes (B, T, inputs), or (T, B, inputs), which is torch's own default.
+        """
+        return torch_cells.module_of(
+            self.torch_name, self.input_size, self.hidden_size, self._to_stacks(), batch_first=batch_first
+        )
 
     def _from_stacks(self, ih: Array, hh: Array, bias_ih: Array, bias_hh: Array) -> dict[str, Array]:
         n, k = self.hidden_size, len(self.gates)

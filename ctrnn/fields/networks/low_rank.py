@@ -60,6 +60,6 @@ class LowRankNetwork(TextNetwork):
         allowed = "None, with the numbers of a module of torch: its recurrent weights have any rank"
         raise UsageError("rank", given=f"one, of {type(module).__name__}", allowed=allowed)
 
-    def to_torch(self) -> Any:
-        """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is, with M Nᵀ / n as W."""
-        return torch_cells.rnn_of(self, self.W)
+    def to_torch(self, *, batch_first: bool = True) -> Any:
+        """The torch.nn.RNN (one layer, float64) that one Euler step of dt = tau is, with M Nᵀ / n as W."""
+        return torch_cells.rnn_of(self, self.W, batch_first)

@@ -143,7 +143,7 @@ class RateNetwork(TextNetwork):
 
         Parameters
         ----------
-        module : torch.nn.RNN
+        module : torch.nn.RNN or torch.nn.RNNCell
             The module.
         tau : float or array_like (n,)
             The time constant.
@@ -161,9 +161,12 @@ class RateNetwork(TextNetwork):
         network = cls(len(W), U.shape[1], tau, module.nonlinearity, form="rate", seed=0)
         return network.with_parameters(W=W, U=U, b=bias_ih + bias_hh)
 
-    def to_torch(self) -> Any:
-        """The torch.nn.RNN (one layer, batch_first, float64) that one Euler step of dt = tau is."""
-        return torch_cells.rnn_of(self, self.parameters["W"])
+    def to_torch(self, *, batch_first: bool = True) -> Any:
+        """The torch.nn.RNN (one layer, float64) that one Euler step of dt = tau is.
+
+        ``batch_first``: whether it takes (B, T, inputs), or (T, B, inputs), which is torch's own default.
+        """
+        return torch_cells.rnn_of(self, self.parameters["W"], batch_first)
 
 
 def _checked_mask(mask: Any, n: int) -> Array:

@@ -76,7 +76,7 @@ class RFLO(GradientMethod):
     def refusal(self, problem: Problem, settings: Settings) -> str:
         """Why it cannot treat a problem; empty where it can."""
         if not problem.field._kernel.table[LEAK]:
-            return "only a network has a leak of its own"
+            return "only a network, or array equations, has a leak of its own"
         return super().refusal(problem, settings)
 
     def rule(self) -> Rule:
@@ -98,7 +98,8 @@ class LeakRule(Rule):
         Traces for Euler steps, where the leak takes each parameter to few states.
         """
         if not lane.has_leak:
-            raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own")
+            hint = "array equations, as {'r': '-r + W @ r'} with states={'r': 1}: the leak is beside the products"
+            raise UsageError("method", given="rflo", allowed="a network, which has a leak of its own", hint=hint)
         if lane.one_stage:
             from scipy.sparse import csr_array
 

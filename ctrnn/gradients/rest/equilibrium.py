@@ -64,6 +64,11 @@ class EquilibriumGradient:
     residual: float
     inverse: Inverse
 
+    def __getitem__(self, name: str) -> Array:
+        """Of one parameter, as ``parameters`` has it; raises UnknownNameError for any other name."""
+        one_of("parameter", name, list(self.parameters))
+        return self.parameters[name]
+
     def __repr__(self) -> str:
         lines = [f"gradient at rest, by {self.inverse}"]
         width = max((len(name) for name in self.parameters), default=0)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import NotAtRestError, UsageError
+from ctrnn.errors import NotAtRestError, UsageError, one_of
 from ctrnn.fields.base import Array, Field
 from ctrnn.numbers import checked_array, flag, number, real_array
 from ctrnn.states import state_of
@@ -59,6 +59,11 @@ class Nudged:
     free: Array
     nudged: Array
     beta: float
+
+    def __getitem__(self, name: str) -> Array:
+        """Of one parameter, as ``parameters`` has it; raises UnknownNameError for any other name."""
+        one_of("parameter", name, list(self.parameters))
+        return self.parameters[name]
 
     def __repr__(self) -> str:
         return (

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from ctrnn.errors import UnknownNameError, UsageError, one_of
 from ctrnn.fields.base import Array, Field
 from ctrnn.files import atomic_path
 from ctrnn.gradients.costs import in_bytes, in_seconds
+from ctrnn.gradients.methods import of_table
 from ctrnn.gradients.rules.exact import ExactRule
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
@@ -174,7 +175,7 @@ def compare_learners(
         Inputs; None for a field without.
     y : (T, p) or (T, batch, p) array
         Targets; None for a loss that takes none.
-    methods : sequence of str or method, optional
+    methods : sequence of str, dict or method, optional
         Rules beside the exact one, as `OnlineLearner` takes them. None: SnAp-1, RFLO, e-prop, UORO, KF-RTRL, a sketch
         and truncated BPTT, those of them that take the field.
     weights : {"frozen", "exact"}, default "frozen"
@@ -385,13 +386,16 @@ def _rules(methods: Any) -> tuple[tuple[str, ...], list[Rule]]:
     """The names and the rules, the exact one first; raises UsageError for none, and for the same twice."""
     if isinstance(methods, (str, bytes)) or not isinstance(methods, Sequence) or not methods:
         raise UsageError("methods", given=methods, allowed="a sequence of methods, at least one")
-    names = [EXACT]
-    for method in methods:
+    names: list[str] = [EXACT]
+    rules: list[Rule] = [ExactRule()]
+    for given in methods:
+        method = of_table(given) if isinstance(given, Mapping) else given
         name = method if isinstance(method, str) else getattr(method, "name", type(method).__name__)
         if name in names:
             raise UsageError("methods", given=name, allowed="each rule once")
         names.append(str(name))
-    return tuple(names), [ExactRule(), *(rule_named(method) for method in methods)]
+        rules.append(rule_named(method))
+    return tuple(names), rules
 
 
 def _those_that_fit(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctrnn.errors import one_of
 from ctrnn.fields.base import Array
 
 
@@ -38,5 +39,10 @@ class OnlineGradient:
         return "\n".join(lines)
 
     def __getitem__(self, name: str) -> Array:
-        """Of a parameter by its name."""
-        return self.parameters[name]
+        """Of a parameter, or of "V" and "c" of the read-out where no parameter has that name.
+
+        Raises UnknownNameError for any other name.
+        """
+        known = (self.readout or {}) | self.parameters
+        one_of("parameter", name, list(known))
+        return known[name]
