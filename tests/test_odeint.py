@@ -20,6 +20,7 @@ from torch import nn
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, TorchField, as_module, gradient, inputs, odeint
 from ctrnn.errors import DivergenceError, UnknownNameError, UsageError
+from ctrnn.fields.module_call import ModuleCall
 
 LOTKA_VOLTERRA = {"prey": "a*prey - b*prey*pred", "pred": "-c*pred + d*prey*pred"}
 AT = {"a": 0.55, "b": 0.28, "c": 0.80, "d": 0.24}
@@ -267,6 +268,84 @@ def test_what_a_callable_closes_over_gets_its_gradient():
         assert off(ours, theirs) < 1e-12
     with torch.no_grad():
         assert not odeint(f, y0, GRID).requires_grad
+
+
+class Leaky(nn.Module):
+    """dy/dt = −k y + I"""
+
+    def __init__(self):
+        super().__init__()
+        self.k, self.I = (nn.Parameter(torch.tensor(1.0)) for _ in range(2))
+
+    def forward(self, t, y):
+        return self.I - self.k * y
+
+
+@pytest.mark.parametrize("kind", ["module", "callable", "tuple", "field"])
+@pytest.mark.parametrize("method", [None, "dopri5", "dop853", "bs3"])
+def test_from_rest_the_steps_answer_for_the_gradient(kind, method):
+    """y(T) = y0 e^(−kT) + (1 − e^(−kT)) I/k from y0 = I/k, where steps grow to all of T: 100 rtol; they gave −137."""
+    module, T, rtol = Leaky(), 10.0, 1e-6 if method == "bs3" else 1e-8
+    f = as_module(Equations({"y": "I - k*y"}, {"k": 1.0, "I": 1.0})) if kind == "field" else module
+    start = torch.ones(1, requires_grad=True)
+    if kind == "callable":
+        f = module.forward
+    if kind == "tuple":
+        (y,) = odeint(lambda t, y: (module(t, y[0]),), (start,), [0.0, T], method=method, rtol=rtol)
+    else:
+        y = odeint(f, start, [0.0, T], method=method, rtol=rtol)
+    at = f if kind == "field" else module
+    gone = np.exp(-T)
+    found = [g.item() for g in torch.autograd.grad(y[-1, 0], [start, at.k, at.I], create_graph=True)]
+    assert found == pytest.approx([gone, gone - 1.0, 1.0 - gone], rel=0, abs=100 * rtol)
+    (k,) = torch.autograd.grad(y[-1, 0], [at.k], create_graph=True)
+    (second,) = torch.autograd.grad(k, [at.k])
+    # d²/dk² of e^(−kT) + (1 − e^(−kT))/k at k = 1
+    assert second.item() == pytest.approx(2.0 - gone * (2.0 + 2.0 * T), rel=0, abs=100 * rtol)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_scripted_module_gets_its_gradient():
+    module = Leaky()
+    scripted, y0 = torch.jit.script(module), torch.randn(3, requires_grad=True)
+    found = [odeint(f, y0, TIMES) for f in (scripted, module)]
+    ours, reference = (gradients(y, y0, f) for y, f in zip(found, (scripted, module), strict=True))
+    assert off(found[0], found[1]) < 1e-9
+    assert off(ours, reference) < 1e-8
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, a third with a parametrized one, and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(3, 3) for _ in range(3))
+        self.second.weight = self.first.weight
+        self.again = self.third
+        nn.utils.parametrizations.weight_norm(self.third)
+        self.register_buffer("scale", torch.tensor(0.7))
+
+    def forward(self, t, y):
+        if t < 0.0:
+            raise ValueError("before the beginning")
+        return self.again(torch.tanh(self.second(torch.sin(self.first(y))))) * self.scale
+
+
+def test_a_module_is_called_with_other_tensors_as_torch_does():
+    """To the bit torch.func.functional_call's value, and its own tensors are back, whatever happens."""
+    module, y = Tied(), torch.randn(2, 3)
+    before = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    other = {k: torch.randn_like(v).requires_grad_() for k, v in before.items()}
+    call = ModuleCall(module)
+    twin = copy.deepcopy(module)  # torch does not give a submodule with two names its tensors back
+    ours, theirs = call(other, torch.tensor(0.0), y), torch.func.functional_call(twin, other, (torch.tensor(0.0), y))
+    assert torch.equal(ours, theirs) and not torch.equal(ours, module(torch.tensor(0.0), y))
+    grads = [torch.autograd.grad(v.sum(), [*other.values()]) for v in (ours, theirs)]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+    with pytest.raises(ValueError, match="before the beginning"):
+        call(other, torch.tensor(-1.0), y)
+    after = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    assert all(after[k] is before[k] for k in before) and after.keys() == before.keys()
 
 
 @pytest.mark.parametrize("case", CASES)

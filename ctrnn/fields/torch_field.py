@@ -17,6 +17,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.bound import Kernel, SecondKernel
 from ctrnn.fields.checks import as_mapping, checked_names
+from ctrnn.fields.module_call import ModuleCall
 from ctrnn.fields.noisy import torch_with_noise
 from ctrnn.kernels import abi
 from ctrnn.kernels.abi import view
@@ -267,11 +268,9 @@ def _module_call(module: Any, with_input: bool) -> Callable[..., Any]:
     """The module as a function of its parameters."""
     import copy
 
-    import torch
-
-    module = copy.deepcopy(module).double()
+    called = ModuleCall(copy.deepcopy(module).double())
 
     def call(t: Any, r: Any, w: dict[str, Any], x: Any) -> Any:
-        return torch.func.functional_call(module, w, (t, r, x) if with_input else (t, r))
+        return called(w, t, r, x) if with_input else called(w, t, r)
 
     return call

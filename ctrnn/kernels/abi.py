@@ -46,6 +46,7 @@ K.
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,10 +132,10 @@ def address_of(function: Any) -> int:
 
 def view(address: int, *shape: int) -> np.ndarray:
     """The float64 array at an address, for callbacks written in Python."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if size == 0:
         return np.empty(shape)
-    return np.ctypeslib.as_array((ctypes.c_double * size).from_address(address)).reshape(shape)
+    return np.frombuffer(memoryview((ctypes.c_double * size).from_address(address))).reshape(shape)
 
 
 def view_ctx(address: int) -> np.ndarray:

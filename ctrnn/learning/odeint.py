@@ -5,6 +5,7 @@
                (ctrnn.kernels.pullback);  dl/dy0 = Λ at t_0,  dl/dw = its parameter part
 
 The gradient is that of the steps taken, to round-off: what torch would give through them, without a graph of them.
+Adaptive steps answer for it too: where they are too long for it, as at rest, the way back is that of finer ones.
 Where the gradient itself is to be differentiated (``create_graph``), the recorded steps are taken again in torch.
 
 Three kinds of f. A field, or a module from ``as_module``, runs compiled; each row of a batch y0 (..., n) is a trial
@@ -24,6 +25,7 @@ from torch import nn
 
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field
+from ctrnn.fields.module_call import ModuleCall
 from ctrnn.fields.torch_field import TorchField
 from ctrnn.inputs import Sampled
 from ctrnn.learning.recorded_trial import Trial, record_trial, states
@@ -87,8 +89,9 @@ def odeint(
     classical method (there Kutta's 3/8 rule) and "dopri8" is "dop853", another pair of order 8; times between steps
     are stepped onto, not interpolated; a step that would have to be shorter than "min_step" is an error, where
     torchdiffeq takes it as wrong as it is; an option that nobody knows is an error and not a warning. The gradient is
-    that of the steps taken, to round-off, and that to t is the differential equation's, l̄_k f(t_k, y_k). With
-    "jump_t", f is called strictly inside each piece.
+    that of the steps taken, to round-off, and that to t is the differential equation's, l̄_k f(t_k, y_k). Adaptive
+    steps that the state allows and the gradient does not, as those of a run that begins at rest, are divided for the
+    gradient; torchdiffeq's is wrong there. With "jump_t", f is called strictly inside each piece.
 
     Examples
     --------
@@ -207,7 +210,7 @@ def _of_tuple(
         raise UsageError("y0", given=y0, allowed=allowed)
     joined = _Joined(f, parts)
     # a plain callable may close over tensors that have gradients: it stays one
-    call = joined if isinstance(f, nn.Module) else joined.forward
+    call = joined if isinstance(f, nn.Module) and not isinstance(f, torch.jit.ScriptModule) else joined.forward
     both = (_spread(name, v, joined.sizes) for name, v in (("rtol", rtol), ("atol", atol)))
     rtol, atol = both
     y = odeint(call, torch.cat([v.reshape(-1) for v in parts]), t, rtol=rtol, atol=atol, method=method, options=options)
@@ -334,14 +337,18 @@ class _Solver(NamedTuple):
         return torch.from_numpy(np.stack(rows))
 
     def pull(self, trial: Trial, cotangent: Array) -> tuple[Array, Array]:
-        if self.field._calls_python and trial.is_explicit:
-            return trial.pull_by_torch(self.function, cotangent)
-        return trial.pull(cotangent)
+        return trial.pull(cotangent, self.by_torch)
+
+    @property
+    def by_torch(self) -> Callable[..., Any] | None:
+        """F in torch where the compiled code would call it anyway."""
+        return self.function if self.field._calls_python else None
 
     def gradient_with_graph(
         self, trials: list[Trial], y0: torch.Tensor, w: list[torch.Tensor], cotangent: Any, needed: Any
     ) -> list[Any]:
         named = dict(zip(self.field.parameter_names, w, strict=True))
+        trials = [t.settled(rows, self.by_torch)[0] for t, rows in zip(trials, cotangent.detach().numpy(), strict=True)]
         y = torch.stack([trial.replayed(self.function, named, row) for trial, row in zip(trials, y0, strict=True)])
         leaves = [v for v, wanted in zip((y0, *w), needed, strict=True) if wanted]
         got = iter(torch.autograd.grad(y, leaves, cotangent, create_graph=True, allow_unused=True))
@@ -370,12 +377,14 @@ def _of_torch(f: Any, y0: torch.Tensor, times: Array, settings: Settings, extra:
     """y0 of any shape as one state; F in torch."""
     shape, dtype = y0.shape, y0.dtype
     pieces = _Pieces(extra["jump_t"], times)
-    if isinstance(f, nn.Module):
+    # a scripted module keeps its own tensors: it is a callable that closes over them
+    if isinstance(f, nn.Module) and not isinstance(f, torch.jit.ScriptModule):
         named = dict(f.named_parameters())
+        called = ModuleCall(f)
         buffers = {k: b.double() if b.is_floating_point() else b for k, b in f.named_buffers()}
 
         def call(t: Any, y: Any, w: dict[str, Any], x: Any = None) -> Any:
-            return torch.func.functional_call(f, {**w, **buffers}, (pieces.inside(t, x), y))
+            return called({**w, **buffers}, pieces.inside(t, x), y)
     else:
         named = {}
 
@@ -406,7 +415,7 @@ def _of_torch(f: Any, y0: torch.Tensor, times: Array, settings: Settings, extra:
         w = {k: p.double() for k, p in named.items()}
         with torch.no_grad():
             (trial,) = solver.trials(y0.detach().double().reshape(1, -1).numpy(), [v.numpy() for v in fixed.values()])
-        y = trial.replayed(function, w, y0.double().reshape(-1))
+        y = trial.fine_enough(function).replayed(function, w, y0.double().reshape(-1))
     else:
         y = solver.solve(y0.double().reshape(1, -1), [p.double() for p in named.values()])[0]
     return y.reshape(times.size, *shape).to(dtype)

@@ -47,18 +47,31 @@ class Trial(NamedTuple):
         """Whether the stages of its steps are explicit."""
         return not np.triu(self.recording.a).any()
 
-    def pull(self, cotangent: Array) -> tuple[Array, Array]:
-        """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n), by the steps taken or by finer ones, if it takes those."""
+    def pull(self, cotangent: Array, function: Callable[..., Any] | None = None) -> tuple[Array, Array]:
+        """dl/dy0 (n,) and dl/dw (m,) for a cotangent (T, n), by the steps taken or by finer ones, if it takes those.
+
+        function : F(t, r, w, x) in torch, for fields that are a call of torch anyway
+        """
+        return self.settled(cotangent, function)[1:]
+
+    def settled(self, cotangent: Array, function: Callable[..., Any] | None = None) -> tuple[Trial, Array, Array]:
+        """A trial of steps that the cotangent can live with, itself if it can; and dl/dy0 and dl/dw by them."""
         recording = self.recording
         settings = recording.integration.settings
         control, trial = StepControl(recording.problem, settings, "odeint"), self
         while True:
-            y0_bar, w_bar = trial._pulled(cotangent)
-            errors = trial.recording.errors
-            found = np.append(y0_bar, w_bar)
-            if control.is_settled(errors, found):
-                return y0_bar, w_bar
+            by_torch = function is not None and trial.is_explicit
+            y0_bar, w_bar = trial._pulled_by_torch(function, cotangent) if by_torch else trial._pulled(cotangent)
+            if control.is_settled(trial.recording.errors, np.append(y0_bar, w_bar)):
+                return trial, y0_bar, w_bar
             trial = _recorded(control.problem, trial.times, settings)
+
+    def fine_enough(self, function: Callable[..., Any]) -> Trial:
+        """The same where no cotangent is known yet: steps that one in all directions can live with."""
+        if self.recording.errors is None or not self.is_explicit:
+            return self
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(self.times.size, self.recording.n))
+        return self.settled(signs, function)[0]
 
     def _pulled(self, cotangent: Array) -> tuple[Array, Array]:
         recording, jumps = self.recording, self._jumps(cotangent)
@@ -72,25 +85,37 @@ class Trial(NamedTuple):
                 end = begin
         return recording.r0(rows)[0] + jumps[0], within_mask(recording.problem.field, recording.vector(G))
 
-    def pull_by_torch(self, function: Callable[..., Any], cotangent: Array) -> tuple[Array, Array]:
-        """The same where F is a call of torch anyway: its autograd through one step at a time."""
-        field = self.recording.problem.field
+    def _pulled_by_torch(self, function: Any, cotangent: Array) -> tuple[Array, Array]:
+        """The same by torch's autograd through one step at a time, whose stages tell the error of the step."""
+        field, errors = self.recording.problem.field, self.recording.errors
         w = {k: torch.tensor(v, requires_grad=True) for k, v in field.parameters.items()}
         jumps = torch.from_numpy(self._jumps(cotangent))
         lam, total = torch.zeros(field.n, dtype=torch.float64), [torch.zeros_like(v) for v in w.values()]
+        self.recording.zero_rows()
         m = len(jumps) - 1
         for block in reversed(self.blocks):
+            sizes = np.zeros((block.steps, 3))
             for k in range(block.steps - 1, -1, -1):
                 lam = lam + jumps[m]
                 m -= 1
                 step = block.cut(k, k + 1).record
                 start = torch.tensor(step.stage_r[0, 0], requires_grad=True)
                 with torch.enable_grad():
-                    ((end,), _) = replay(self._steps(step), function, w, start, None)
-                lam, *parts = torch.autograd.grad(end, [start, *w.values()], lam, allow_unused=True)
-                for held, part in zip(total, parts, strict=True):
+                    (end,), stages = replay(self._steps(step), function, w, start, None)
+                # the first stage is the start itself
+                found = torch.autograd.grad(end, [start, *w.values(), *stages[1:]], lam, allow_unused=True)
+                before = torch.zeros_like(lam) if found[0] is None else found[0]
+                for held, part in zip(total, found[1:], strict=False):
                     if part is not None:
                         held += part
+                if errors is not None:
+                    later = [torch.zeros_like(lam) if V is None else V for V in found[1 + len(w) :]]
+                    V = torch.stack([before - lam - sum(later), *later])
+                    v = torch.from_numpy(errors.weights) @ V
+                    sizes[k] = (torch.stack([v, lam, before]).abs() * torch.from_numpy(errors.scale)).amax(dim=1)
+                lam = before
+            if errors is not None:
+                errors.note(block.record.t, block.record.h, sizes, np.empty(0))
         return (lam + jumps[0]).numpy(), np.concatenate([np.empty(0), *(held.numpy().ravel() for held in total)])
 
     def _jumps(self, cotangent: Array) -> Array:
