@@ -104,6 +104,16 @@ def test_a_branch_point_of_cycles():
     assert_allclose(branch.multipliers.real.max(axis=1), np.maximum(1.0, np.exp(branch.parameter * np.pi)), rtol=1e-8)
 
 
+def test_a_multiplier_that_passes_1_in_a_long_step_is_seen_though_another_is_nearer_to_it():
+    """e^(2πa) goes from 0.7 to 2.4 in one step; the radial e^(−4π) is nearer to 1 than 2.4 is."""
+    slow = {"u": "u - v - u*(u**2 + v**2)", "v": "u + v - v*(u**2 + v**2)"}
+    for z, sign in (("a*z - z**3", 1.0), ("-a*z - z**3", -1.0)):
+        field = Equations(slow | {"z": z}, {"a": -0.5 * sign})
+        cycle = limit_cycle(Problem(field, [1.0, 0.0, 0.1], (0.0, 60.0)))
+        branch = continue_cycles(field, cycle, "a", (-1.0, 1.0))
+        assert only(branch, "branch").parameter == pytest.approx(0.0, abs=1e-10)
+
+
 def test_the_other_branch_at_a_pitchfork_of_cycles():
     """z = w − u² stands for a pitchfork z' = az − z³, in coordinates in which no branch is a plane: z² = a there."""
     field = Equations(RADIAL | {"w": f"a*(w - u**2) - (w - u**2)**3 + 2*u*({RADIAL['u']})"}, {"a": -0.5})
