@@ -31,7 +31,7 @@ from ctrnn.gradients.method import Exact, Facts, GradientMethod, Passes
 from ctrnn.gradients.result import Gradient
 from ctrnn.gradients.rules.rule import Memory, Rule
 from ctrnn.gradients.rules.step import Lane, Step
-from ctrnn.gradients.rules.traces import SPARSE, Sets, ones, traces
+from ctrnn.gradients.rules.traces import Sets, ones, traces
 from ctrnn.kernels.abi import LEAK
 from ctrnn.problem import Problem, Settings
 
@@ -107,7 +107,7 @@ class LeakRule(Rule):
             while keep.nnz > before:
                 before, keep = keep.nnz, ones(leak @ keep)
             sets = Sets.by_reach(keep)
-            if SPARSE * sets.size <= lane.n:
+            if sets.pays(lane):
                 return traces(lane, rng, sets, by_leak=True)
         return LeakMemory(lane, rng)
 

@@ -53,8 +53,9 @@ class SnAp(OnlineMethod):
 
     Notes
     -----
-    Where each parameter is kept for few states (SnAp-1 of a network; of a sparse one a few k more), Euler steps take
-    O(n² + m); others are computed from the whole step's Φ and C, at the cost of textbook RTRL. dl/dr0 is exact.
+    Where most parameters are kept for few states (SnAp-1 of a network; of a sparse one a few k more), Euler steps take
+    O(n² + m), and O(n²) for each parameter that all units share; others are computed from the whole step's Φ and C, at
+    the cost of textbook RTRL. dl/dr0 is exact.
 
     Examples
     --------
@@ -91,19 +92,22 @@ class SnAp(OnlineMethod):
     def cost(self, size: Size) -> Cost:
         """Flops and bytes on a problem of that size, counted: of what is kept."""
         keep = reach(size.field, self.k)
-        kept, states = float(keep.nnz), int(np.bincount(keep.indices, minlength=1).max())
-        if size.n < SPARSE * states:
-            return super().cost(size)
+        kept, counts = float(keep.nnz), np.bincount(keep.indices, minlength=1).astype(float)
+        states, squares = counts.max(), (counts**2).sum()
         if size.s > 1 or size.implicit:  # C whole, and what is kept of it
+            if size.n < SPARSE * states:
+                return super().cost(size)
             rows = 2.0 * size.n * size.entries
             return costs.online(size, rows + 2.0 * states * kept, rows + 4.0 * kept)
-        return costs.online(size, size.va + 2.0 * states * kept, 9.0 * kept)
+        if size.n**2 * size.field.m < SPARSE**2 * squares:
+            return super().cost(size)
+        return costs.online(size, size.va + 2.0 * squares, 9.0 * kept)
 
     def start(self, lane: Lane, rng: np.random.Generator) -> Memory:
         """A memory for one lane: traces, where parameters are kept for few states each, or P with zeros."""
         keep = reach(lane.field, self.k)
         sets = Sets.by_reach(keep)
-        return traces(lane, rng, sets) if SPARSE * sets.size <= lane.n else SnApMemory(lane, rng, keep)
+        return traces(lane, rng, sets) if sets.pays(lane) else SnApMemory(lane, rng, keep)
 
 
 class SnApMemory(Memory):

@@ -5,7 +5,9 @@
 Rules say which states (``sets``) and which parameters go with each. A step of one explicit stage has Φ = 1 + h b J and
 C = h b F_w: J is made once, O(n²), and all of C comes back by one row for each colour of the states, where two states
 that a parameter acts on have different colours (Curtis, Powell & Reid, J. Inst. Maths Applics 13:117, 1974): one row
-for the weights of a network (ctrnn.kernels.rules.traces). Other steps are taken whole, Φ and C by n rows.
+for the weights of a network (ctrnn.kernels.rules.traces). Parameters that act on many states, as a time constant that
+all units share, have no part in the colours: their columns of C come by a derivative along each. Other steps are taken
+whole, Φ and C by n rows.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from ctrnn.kernels.rules import traces as k
 
 #: how many times the states of a parameter have to go into all states for traces to be quicker than products with zeros
 SPARSE = 3
+#: what a derivative along a parameter costs, of a row that comes back
+ALONG = 2
 
 
 class Sets:
@@ -55,6 +59,14 @@ class Sets:
             parameters.append(chosen)
             sets += list(patterns)
         return cls(sets, np.concatenate(of), np.concatenate(parameters))
+
+    def pays(self, lane: Lane) -> bool:
+        """Whether traces are quicker than P with zeros: by Σ s², of the s states of each, where blocks may differ."""
+        n, m = lane.n, lane.field.m
+        counts = (self.states >= 0).sum(axis=1).astype(float)
+        if lane.one_stage:
+            return bool(SPARSE**2 * (counts[self.of] ** 2).sum() <= float(n) * n * m)
+        return bool(SPARSE * self.size <= n)
 
     @property
     def size(self) -> int:
@@ -97,7 +109,7 @@ def traces(lane: Lane, rng: np.random.Generator, sets: Sets, by_leak: bool = Fal
 
 
 class Traces(CompiledMemory):
-    """e (states of a set, traces), of steps with one explicit stage."""
+    """e, run by run (states of a set, traces), of steps with one explicit stage."""
 
     carried: ClassVar[tuple[str, ...]] = ("e",)
     functions = (k.take, k.add, k.collect, k.reset)
@@ -105,44 +117,89 @@ class Traces(CompiledMemory):
 
     def __init__(self, lane: Lane, rng: np.random.Generator, sets: Sets, by_leak: bool) -> None:
         super().__init__(lane, rng, k.SIZE)
-        system, n = lane.bound.system, lane.n
-        of, entry = sets.entries(lane)
-        F_w = lane.field._pattern()[1]
-        colour = coloured(F_w)
+        system, n, field = lane.bound.system, lane.n, lane.field
+        F_w = field._pattern()[1]
+        wide = wide_parameters(F_w, field)
+        narrow = np.ones(field.m)
+        narrow[wide] = 0.0
+        colour = coloured(F_w * narrow)
         colours = int(colour.max(initial=-1)) + 1
-        states = sets.states[of]  # (traces, states of a set)
-        index = lane.bound.kernel.index
-        acts = np.zeros(states.shape, dtype=bool)
-        for j, of_trace in enumerate(states.T):
-            here = np.flatnonzero(of_trace >= 0)
-            acts[here, j] = F_w[of_trace[here], index[entry[here]]] != 0
-        group, column = entry // lane.columns, entry % lane.columns
-        at = (group[:, None] * colours + colour[states]) * lane.columns + column[:, None]
-        runs = _runs(entry, states, np.where(acts, at, -1))
-        self.e = self._lies(k.E, np.zeros((sets.size, entry.size)))
+        by_rows = lane.groups * colours * lane.columns
+        rows = (colour[:, None] == np.arange(colours)).astype(float)
+        directions = np.array([field._kernel_direction(np.arange(field.m) == p) for p in wide])
+        runs = _runs(lane, sets, F_w, wide, colour, by_rows)
+        at = _starts(runs)
+        sizes = runs[at + k.LENGTH] * runs[at + k.STATES]
+        total, largest = int(sizes.sum()), int(sizes.max(initial=0))
+        self.e = self._lies(k.E, np.zeros(total))
         for key, value in (
             (k.TABLE, system.table.ctypes.data), (k.CTX, system.ctx.ctypes.data), (k.N, n), (k.GROUPS, lane.groups),
-            (k.COLUMNS, lane.columns), (k.COLOURS, colours), (k.STATES, sets.size), (k.BY_LEAK, by_leak),
-            (k.COUNT, len(runs)), (k.TRACES, entry.size),
+            (k.COLUMNS, lane.columns), (k.ROW_ENTRIES, by_rows), (k.COLOURS, colours), (k.BY_LEAK, by_leak),
+            (k.WIDE, len(wide)), (k.WEIGHTS, system.w.size), (k.COUNT, len(at)), (k.TRACES, total),
         ):  # fmt: skip
             self.memory[key] = value
-        rows = (colour[:, None] == np.arange(colours)).astype(float)
-        for key, array in ((k.B, np.ascontiguousarray(lane.b)), (k.ROWS, rows), (k.RUNS, runs), (k.G, self.g)):
+        if len(wide):
+            jvp, ctx, _ = lane.tangents
+            self.memory[k.JVP_AT], self.memory[k.JVP_CTX] = jvp, ctx.ctypes.data
+        for key, array in (
+            (k.B, np.ascontiguousarray(lane.b)), (k.ROWS, rows), (k.NO_DR, np.zeros(n)), (k.DIRECTIONS, directions),
+            (k.RUNS, runs), (k.G, self.g),
+        ):  # fmt: skip
             self._lies(key, array)
-        room = {k.C: lane.groups * colours * lane.columns, k.J: n * n, k.K: n * colours, k.OLD: self.e.size}
-        for key, count in room.items():
+        for key, count in ((k.C, by_rows + len(wide) * n), (k.J, n * n), (k.K, n * colours), (k.OLD, largest)):
             self._room(key, count)
 
 
-def _runs(entry: Array, states: Array, at: Array) -> Array:
+def wide_parameters(F_w: Any, field: Any) -> Array:
+    """The parameters that act on so many states that a derivative along each is less than the rows of their colours."""
+    counts = np.bincount(F_w.tocoo().coords[1], minlength=field.m)
+    levels = np.unique(counts)
+    beyond = np.array([(counts > level).sum() for level in levels])
+    return np.flatnonzero(counts > levels[np.argmin(levels + ALONG * beyond)])
+
+
+def _runs(lane: Lane, sets: Sets, F_w: Any, wide: Array, colour: Array, by_rows: int) -> Array:
     """Traces that follow each other in all that they touch, as the compiled functions want them."""
-    follows = (np.diff(entry) == 1) & (states[1:] == states[:-1]).all(axis=1)
-    follows &= ((np.diff(at, axis=0) == 1) & (at[:-1] >= 0) | (at[1:] < 0) & (at[:-1] < 0)).all(axis=1)
-    first = np.concatenate([[0], np.flatnonzero(~follows) + 1])[: entry.size]
-    length = np.diff(np.append(first, entry.size))
-    return np.ascontiguousarray(
-        np.column_stack([first, length, entry[first], states[first], at[first]]), dtype=np.int64
-    )
+    index, colours = lane.bound.kernel.index.ravel(), int(colour.max(initial=-1)) + 1
+    of, entry = sets.entries(lane)
+    number = np.full(lane.field.m, -1)
+    number[wide] = np.arange(len(wide))
+    # what comes along a parameter comes once, also where that lies at several entries
+    is_first = lane.bound.kernel.parameter_index[0][index[entry]] == entry
+    keep = (number[index[entry]] < 0) | is_first
+    of, entry = of[keep], entry[keep]
+    counts = (sets.states >= 0).sum(axis=1)[of]
+    made, begin = [np.empty(0, dtype=np.int64)], 0
+    for count in np.unique(counts):
+        here = np.flatnonzero(counts == count)
+        its, states = entry[here], sets.states[of[here], :count]
+        parameter, (group, column) = index[its], np.divmod(its, lane.columns)
+        acts = np.stack([np.asarray(F_w[of_trace, parameter] != 0) for of_trace in states.T], axis=1)
+        at = (group[:, None] * colours + colour[states]) * lane.columns + column[:, None]
+        at = np.where(number[parameter][:, None] < 0, at, by_rows + number[parameter][:, None] * lane.n + states)
+        at = np.where(acts, at, -1)
+        follows = (np.diff(its) == 1) & (states[1:] == states[:-1]).all(axis=1) & (number[parameter[1:]] < 0)
+        follows &= number[parameter[:-1]] < 0
+        follows &= ((np.diff(at, axis=0) == 1) & (at[:-1] >= 0) | (at[1:] < 0) & (at[:-1] < 0)).all(axis=1)
+        first = np.concatenate([[0], np.flatnonzero(~follows) + 1])
+        length = np.diff(np.append(first, its.size))
+        starts = begin + count * np.concatenate([[0], np.cumsum(length)])
+        begin = int(starts[-1])
+        made.append(
+            np.column_stack(
+                [starts[:-1], length, its[first], np.full(first.size, count), states[first], at[first]]
+            ).ravel()
+        )
+    return np.ascontiguousarray(np.concatenate(made), dtype=np.int64)
+
+
+def _starts(runs: Array) -> Array:
+    """Where each run begins."""
+    found, i = [], 0
+    while i < runs.size:
+        found.append(i)
+        i += k.HEAD + 2 * int(runs[i + k.STATES])
+    return np.array(found, dtype=np.int64)
 
 
 class WholeTraces(Memory):
