@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matrices import exact, hurwitz, normal, relative_error, singular_values, symmetric
+from scipy.sparse import csr_matrix as sparse_matrix
 
 from ctrnn.errors import ConvergenceError, UnknownNameError, UsageError
 from ctrnn.inverse import Flow, GradientFlow, Hyperpower, QFormat, device_noise, word_length
@@ -150,6 +151,31 @@ def test_too_few_integer_bits_saturate_and_the_table_says_so():
     assert enough.integer >= 5 and enough.saturated[0] == 0 and enough.error[0] < 1e-3
 
 
+def test_no_bound_is_promised_where_a_or_A_do_not_fit_the_format():
+    table = word_length([0.1], [[-1.5]], integer=1, fractions=[12])  # A is held as −1, and nothing else is cut off
+    assert table.error[0] > 0.4 and table.saturated[0] > 0 and np.isnan(table.bound[0])
+
+
+def test_a_format_takes_any_whole_numbers_of_bits_and_no_others():
+    q = QFormat(np.int8(100), np.int8(40))
+    assert q.bits == 140 and q.round([3.3])[0] == pytest.approx(3.3, abs=q.unit)
+    np.testing.assert_array_equal(QFormat(4, 8).round([np.inf, -np.inf, 1e300]), [8 - 2**-8, -8.0, 8 - 2**-8])
+    with pytest.raises(UsageError, match="512 bits"):
+        QFormat(5000, 10)
+    with pytest.raises(UsageError, match="no NaN"):
+        QFormat(4, 8).round([math.nan])
+
+
+def test_a_sparse_matrix_is_held_with_its_zeros():
+    A, a = hurwitz(6, 1), np.ones(6)
+    sparse = sparse_matrix(np.where(np.abs(A) > 0.1, A, 0.0))
+    for found, dense in (
+        (word_length(a, sparse, fractions=[8]), word_length(a, sparse.toarray(), fractions=[8])),
+        (device_noise(a, sparse, levels=[0.01]), device_noise(a, sparse.toarray(), levels=[0.01])),
+    ):
+        assert found.error[0] == dense.error[0]
+
+
 def test_the_bits_needed_are_read_off():
     A, a = hurwitz(6, 1), np.ones(6)
     table = word_length(a, A, fractions=range(6, 21))
@@ -194,8 +220,8 @@ def test_a_small_step_averages_read_noise_and_costs_bits():
 
 def test_noise_that_is_too_strong_has_no_rest_and_is_infinite_not_a_number():
     A, a = hurwitz(6, 4), np.ones(6)
-    table = device_noise(a, A, levels=[3.0], trials=20)
-    assert table.error[0] == math.inf and table.expected[0] == math.inf
+    table = device_noise(a, A, levels=[3.0, 1e300], trials=20)
+    assert (table.error == math.inf).all() and (table.expected == math.inf).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -216,6 +242,8 @@ def test_what_hardware_cannot_do_is_refused():
         lambda: word_length(a, A, "lu"),
         lambda: word_length(a, A, Flow("rk4")),
         lambda: word_length(a, lambda V: -V),
+        lambda: word_length(0.0 * a, A),  # an error relative to nothing
+        lambda: device_noise(0.0 * a, A),
         lambda: word_length(a, A, fractions=[]),
         lambda: word_length(a, A, fractions=[-1]),
         lambda: word_length(a, A, fractions=[60]),

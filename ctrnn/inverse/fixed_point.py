@@ -33,7 +33,7 @@ class QFormat:
     Parameters
     ----------
     integer : int
-        Bits left of the point, the sign among them.
+        Bits left of the point, the sign among them, at most 512.
     fraction : int
         Bits right of the point, at most 40.
     rounding : {"nearest", "truncate", "stochastic"}, default "nearest"
@@ -62,7 +62,10 @@ class QFormat:
 
     def __post_init__(self) -> None:
         for name, value, least in (("integer", self.integer, 1), ("fraction", self.fraction, 0)):
-            whole(name, value, least, f"a whole number of bits, at least {least}")
+            # numpy's short integers run over in i + f
+            object.__setattr__(self, name, whole(name, value, least, f"a whole number of bits, at least {least}"))
+        if self.integer > 512:
+            raise UsageError("integer", given=self.integer, allowed="at most 512 bits: float64 ends at 2**1024")
         if self.fraction > 40:
             raise UsageError(
                 "fraction", given=self.fraction, allowed="at most 40 bits: beyond that float64 would round first"
@@ -85,7 +88,7 @@ class QFormat:
 
     def round(self, x: np.ndarray) -> np.ndarray:
         """The nearest numbers of this format (by ``nearest``, whatever the rounding of the arithmetic)."""
-        return Arithmetic(QFormat(self.integer, self.fraction)).quantised(real_array("x", x))
+        return Arithmetic(self).held(x)
 
 
 @dataclass
@@ -113,25 +116,30 @@ class Arithmetic(Numbers):
 
     def array(self, x: Any) -> FixedArray:
         """x, held in the format: the nearest numbers, whatever the rounding of the arithmetic."""
-        return FixedArray(self._held(x), self)
+        return FixedArray(self.held(x), self)
 
     def matrix(self, A: Any) -> Crossbar:
         """A as an array of devices, each read anew for every product."""
-        return Crossbar(self._held(A), self)
+        return Crossbar(self.held(A), self)
 
-    def _held(self, x: Any) -> np.ndarray:
+    def held(self, x: Any) -> np.ndarray:
+        """What a memory holds of x: the nearest numbers; what lies outside is cut off and counted."""
         array = real_array("x", x)
-        return array if self.format is None else self.format.round(array)
+        if np.isnan(array).any():
+            raise UsageError("x", given=x, allowed="numbers: a fixed-point format has no NaN")
+        return self.quantised(array, "nearest")
 
-    def quantised(self, x: np.ndarray) -> np.ndarray:
+    def quantised(self, x: np.ndarray, rounding: str | None = None) -> np.ndarray:
         """The numbers of the format for x, rounded as the format says; what lies outside is cut off and counted."""
         q = self.format
         if q is None:
             return x
-        scaled = np.ldexp(x, q.fraction)
-        if q.rounding == "nearest":
+        rounding = rounding or q.rounding
+        with np.errstate(over="ignore"):  # infinite numbers are cut off too
+            scaled = np.ldexp(x, q.fraction)
+        if rounding == "nearest":
             scaled = np.rint(scaled)
-        elif q.rounding == "truncate":
+        elif rounding == "truncate":
             scaled = np.floor(scaled)
         else:
             scaled = np.floor(scaled + self.rng.random(x.shape))

@@ -47,9 +47,9 @@ class HardwareTable:
     expected : ndarray (K,)
         The root mean square that theory expects; NaN where there is no theory, infinite where the iteration diverges.
     bound : ndarray (K,)
-        An upper bound, of word lengths; NaN where there is none.
+        An upper bound, of word lengths; NaN where there is none, as where something saturated.
     saturated : ndarray (K,)
-        Results that left the range of the format.
+        Entries of a and A, and results, that left the range of the format.
     iterations : ndarray (K,)
         How many were taken.
     integer : int or None
@@ -167,6 +167,7 @@ def word_length(
         tail = 2000 if rounding == "stochastic" else 32  # where rounding leaves it, or what it cycles through
         error = _rms([_squared(V.x, exact) for V, _ in islice(plan.iterates(1, numbers), count, count + tail)])
         expected, bound = (theory(system, exact, method, plan, q) for theory in (expected_rounding, rounding_bound))
+        bound = math.nan if numbers.saturated else bound  # which is of rounding alone
         rows.append((f, error, expected, bound, numbers.saturated, count))
     return _table(method.name, "fraction bits", rows, integer)
 
@@ -269,9 +270,14 @@ def _prepared(a: Any, A: Any, given: Any) -> tuple[System, Any, np.ndarray]:
         method = ON_CHIP[given]()
     if type(method) not in ON_CHIP.values() or getattr(method, "solver", "euler") != "euler":
         raise UsageError("method", given=given, allowed=f"{', '.join(ON_CHIP)}, or such an object")
+    if hasattr(A, "tocsr"):  # devices hold its zeros too
+        claim("A", 8.0 * A.shape[0] * A.shape[-1], "a smaller matrix")
+        A = A.toarray()
     system = System(a, A)
     if system.dense is None:
         raise UsageError("A", given="a product", allowed="a matrix: its entries are what the devices hold")
+    if not system.a.any():
+        raise UsageError("a", given="zeros", allowed="a row that is not 0: errors are relative to aA⁻¹")
     exact = np.atleast_2d(right_divide(system.a, system.dense, "lu").value)
     if getattr(method, "step", None) == "spectrum":
         step = method.plan(system, 1e-3).condition.step

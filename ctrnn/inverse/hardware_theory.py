@@ -101,7 +101,8 @@ def expected_noise(system: System, exact: np.ndarray, method: Any, plan: Plan, �
     if isinstance(method, Chebyshev):
         return math.nan
     assert plan.condition.step is not None
-    g = (plan.condition.step * σ) ** 2 * _accumulated(system, method, plan)
+    step = plan.condition.step * σ
+    g = step * step * _accumulated(system, method, plan)  # a power would raise where this is infinite
     return math.sqrt(g / (1.0 - g)) if g < 1.0 else math.inf
 
 
