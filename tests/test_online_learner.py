@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -418,6 +420,20 @@ def test_a_learner_read_back_goes_on_to_the_same_bits(tmp_path, options):
     never_saved, _, _ = trained(45, **options)
     never_saved.run(x[45:110], y[45:110], record_every=20)
     np.testing.assert_array_equal(learner.field.vector, never_saved.field.vector)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_copied_learner_goes_on_to_the_same_bits_and_by_itself(copied, options):
+    learner, x, y = trained(45, **options)
+    alone, _, _ = trained(45, **options)
+    twin = copied(learner)
+    for one in (twin, learner, alone):  # the twin has moved, the learner has not
+        one.run(x[45:110], y[45:110], record_every=20)
+    for one in (learner, twin):
+        np.testing.assert_array_equal(one.field.vector, alone.field.vector)
+        np.testing.assert_array_equal(one.r, alone.r)
+        np.testing.assert_array_equal(one.history.loss, alone.history.loss)
 
 
 KILLED = """

@@ -3,7 +3,9 @@
 References: ``gradient`` by the adjoint on one problem with all the data, an independent route through the same steps.
 """
 
+import copy
 import json
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -304,6 +306,21 @@ def test_a_loaded_stream_goes_on_bit_for_bit(make, how, tmp_path):
     for name in ("r", "p", "p0"):
         assert getattr(twin, name).tobytes() == getattr(stream, name).tobytes()
     assert twin.stats.steps == stream.stats.steps and twin.stats.evaluations == stream.stats.evaluations
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copied_stream_goes_on_bit_for_bit_and_by_itself(copied):
+    bare = driven(None, jumping_inputs())
+    stream, alone = (stream_of(bare, ADAPTIVE, block=5, readout=["z"]) for _ in range(2))
+    for one in (stream, alone):
+        one.advance(until=0.6, x=bare.x, target=0.1, at=[0.0, 0.45])
+    twin = copied(stream)
+    assert twin.stats == stream.stats and repr(twin) == repr(stream)
+    go_on(twin, bare.x)
+    go_on(stream, bare.x)  # the twin has moved, the stream has not
+    go_on(alone, bare.x)
+    for one in (stream, twin):
+        assert flat(one.gradient()).tobytes() == flat(alone.gradient()).tobytes()
 
 
 def test_a_stream_can_be_saved_before_its_first_piece_and_after_an_integral(tmp_path):

@@ -276,7 +276,10 @@ class RTRLStream:
         state.loss, state.readout = np.zeros(1), np.zeros_like(state.readout)
         state.G[:, -1], state.S[:, -1] = 0.0, 0.0
 
-    # -- to disk and back
+    # -- to disk and back, and to other processes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stream_file.reduced(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of the stream to one ``.npz`` file; raises UsageError where the folder does not exist.

@@ -29,6 +29,20 @@ _STATS = ("solver", "steps", "rejected", "evaluations", "jacobians", "wall_time"
 
 def write(stream: Any, path: str | os.PathLike[str]) -> None:
     """Write the stream, whole or not at all."""
+    arrays, text = _contents(stream)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, text=np.array(json.dumps(text)), **arrays)  # type: ignore[arg-type]
+
+
+def reduced(stream: Any) -> tuple[Any, ...]:
+    """What pickle and copy make the stream again from: what a file has, with field and loss, whatever they are."""
+    arrays, text = _contents(stream)
+    # of numbers only, as machine code does not travel; copied, as the stream goes on
+    arrays = {name: np.array(array) for name, array in arrays.items()}
+    return _restored, (type(stream), arrays, text, stream.field, stream.loss_function)
+
+
+def _contents(stream: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     settings, readout = stream.settings, stream.readout
     arrays = {f"parameter {k}": v for k, v in stream.field.parameters.items()}
     arrays |= {key: getattr(stream._state, name) for key, name in _CARRIED.items()}
@@ -55,8 +69,7 @@ def write(stream: Any, path: str | os.PathLike[str]) -> None:
     if isinstance(readout, Readout):
         text["activation"] = readout.activation
         arrays |= {"V": readout.V, "c": readout.c}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, text=np.array(json.dumps(text)), **arrays)  # type: ignore[arg-type]
+    return arrays, text
 
 
 def read(kind: type, path: str | os.PathLike[str], field: Field | None, loss: Any) -> Any:

@@ -32,6 +32,26 @@ _PLAIN = (str, int, float, bool, type(None))
 
 def write(learner: Any, path: str | os.PathLike[str]) -> None:
     """Write the learner, whole or not at all."""
+    arrays, said = _contents(learner)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, text=np.array(said), digest=np.array(_digest(said, arrays)), **arrays)  # type: ignore[arg-type]
+
+
+def reduced(learner: Any) -> tuple[Any, ...]:
+    """What pickle and copy make the learner again from: what a file has, with what it may not have."""
+    arrays, said = _contents(learner)
+    # of numbers only, as machine code does not travel; copied, as the learner goes on
+    arrays = {name: np.array(array) for name, array in arrays.items()}
+    given = {name: learner._options[name] for name in GIVEN[1:]} | {"field": learner.field}
+    return _again, (type(learner), arrays, said, given)
+
+
+def _again(kind: type, arrays: dict[str, Array], said: str, given: dict[str, Any]) -> Any:
+    return _made(kind, arrays, json.loads(said), given)
+
+
+def _contents(learner: Any) -> tuple[dict[str, Array], str]:
+    """The arrays of a learner, and everything else as JSON."""
     arrays: dict[str, Array] = {}
     weights, loop = learner._weights, learner._loop
     field, of_field = weights.first.describe() or (None, {})
@@ -67,9 +87,7 @@ def write(learner: Any, path: str | os.PathLike[str]) -> None:
     }
     if weights.scheduler is not None:
         text["scheduler state"] = _packed("scheduler", weights.scheduler.state_dict(), arrays)
-    said = json.dumps(text)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, text=np.array(said), digest=np.array(_digest(said, arrays)), **arrays)  # type: ignore[arg-type]
+    return arrays, json.dumps(text)
 
 
 def read(kind: type, path: str | os.PathLike[str], given: Mapping[str, Any]) -> Any:

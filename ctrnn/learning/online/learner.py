@@ -394,7 +394,10 @@ class OnlineLearner:
         record_every, every = whole("record_every", record_every, 1), whole("every", every, 1)
         return follow(self, data, data.resets(reset_every, self.steps), record_every, checkpoint, every)
 
-    # -- to disk and back
+    # -- to disk and back, and to other processes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return files.reduced(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of the learner to one ``.npz`` file, whole or not at all.
