@@ -16,7 +16,7 @@ from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.inputs import Input, stack
 from ctrnn.losses import Loss, Readout, TorchLoss, compiled_loss, log_softmax
 from ctrnn.named_losses import NamedLoss
-from ctrnn.names import arrays, known
+from ctrnn.names import arrays, check_order, known
 
 if TYPE_CHECKING:
     from ctrnn.objective import Objective
@@ -81,6 +81,9 @@ class BoundObjective:
     def _bind_target(self) -> None:
         """The targets (K, q) and weights (K,) at the times, or both as one signal."""
         y, p = self.objective.target, self.output_size
+        if self.readout is None:
+            chosen = range(self.n) if self.selection is None else self.selection
+            check_order("target", self.objective._columns, [self.state_names[i] for i in chosen])
         if isinstance(y, np.ndarray) and y.ndim == 0:
             y = np.full(1 if callable(self.objective.loss) else p, y)
         if y is None:

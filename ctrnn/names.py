@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.errors import UnknownNameError, nearest, short
+from ctrnn.errors import UnknownNameError, UsageError, nearest, short
 from ctrnn.numbers import is_whole
 
 _ENTRY = re.compile(r"(\w+)\[(\d+(?:,\d+)*)\]|([^\W\d]\w*?)(0|[1-9]\d*)", re.ASCII)
@@ -43,6 +43,31 @@ def arrays(names: tuple[str, ...]) -> dict[str, tuple[slice, tuple[int, ...]]]:
         if whole and array not in names:
             made[array] = (slice(start, start + size), shape)
     return made
+
+
+def labels(value: Any) -> tuple[str, ...]:
+    """The names that a table, of pandas say, gives its columns, or a series its entries; () of anything without."""
+    given = getattr(value, "columns", None)
+    if given is None and hasattr(value, "to_numpy") and hasattr(value, "keys"):
+        given = value.keys()
+    try:
+        found = tuple(given)  # type: ignore[arg-type]
+    except TypeError:  # None, or somebody's own attribute
+        return ()
+    return found if all(isinstance(name, str) for name in found) else ()
+
+
+def check_order(argument: str, found: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UsageError where labels name what the numbers are of, but stand in another order: it would be lost.
+
+    >>> check_order("target", ["pred", "prey"], ["prey", "pred"])
+    Traceback (most recent call last):
+    ctrnn.errors.UsageError: target: got 'columns pred, prey'; allowed: prey, pred, in this order
+    """
+    if list(found) != list(names) and not set(found).isdisjoint(names):
+        raise UsageError(
+            argument, given=f"columns {', '.join(found[:8])}", allowed=f"{', '.join(names[:8])}, in this order"
+        )
 
 
 def position(argument: str, given: Any, names: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ from ctrnn.inputs import Input, as_input
 from ctrnn.inputs.checks import finite
 from ctrnn.losses import Loss, Readout
 from ctrnn.named_losses import LOSSES, NamedLoss
-from ctrnn.names import as_call
+from ctrnn.names import as_call, labels
 from ctrnn.numbers import real_array
 
 Array = NDArray[np.float64]
@@ -88,6 +88,8 @@ class Objective:
     NAMED: ClassVar[Mapping[str, NamedLoss]] = LOSSES
     #: compiled expression by state names, so that binding again (in a fit) costs nothing
     _compiled: dict[tuple[str, ...], Loss] = data(default_factory=dict, init=False, repr=False)
+    #: the names of the target's columns, where it is a table that has some
+    _columns: tuple[str, ...] = data(default=(), init=False, repr=False)
     #: which values of the target are there, where some are missing
     _is_there: Array | None = data(default=None, init=False, repr=False)
 
@@ -123,6 +125,7 @@ class Objective:
             )  # fmt: skip
         one_of("missing", self.missing, ("refuse", "skip"))
         at = None if self.at is None else _times(self.at)
+        object.__setattr__(self, "_columns", labels(self.target))
         target, is_there = _without_missing(self.target, self.missing)
         if is_there is not None and (at is None or not self.has_entries):
             allowed = "none, but for squared errors and the like at observation times (at=times)"

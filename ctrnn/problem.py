@@ -26,6 +26,7 @@ from ctrnn.inputs import Input, stack
 from ctrnn.inputs.program import Program
 from ctrnn.inputs.times import align
 from ctrnn.memory import claim
+from ctrnn.names import check_order, labels
 from ctrnn.noise import as_noise
 from ctrnn.objective import Objective
 from ctrnn.problem_checks import check_covered, input_of, noise_of, span_of
@@ -325,6 +326,8 @@ class Trials(Sequence[Problem]):
         if isinstance(field, Field) and len(shape) == 2 and shape[1] != field.n:
             allowed = f"shape ({field.n},), or (B, {field.n}) for B trials"
             raise UsageError("r0", given=f"shape {shape}", allowed=allowed)
+        if isinstance(field, Field):
+            check_order("r0", labels(r0), field.state_names)
         problems, noise, count = [], as_noise(noise), next(iter(lengths.values()))
         claim(", ".join(lengths), 2000.0 * count, "fewer trials at a time")  # each is a Problem
         for b in range(count):

@@ -10,7 +10,7 @@ import numpy as np
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.checks import checked_field
-from ctrnn.names import arrays, known
+from ctrnn.names import arrays, known, labels
 from ctrnn.numbers import axes_of, checked_array, real_array
 
 
@@ -36,6 +36,9 @@ def state_of(field: Field, r0: Any, argument: str = "r0") -> Array:
     checked_field(field)  # an equilibrium is found of anything that behaves like a field
     if r0 is None:
         raise UsageError(argument, given=None, allowed=f"{field.n} numbers, or a table state name -> number")
+    named = labels(r0)
+    if not set(named).isdisjoint(field.state_names):  # a series of pandas goes by its names, as a table does
+        r0 = dict(zip(named, real_array(argument, r0).ravel(), strict=True))
     if isinstance(r0, Mapping):
         r0 = _numbers(field.state_names, r0, argument)
     given = real_array(argument, r0)

@@ -220,6 +220,26 @@ def run_parallel(calls: Sequence[tuple[Any, ...]], takes_long: bool = False) -> 
         raise
 
 
+def apart(flops: float, function: Callable[..., Result], *arguments: Any) -> Result:
+    """``function(*arguments)``, a call of LAPACK that cannot be told to stop, but can be left alone.
+
+    Where it takes so many flops that Ctrl-C would have to wait, it runs on a thread of its own, and this one waits: on
+    Ctrl-C nobody wants its result. The function releases Python's lock and writes to nothing of anybody else's.
+    """
+    if flops < LONG or threading.current_thread() is not threading.main_thread():
+        return function(*arguments)
+    made: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(function(*arguments))
+        except BaseException as error:  # of the caller, not of this thread
+            made.set_exception(error)
+
+    threading.Thread(target=run, name="ctrnn LAPACK", daemon=True).start()
+    return made.result()
+
+
 def _end(others: Sequence[Future[Any]]) -> None:
     """Stop them, and wait until they are at their end, whatever comes."""
     stop().set(True)

@@ -628,3 +628,63 @@ def test_errors_come_back_from_another_process_with_what_they_say(error):
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert again.__dict__.keys() == error.__dict__.keys()
+
+
+# --- tables with names
+
+
+class Frame:
+    """What pandas and polars tables have in common."""
+
+    def __init__(self, columns, rows):
+        self.columns, self.rows = columns, np.array(rows, dtype=float)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.rows.astype(dtype or float)
+
+
+class Series(Frame):
+    """A series of pandas: the names belong to its entries."""
+
+    def __init__(self, **entries):
+        self.entries, self.rows = entries, np.array(list(entries.values()), dtype=float)
+
+    def keys(self):
+        return self.entries.keys()
+
+    def to_numpy(self):
+        return self.rows
+
+
+def test_names_of_states_are_not_lost_in_tables():
+    """A table whose columns stand in another order was read by position, in silence."""
+    field = ctrnn.Equations({"prey": "a*prey - prey*pred", "pred": "prey*pred - b*pred"}, {"a": 1.0, "b": 2.0})
+    for given in (Series(prey=3.0, pred=4.0), Series(pred=4.0, prey=3.0)):
+        assert ctrnn.Problem(field, given, (0.0, 1.0)).r0.tolist() == [3.0, 4.0]
+    assert ctrnn.Problem(field, Series(u=3.0, v=4.0), (0.0, 1.0)).r0.tolist() == [3.0, 4.0]  # names of something else
+    with pytest.raises(UsageError, match="pred has none"):
+        ctrnn.Problem(field, Series(prey=3.0), (0.0, 1.0))
+    rows = [[1.0, 2.0], [3.0, 4.0]]
+    for columns in (["prey", "pred"], ["u", "v"]):
+        objective = ctrnn.Objective(target=Frame(columns, rows), at=[0.5, 1.0])
+        assert ctrnn.Problem(field, 1.0, (0.0, 1.0), objective=objective).objective.targets.tolist() == rows
+        assert ctrnn.Problem(field, np.array(Frame(columns, rows)), (0.0, 1.0)).r0.tolist() == rows
+    swapped = Frame(["pred", "prey"], rows)
+    objective = ctrnn.Objective(target=swapped, at=[0.5, 1.0])
+    with pytest.raises(UsageError, match="target.*pred, prey.*in this order"):
+        ctrnn.Problem(field, 1.0, (0.0, 1.0), objective=objective)
+    ctrnn.Problem(
+        field, 1.0, (0.0, 1.0), objective=ctrnn.Objective(target=swapped, at=[0.5, 1.0], readout=["pred", "prey"])
+    )
+    with pytest.raises(UsageError, match="r0.*in this order"):
+        ctrnn.Problem(field, swapped, (0.0, 1.0))
+    with pytest.raises(UsageError, match="vector.*in this order"):
+        field.with_vector(Series(b=2.0, a=1.0))
+    assert field.with_vector(Series(a=3.0, b=2.0)).parameters["a"] == 3.0
+    with pytest.raises(UsageError, match="r0.*in this order"):
+        ctrnn.ensemble(ctrnn.Problem(field, 1.0, (0.0, 1.0)), r0=swapped)
+    loss = ctrnn.Objective(target=rows, at=[0.5, 1.0])
+    f = ctrnn.value_and_gradient(ctrnn.Problem(field, 1.0, (0.0, 1.0), objective=loss), solver="rk4", dt=0.1)
+    with pytest.raises(UsageError, match="w.*in this order"):
+        f(Series(b=2.0, a=1.0))
+    assert f(Series(a=1.0, b=2.0))[0] == f([1.0, 2.0])[0]

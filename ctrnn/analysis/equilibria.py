@@ -44,6 +44,7 @@ from ctrnn.fields.base import Field
 from ctrnn.gradients.rest.rows import outer_spectrum
 from ctrnn.numbers import number, positive, real_array
 from ctrnn.states import state_of
+from ctrnn.threads import apart
 
 __all__ = ["Equilibrium", "classify", "find_equilibrium"]
 
@@ -290,13 +291,13 @@ def spectrum(J: np.ndarray) -> np.ndarray:
     All of them by LAPACK, at n = 1,000 in the time of 22 factorisations of J: Arnoldi's method takes as long there for
     the six rightmost alone, and misses some of those that lie close together, as a random network's outermost ones.
     """
-    λ = np.linalg.eigvals(J).astype(np.complex128)
+    λ = apart(25.0 * len(J) ** 3, np.linalg.eigvals, J).astype(np.complex128)
     return λ[np.lexsort((-λ.imag, -λ.real))]
 
 
 def _zero(J: np.ndarray) -> float:
     """What counts as a zero real part."""
-    return ZERO_REAL_PART * float(np.abs(np.linalg.eigvals(J)).max())
+    return ZERO_REAL_PART * float(np.abs(spectrum(J)).max())
 
 
 def _rightmost(point: Point, r: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ctrnn.errors import UsageError
+from ctrnn.names import check_order, labels
 from ctrnn.numbers import real_array
 
 Array = np.ndarray
@@ -72,6 +73,8 @@ class Parameters(dict[str, Array]):
     def unflatten(self, vector: Array) -> dict[str, Array]:
         """A flat vector (..., m) as named arrays, with the leading axes in front of each."""
         if type(vector) is not np.ndarray or vector.dtype.kind not in "biufc":  # positions stay whole numbers
+            if named := labels(vector):
+                check_order("vector", named, self.labels)
             vector = real_array("vector", vector)
         if vector.shape[-1:] != (self.size,):
             raise UsageError("vector", given=vector, allowed=f"shape (..., {self.size})")

@@ -17,6 +17,7 @@ from ctrnn.gradients.dispatch import check_memory, compute
 from ctrnn.gradients.method import GradientMethod
 from ctrnn.gradients.result import Gradient, result
 from ctrnn.gradients.trials import trials_gradient
+from ctrnn.names import check_order, labels
 from ctrnn.numbers import checked_array
 from ctrnn.problem import Problem, Settings, Trials
 from ctrnn.solvers.noise import with_noise
@@ -104,6 +105,8 @@ class ValueAndGradient:
                     one_of("parameter", name, field.parameters)
                 changes["field"] = field.with_parameters(**w)
             else:
+                if named := labels(w):
+                    check_order("w", named, field.parameters.labels)
                 changes["field"] = field.with_vector(checked_array("w", w, (field.m,)))
         changes |= {name: value for name, value in (("r0", r0), ("x", x)) if value is not None}
         return problem.replace(**changes) if changes else problem

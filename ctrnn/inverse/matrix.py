@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
 from ctrnn.numbers import checked_array, real_array
-from ctrnn.threads import one_blas_thread
+from ctrnn.threads import apart, one_blas_thread
 
 Map = Callable[[np.ndarray], Any]
 
@@ -179,7 +179,7 @@ class System:
         if self.dense is None:
             return self.arnoldi[0]
         with one_blas_thread:  # a second one gains nothing here and may lose all
-            return np.linalg.eigvals(self.dense)
+            return apart(25.0 * self.n**3, np.linalg.eigvals, self.dense)
 
     @cached_property
     def singular_values(self) -> np.ndarray:
@@ -187,7 +187,7 @@ class System:
         if self.dense is None:
             return self.arnoldi[1]
         with one_blas_thread:
-            return np.linalg.svd(self.dense, compute_uv=False)
+            return apart(4.0 * self.n**3, _singular_values, self.dense)
 
     @cached_property
     def inverse_norm(self) -> float:
@@ -274,6 +274,10 @@ class System:
 
     def _one(self, v: np.ndarray) -> np.ndarray:
         return np.asarray(v @ self.A)
+
+
+def _singular_values(A: np.ndarray) -> np.ndarray:
+    return np.linalg.svd(A, compute_uv=False)
 
 
 def orthogonal(Q: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

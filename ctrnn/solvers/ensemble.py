@@ -26,6 +26,7 @@ from ctrnn.kernels import ensemble as kernel
 from ctrnn.kernels.lanes import ensemble as _lanes_kernel
 from ctrnn.kernels.lanes import steps as lane_steps
 from ctrnn.memory import claim
+from ctrnn.names import check_order, labels
 from ctrnn.numbers import MOST, checked_array, flag, whole
 from ctrnn.problem import Problem, Settings, checked_problem
 from ctrnn.solvers import tableaus
@@ -273,6 +274,7 @@ def _members(problem: Problem, parameters: Any, r0: Any) -> tuple[Array, Array]:
         if vectors.ndim != 2 or vectors.shape[1] != field.m or not len(vectors):
             raise UsageError("parameters", given=f"shape {vectors.shape}", allowed=f"shape (B, {field.m}), B ≥ 1")
     if r0 is not None:
+        check_order("r0", labels(r0), field.state_names)
         starts = checked_array("r0", r0)
         if starts.ndim != 2 or starts.shape[1] != field.n or not len(starts):
             raise UsageError("r0", given=f"shape {starts.shape}", allowed=f"shape (B, {field.n}), B ≥ 1")

@@ -30,6 +30,7 @@ from ctrnn.gradients.rest.rows import LU_HINT, norm_from_below, singular, solve_
 from ctrnn.inverse import METHODS, Inverse, right_divide
 from ctrnn.inverse.result import EPS
 from ctrnn.numbers import flag, number, real_array
+from ctrnn.threads import apart
 
 __all__ = ["EquilibriumGradient", "equilibrium_gradient", "rest_scale"]
 
@@ -235,7 +236,7 @@ class _At:
 
         At a fold (a saddle-node) J is never found exactly singular, and of one state the condition of J is always 1.
         """
-        U, σ, Vt = np.linalg.svd(J)
+        U, σ, Vt = apart(22.0 * len(J) ** 3, np.linalg.svd, J)
         if not σ[-1] > 0:
             return  # the division says so
         flattest = Vt[-1]
