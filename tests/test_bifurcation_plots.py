@@ -112,3 +112,11 @@ def test_a_point_without_l1_changes_no_dashes():
     axes = plotting.two_parameter_diagram(curve).axes[0]
     assert "hopf, subcritical" not in axes.get_legend_handles_labels()[1]
     assert not lines(axes, "--")
+
+
+def test_a_branch_that_goes_to_infinity_leaves_room_for_the_rest():
+    branch = continue_equilibria(Equations({"r": "mu*r - 1"}, {"mu": 1.0}), [1.0], "mu", (-2.0, 2.0))
+    assert branch.r.max() > 1e6
+    low, high = plotting.bifurcation_diagram(branch).axes[0].get_ylim()
+    assert 40.0 < high < 70.0  # r = 1/μ where μ has 1 % of its extent to go
+    assert low < 0.5

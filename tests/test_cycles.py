@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 import ctrnn
 from ctrnn import Equations, Problem, RateNetwork, TorchField, inputs
 from ctrnn.analysis import continue_equilibria, limit_cycle
+from ctrnn.analysis.cycles import is_stable
 from ctrnn.analysis.floquet import multipliers
 from ctrnn.errors import ConvergenceError, UsageError
 
@@ -162,6 +163,39 @@ def test_an_unstable_cycle_at_a_subcritical_hopf_point():
 
 
 # --- every kind of field -----------------------------------------------------------------------------------------
+
+
+def test_small_cycles_are_as_stable_as_their_hopf_point_says():
+    """Chua's and Rössler's: the multiplier is 1 − 8e-8, and the trivial one 1 to 1e-14."""
+    chua = Equations(
+        {"x": "al*(y - x - (m1*x**3 + m0*x))", "y": "x - y + z", "z": "-be*y"},
+        {"al": 1.0, "be": 14.0, "m0": -0.2, "m1": 0.01},
+    )
+    roessler = Equations({"x": "-y - z", "y": "x + a*y", "z": "b + z*(x - c)"}, {"a": 0.2, "b": 0.2, "c": 5.7})
+    for field, parameter, span in ((chua, "al", (0.0, 20.0)), (roessler, "a", (-2.0, 20.0))):
+        (hopf,) = continue_equilibria(field, [0.0, 0.0, 0.0], parameter, span).of_kind("hopf")
+        cycle = limit_cycle(field, hopf)
+        assert hopf.type == "supercritical"
+        assert cycle.stable
+        # of the amplitude ε = 1 %: log |μ| = −2 crossing (μ − μ*) T, to the next order
+        expected = -2.0 * hopf.crossing * (cycle.parameter - hopf.parameter) * cycle.period
+        others = np.delete(cycle.multipliers, np.abs(cycle.multipliers - 1.0).argmin())
+        assert np.log(others[0].real) == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_not_told_from_1_is_not_stable():
+    """Beside a second multiplier at 1 both are off by the root of round-off."""
+    assert not is_stable(np.array([1.0 + 3e-7, 1.0 - 3e-7, 0.5]))
+    assert is_stable(np.array([1.0, 1.0 - 1e-7, 0.5]))
+
+
+def test_a_small_cycle_far_from_zero_needs_no_fine_mesh():
+    """Its squares about 0 drown in rounding, about its own centre they do not."""
+    hopf = Equations(
+        {"u": "a*(u - c) - (v - c) - (u - c)**3", "v": "u - c + a*(v - c) - (v - c)**3"}, {"a": -0.5, "c": 100.0}
+    )
+    (point,) = continue_equilibria(hopf, [100.0, 100.0], "a", (-1.0, 1.0)).of_kind("hopf")
+    assert limit_cycle(hopf, point, amplitude=1e-4).orbit.s.size <= 49
 
 
 def test_networks_and_torch_fields():

@@ -4,9 +4,10 @@ r"""Pseudo-arclength continuation: along a curve G(y) = 0, with N equations for 
     predictor   y + h v
     corrector   Newton on G = 0 and ⟨v, y − (y + h v)⟩ = 0     regular at folds, where the parameter alone would fail
 
-⟨u, v⟩ = Σ ω_i u_i v_i, with weights ω that make states and parameters comparable. h grows where Newton converges
-quickly and the tangent turns little, and shrinks otherwise. Between two points a function is brought to zero by
-bracketing (`locate`), each trial corrected to the curve.
+⟨u, v⟩ = Σ ω_i u_i v_i, with weights ω that make states and parameters comparable: those at the last point, where a
+state that has grown counts by its size, so that a branch to infinity takes steps in proportion. h grows where Newton
+converges quickly and the tangent turns little, and shrinks otherwise. Between two points a function is brought to zero
+by bracketing (`locate`), each trial corrected to the curve.
 
 Sources: H. B. Keller, in *Applications of Bifurcation Theory* (Academic Press, 1977); Allgower and Georg, *Numerical
 Continuation Methods* (1990).
@@ -41,6 +42,9 @@ class Curve(Protocol):
     """G(y) = 0 and what is needed of it; ``weights`` (N + 1,) are those of the inner product."""
 
     weights: Array
+
+    def weigh(self, y: Array) -> None:
+        """Make the weights those at y."""
 
     def residual(self, y: Array) -> Array:
         """G (N,) at y (N + 1,)."""
@@ -88,6 +92,11 @@ def checked_span(name: str, span: Any) -> tuple[float, float]:
     if not 0.0 < high - low < WIDEST:
         raise UsageError(name, given=(low, high), allowed=f"(low, high) with low < high, less than {WIDEST:g} apart")
     return low, high
+
+
+def state_weights(r: Array, least: float) -> Array:
+    """The weights of the states r (n,): each counts by its size, or ``least``."""
+    return 1.0 / (r.size * np.maximum(least, np.abs(r)) ** 2)
 
 
 def norm(curve: Curve, v: Array) -> float:
@@ -178,6 +187,8 @@ def follow(
     walk, h = [start], steps.first
     while len(walk) <= steps.most:
         a = walk[-1]
+        curve.weigh(a.y)
+        a.tangent = a.tangent / norm(curve, a.tangent)
         row = curve.weights * a.tangent
         closing = _closes(curve, start, a, h) if len(walk) > FEW else None
         guess = a.y + h * a.tangent

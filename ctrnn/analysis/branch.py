@@ -35,8 +35,8 @@ class SpecialPoint:
         2004, chapter 5): negative is supercritical. None for others
     crossing : of a Hopf point d Re λ/dμ along the branch. None for others
     coefficient : of a fold ½⟨p, B(q, q)⟩ with ⟨q, q⟩ = ⟨p, q⟩ = 1. None for others
-    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0), of a branch point "pitchfork" or
-        "transcritical"; "" else
+    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0, or another eigenvalue is 0 and there
+        is no l1), of a branch point "pitchfork" or "transcritical"; "" else
     directions : of a branch point the tangents (2, n + 1) of its two branches, in (r, parameter): that of this branch
         first. None for others
     place : the number of the branch's point before it
@@ -114,8 +114,9 @@ class Branch:
     start : the number of the point where the continuation began
     ends : why it ended before the first and after the last point: "span" (the parameter's), "box" (a state's),
         "closed" (the branch is a closed
-        curve; the last point is the first), "max_points", "lost" (no shorter step is possible: F may not be smooth, or
-        ends there)
+        curve; the last point is the first), "unbounded" (the states have grown beyond 10⁶ times their size while the
+        parameter has come to a stand: the branch goes to infinity at about its last value), "max_points", "lost" (no
+        shorter step is possible: F may not be smooth, or ends there)
     name, states : names of the parameter and of the states
     field, x, t : the field as it was given, the input and the time held
 

@@ -28,7 +28,7 @@ from ctrnn.analysis.cycle_curve import CycleCurve, CyclePoint, Direction
 from ctrnn.analysis.cycle_places import beside, bracketed
 from ctrnn.analysis.cycle_results import CycleBranch, SpecialCycle
 from ctrnn.analysis.cycle_switch import other_branch
-from ctrnn.analysis.cycles import UNIT, Cycle, cycle_of
+from ctrnn.analysis.cycles import Cycle, cycle_of, is_stable
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.homoclinic import homoclinic
 from ctrnn.errors import ConvergenceError, UsageError
@@ -342,7 +342,7 @@ class _Walk:
             parameter=np.array([p.orbit.mu[0] for p in walk]),
             period=np.array([p.orbit.T for p in walk]),
             multipliers=multipliers,
-            stable=np.array([_is_stable(row) for row in multipliers]),
+            stable=np.array([is_stable(row) for row in multipliers]),
             lowest=np.array([low for low, _ in edges]),
             highest=np.array([high for _, high in edges]),
             special=tuple(special),
@@ -372,11 +372,6 @@ class _Walk:
             parameter, more = orbit.parameter, {"rest": orbit.r, "type": orbit.type}
         cycle = cycle_of(family, point.orbit, point.linear, np.nan)
         return [SpecialCycle(kind, parameter, float(point.orbit.T), found, family.names[0], cycle, place=place, **more)]
-
-
-def _is_stable(multipliers: Array) -> bool:
-    others = np.delete(multipliers, np.abs(multipliers - 1.0).argmin())
-    return bool((np.abs(others) < 1.0 - UNIT).all())
 
 
 def _extremes(point: CyclePoint) -> tuple[Array, Array]:

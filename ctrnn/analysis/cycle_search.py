@@ -37,6 +37,8 @@ __all__ = ["limit_cycle"]
 MESHES, LARGEST_MESH = (24, 96, 384), 768
 #: the period stays where doubling the mesh changes it by less, relatively
 TOLERANCE = 1e-11
+#: the place of a cycle is known to this part of its distance from 0
+ROUNDED = 1e-13
 
 
 def limit_cycle(
@@ -164,18 +166,23 @@ def refined(
         if found is None:
             return (orbit, linear, error) if np.isfinite(error) else None
         error = abs(found[0].T - orbit.T) / orbit.T
-        drift = float(np.abs(_means(found[0], orbit.unit) - _means(orbit, orbit.unit)).max())
+        centre, unit = orbit.R.mean(axis=0), orbit.unit
+        drift = np.abs(_means(found[0], centre, unit) - _means(orbit, centre, unit))
+        stays = 1e2 * tol + np.tile(ROUNDED * np.abs(centre) / unit, 2)
         orbit, linear = found
-        if (error <= tol and drift <= 1e2 * tol) or largest <= N:
+        if (error <= tol and (drift <= stays).all()) or largest <= N:
             break
         N = min(2 * N, largest)
     return orbit, linear, error
 
 
-def _means(orbit: Orbit, size: Array) -> Array:
-    """The means over a turn of each state and of its square, in units of ``size``."""
-    weights = orbit.h[:, None] * collocation.gauss()[1]
-    return np.concatenate([np.einsum("ij,ijn->n", weights, (orbit.Y / size) ** power) for power in (1, 2)])
+def _means(orbit: Orbit, centre: Array, size: Array) -> Array:
+    """The means over a turn of each state and of its square, from ``centre`` in units of ``size``.
+
+    From another place the square of a small cycle would drown in rounding.
+    """
+    weights, around = orbit.h[:, None] * collocation.gauss()[1], (orbit.Y - centre) / size
+    return np.concatenate([np.einsum("ij,ijn->n", weights, around**power) for power in (1, 2)])
 
 
 # --- from a Hopf point -------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ __all__ = ["Cycle"]
 
 #: doubles that the stages' matrices may take on a mesh as fine as the fastest decay
 ENTRIES = 20_000_000
-#: |μ| − 1 of less is not told from 0
-UNIT = 1e-6
+#: |μ| − 1 of less is not told from 0, nor of less than so many times what the trivial multiplier misses 1 by
+UNIT, ERRORS = 1e-9, 10.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,7 +154,6 @@ class Cycle:
 def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycle:
     """The cycle with its multipliers and phase response."""
     found, log = multipliers(transitions(family, orbit, linear))
-    others = np.delete(found, np.abs(found - 1.0).argmin())
     turn = np.append(orbit.R, orbit.R[:1], axis=0)
     Z = _adjoint(linear, family)
     F = family.F(np.asarray(turn), orbit.mu)
@@ -169,7 +168,7 @@ def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycl
         r=turn,
         multipliers=found,
         exponents=log / orbit.T,
-        stable=bool((np.abs(others) < 1.0 - UNIT).all()),
+        stable=is_stable(found),
         phase_response=Z,
         amplitude=response.extent(path),
         error=float(error),
@@ -179,6 +178,16 @@ def cycle_of(family: Family, orbit: Orbit, linear: Linear, error: float) -> Cycl
         parameter=float(mu[0]) if mu.size else None,
         orbit=orbit,
     )
+
+
+def is_stable(multipliers: Array) -> bool:
+    """Whether all but the trivial one lie inside the unit circle, by more than rounding.
+
+    The trivial one, which should be 1, tells how large that is: beside a second one at 1 it is a root of round-off.
+    """
+    off = np.abs(multipliers - 1.0)
+    trivial = int(off.argmin())
+    return bool((np.abs(np.delete(multipliers, trivial)) < 1.0 - max(UNIT, ERRORS * off[trivial])).all())
 
 
 def _adjoint(linear: Linear, family: Family) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrnn.analysis.arclength import WIDEST, Limit, Point, correct, first_point, norm, point_at
+from ctrnn.analysis.arclength import WIDEST, Limit, Point, correct, first_point, norm, point_at, state_weights
 from ctrnn.analysis.equilibria import spectrum
 from ctrnn.analysis.family import Family
 from ctrnn.analysis.linear import shortest
@@ -16,6 +16,11 @@ from ctrnn.numbers import real_array
 
 #: a start whose least |Re λ|, over the largest |λ|, is below this is itself a special point; how far from it one begins
 CRITICAL, ASIDE = 1e-10, 1e-3
+#: the real part of a pair is known to this part of the largest eigenvalue
+ROUNDED = 1e-12
+#: states this many times as large as those of the start, or as 1, are huge; a parameter stands that moves by less than
+#: this part of its span while they grow by their own size; and that, at so many points in turn, is the way to infinity
+HUGE, STILL, IN_TURN = 1e6, 1e-6, 20
 
 
 class EquilibriumCurve:
@@ -23,10 +28,14 @@ class EquilibriumCurve:
 
     def __init__(self, family: Family, span: tuple[float, float], size: float) -> None:
         self.family, self.span = family, span
-        n, unit = family.n, max(1.0, size)
-        if not unit < WIDEST:
+        self.unit = max(1.0, size)
+        if not self.unit < WIDEST:
             raise UsageError("r0", given=f"a state as large as {size:.3g}", allowed=f"less than {WIDEST:g}")
-        self.weights = np.append(np.full(n, 1.0 / (n * unit * unit)), 1.0 / (span[1] - span[0]) ** 2)
+        self.weigh(np.zeros(family.n + 1))
+
+    def weigh(self, y: Array) -> None:
+        """The weights at y."""
+        self.weights = np.append(state_weights(y[:-1], self.unit), 1.0 / (self.span[1] - self.span[0]) ** 2)
 
     def residual(self, y: Array) -> Array:
         """F (n,)."""
@@ -45,12 +54,28 @@ class EquilibriumCurve:
         if "eigenvalues" in facts:
             return
         λ = spectrum(point.G_y[:, :-1])
-        facts["eigenvalues"], facts["growing"] = λ, int((λ.real > 0).sum())
+        facts["eigenvalues"], facts["growing"] = λ, int(_grows(λ).sum())
         facts["sign"], facts["pairs"] = self.sign(point), pair_sign(λ)
 
     def sign(self, point: Point) -> float:
         """The sign of det [J F_μ; tangentᵀ]."""
         return float(np.linalg.slogdet(np.vstack([point.G_y, self.weights * point.tangent]))[0])
+
+
+class Escape:
+    """Whether a curve goes to infinity: its states are huge and grow on, while the parameter has come to a stand."""
+
+    def __init__(self, curve: EquilibriumCurve) -> None:
+        self.curve, self.far = curve, 0
+
+    def __call__(self, point: Point) -> str:
+        """The reason "unbounded" where it does, for so many points in turn that it is no fold far out."""
+        r, v = point.y[:-1], point.tangent
+        k = int(np.abs(r).argmax())
+        still = abs(v[-1]) <= STILL * (self.curve.span[1] - self.curve.span[0])
+        is_far = abs(r[k]) > HUGE * self.curve.unit and r[k] * v[k] > 0 and still
+        self.far = self.far + 1 if is_far else 0
+        return "unbounded" if self.far >= IN_TURN else ""
 
 
 def pair_sign(λ: Array) -> float:
@@ -61,8 +86,13 @@ def pair_sign(λ: Array) -> float:
     real = np.sort(λ[λ.imag == 0.0].real)
     # of real numbers: how many pairs have a negative sum
     negative = sum(int(np.searchsorted(real, -a)) - int(a < 0 and -a > a) for a in real) // 2
-    negative += int((λ[λ.imag > 0.0].real < 0).sum())
+    negative += int((~_grows(λ)[λ.imag > 0.0]).sum())
     return -1.0 if negative % 2 else 1.0
+
+
+def _grows(λ: Array) -> Array:
+    """Which modes grow: a pair by more than rounding, as on a branch of centres no pair crosses the axis."""
+    return np.asarray(λ.real > np.where(λ.imag != 0.0, ROUNDED * np.abs(λ).max(initial=0.0), 0.0))
 
 
 def nearest_pair(λ: Array) -> complex:

@@ -15,11 +15,13 @@ from ctrnn.analysis import special_points
 from ctrnn.analysis.arclength import Limit, Point, Steps, follow, locate, norm
 from ctrnn.analysis.branch import Branch, SpecialPoint
 from ctrnn.analysis.equilibria import spectrum
-from ctrnn.analysis.equilibrium_curve import EquilibriumCurve, nearest_pair
+from ctrnn.analysis.equilibrium_curve import EquilibriumCurve, Escape, nearest_pair
 from ctrnn.fields.base import Array
 
-#: a first Lyapunov coefficient of less is not told from 0
+#: a first Lyapunov coefficient of less, over the largest of its terms, is not told from 0
 DEGENERATE = 1e-9
+#: a third eigenvalue this near to 0, over ω: a Hopf point on a fold or a branch point, which has no l1
+ZERO = 1e-7
 #: how far a special point is bracketed, as a part of the step, before Newton's method takes over
 ROUGH, FINE = 3e-2, 1e-9
 #: a located point may lie this far from where it was seen, as a part of the step
@@ -66,7 +68,7 @@ class EquilibriumWalk:
             seen[id(b)] = [s for kind in kinds if (s := self._located(kind, a, b)) is not None]
             return True
 
-        walk, why = follow(self.curve, start, self.steps, self.limits, accept)
+        walk, why = follow(self.curve, start, self.steps, self.limits, accept, Escape(self.curve))
         return [(p, seen.get(id(p), [])) for p in walk], why
 
     def _seen(self, a: Point, b: Point) -> list[str]:
@@ -154,6 +156,7 @@ class EquilibriumWalk:
         return a.kind == b.kind and self._near(a, b, 1e-7)
 
     def _near(self, a: SpecialPoint, b: SpecialPoint, within: float = 1e-5) -> bool:
+        self.curve.weigh(np.append(a.r, a.parameter))
         return norm(self.curve, np.append(a.r - b.r, a.parameter - b.parameter)) < within
 
     def _special(self, one: dict[str, Any], place: int) -> SpecialPoint:
@@ -173,11 +176,21 @@ class EquilibriumWalk:
             return {"coefficient": special_points.fold_coefficient(family, r, at)}
         if kind == "hopf":
             omega = one["located"][2]
-            l1 = special_points.first_lyapunov(family, r, at, omega)
-            kind_of = "degenerate" if abs(l1) < DEGENERATE else "supercritical" if l1 < 0 else "subcritical"
+            if np.abs(spectrum(family.J(r, at))).min() <= ZERO * omega:
+                return {"type": "degenerate"}
+            terms = special_points.lyapunov_terms(family, r, at, omega)
+            l1 = float(terms.sum().real)
+            kind_of = (
+                "degenerate"
+                if abs(l1) <= DEGENERATE * np.abs(terms).max()
+                else "supercritical"
+                if l1 < 0
+                else "subcritical"
+            )
             return {"lyapunov": l1, "crossing": special_points.crossing(family, r, at, omega), "type": kind_of}
         if len(one["located"]) < 3:
             return {}
+        self.curve.weigh(np.append(r, mu))
         weights = self.curve.weights
         d = special_points.branch_directions(family, r, mu, one["located"][2], weights)
         if d is None:

@@ -37,21 +37,40 @@ def multipliers(G: Array) -> tuple[Array, Array]:
     n = G.shape[1]
     G = _grouped(G)
     Q = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
-    W, log_D, U = np.eye(n), np.zeros(n), np.eye(n)
+    W, log_D, R = np.eye(n), np.zeros(n), np.empty_like(G)
     for sweep in range(SWEEPS):
-        start, log_D, U = Q, np.zeros(n), np.eye(n)
-        for step in G:
-            Q, R = np.linalg.qr(step @ Q)
-            sign = np.where(np.diag(R) < 0, -1.0, 1.0)
-            Q, R = Q * sign, R * sign[:, None]
-            diagonal = np.maximum(np.diag(R), np.finfo(float).tiny)
-            # R D U = (D′ U′) with D′ = diag(R) D; R is zero below its diagonal
-            U = (R / diagonal[:, None] * np.exp(np.minimum(log_D[None, :] - log_D[:, None], 700.0))) @ U
-            log_D = log_D + np.log(diagonal)
+        start, Q = Q, _swept(G, Q, R)
+        log_D = np.log(_diagonals(R)).sum(axis=0)
         W = start.T @ Q
         if sweep and _is_settled(W, log_D):
             break
-    return _eigenvalues(W, log_D, U)
+    return _eigenvalues(W, *_product(R))
+
+
+def _swept(G: Array, Q: Array, R: Array) -> Array:
+    """One sweep: G_i Q_{i−1} = Q_i R_i with R_kk ≥ 0, into R (N, n, n); the last Q. By LAPACK's own: steps are many."""
+    from scipy.linalg.lapack import dgeqrf, dorgqr
+
+    for i, step in enumerate(G):
+        R[i], reflections = dgeqrf(step @ Q)[:2]
+        Q = dorgqr(R[i], reflections)[0] * np.where(R[i].diagonal() < 0.0, -1.0, 1.0)
+    R *= np.where(np.diagonal(R, axis1=1, axis2=2) < 0.0, -1.0, 1.0)[:, :, None]
+    R *= np.triu(np.ones(R.shape[1:]))
+    return Q
+
+
+def _diagonals(R: Array) -> Array:
+    return np.maximum(np.diagonal(R, axis1=1, axis2=2), np.finfo(float).tiny)
+
+
+def _product(R: Array) -> tuple[Array, Array]:
+    """R_N … R_1 = D U as (log D, U): R D U = (D′ U′) with D′ = diag(R) D; R is zero below its diagonal."""
+    n = R.shape[1]
+    log_D, U = np.zeros(n), np.eye(n)
+    for step, diagonal in zip(R, _diagonals(R), strict=True):
+        U = (step / diagonal[:, None] * np.exp(np.minimum(log_D[None, :] - log_D[:, None], 700.0))) @ U
+        log_D = log_D + np.log(diagonal)
+    return log_D, U
 
 
 def _grouped(G: Array) -> Array:

@@ -21,7 +21,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from ctrnn.analysis.arclength import Point
+from ctrnn.analysis.arclength import Point, state_weights
 from ctrnn.analysis.equilibria import spectrum
 from ctrnn.analysis.equilibrium_curve import nearest_pair, pair_sign
 from ctrnn.analysis.family import Family
@@ -39,7 +39,12 @@ class FoldCurve:
     def __init__(self, family: Family, r: Array, mu: Array, spans: Array) -> None:
         self.family, self.n = family, r.size
         self.b, self.c = (part[:, 0] for part in border(family.J(r, mu)))
-        self.weights = _weights(r, spans)
+        self.unit, self.spans = max(1.0, float(np.abs(r).max(initial=0.0))), spans[:, 1] - spans[:, 0]
+        self.weigh(np.append(r, mu))
+
+    def weigh(self, y: Array) -> None:
+        """The weights at y."""
+        self.weights = np.append(state_weights(y[: self.n], self.unit), 1.0 / self.spans**2)
 
     def _parts(self, y: Array) -> tuple[Array, Array, Array, Array, Array, float]:
         r, mu = y[: self.n], y[self.n :]
@@ -91,9 +96,17 @@ class HopfCurve:
         self.family, self.n = family, r.size
         J = family.J(r, mu)
         self.B, self.C = border(J @ J + omega**2 * np.eye(r.size), 2)
-        self.weights = np.append(_weights(r, spans), 1.0 / max(1.0, omega**2) ** 2)
+        self.unit, self.spans = max(1.0, float(np.abs(r).max(initial=0.0))), spans[:, 1] - spans[:, 0]
+        self.least = max(1.0, omega**2)
+        y = np.concatenate([r, mu, [omega**2]])
+        self.weigh(y)
         self.S = np.eye(2, 4)
-        self.renewed(np.concatenate([r, mu, [omega**2]]))
+        self.renewed(y)
+
+    def weigh(self, y: Array) -> None:
+        """The weights at y."""
+        of_κ = 1.0 / max(self.least, abs(float(y[-1]))) ** 2
+        self.weights = np.concatenate([state_weights(y[: self.n], self.unit), 1.0 / self.spans**2, [of_κ]])
 
     def _parts(self, y: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
         n = self.n
@@ -162,8 +175,3 @@ class HopfCurve:
         facts["zero-hopf sign"] = -1.0 if (real < 0).sum() % 2 else 1.0
         facts["double-hopf"] = nearest_pair(others).real
         facts["double-hopf sign"] = pair_sign(others)
-
-
-def _weights(r: Array, spans: Array) -> Array:
-    unit = max(1.0, float(np.abs(r).max(initial=0.0)))
-    return np.append(np.full(r.size, 1.0 / (r.size * unit * unit)), 1.0 / (spans[:, 1] - spans[:, 0]) ** 2)

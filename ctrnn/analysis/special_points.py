@@ -267,14 +267,22 @@ def fold_coefficient(family: Family, r: Array, mu: Array) -> float:
 
 def first_lyapunov(family: Family, r: Array, mu: Array, omega: float) -> float:
     """l1 = Re G21/(2ω)."""
+    return float(lyapunov_terms(family, r, mu, omega).sum().real)
+
+
+def lyapunov_terms(family: Family, r: Array, mu: Array, omega: float) -> Array:
+    """The three terms of G21/(2ω), complex: what is left of their real parts is known to a part of the largest."""
     A = family.J(r, mu)
     q, p = null_vectors(A, 1j * omega)
     eye, p_ = np.eye(r.size), p.conj()
     a = np.linalg.solve(A, family.B(r, mu, q, q.conj()))
     b = np.linalg.solve(2j * omega * eye - A, family.B(r, mu, q, q))
-    G21 = family.p_C(r, mu, p_, q, q, q.conj())
-    G21 += -2.0 * (p_ @ family.B(r, mu, q, a)) + p_ @ family.B(r, mu, q.conj(), b)
-    return float(G21.real / (2.0 * omega))
+    terms = (
+        family.p_C(r, mu, p_, q, q, q.conj()),
+        -2.0 * (p_ @ family.B(r, mu, q, a)),
+        p_ @ family.B(r, mu, q.conj(), b),
+    )
+    return np.array(terms) / (2.0 * omega)
 
 
 def crossing(family: Family, r: Array, mu: Array, omega: float) -> float:

@@ -44,6 +44,8 @@ MARKERS = {
 }
 #: states whose extents differ by more than this factor are drawn over them
 UNALIKE = 20.0
+#: a branch that goes to infinity is drawn until its parameter has this part of its extent to go; room around, likewise
+STOOD, MARGIN = 0.01, 0.05
 #: points of a curve that is smooth, and the part of its extent by which a spline may differ from monotone cubics
 FINE, SWING = 400, 0.005
 
@@ -128,6 +130,12 @@ def bifurcation_diagram(
             where = "orbit" if point.kind == "homoclinic" else "of cycles"
             for value in _extent(point, k):
                 _mark(axes, point.kind, point.parameter, value, f"{_name(point)} {where}")
+    if any("unbounded" in branch.ends for branch in every):
+        shown = [branch.r[_near_enough(branch), k] for branch in every]
+        shown += [edge[:, k] for branch in around for edge in (branch.lowest, branch.highest)]
+        low, high = (float(pick(np.concatenate(shown))) for pick in (np.min, np.max))
+        margin = MARGIN * (high - low)
+        axes.set_ylim(low - margin, high + margin)
     named, name = words(labels), first.states[k]
     axes.set(xlabel=named.get(first.name, first.name), ylabel=named.get(name, name))
     legend_above(figure, axes)
@@ -284,6 +292,17 @@ def cycle(
 
 def _several(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list | tuple) else [values]
+
+
+def _near_enough(branch: Any) -> NDArray[np.bool_]:
+    """Which points of a branch are to be in the picture: on its way to infinity those until the parameter has stood."""
+    shown, x = np.ones(len(branch), dtype=bool), np.asarray(branch.parameter)
+    for end, order in ((0, slice(None)), (1, slice(None, None, -1))):
+        if branch.ends[end] == "unbounded":
+            along = x[order]
+            is_beyond = np.abs(along - along[0]) <= STOOD * float(np.ptp(x))
+            shown[order] &= ~np.logical_and.accumulate(is_beyond)
+    return shown
 
 
 def _extent(point: Any, k: int) -> tuple[float, float]:
