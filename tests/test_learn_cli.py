@@ -119,9 +119,19 @@ def test_a_checkpoint_of_something_else_is_not_resumed(folder, capsys):
     assert run(["learn", "x.toml", "--no-figures"]) == 0
     checkpoint = Path("results/x/learn/learner.npz")
     before = checkpoint.read_bytes()
-    for override in ("learn.lr=0.1", "field.n=7", "learn.method=snap-1", "learn.data.inputs=['v', 'u']"):
-        assert run(["learn", "x.toml", "--resume", "--set", override]) == 2
-        assert "Traceback" not in capsys.readouterr().err and checkpoint.read_bytes() == before
+    for override, word in {
+        "learn.lr=0.1": "lr = 0.02", "field.n=7": "field", "learn.method=snap-1": "method = 'rtrl'",
+        "learn.data.inputs=['v', 'u']": "other data", "learn.update_every=3": "update_every = 1",
+        "learn.reset_every=5": "reset_every = None", "learn.feedback=random": "feedback = None",
+        "learn.readout.seed=2": "other numbers at the start", "learn.r0=0.5": "other numbers at the start",
+        "field.tau=2.0": "other numbers at the start", "field.seed=1": "other numbers at the start",
+        "field.activation=relu": "another field",
+    }.items():  # fmt: skip
+        assert run(["learn", "x.toml", "--resume", "--set", override]) == 2, override
+        error = capsys.readouterr().err
+        assert word in error and "Traceback" not in error and checkpoint.read_bytes() == before, override
+    assert run(["learn", "x.toml", "--resume", "--set", "learn.repeats=5", "--no-figures"]) == 0
+    before = checkpoint.read_bytes()
     checkpoint.write_bytes(before[: len(before) // 2])
     assert run(["learn", "x.toml", "--resume"]) == 2
     assert "whole" in capsys.readouterr().err

@@ -241,6 +241,15 @@ def test_numbers_at_a_short_logarithmic_axis_are_few():
     assert len([text for text in below.get_yticklabels(which="both") if text.get_text()]) <= 6
 
 
+def test_updates_without_a_loss_do_not_take_the_gradients_off_their_logarithmic_axis():
+    nan = float("nan")
+    rows = [(k, float(k), 1.0 / k, g, 1e-3, nan, 0.1) for k, g in enumerate((1e-3, 0.0, 300.0, 0.2), start=1)]
+    below = plotting.learning(LearningTable(rows)).axes[1]
+    assert below.get_yscale() == "log" and below.lines[0].get_xdata().tolist() == [1, 3, 4]
+    none = plotting.learning(LearningTable([(k, float(k), nan, 0.0, 1e-3, nan, 0.1) for k in (1, 2)]))
+    assert none.axes[1].get_yscale() == "linear"
+
+
 def test_states_of_different_units_have_panels_of_their_own():
     labels = {"x": "potential (mV)", "y": "current (pA)"}
     figure = plotting.trajectory(RUN, data=(T[:3], RUN.r[:3]), labels=labels, x=PULSE, input_names=["i"])

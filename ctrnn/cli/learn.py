@@ -12,10 +12,17 @@ from ctrnn.errors import UsageError
 from ctrnn.experiment.build_learning import prepared_learning
 from ctrnn.learning.checkpoint import numbers_digest
 from ctrnn.learning.online.learner import OnlineLearner
+from ctrnn.learning.training_arguments import recipe
 
 CHECKPOINT = "learner.npz"
 #: settings that must be the same for a learner to go on
 SAME = ("method", "optimizer", "lr", "scheduler", "loss", "solver", "dt", "batch", "clip", "weight_decay", "seed")
+#: what is too long to be shown, in words
+LONG = {
+    "data": "other data",
+    "field": "another field",
+    "numbers at the start": "other numbers at the start: weights, constants, masks, the read-out's or r0",
+}
 
 
 def learn(job: Job, resume: bool = False) -> None:
@@ -24,7 +31,7 @@ def learn(job: Job, resume: bool = False) -> None:
     spec, prepared = e.require("learn"), prepared_learning(e)
     path = job.path(CHECKPOINT)
     learner = prepared.learner
-    learner.note = {"data": numbers_digest(prepared.x, prepared.y, prepared.weight)}
+    learner.note = _written_down(learner, spec) | {"data": numbers_digest(prepared.x, prepared.y, prepared.weight)}
     if resume and path.exists():
         learner = _resumed(path, learner)
     T = len(prepared.x)
@@ -55,14 +62,28 @@ def learn(job: Job, resume: bool = False) -> None:
     job.table(f"learning: {learner.steps} steps, {learner.updates} updates", ("", ""), rows)
 
 
+def _written_down(new: OnlineLearner, spec: Any) -> dict[str, Any]:
+    """What else must be the same for a learner to go on, as it is before the first step."""
+    field, readout = new.field, new.readout
+    numbers = [*field.parameters.values(), *(getattr(field, "constants", None) or {}).values(), *field.bounds, new.r0]
+    found = {"update_every": spec.update_every, "reset_every": spec.reset_every, "feedback": spec.feedback}
+    if hasattr(readout, "V"):
+        numbers += [readout.V, readout.c]
+        found["readout"] = readout.activation
+    else:
+        found["readout"] = readout
+    return found | {"field": recipe(field), "numbers at the start": numbers_digest(*map(np.asarray, numbers))}
+
+
 def _resumed(path: Any, new: OnlineLearner) -> OnlineLearner:
     """The learner of a checkpoint; raises UsageError where it learned something else."""
     old = OnlineLearner.load(path, field=new.field)
     then, now = ({**{key: one._options[key] for key in SAME}, **one.note} for one in (old, new))
     for key, value in now.items():
         if then.get(key) != value:
-            what = "other data" if key == "data" else f"{key} = {then.get(key)!r}"
-            allowed = "the settings and data of before" if key == "data" else f"{key} = {value!r}, as now"
+            is_long = key in LONG
+            what = LONG[key] if is_long else f"{key} = {then.get(key)!r}"
+            allowed = "the field, settings and data of before" if is_long else f"{key} = {value!r}, as now"
             raise UsageError("--resume", given=f"{path}, written with {what}", allowed=allowed, hint="without --resume")
     return old
 

@@ -43,6 +43,15 @@ def check_place(path: StrPath | None) -> None:
         )
 
 
+#: in words, what stands in a checkpoint as a digest
+DIGESTS = {
+    "start": "other weights at the start (start)",
+    "first outputs": "other constants, masks or signs of the field (first outputs)",
+    "trials": "other trials (trials)",
+    "validation": "other trials to validate with (validation)",
+}
+
+
 def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -> dict[str, Any]:
     """The state in a checkpoint.
 
@@ -65,10 +74,11 @@ def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -
     for key, now in (about or {}).items():
         then = found["about"].get(key)
         if then != now:
+            was = DIGESTS.get(key, f"{key} = {_short(then)}")
             raise UsageError(
                 "checkpoint",
-                given=f"{path}, written with {key} = {_short(then)}",
-                allowed=f"one with {key} = {_short(now)}, as now",
+                given=f"{path}, written with {was}",
+                allowed="one with those of now" if key in DIGESTS else f"one with {key} = {_short(now)}, as now",
                 hint="the settings of before, or begin again without resume, under another name",
             )
     state: dict[str, Any] = found["state"]

@@ -27,8 +27,8 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step", ax: A
     Returns
     -------
     matplotlib.figure.Figure
-        A panel of losses, logarithmic where all are positive, and one of gradients, with the bound of the rule where it
-        has one.
+        A panel of losses, logarithmic where all are positive, and one of gradients that are not 0, with the bound of
+        the rule where it has one.
 
     Raises
     ------
@@ -53,12 +53,13 @@ def learning(table: Any, *, label: str = "loss", step_label: str = "step", ax: A
         above.set_yscale("log")
     above.set_ylabel(label)
     above.tick_params(labelbottom=False)
-    below.plot(step, gradient, marker, color=GREEN, label="length of the gradient")
+    seen = gradient != 0.0  # 0: no loss came since the update before
+    below.plot(step[seen], gradient[seen], marker, color=GREEN, label="length of the gradient")
     if np.isfinite(bound).any():
         below.plot(step, bound, marker, color=ORANGE, label="bound on the rule's relative error")
         figure.legend(handles=below.get_legend_handles_labels()[0], loc="outside upper center", ncols=2)
-    positive = np.concatenate([gradient, bound[np.isfinite(bound)]])
-    if (positive > 0.0).all():
+    positive = np.concatenate([gradient[seen], bound[np.isfinite(bound)]])
+    if positive.size and (positive > 0.0).all():
         below.set_yscale("log")
         few_log_ticks(below.yaxis, 4)
     below.set(xlabel=step_label, ylabel="‖gradient‖")
