@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 
 import ctrnn
 from ctrnn import Equations, Objective, Problem, RateNetwork, fit
-from ctrnn.errors import SingularJacobianError, UsageError
+from ctrnn.errors import SingularJacobianError, UnknownNameError, UsageError
 from ctrnn.learning import laplace
 
 
@@ -137,6 +137,9 @@ def test_standard_errors_of_hare_and_lynx(fitted, by_scipy):
     np.testing.assert_allclose(found.standard_errors, s, rtol=1e-4)
     np.testing.assert_allclose(found.correlations, correlations, atol=1e-4)
     assert fitted.standard_errors["r0[lynx]"] == pytest.approx(s[5], rel=1e-4)
+    np.testing.assert_array_equal(fitted.standard_errors["r0"], found.standard_errors[4:])
+    with pytest.raises(UnknownNameError, match="standard_errors: got 'e'"):
+        fitted.standard_errors["e"]
     assert found.offset < 1e-3
 
 
@@ -245,3 +248,20 @@ def test_what_the_data_cannot_tell():
 def test_losses_that_say_nothing_of_errors(objective, word):
     with pytest.raises(UsageError, match=word):
         laplace(lotka_volterra(objective))
+
+
+def test_standard_errors_of_an_array_have_its_shape():
+    """Of r = W s + noise at one s each, W = Σ r sᵀ (Σ s sᵀ)⁻¹; an entry that is held has none."""
+    rng = np.random.default_rng(0)
+    W, r0, t = rng.normal(size=(2, 2)), np.zeros(2), np.arange(1.0, 9.0)
+    field = Equations({"r": "W @ cos(k*t)"}, {"W": W}, states={"r": 2}, constants={"k": [1.0, 0.3]})
+    data = ctrnn.simulate(Problem(field, r0, (0.0, 8.0)), save_at=t).r + 0.1 * rng.normal(size=(8, 2))
+    problem = Problem(field, r0, (0.0, 8.0), objective=Objective(target=data, at=t))
+    S = np.sin(np.outer(t, [1.0, 0.3])) / [1.0, 0.3]
+    found = ctrnn.fit(problem, sigma=0.1)
+    one_row = 0.1 * np.sqrt(np.diag(np.linalg.inv(S.T @ S)))
+    np.testing.assert_allclose(found.standard_errors["W"], [one_row, one_row], rtol=1e-6)
+    held = ctrnn.fit(problem, sigma=0.1, fixed=["W[0,1]"]).standard_errors
+    assert np.isnan(held["W"]).tolist() == [[False, True], [False, False]]
+    assert held["W"][1, 0] == held["W[1,0]"] == pytest.approx(one_row[0], rel=1e-6)
+    assert held["W[0,0]"] == pytest.approx(0.1 / np.linalg.norm(S[:, 0]), rel=1e-6)

@@ -192,3 +192,20 @@ def test_where_the_pair_of_a_hopf_point_comes_to_zero_there_is_no_zero_beside_it
     (hopf,) = rest.of_kind("hopf")
     curve = continue_special(field, hopf, ("b1", "b2"), ((-0.2, 0.1), (-0.5, 0.3)))
     assert {point.kind for point in curve.special} == {"bogdanov-takens"}
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+@pytest.mark.parametrize("short", ["a", "b"])
+def test_a_curve_ends_at_the_first_of_two_limits_that_a_step_passes(names, short):
+    """The Brusselator's b = 1 + a² near the corner (2, 5) of the spans, of which one is a little shorter."""
+    field = Equations({"u": "a - (b + 1)*u + u**2*v", "v": "b*u - u**2*v"}, {"a": 1.0, "b": 1.5})
+    (hopf,) = continue_equilibria(field, [1.0, 1.5], "b", (1.0, 3.0)).special
+    ends = {"a": 2.0, "b": 5.0} | {short: {"a": 1.9999, "b": 4.9999}[short]}
+    spans = {"a": (0.5, ends["a"]), "b": (1.1, ends["b"])}
+    curve = continue_special(field, hopf, names, tuple(spans[name] for name in names))
+    a, b = curve.parameters["a"], curve.parameters["b"]
+    assert curve.ends == ("span", "span")
+    assert {"a": a, "b": b}[short].max() == ends[short]
+    assert a.max() <= ends["a"]
+    assert b.max() <= ends["b"]
+    assert_allclose(b, 1.0 + a**2, rtol=1e-9)

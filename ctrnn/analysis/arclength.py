@@ -34,6 +34,8 @@ CLOSE = 1e-8
 TURN = 0.3
 #: the corrector may go this far, as a part of the step: further away may lie another branch
 FAR = 0.5
+#: a limit holds where less than this part of it is missing
+ROUNDING = 1e-12
 #: points before a curve may close
 FEW = 4
 
@@ -169,6 +171,11 @@ class Limit:
     high: float
     reason: str
 
+    def holds(self, y: Array) -> bool:
+        """Whether y is within it, to rounding."""
+        value = float(y[self.index])
+        return self.low - ROUNDING * abs(self.low) <= value <= self.high + ROUNDING * abs(self.high)
+
 
 def follow(
     curve: Curve,
@@ -206,7 +213,7 @@ def follow(
             return [*walk, Point(start.y, start.tangent, start.G_y, start.facts)], "closed"
         left = [limit for limit in limits if not limit.low <= b.y[limit.index] <= limit.high]
         if left:
-            landed = _land(curve, a, b, left[0])
+            landed, limit = _first_landing(curve, a, b, left)
             if landed is None and h > steps.smallest:
                 h = max(0.5 * h, steps.smallest)
                 continue
@@ -215,7 +222,7 @@ def follow(
                     h = max(0.5 * h, steps.smallest)
                     continue
                 walk.append(landed)
-            return walk, left[0].reason
+            return walk, limit.reason
         if not accept(a, b) and h > steps.smallest:
             h = max(0.5 * h, steps.smallest)
             continue
@@ -243,6 +250,15 @@ def _closes(curve: Curve, start: Point, a: Point, h: float) -> bool:
         return False
     found = correct(curve, a.y + along * a.tangent, row, float(row @ start.y))
     return found is not None and norm(curve, found[0] - start.y) <= 1e-6
+
+
+def _first_landing(curve: Curve, a: Point, b: Point, left: Sequence[Limit]) -> tuple[Point | None, Limit]:
+    """Where the curve meets the first of the limits that b is beyond: there it is within the others."""
+    for limit in left:
+        landed = _land(curve, a, b, limit)
+        if landed is not None and all(other is limit or other.holds(landed.y) for other in left):
+            return landed, limit
+    return None, left[0]
 
 
 def _land(curve: Curve, a: Point, b: Point, limit: Limit) -> Point | None:

@@ -21,13 +21,26 @@ from ctrnn.learning.loss import Statement
 from ctrnn.learning.noise import noise_named
 from ctrnn.learning.priors import priors_of
 from ctrnn.learning.profile import Profile, profile
-from ctrnn.learning.transforms import trained_readout
+from ctrnn.learning.transforms import Coordinates, trained_readout
 from ctrnn.problem import Trials
 
 Array = NDArray[np.float64]
 
 #: fitted numbers, and ends of several starts, that are printed one by one
 SHOWN, VALLEYS = 12, 8
+
+
+class StandardErrors(dict[str, float]):
+    """Name of an entry -> its standard error; of a whole array by its name, NaN where an entry was not fitted."""
+
+    def __init__(self, entries: Mapping[str, float], coordinates: Coordinates) -> None:
+        super().__init__(entries)
+        self._coordinates = coordinates
+
+    def __missing__(self, name: str) -> Array:
+        """Those of an array; raises UnknownNameError for what is not fitted."""
+        places, shape = self._coordinates.entries("standard_errors", name)
+        return np.reshape([self.get(self._coordinates.labels[k], np.nan) for k in places], shape)
 
 
 @dataclass(frozen=True)
@@ -152,9 +165,13 @@ class Fit(Fitted):
         return posterior(self.problem, self.statement, self.sigma)
 
     @property
-    def standard_errors(self) -> dict[str, float]:
-        """Name -> standard error of each fitted quantity, as "a" and "r0[prey]" (``errors`` says more)."""
-        return dict(zip(self.errors.labels, map(float, self.errors.standard_errors), strict=True))
+    def standard_errors(self) -> StandardErrors:
+        """Name -> standard error of each fitted quantity, as "a", "W[0,1]" and "r0[prey]" (``errors`` says more).
+
+        By the name of an array, as "W" or "r0", the array of them, NaN where an entry was not fitted.
+        """
+        entries = dict(zip(self.errors.labels, map(float, self.errors.standard_errors), strict=True))
+        return StandardErrors(entries, self.statement.coordinates(self.problem))
 
     @cached_property
     def errors_or_why(self) -> tuple[Laplace | None, str]:
