@@ -56,18 +56,19 @@ def real_array(argument: str, value: Any, allowed: str = "real numbers", hint: s
         raise UsageError(argument, given=value, allowed=allowed, hint=hint) from error
 
 
-def checked_array(argument: str, value: Any, shape: tuple[int, ...] | None = None) -> Array:
+def checked_array(argument: str, value: Any, shape: tuple[int, ...] | None = None, hint: str = "") -> Array:
     """A finite, contiguous float64 copy of a value, of the given shape.
 
-    Raises UsageError that names the argument, what was given and what is allowed.
+    Raises UsageError that names the argument, what was given and what is allowed; ``hint``: what else to try where
+    numbers are not finite.
     """
     array = real_array(argument, value)
     if shape is not None and array.shape != shape:
         raise UsageError(argument, given=f"shape {array.shape}", allowed=f"shape {shape}")
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        hint = f"look at entry {place}: {array[place]}" if place else ""
-        raise UsageError(argument, given=array, allowed="finite numbers", hint=hint)
+        look = f"look at entry {place}: {array[place]}" if place else ""
+        raise UsageError(argument, given=array, allowed="finite numbers", hint="; ".join(filter(None, (look, hint))))
     return array
 
 

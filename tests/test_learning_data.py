@@ -124,6 +124,11 @@ def test_dataloader_and_what_is_taken_as_a_dataset():
         as_dataset("trials", {"x": data.x, "target": data.y})
 
 
+def test_targets_without_their_axis_are_told_of_it():
+    with pytest.raises(UsageError, match=r"y\[\.\.\., None\], of one output; np\.eye\(classes\)\[y\]"):
+        Dataset(np.zeros((4, 6, 2)), np.zeros((4, 6)))
+
+
 def test_optimisers_by_name_table_and_object():
     w, b = (torch.zeros(size, requires_grad=True) for size in ((2, 2), (2,)))
     made = make_optimizer("AdamW", [w, b], lr=0.1, weight_decay=0.5)

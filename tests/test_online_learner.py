@@ -594,3 +594,15 @@ def test_a_state_that_blows_up_is_said():
         learner.run(np.zeros(50))
     assert np.isfinite(learner.r).all()
     assert issubclass(DivergenceError, CtrnnError)
+
+
+def test_targets_that_are_missing_and_classes_by_number_are_told_what_to_do():
+    field, (x, y) = network(), data(4, 3, 5)
+    y[2, 1] = np.nan
+    with pytest.raises(UsageError, match=r"entry \(2, 1\): nan; weight = 0 where there is no target"):
+        OnlineLearner(field).run(x, y)
+    softmax = Readout(np.zeros((3, 5)), activation="softmax")
+    learner = OnlineLearner(field, readout=softmax, loss="cross_entropy")
+    with pytest.raises(UsageError, match=r"np\.eye\(3\)\[y\]"):
+        learner.run(x, [0, 2, 1, 0])
+    assert np.isfinite(learner.run(x, np.eye(3)[[0, 2, 1, 0]]).loss).all()

@@ -43,12 +43,12 @@ def check_place(path: StrPath | None) -> None:
         )
 
 
-#: in words, what stands in a checkpoint as a digest
+#: what stands in a checkpoint as a digest, in words
 DIGESTS = {
-    "start": "other weights at the start (start)",
-    "first outputs": "other constants, masks or signs of the field (first outputs)",
-    "trials": "other trials (trials)",
-    "validation": "other trials to validate with (validation)",
+    "start": "another start, its weights, read-out or r0,",
+    "first outputs": "other first outputs, by constants, masks or signs of the field,",
+    "trials": "other trials",
+    "validation": "other trials of the validation",
 }
 
 
@@ -74,11 +74,11 @@ def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -
     for key, now in (about or {}).items():
         then = found["about"].get(key)
         if then != now:
-            was = DIGESTS.get(key, f"{key} = {_short(then)}")
+            is_digest = key in DIGESTS
             raise UsageError(
                 "checkpoint",
-                given=f"{path}, written with {was}",
-                allowed="one with those of now" if key in DIGESTS else f"one with {key} = {_short(now)}, as now",
+                given=f"{DIGESTS[key]} in {path}" if is_digest else f"{path}, written with {key} = {_short(then)}",
+                allowed="one with those of now" if is_digest else f"one with {key} = {_short(now)}, as now",
                 hint="the settings of before, or begin again without resume, under another name",
             )
     state: dict[str, Any] = found["state"]

@@ -80,7 +80,12 @@ class Dataset:
         weights = None if weight is None else _trials("weight", weight, 1)
         for name, others in (("y", ys), ("weight", weights)):
             if others is not None and len(others) != len(xs):
-                raise UsageError(name, given=f"{len(others)} trials", allowed=f"{len(xs)} trials, as x has")
+                hint = (
+                    "y[..., None], of one output; np.eye(classes)[y], of classes"
+                    if name == "y" and axes_of(y) == 2
+                    else ""
+                )
+                raise UsageError(name, given=f"{len(others)} trials", allowed=f"{len(xs)} trials, as x has", hint=hint)
             for b, (one, other) in enumerate(zip(xs, others or [], strict=False)):
                 if len(one) != len(other):
                     allowed = f"{len(one)} steps, as x has"

@@ -71,6 +71,10 @@ class Due:
             self.times = self.times[self.times > t + 1e-9 * h]
 
 
+#: what to do where data have holes
+NO_TARGET = "weight = 0 where there is no target, with any finite number there"
+
+
 class Data:
     """Inputs x (T, B, inputs), targets y (T, B, q) and weights (T, B) of T steps.
 
@@ -94,7 +98,11 @@ class Data:
         is_one: bool = False,
     ) -> None:  # fmt: skip
         self._rows = "" if is_one else "T, "  # how messages say what is allowed
-        given = {name: checked_array(name, v) for name, v in (("x", x), ("y", y), ("weight", weight)) if v is not None}
+        given = {
+            name: checked_array(name, v, hint=NO_TARGET if name == "y" else "")
+            for name, v in (("x", x), ("y", y), ("weight", weight))
+            if v is not None
+        }
         if is_one:
             given = {name: v[None] for name, v in given.items()}
         weight = given["weight"]
@@ -141,20 +149,21 @@ class Data:
             return np.broadcast_to(each, (self.T, B, each.shape[2]))
         if y.ndim == 1 or (q == 1 and y.shape[1:] == shape):
             y = y[..., None]
-        y = self._of_lanes("y", y, B, shape, q)
+        y = self._of_lanes(
+            "y", y, B, shape, q, f"np.eye({q})[y] of classes" if observer.loss == "cross_entropy" else ""
+        )
         observer.check_range(y)
         return y
 
-    def _of_lanes(self, name: str, v: Array, B: int, shape: tuple[int, ...], size: int) -> Array:
+    def _of_lanes(self, name: str, v: Array, B: int, shape: tuple[int, ...], size: int, hint: str = "") -> Array:
         """(T, B, size) from (T, size) or (T, batch, size)."""
         if v.shape == (self.T, size):
             v = v[:, None]
         elif v.shape != (self.T, *shape, size) or not shape:
             allowed = f"shape ({self._rows}{size}{'' if self._rows else ','})"
             given = v.shape if self._rows else v.shape[1:]
-            raise UsageError(
-                name, given=f"shape {given}", allowed=allowed + (f" or ({self._rows}{B}, {size})" if shape else "")
-            )
+            allowed += f" or ({self._rows}{B}, {size})" if shape else ""
+            raise UsageError(name, given=f"shape {given}", allowed=allowed, hint=hint)
         return np.broadcast_to(v, (self.T, B, size))
 
     def part(self, here: slice, due: Array) -> tuple[Array, Array, Array]:
