@@ -47,8 +47,8 @@ class Problem:
     t_span : (float, float)
         (t0, t1); ctrnn.simulate also goes backwards, t1 < t0, where there is neither an objective nor an event.
     x : ctrnn.inputs.Input, float, (inputs,) array_like or callable, optional
-        The input: a signal, numbers for a constant, or a function of t. None: no input; networks then run with x = 0,
-        equations that name inputs raise UsageError.
+        The input: a signal, numbers for a constant, or a function of t that gives all channels. None: no input;
+        networks then run with x = 0, equations that name inputs raise UsageError.
     objective : ctrnn.Objective or ctrnn.EventObjective, optional
         What the run is worth; None where only the solution is wanted.
     events : ctrnn.Event or sequence of them
@@ -121,7 +121,7 @@ class Problem:
         self.is_noisy = False
         if isinstance(self.objective, BoundEventObjective):
             self.objective.number([event.event.label for event in self.events])
-        self._x = input_of(field, x)
+        self._x = input_of(field, x, t0)
         is_backward = t1 < t0
         if is_backward and (objective is not None or self.events):
             allowed = "(t0, t1) with t1 > t0, for a problem with an objective or events"

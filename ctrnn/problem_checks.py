@@ -9,9 +9,9 @@ import numpy as np
 
 from ctrnn.errors import UsageError
 from ctrnn.fields.base import Field
-from ctrnn.inputs import Constant, Input, as_input
+from ctrnn.inputs import Constant, Function, Input, as_input
 from ctrnn.noise import WhiteNoise, as_noise
-from ctrnn.numbers import checked_array
+from ctrnn.numbers import checked_array, real_array
 
 
 def span_of(t_span: Any) -> tuple[float, float]:
@@ -23,13 +23,15 @@ def span_of(t_span: Any) -> tuple[float, float]:
     return t0, t1
 
 
-def input_of(field: Field, x: Any) -> Input:
-    """The input of a field from what is given for it; none is x = 0 where the field allows that."""
+def input_of(field: Field, x: Any, t: float = 0.0) -> Input:
+    """The input of a field from what is given for it, a signal from t on; none is x = 0 where the field allows that."""
     if x is None:
         if field.input_size and not field.input_is_optional:
             raise UsageError("x", given=None, allowed=f"a signal with channels {', '.join(field.input_names)}")
         return _nothing(field.input_size)
     signal = as_input(x)
+    if isinstance(signal, Function) and signal is not x and field.input_size > 1:
+        signal = Function(x, size=max(real_array(f"x({t!r})", x(t)).size, 1))  # it tells how many channels it has
     if signal.size != field.input_size:
         raise UsageError(
             "x",

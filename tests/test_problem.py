@@ -92,6 +92,16 @@ def test_what_is_refused(changes, kind, message):
 # ---- the input ---------------------------------------------------------------------------------------------------
 
 
+def test_a_function_of_t_gives_all_channels():
+    """dr/dt = −r + (t, cos t), r(0) = 0: r = t − 1 + e^−t and (cos t + sin t − e^−t)/2."""
+    field = Equations({"r": "-r + I"}, states={"r": 2}, inputs={"I": 2})
+    problem = Problem(field, [0.0, 0.0], (0.0, 2.0), x=lambda t: [t, np.cos(t)])
+    exact = [1.0 + np.exp(-2.0), (np.cos(2.0) + np.sin(2.0) - np.exp(-2.0)) / 2]
+    np.testing.assert_allclose(simulate(problem).r[-1], exact, rtol=1e-7)
+    with pytest.raises(UsageError, match=r"x: got '1 channels'; allowed: 2"):
+        Problem(field, [0.0, 0.0], (0.0, 2.0), x=np.cos)
+
+
 def test_equations_need_their_inputs_and_networks_do_not():
     with pytest.raises(UsageError, match="x: got None; allowed: a signal with channels x, y"):
         make(driven(), r0=[0.0])
