@@ -18,10 +18,10 @@ LATER, SUM = 0, 1
 
 @njit(**LEAN)
 def note_steps(t, h, sizes, kinks, factor, power, order, kink_order, decayed, least, kink_least, totals, too_long):
-    """From the last step to the first; returns how many rows of ``too_long`` (2 C, 4) were filled.
+    """From the last step to the first; returns how many rows of ``too_long`` (2 C, 5) were filled.
 
     t, h (C,) are the ends of the steps and their lengths; sizes (C, 3) ‖v‖, ‖λ⁺‖ and ‖λ‖; kinks (C,) or (0,) the
-    errors of an integral's derivative. A row is t, h, error, and its order. NaN counts as too long.
+    errors of an integral's derivative. A row is t, h, error, its order, and ‖λ‖ / ‖λ⁺‖. NaN counts as too long.
     """
     count = 0
     for m in range(t.size - 1, -1, -1):
@@ -37,12 +37,14 @@ def note_steps(t, h, sizes, kinks, factor, power, order, kink_order, decayed, le
             too_long[count, 1] = h[m]
             too_long[count, 2] = eta
             too_long[count, 3] = order
+            too_long[count, 4] = sizes[m, 2] / sizes[m, 1] if sizes[m, 1] > 0.0 else 0.0
             count += 1
         if kinks.size > 0 and size > 0.0 and not kinks[m] / size <= kink_least:
             too_long[count, 0] = t[m]
             too_long[count, 1] = h[m]
             too_long[count, 2] = kinks[m] / size
             too_long[count, 3] = kink_order
+            too_long[count, 4] = 0.0
             count += 1
     return count
 

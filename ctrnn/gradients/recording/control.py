@@ -68,8 +68,9 @@ class StepControl:
         return is_settled
 
     def _is_settled(self, errors: StepErrors, found: Array | None) -> bool:
-        divided = errors.divided(again=self._rounds > 0)
         self._first = self._first or errors.steps
+        most = MOST_TIMES * (self._first + 1000) - self._times.size
+        divided = errors.divided(self._rounds > 0, most)
         self._rounds += 1
         if not divided.size:
             return True
@@ -83,9 +84,9 @@ class StepControl:
                 change = float(np.linalg.norm(found - self._last)) / (float(np.linalg.norm(found)) or 1.0)
         if change <= SETTLED * self._rtol:
             return True
-        too_many = self._times.size + divided.size > MOST_TIMES * (self._first + 1000)
-        if self._rounds == ROUNDS or too_many:
-            known = f"; the last two runs differ by {change:.1g}" if np.isfinite(change) else ""
+        if self._rounds == ROUNDS or divided.size > most:
+            known = f"; the errors of its steps add up to {errors.estimate:.1g}" if np.isfinite(errors.estimate) else ""
+            known = f"; the last two runs differ by {change:.1g}" if np.isfinite(change) else known
             warn_of_accuracy(self._caller, self._rtol, known, self._rounds)
             self._has_warned = True
             return True

@@ -20,8 +20,9 @@ Norms are max_j D_j |λ_j|, D_j the largest |r_j| of the run (at least 1 % of th
 decayed need not be right.
 
 A step with η > TOO_MUCH rtol, or one of too many that add up, is divided into ⌈(η / AIM rtol)^(1/q)⌉ equal ones,
-q the order of the local error; the run is then taken again onto their ends. Once steps had to be divided, Σ η must come
-to a tenth of what is allowed otherwise: other steps follow behind the new ends.
+q the order of the local error; the run is then taken again onto their ends. Steps of a state at rest may have h‖J‖ in
+the thousands, where λ grows by |R(−hJ)| and η tells nothing: they are first made stable. Once steps had to be divided,
+Σ η must come to a tenth of what is allowed otherwise: other steps follow behind the new ends.
 
 A kink of an integral's rate shows where two quadratures of ∫ ∂ℓ/∂r dt differ; a loss that all stages of a step miss,
 where ∂ℓ/∂r between them is not 0 as it is at the stages. Such steps are divided too.
@@ -47,8 +48,11 @@ TOO_MUCH, AIM = 30.0, 3.0
 DECAYED, SMALL_STATE = 0.01, 0.01
 #: the part of a solver's Σ η that is allowed once steps had to be divided
 AGAIN = 0.1
-#: the most parts that a step is divided into at a time
-MOST_PARTS = 200
+#: the most parts that a step is divided into at a time, and one that is unstable
+MOST_PARTS, MOST_STABLE = 200, 20_000
+#: a step in which λ grows by more than this may be unstable; |hJ| to which it is brought, by a guess that is low where
+#: λ holds little of the fastest mode; |hJ| at which R is asked
+GROWS, STABLE, SIZES = 3.0, 1.0, np.logspace(0.0, 8.0, 801)
 #: a kink makes an error of this order, whatever the method. A step is divided where two quadratures differ by more than
 #: so many rtol, or so many once steps had to be divided, to come to so many: by chance they may agree to a twentieth of
 #: their error, and in many steps of an integral there is another kink
@@ -68,6 +72,16 @@ class Estimator:
     power: float
     order: int
     total: float
+    #: log |R(−z)| at SIZES, increasing; None of implicit methods, where it is bounded
+    growth: Array | None
+
+    def stable_parts(self, growth: Array) -> Array:
+        """Into how many parts a step that multiplies λ by ``growth`` is to be divided, to be stable."""
+        if self.growth is None:
+            return np.ones(growth.size)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.exp(np.interp(np.log(growth), self.growth, np.log(SIZES)))
+        return np.where(growth > GROWS, z / STABLE, 1.0)
 
 
 #: of a solver: the functions of the stages that v is orthogonal to, p, and the Σ η at which the gradient begins to be
@@ -95,7 +109,11 @@ def estimator(solver: str) -> Estimator:
     tableau = tableaus.get(solver)
     terms, power, total = _TERMS[solver]
     weights, factor = _fitted(tableau, terms, power)
-    return Estimator(weights, factor, power, tableau.order + 1, total)
+    s, growth = tableau.stages, None
+    if not tableau.implicit:
+        R = 1.0 + _stages_of(tableau.a[:s, :s], tableau.b[:s], -SIZES).sum(axis=1)
+        growth = np.maximum.accumulate(np.log(np.abs(R)))
+    return Estimator(weights, factor, power, tableau.order + 1, total, growth)
 
 
 def _fitted(tableau: Tableau, terms: tuple[str, ...], power: float) -> tuple[Array, float]:
@@ -153,7 +171,7 @@ class StepErrors:
         self.time_scale: TimeScale | None = None
         #: whether every row of a block has to be right, and not only the cotangent of the loss
         self.every_row = False
-        #: t, h, η and the order of the error, of steps that are too long, or may be
+        #: t, h, η, the order of the error and ‖λ‖ / ‖λ⁺‖, of steps that are too long, or may be
         self._long: list[Array] = []
 
     def anew(self) -> StepErrors:
@@ -189,7 +207,7 @@ class StepErrors:
 
     def note(self, t: Array, h: Array, sizes: Array, kinks: Array) -> None:
         """Steps (C,) that end at t, with ‖v‖, ‖λ⁺‖ and ‖λ‖ (C, 3), and the error of ∫ ∂ℓ/∂r dt (C or 0,)."""
-        its, too_long = self._its, np.empty((2 * t.size, 4))
+        its, too_long = self._its, np.empty((2 * t.size, 5))
         least = min(TOO_MUCH, AGAIN * its.total / (3 * self._count)) * self._rtol
         count = note_steps(
             t, h, sizes, kinks, its.factor, its.power, float(its.order), KINK_ORDER, DECAYED, least,
@@ -206,7 +224,10 @@ class StepErrors:
             eta = np.where(size > 0.0, self._its.factor * (sizes[..., 0] / size) ** self._its.power, 0.0).max(axis=1)
         far = ~(eta <= TOO_MUCH * self._rtol)
         if far.any():
-            self._long.append(np.stack([t[far], h[far], eta[far], np.full(far.sum(), float(self._its.order))], axis=1))
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                grown = np.where(sizes[..., 1] > 0.0, sizes[..., 2] / sizes[..., 1], 0.0).max(axis=1)
+            order = np.full(far.sum(), float(self._its.order))
+            self._long.append(np.stack([t[far], h[far], eta[far], order, grown[far]], axis=1))
 
     def quadrature(self, sources: Array, h: Array) -> Array:
         """|h Σ_i e_i σ_i| by component (C, n): how far two quadratures of ∫ ∂ℓ/∂r dt differ in each step.
@@ -229,14 +250,15 @@ class StepErrors:
         d3, d5 = rows  # Hairer, Nørsett & Wanner, II.10
         return np.asarray(d5**2 / np.sqrt(np.maximum(d5**2 + 0.01 * d3**2, np.finfo(float).tiny)))
 
-    def divided(self, again: bool = False) -> Array:
+    def divided(self, again: bool = False, limit: float = np.inf) -> Array:
         """The times inside the steps onto which the run should step; none where all is well.
 
         again : whether steps were divided before: where the estimate has been needed, it must be small
+        limit : the most times; more only where two parts of each step are more
         """
         if not self._long:
             return np.empty(0)
-        t, h, eta, order = np.concatenate(self._long).T
+        t, h, eta, order, grown = np.concatenate(self._long).T
         total = self._its.total * self._rtol * (AGAIN if again else 1.0)
         is_kink = order == KINK_ORDER
         most = np.where(is_kink, KINK_AGAIN if again else KINK, TOO_MUCH) * self._rtol
@@ -246,21 +268,34 @@ class StepErrors:
             bad |= ~is_kink & (eta > aim)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a tolerance of 0: as many as may be
             ratio = eta / np.where(is_kink, KINK_AIM * self._rtol, aim)
-        times = [
-            t[m] - h[m] * np.arange(1, parts) / parts
-            for m in np.flatnonzero(bad)
-            for parts in [_parts(float(ratio[m]), order[m])]
-        ]
+            parts = np.where(np.isfinite(ratio), np.ceil(ratio ** (1.0 / order)), MOST_PARTS).clip(2, MOST_PARTS)
+        parts = np.where(bad, self._stable(h, eta, grown, parts), 1)
+        least, all_parts = 2 * bad.sum(), parts[bad].sum()
+        if (
+            all_parts - bad.sum() > limit and all_parts > least
+        ):  # as many as may be: the next look tells whether they do
+            share = max(0.0, limit - bad.sum()) / (all_parts - least)
+            parts = np.where(bad, 2 + np.floor(share * (parts - 2)), 1)
+        times = [t[m] - h[m] * np.arange(1, parts[m]) / parts[m] for m in np.flatnonzero(bad)]
         return np.sort(np.concatenate(times)) if times else np.empty(0)
+
+    def _stable(self, h: Array, eta: Array, grown: Array, parts: Array) -> Array:
+        """The parts of steps in which λ explodes, so many that they are stable, and those given of all others.
+
+        Before such a step λ may be infinite: there as short ones.
+        """
+        stable = np.ceil(self._its.stable_parts(grown)).clip(1, MOST_STABLE)
+        unstable = np.isfinite(eta) & (grown > GROWS) & (stable > 1)
+        if not unstable.any():
+            return parts
+        shortest = float((h[unstable] / stable[unstable]).min())
+        unknown = ~(np.isfinite(eta) & np.isfinite(grown))
+        return np.where(unstable, stable, np.where(unknown, np.ceil(h / shortest).clip(2, MOST_STABLE), parts))
 
     @property
     def estimate(self) -> float:
         """Σ η, the relative error of the cotangents at most, if no step makes another's error smaller."""
         return float(self._totals[SUM])
-
-
-def _parts(ratio: float, order: float) -> int:
-    return int(np.clip(np.ceil(ratio ** (1.0 / order)), 2, MOST_PARTS)) if np.isfinite(ratio) else MOST_PARTS
 
 
 def _state_sizes(largest: Array) -> Array:
