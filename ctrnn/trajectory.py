@@ -85,6 +85,18 @@ class Stats:
         return f"{self.solver}: {text}" if self.solver else text
 
 
+def states_named(r: NDArray[np.float64], names: Sequence[str], state: Any) -> NDArray[np.float64]:
+    """Of states r (..., n) one by its name or number (...), or an array of states by its name (..., *shape).
+
+    Raises UnknownNameError for any other name or number.
+    """
+    whole = arrays(tuple(names))
+    if isinstance(state, str) and state in whole:
+        columns, shape = whole[state]
+        return r[..., columns].reshape(*r.shape[:-1], *shape)
+    return r[..., position("state", state, names)]
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Trajectory:
     """A solution at its saved times.
@@ -206,11 +218,7 @@ class Trajectory:
         UnknownNameError
             For any other name or number.
         """
-        whole = arrays(tuple(self.names))
-        if isinstance(state, str) and state in whole:
-            columns, shape = whole[state]
-            return self.r[:, columns].reshape(len(self.t), *shape)
-        return self.r[:, self.index(state)]
+        return states_named(self.r, self.names, state)
 
     def index(self, state: str | int) -> int:
         """The column number of a state, from its name or number; raises UnknownNameError for any other."""

@@ -126,3 +126,16 @@ def test_values_outside_a_parameters_range_are_refused():
     vectors[1, -1] = -1.0
     with pytest.raises(UsageError, match=r"parameters: got 'tau\[3\] = -1 in member 1'"):
         ctrnn.ensemble(DRIVEN, vectors)
+
+
+def test_states_of_all_members_by_name():
+    """Arrays of states have their shape, behind those of members and times; so have they in one member."""
+    field = ctrnn.Equations({"r": "-r", "W": "-W", "s": "-s"}, states={"r": 2, "W": (2, 3)})
+    r0 = np.random.default_rng(0).normal(size=(5, 9))
+    found = ctrnn.ensemble(ctrnn.Problem(field, r0[0], (0.0, 1.0)), r0=r0, save_at=[0.0, 1.0])
+    for b in range(5):
+        for name in ("r", "W", "s", "W[1,2]"):
+            np.testing.assert_array_equal(found[name][b], found[b][name])
+    np.testing.assert_array_equal(found["W"][:, 0], r0[:, 2:8].reshape(5, 2, 3))
+    with pytest.raises(UnknownNameError, match="state: got 'q'"):
+        found["q"]

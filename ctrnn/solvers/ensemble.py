@@ -39,7 +39,7 @@ from ctrnn.solvers.solution import checked_times
 from ctrnn.solvers.solve import course_onto
 from ctrnn.solvers.tableaus import Tableau
 from ctrnn.threads import map_parallel, stop, workers
-from ctrnn.trajectory import Stats, Trajectory
+from ctrnn.trajectory import Stats, Trajectory, states_named
 
 #: members that a thread takes at a time, at most, and seconds that they may take, if all are like the first
 CHUNK, PATIENCE = 1024, 0.2
@@ -73,8 +73,8 @@ class Ensemble:
     >>> import ctrnn
     >>> decay = ctrnn.Problem(ctrnn.Equations({"r": "-k*r"}, {"k": 1.0}), r0=[1.0], t_span=(0.0, 1.0))
     >>> found = ensemble(decay, {"k": [1.0, 2.0]}, save_at=[0.5, 1.0])
-    >>> len(found), found.r.shape, found[1]["r"].shape
-    (2, (2, 2, 1), (2,))
+    >>> len(found), found.r.shape, found[1]["r"].shape, found["r"].shape
+    (2, (2, 2, 1), (2,), (2, 2))
     """
 
     t: Array
@@ -89,8 +89,10 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.r)
 
-    def __getitem__(self, b: int) -> Trajectory:
-        """The solution of one member; raises the error that ended it, if one did."""
+    def __getitem__(self, b: Any) -> Any:
+        """The solution of one member, or the error that ended it raised; or by its name a state (B, T, …) of all."""
+        if isinstance(b, str):
+            return states_named(self.r, self.names, b)
         b = range(len(self))[b]
         if b in self.failures:
             raise self.failures[b]

@@ -76,5 +76,5 @@ def checked_masks(given: Mapping[str, Any], parameters: Mapping[str, Array]) -> 
 def outside(name: str, value: Array, mask: Array) -> None:
     """Raise UsageError where a value lies outside of its mask."""
     if value[~mask].any():
-        hint = f"multiply {name} by its mask, of a field field.masks[{name!r}]"
+        hint = f"multiply {name} by its mask (of a field: field.masks[{name!r}])"
         raise UsageError(f"parameter {name!r}", given=value, allowed="0 outside the mask", hint=hint)
