@@ -125,6 +125,23 @@ def test_a_zero_hopf_point_on_both_curves():
             assert_allclose(curve.parameters["a"], -(curve.parameters["b"] ** 2), atol=1e-11)
 
 
+def test_where_l1_passes_infinity_there_is_no_bautin_point():
+    """Lorenz' model of 1984 (Shilnikov, Nicolis & Nicolis 1995): a cusp, and a zero-Hopf point on both curves."""
+    field = Equations(
+        {"x": "-y**2 - z**2 - a*x + a*F", "y": "x*y - b*x*z - y + G", "z": "b*x*y + x*z - z"},
+        {"a": 0.25, "b": 4.0, "F": 4.0, "G": 2.0},
+    )
+    branch = continue_equilibria(field, [3.94, -0.023, 0.123], "F", (0.0, 14.0))
+    spans = ((0.0, 14.0), (0.0, 12.0))
+    folds, hopfs = (continue_special(field, branch.of_kind(k)[0], ("F", "G"), spans) for k in ("fold", "hopf"))
+    assert [p.kind for p in folds.special] == ["cusp", "zero-hopf"]
+    assert [p.kind for p in hopfs.special] == ["zero-hopf"]
+    for curve in (folds, hopfs):
+        at = curve.special[-1].parameters
+        assert (round(at["F"], 3), round(at["G"], 3)) == (1.684, 1.683)
+    assert folds.special[-1].parameters["F"] == pytest.approx(hopfs.special[-1].parameters["F"], rel=1e-10)
+
+
 def test_a_double_hopf_point():
     rates = {"p": "b*P - R", "r": "b*R + P - R*P**2", "u": "a*U - 2*V", "v": "a*V + 2*U - V*U**2"}
     field, _ = rotated(rates, {"a": -0.3, "b": -0.2}, 2)

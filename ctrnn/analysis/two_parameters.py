@@ -285,6 +285,8 @@ class _Walker:
         is_missing = kind in ("zero-hopf", "double-hopf") and not np.isfinite(found.facts[kind])
         # where the pair itself comes to zero rounding tells nothing of others
         is_missing |= kind == "zero-hopf" and not (found.facts["eigenvalues"].imag > 0).any()
+        # at a zero-Hopf point l1 changes its sign through infinity
+        is_missing |= kind == "bautin" and not abs(found.facts[kind]) < max(abs(a.facts[kind]), abs(b.facts[kind]))
         return None if is_missing else found
 
     def _curve(
