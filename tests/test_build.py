@@ -17,7 +17,7 @@ from numba import cfunc, types
 import ctrnn
 from ctrnn import cache as cache_module
 from ctrnn.errors import ExpressionError
-from ctrnn.fields import codegen, scalars
+from ctrnn.fields import codegen, native, scalars
 from ctrnn.fields.algebra import inside, names_in, symbol
 from ctrnn.fields.derivatives import derivative, gradient, tangent
 from ctrnn.fields.evaluate import is_zero, mpmath_function, numpy_function
@@ -108,6 +108,23 @@ def test_what_used_to_take_for_ever_is_built_soon(cache, make):
     assert time.process_time() - began < 5.0
     r = np.full(field.n, 0.3)
     assert np.isfinite(field(0.0, r)).all() and np.isfinite(field.jacobian(0.0, r)).all()
+
+
+def test_long_blocks_have_their_registers_quickly(cache, monkeypatch):
+    """2,000 products in one block of code: registers were handed out in a time that grew with the square, 7 s here."""
+    levels, machine = [], native._machine
+    monkeypatch.setattr(native, "_machine", lambda level=3: levels.append(level) or machine(level))
+    ctrnn.Equations({"u": "-u + 0.25*sin(u)"})
+    assert 0 not in levels
+    n = 45
+    W = np.random.default_rng(0).normal(size=(n, n)).round(3)
+    equations = {f"u{i}": f"-u{i}" + "".join(f" + ({W[i, j]})*tanh(u{j})" for j in range(n)) for i in range(n)}
+    field = ctrnn.Equations(equations)
+    assert 0 in levels
+    u = np.linspace(-1.0, 1.0, n)
+    np.testing.assert_allclose(field(0.0, u), -u + W @ np.tanh(u), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(field.jacobian(0.0, u), W / np.cosh(u) ** 2 - np.eye(n), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(field.vjp(0.0, u, u), u @ field.jacobian(0.0, u), rtol=1e-11, atol=1e-12)
 
 
 def test_long_products_and_sums_are_right(cache):

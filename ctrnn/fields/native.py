@@ -26,6 +26,9 @@ from ctrnn.fields.compiler import Compiler
 #: instructions of a module beyond which nothing is left to gain: what occurs twice is computed once already, and LLVM's
 #: passes take times that grow with the square
 OPTIMISED = 40_000
+#: instructions of a block beyond which LLVM's quick allocation of registers is taken: the time of its better one grows
+#: with the square (2,400 take 0.3 s, 5,000 7 s, 10,000 half a minute), for code that runs two times as fast
+ALLOCATED = 4_000
 
 
 class Native:
@@ -91,13 +94,13 @@ def _initialize() -> None:
     binding.initialize_native_asmprinter()
 
 
-def _machine() -> Any:
+def _machine(level: int = 3) -> Any:
     _initialize()
     target = binding.Target.from_triple(binding.get_process_triple())
     return target.create_target_machine(
         cpu=binding.get_host_cpu_name(),
         features=binding.get_host_cpu_features().flatten(),
-        opt=3,
+        opt=level,
         reloc="static" if target.name.startswith("x86") else "default",
         codemodel="jitdefault",
         jit=True,
@@ -119,16 +122,16 @@ def compiled(source: str, functions: Sequence[Native]) -> bytes:
     bodies = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     module = ir.Module("generated")
     module.triple = binding.get_process_triple()
-    size = 0
+    blocks = [0]
     for function in functions:
         made = Compiler(module, function.function, function.signature, function.contract, bodies[function.__name__])
         made.run()
-        size += sum(len(block.instructions) for block in made.function.blocks)
-    machine = _machine()
+        blocks += [len(block.instructions) for block in made.function.blocks]
+    machine = _machine(3 if max(blocks) <= ALLOCATED else 0)
     context = binding.create_context()  # of its own: what LLVM keeps of a module goes with it
     parsed = binding.parse_assembly(str(module), context)
     parsed.verify()
-    if size <= OPTIMISED:
+    if sum(blocks) <= OPTIMISED:
         options = binding.create_pipeline_tuning_options(speed_level=3)
         options.loop_vectorization, options.slp_vectorization = True, False
         builder = binding.create_pass_builder(machine, options)
