@@ -89,6 +89,12 @@ def test_importing_the_package_imports_nothing_heavy(tmp_path):
     assert outcome(start(code, tmp_path)) == []
 
 
+def test_the_commands_load_torch_only_where_they_use_it(tmp_path):
+    """It takes longer than all else together, before the first step of a simulation."""
+    code = "import ctrnn.cli.run, ctrnn.cli.train, json, sys; print(json.dumps('torch' in sys.modules))"
+    assert outcome(start(code, tmp_path)) is False
+
+
 def test_a_second_process_neither_derives_nor_compiles(tmp_path):
     first = outcome(start(USE_FIELDS, tmp_path))
     assert first["F"] == [-4.5, 4.0] and first["J"] == [[-1.5, -3.0], [2.0, 2.0]]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ctrnn.errors import UsageError
 from ctrnn.files import as_path, atomic_path, reading, writing
@@ -31,6 +30,8 @@ def save_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any], state: M
 
     kind : what writes it, as "training"; about : what must be the same for it to go on
     """
+    import torch
+
     with writing("checkpoint", path), atomic_path(path) as temporary:
         torch.save({"format": FORMAT, "kind": kind, "about": dict(about), "state": dict(state)}, temporary)
 
@@ -57,6 +58,8 @@ def load_checkpoint(path: StrPath, kind: str, about: Mapping[str, Any] | None) -
 
     Raises UsageError for a file that is none or is cut short, and where ``about`` says another thing than it did.
     """
+    import torch
+
     allowed = f"a whole checkpoint of a {kind}"
     with reading("checkpoint", path, allowed):
         Path(path).open("rb").close()
