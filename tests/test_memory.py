@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 import ctrnn
@@ -182,6 +183,8 @@ GROWING = {
     "field, cycle": lambda: ctrnn.analysis.limit_cycle(ctrnn.Problem(wide(400), 0.1, (0.0, 9.0)), period=1.0),
     "t, odeint": lambda: ctrnn.odeint(lambda t, y: -y, torch.ones(1000), torch.linspace(0, 1, 10**4)),
     "paths": lambda: ctrnn.ensemble(decay(), noise=0.1, paths=10**7, solver="euler", dt=0.1),
+    "dt, noise": lambda: ctrnn.simulate(decay(1e4), solver="euler", dt=1e-3, noise=0.1, max_steps=10**9),
+    "a": lambda: ctrnn.inverse.right_divide(None, scipy.sparse.eye(10**4, format="csr") * -1.0),
     "r0, trials": lambda: ctrnn.Trials(DECAY, np.broadcast_to(1.0, (10**6, 1)), (0.0, 1.0)),
     "states": lambda: ctrnn.analysis.principal_components(np.broadcast_to(1.0, (10**5, 1000))),
     "field, jacobian": lambda: ctrnn.RateNetwork(4000, rank=1, seed=0).jacobian(0.0, np.zeros(4000)),

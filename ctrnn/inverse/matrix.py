@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import NotFiniteError, UsageError
+from ctrnn.memory import claim
 from ctrnn.numbers import checked_array, real_array
 from ctrnn.threads import apart, one_blas_thread
 
@@ -155,6 +156,7 @@ class System:
                 raise UsageError(
                     "a", given=None, allowed="a row or rows, where A is only a product: its size is unknown"
                 )
+            claim("a", 32.0 * n * n, "some rows of the identity at a time")  # as are V and its residual
             return np.eye(n)
         rows = checked_array("a", a)
         if rows.ndim not in (1, 2) or rows.size == 0 or (n is not None and rows.shape[-1] != n):

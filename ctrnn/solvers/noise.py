@@ -19,6 +19,7 @@ from ctrnn.errors import UsageError
 from ctrnn.fields.base import Array, Field
 from ctrnn.fields.equations import Equations
 from ctrnn.inputs import stack
+from ctrnn.memory import claim
 from ctrnn.noise import as_noise
 from ctrnn.problem import Problem, Settings, Trials, checked_problem
 from ctrnn.solvers import tableaus
@@ -76,8 +77,13 @@ def _of_one(problem: Problem, settings: Settings, twins: dict[int, Field]) -> Pr
     key = ("noise", settings.solver, settings.dt, settings.max_steps, settings.min_step)
     known = problem.timelines.get(key)
     if known is None:
-        times = step_times(problem.course, settings)
-        path = noise.signal(times, noisy.input_size - field.input_size, settings.dt)
+        channels = noisy.input_size - field.input_size
+        course = problem.course
+        steps = min(settings.max_steps, abs(course.end - course.start) / settings.dt)
+        # of each step its time, as the stepper keeps it and in one array, and the path, drawn and as an input
+        claim("dt", (32.0 + 32.0 * channels) * steps, "a larger dt, or a shorter t_span at a time")
+        times = step_times(course, settings)
+        path = noise.signal(times, channels, settings.dt)
         x = stack(problem.driven_by, path) if problem.driven_by.size else path
         known = problem.timelines[key] = problem.replace(field=noisy, x=x, noise=None)
         known.is_noisy = True
