@@ -66,3 +66,28 @@ def test_a_branch_of_centres_has_no_hopf_points():
     branch = continue_equilibria(field, [1.0, 0.8], "a", (-0.9, 1.0))
     assert branch.special == ()
     assert not branch.stable.any()
+
+
+def test_a_ring_loses_two_modes_at_once():
+    """FitzHugh–Nagumo units and their neighbours: mode k grows where v² < 1 − 0.064 − 2 D (1 − cos(2πk/n))."""
+    n, D = 4, 0.1
+    text = {}
+    for i in range(n):
+        text[f"v{i}"] = f"v{i} - v{i}**3/3 - w{i} + I + D*(v{(i + 1) % n} + v{(i - 1) % n} - 2*v{i})"
+        text[f"w{i}"] = f"0.08*(v{i} + 0.7 - 0.8*w{i})"
+    branch = continue_equilibria(Equations(text, {"I": 0.0, "D": D}), [-1.2, -0.6] * n, "I", (0.0, 2.0))
+    v = np.sqrt(1.0 - 0.064 - 2.0 * D * (1.0 - np.cos(2 * np.pi * np.array([0, 1, 2]) / n)))
+    v = np.concatenate([-v, v[::-1]])
+    assert_allclose(values(branch, "hopf"), v**3 / 3 - v + (v + 0.7) / 0.8, atol=1e-12)
+    assert [p.type for p in branch.of_kind("hopf")] == [
+        "subcritical", "degenerate", "subcritical", "subcritical", "degenerate", "subcritical",
+    ]  # fmt: skip
+    assert_allclose([p.omega for p in branch.of_kind("hopf")], np.sqrt(0.08 - 0.064**2), rtol=1e-8)
+
+
+def test_a_branch_point_of_several_branches():
+    """Three units that inhibit each other: the two modes with Σ r = 0 come to grow at a = 0."""
+    text = {f"r{i}": f"a*r{i} - r{i}**3 - 2*(r0 + r1 + r2)/3" for i in range(3)}
+    branch = continue_equilibria(Equations(text, {"a": -0.5}), [0.0] * 3, "a", (-1.0, 1.0))
+    assert_allclose(values(branch, "branch"), [0.0], atol=1e-12)
+    assert branch.special[0].type == ""

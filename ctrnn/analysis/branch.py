@@ -35,8 +35,9 @@ class SpecialPoint:
         2004, chapter 5): negative is supercritical. None for others
     crossing : of a Hopf point d Re λ/dμ along the branch. None for others
     coefficient : of a fold ½⟨p, B(q, q)⟩ with ⟨q, q⟩ = ⟨p, q⟩ = 1. None for others
-    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0, or another eigenvalue is 0 and there
-        is no l1), of a branch point "pitchfork" or "transcritical"; "" else
+    type : of a Hopf point "supercritical", "subcritical" or "degenerate" (l1 = 0; or there is no l1, as another
+        eigenvalue is 0 or a symmetry makes the pair double), of a branch point "pitchfork" or "transcritical"; "" else,
+        as where a symmetry makes several branches meet
     directions : of a branch point the tangents (2, n + 1) of its two branches, in (r, parameter): that of this branch
         first. None for others
     place : the number of the branch's point before it

@@ -22,6 +22,8 @@ from ctrnn.fields.base import Array
 DEGENERATE = 1e-9
 #: a third eigenvalue this near to 0, over ω: a Hopf point on a fold or a branch point, which has no l1
 ZERO = 1e-7
+#: a pair whose Im λ is a smaller part of the largest |λ| is a real eigenvalue that is double, but for rounding
+SPLIT = 1e-9
 #: how far a special point is bracketed, as a part of the step, before Newton's method takes over
 ROUGH, FINE = 3e-2, 1e-9
 #: a located point may lie this far from where it was seen, as a part of the step
@@ -61,11 +63,16 @@ class EquilibriumWalk:
 
         def accept(a: Point, b: Point) -> bool:
             self.curve.tests(b)
-            kinds = self._seen(a, b)
+            kinds, is_least = self._seen(a, b), norm(self.curve, b.y - a.y) <= 1.5 * self.steps.smallest
             change = abs(b.facts["growing"] - a.facts["growing"])
-            if change > sum(2 if kind == "hopf" else 1 for kind in kinds):
+            if change > _modes(kinds) and not is_least:
                 return False
-            seen[id(b)] = [s for kind in kinds if (s := self._located(kind, a, b)) is not None]
+            found = [s for kind in kinds if (s := self._located(kind, a, b)) is not None]
+            if change > _modes([s["kind"] for s in found]):  # two real ones may have been seen as a pair
+                if not is_least:
+                    return False
+                found += [s] if (s := _multiple(a, b)) is not None else []
+            seen[id(b)] = found
             return True
 
         walk, why = follow(self.curve, start, self.steps, self.limits, accept, Escape(self.curve))
@@ -110,8 +117,9 @@ class EquilibriumWalk:
             return special_points.fold(self.family, r, mu)
         if kind == "branch":
             return special_points.branch_point(self.family, r, mu)
-        omega = nearest_pair(spectrum(near.G_y[:, :-1])).imag
-        return None if np.isnan(omega) else special_points.hopf(self.family, r, mu, omega)
+        λ = spectrum(near.G_y[:, :-1])
+        omega = nearest_pair(λ).imag
+        return None if not omega > SPLIT * np.abs(λ).max() else special_points.hopf(self.family, r, mu, omega)
 
     def _bracketed(self, kind: str, a: Point, b: Point, tol: float) -> Point | None:
         def value(point: Point) -> float:
@@ -176,7 +184,7 @@ class EquilibriumWalk:
             return {"coefficient": special_points.fold_coefficient(family, r, at)}
         if kind == "hopf":
             omega = one["located"][2]
-            if np.abs(spectrum(family.J(r, at))).min() <= ZERO * omega:
+            if one.get("multiple") or np.abs(spectrum(family.J(r, at))).min() <= ZERO * omega:
                 return {"type": "degenerate"}
             terms = special_points.lyapunov_terms(family, r, at, omega)
             l1 = float(terms.sum().real)
@@ -197,3 +205,32 @@ class EquilibriumWalk:
             return {}
         d = d[np.argsort(-np.abs((d * weights) @ one["tangent"]))]
         return {"directions": d, "type": "pitchfork" if special_points.is_pitchfork(d, weights) else "transcritical"}
+
+
+def _modes(kinds: list[str]) -> int:
+    """How many modes come to grow, or cease, at points of these kinds."""
+    return sum(2 if kind == "hopf" else 1 for kind in kinds)
+
+
+def _multiple(a: Point, b: Point) -> dict[str, Any] | None:
+    """Where several modes come to grow at once between two points that are as near as can be.
+
+    Symmetric systems have eigenvalues that are double all along, and no change of sign shows that two of them pass.
+    """
+    before, after = (λ[np.abs(λ.real).argmin()] for λ in (a.facts["eigenvalues"], b.facts["eigenvalues"]))
+    if not before.real * after.real < 0.0:
+        return None
+    # a double real eigenvalue comes as a pair, too, Im λ being rounding
+    turns = min(abs(before.imag), abs(after.imag)) > SPLIT * float(np.abs(a.facts["eigenvalues"]).max())
+    share = before.real / (before.real - after.real)
+    y = a.y + share * (b.y - a.y)
+    r, mu = y[:-1], float(y[-1])
+    located: tuple[Any, ...] = (r, mu, abs(float(before.imag))) if turns else (r, mu)
+    return {
+        "kind": "hopf" if turns else "branch",
+        "r": r,
+        "mu": mu,
+        "located": located,
+        "tangent": a.tangent,
+        "multiple": True,
+    }
