@@ -99,6 +99,7 @@ def test_the_version_is_told(ctrnn):
         (["examples", "--copy", "here"], "the name of an example"),
         (["new", "decay.toml"], "--force"),
         (["new", "nowhere/x.toml"], "a folder that exists"),
+        (["new", "x" * 300], "FILE"),
     ],
 )
 def test_a_call_that_cannot_be_served_ends_with_2_and_one_message(ctrnn, arguments, words):
@@ -188,6 +189,17 @@ def test_a_warning_is_one_line_in_the_words_of_files(ctrnn):
     lines = err.splitlines()
     assert code == 0 and len(lines) == 1 and lines[0].startswith("warning: ")
     assert '"adjoint-interpolate"' in err and "Adjoint(" not in err and ".py" not in err
+
+
+def test_the_next_command_can_be_pasted_whatever_the_file_is_called(ctrnn):
+    code, out, _ = ctrnn("new", "my model.toml")
+    assert code == 0 and out.endswith("(next: ctrnn run 'my model.toml')\n")
+
+
+def test_a_folder_in_the_place_of_a_result_is_not_listed_as_one(ctrnn):
+    Path("there/trajectory.csv").mkdir(parents=True)
+    code, _, err = ctrnn("simulate", "decay.toml", "--no-figures", "--out", "there")
+    assert code and "trajectory.csv" in err and "are the files" not in err
 
 
 def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path):

@@ -115,7 +115,7 @@ class Job:
 
     def broken_off(self) -> None:
         """Say which files there are of a run that did not come to its end."""
-        there = [file.name for file in self.folder.files if file.exists()]
+        there = [file.name for file in self.folder.files if file.is_file()]
         if there:
             what = f"of the steps before: {', '.join(there)}"
             click.echo(f"not finished; in {self.folder.path} are the files {what} (and {UNFINISHED})", err=True)

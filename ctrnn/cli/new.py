@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from textwrap import wrap
 
@@ -244,8 +245,9 @@ TEMPLATE = _TEXT.replace("<methods>", _methods()).replace("<solvers>", _solvers(
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def command(file: Path, force: bool) -> None:
     """Write a commented template of an experiment to FILE."""
-    if file.exists() and not force:
-        raise UsageError("FILE", given=str(file), allowed="a new file", hint="--force to write over it")
-    with writing("FILE", file), atomic_path(file) as temporary:
-        temporary.write_text(TEMPLATE, encoding="utf-8")
-    click.echo(f"{file} (next: ctrnn run {file})")
+    with writing("FILE", file):  # a name may be too long even to be looked at
+        if file.exists() and not force:
+            raise UsageError("FILE", given=str(file), allowed="a new file", hint="--force to write over it")
+        with atomic_path(file) as temporary:
+            temporary.write_text(TEMPLATE, encoding="utf-8")
+    click.echo(f"{file} (next: ctrnn run {shlex.quote(str(file))})")
