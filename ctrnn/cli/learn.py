@@ -10,9 +10,8 @@ import numpy as np
 from ctrnn.cli.job import Job, experiment_command, save_npz
 from ctrnn.errors import UsageError
 from ctrnn.experiment.build_learning import prepared_learning
-from ctrnn.learning.checkpoint import numbers_digest
+from ctrnn.learning.checkpoint import numbers_digest, recipe
 from ctrnn.learning.online.learner import OnlineLearner
-from ctrnn.learning.training_arguments import recipe
 
 CHECKPOINT = "learner.npz"
 #: settings that must be the same for a learner to go on

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ctrnn.errors import UsageError
+from ctrnn.fields.base import Field
 from ctrnn.files import as_path, atomic_path, reading, writing
 from ctrnn.learning.data import Dataset
 
@@ -100,6 +101,12 @@ def numbers_digest(*arrays: Any) -> str:
         total.update(str(array.shape).encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()[:16]
+
+
+def recipe(field: Field) -> str:
+    """The field without its numbers, as text: what it prints, and its equations where it has such."""
+    parts = [repr(field), *(repr(getattr(field, name, "")) for name in ("equations", "definitions"))]
+    return "\n".join(parts)
 
 
 class Metrics:

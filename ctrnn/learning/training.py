@@ -23,7 +23,15 @@ import torch
 from ctrnn import progress
 from ctrnn.errors import UnknownNameError, UsageError
 from ctrnn.fields.base import Field
-from ctrnn.learning.checkpoint import Metrics, check_place, digest, load_checkpoint, numbers_digest, save_checkpoint
+from ctrnn.learning.checkpoint import (
+    Metrics,
+    check_place,
+    digest,
+    load_checkpoint,
+    numbers_digest,
+    recipe,
+    save_checkpoint,
+)
 from ctrnn.learning.data import Dataset, as_dataset
 from ctrnn.learning.output_loss import OutputLoss
 from ctrnn.learning.torch_optimizers import decay_of, make_optimizer, make_scheduler
@@ -36,7 +44,6 @@ from ctrnn.learning.training_arguments import (
     forcing,
     lengths,
     make_form,
-    recipe,
     sides,
     told,
     trained_names,

@@ -123,12 +123,6 @@ def told(value: Any, depth: int = 0) -> Any:
 DEPTH = 20
 
 
-def recipe(field: Field) -> str:
-    """The field without its numbers, as text: what it prints, and its equations where it has such."""
-    parts = [repr(field), *(repr(getattr(field, name, "")) for name in ("equations", "definitions"))]
-    return "\n".join(parts)
-
-
 def first_outputs(model: Model) -> list[str]:
     """What the model says to three random inputs, to 8 digits: it shows whatever its text and its sizes do not."""
     x = np.random.default_rng(0).normal(size=(3, 1, model.form.field.input_size))

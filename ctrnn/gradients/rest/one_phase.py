@@ -25,13 +25,14 @@ import numpy as np
 
 from ctrnn.errors import DivergenceError, NotAtRestError, TooManyStepsError, UsageError
 from ctrnn.fields.base import Array, Field
+from ctrnn.kernels import point
 from ctrnn.memory import claim
 from ctrnn.numbers import checked_array, number, positive, real_array, whole
 from ctrnn.states import state_of
 
 __all__ = ["OnePhase", "one_phase"]
 
-#: evaluations of F in a relaxation, some 8 s of them
+#: evaluations of F in a relaxation, some seconds of them
 MOST_EVALUATIONS = 250_000
 
 
@@ -184,12 +185,15 @@ def one_phase(
     checked_array("dl_dr(r0)", dl_dr(r0), (n,))
 
     def slope(r: Array) -> Array:
-        found = real_array("dl_dr(r)", dl_dr(r))
+        found = dl_dr(r)
+        if type(found) is not np.ndarray or found.dtype != np.float64:
+            found = real_array("dl_dr(r)", found)
         if found.shape != (n,):
             raise UsageError("dl_dr(r)", given=f"shape {found.shape}", allowed=f"shape ({n},)")
         return found
 
     left = iter(range(MOST_EVALUATIONS))
+    t0, bound, r0, x_ = field._at_point(0.0, r0, x)  # once: to check it takes longer than F
 
     def flow(now: float, state: Array) -> Array:
         r, V = state[:n], state[n:]
@@ -200,7 +204,12 @@ def one_phase(
             )  # fmt: skip
         if not np.isfinite(state).all():
             return np.full(2 * n, np.nan)
-        return np.concatenate([field(0.0, r, x), field.vjp(0.0, r, V, x) - slope(r)])
+        out = np.empty(2 * n)
+        point.field(bound.system, t0, r, x_, out[:n])
+        point.vjp(bound.system, t0, r, x_, V.reshape(n, 1), out[n:].reshape(n, 1))
+        bound.raise_pending()
+        out[n:] -= slope(r)
+        return out
 
     t = np.linspace(0.0, float(duration), points)
     if not (np.diff(t) > 0.0).all():
