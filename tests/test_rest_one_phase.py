@@ -119,3 +119,14 @@ def test_bad_arguments_are_named():
             one_phase(**({"field": field, "r0": r, "dl_dr": lambda r: r - y, "duration": 1.0} | changed))
     with pytest.raises(UsageError, match="duration"):
         one_phase(field, r, lambda r: r - y, 30.0, points=5).decay_rate(equilibrium_gradient(field, r, r - y).vector)
+
+
+def test_the_speed_is_that_of_the_states_that_are_kept():
+    """‖(F, VJ − ∂l/∂r)‖ by NumPy, of dr/dt = A r + b, at each of the times, not at the end alone."""
+    A, b, a = np.array([[-1.0, 0.3], [0.1, -2.0]]), np.array([1.0, -0.5]), np.array([1.0, 2.0])
+    field = Equations({"r": "A @ r + b"}, {"A": A, "b": b}, states={"r": 2})
+    found = one_phase(field, [0.5, -0.3], lambda r: a, 30.0, points=7, rest=1e-8)
+    F, flow = found.r @ A.T + b, found.V @ A - a
+    np.testing.assert_allclose(found.speed, np.linalg.norm(np.hstack([F, flow]), axis=1), rtol=1e-9, atol=1e-12)
+    with pytest.raises(NotAtRestError):
+        one_phase(field, [0.5, -0.3], lambda r: a, 3.0, rest=1e-8)

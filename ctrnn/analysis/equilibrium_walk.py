@@ -188,13 +188,9 @@ class EquilibriumWalk:
                 return {"type": "degenerate"}
             terms = special_points.lyapunov_terms(family, r, at, omega)
             l1 = float(terms.sum().real)
-            kind_of = (
-                "degenerate"
-                if abs(l1) <= DEGENERATE * np.abs(terms).max()
-                else "supercritical"
-                if l1 < 0
-                else "subcritical"
-            )
+            kind_of = "supercritical" if l1 < 0 else "subcritical"
+            if abs(l1) <= DEGENERATE * np.abs(terms).max():
+                kind_of = "degenerate"
             return {"lyapunov": l1, "crossing": special_points.crossing(family, r, at, omega), "type": kind_of}
         if len(one["located"]) < 3:
             return {}

@@ -271,9 +271,8 @@ class StepErrors:
             parts = np.where(np.isfinite(ratio), np.ceil(ratio ** (1.0 / order)), MOST_PARTS).clip(2, MOST_PARTS)
         parts = np.where(bad, self._stable(h, eta, grown, parts), 1)
         least, all_parts = 2 * bad.sum(), parts[bad].sum()
-        if (
-            all_parts - bad.sum() > limit and all_parts > least
-        ):  # as many as may be: the next look tells whether they do
+        if all_parts - bad.sum() > limit and all_parts > least:
+            # as many as may be: the next look tells whether they do
             share = max(0.0, limit - bad.sum()) / (all_parts - least)
             parts = np.where(bad, 2 + np.floor(share * (parts - 2)), 1)
         times = [t[m] - h[m] * np.arange(1, parts[m]) / parts[m] for m in np.flatnonzero(bad)]

@@ -196,6 +196,7 @@ def one_phase(
     t0, bound, r0, x_ = field._at_point(0.0, r0, x)  # once: to check it takes longer than F
 
     def flow(now: float, state: Array) -> Array:
+        state = np.ascontiguousarray(state)  # compiled code goes by addresses
         r, V = state[:n], state[n:]
         if next(left, None) is None:
             raise TooManyStepsError(
