@@ -7,6 +7,7 @@ threads. So the outer loop is divided: over trials, or over the cotangents and p
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import threading
@@ -224,9 +225,10 @@ def apart(flops: float, function: Callable[..., Result], *arguments: Any) -> Res
     """``function(*arguments)``, a call of LAPACK that cannot be told to stop, but can be left alone.
 
     Where it takes so many flops that Ctrl-C would have to wait, it runs on a thread of its own, and this one waits: on
-    Ctrl-C nobody wants its result. The function releases Python's lock and writes to nothing of anybody else's.
+    Ctrl-C nobody wants its result. The function releases Python's lock and writes to nothing of anybody else's. Where a
+    process cannot end beside such a thread (``_can_leave_alone``), Ctrl-C waits.
     """
-    if flops < LONG or threading.current_thread() is not threading.main_thread():
+    if flops < LONG or threading.current_thread() is not threading.main_thread() or not _can_leave_alone():
         return function(*arguments)
     made: Future[Result] = Future()
 
@@ -236,8 +238,28 @@ def apart(flops: float, function: Callable[..., Result], *arguments: Any) -> Res
         except BaseException as error:  # of the caller, not of this thread
             made.set_exception(error)
 
-    threading.Thread(target=run, name="ctrnn LAPACK", daemon=True).start()
-    return made.result()
+    try:
+        threading.Thread(target=run, name="ctrnn LAPACK", daemon=True).start()
+        return made.result()
+    finally:
+        if not made.done():
+            _end_without_destructors()
+
+
+def _can_leave_alone() -> bool:
+    return hasattr(ctypes.pythonapi, "on_exit")  # of glibc
+
+
+@lru_cache(maxsize=1)
+def _end_without_destructors() -> None:
+    """Let this process end, when Python has, with its status, but before the destructors of libraries.
+
+    That of OpenBLAS unmaps the memory in which a thread that was left alone still works: one exit in twenty was a
+    segmentation fault. What is registered last at ``on_exit`` is done first.
+    """
+    libc = ctypes.pythonapi
+    atexit.register(libc.fflush, None)  # what C code has printed, which exit() would do later than _exit()
+    libc.on_exit(libc._exit, None)
 
 
 def _end(others: Sequence[Future[Any]]) -> None:

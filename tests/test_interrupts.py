@@ -116,6 +116,29 @@ def test_the_next_run_is_not_stopped_by_the_interrupt_before(monkeypatch):
     assert threads.run_parallel([(abs, -2)], takes_long=True) == [2]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
+@pytest.mark.parametrize("is_left_alone", [False, True])
+def test_no_library_is_taken_down_under_a_thread_that_is_left_alone(is_left_alone):
+    # OpenBLAS unmaps its memory in a destructor; abort stands for it, as a crash in that is a matter of chance
+    code = f"""
+import ctypes, os, signal, sys, threading, time
+from ctrnn.threads import apart
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.abort, None)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    apart(1e12 if {is_left_alone} else 0.0, time.sleep, 2.0)
+except KeyboardInterrupt:
+    print("heard")
+    libc.puts(b"and told")
+    sys.exit(3)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert sorted(child.stdout.split("\n")) == ["", "and told", "heard"], child.stdout + child.stderr
+    assert child.returncode == (3 if is_left_alone else -signal.SIGABRT)
+
+
 def test_what_is_left_alone_gives_its_result_and_its_error():
     assert threads.apart(0.0, abs, -2) == threads.apart(1e12, abs, -2) == 2
     for flops in (0.0, 1e12):
