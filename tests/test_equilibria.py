@@ -424,6 +424,39 @@ def test_a_fold_is_singular_though_the_condition_of_one_state_is_1():
     assert np.isfinite(equilibrium_gradient(kink, np.zeros(3), np.ones(3)).vector).all()
 
 
+@pytest.mark.parametrize("r0", [0.5, 1e-3, 1e-9, 0.0])
+@pytest.mark.parametrize(
+    "equation", ["-x**2", "-x**3", "-(1 + x)*x**2", "-(x - 1)**2", "-x**2 + 2*x - 1", "-(x - 1)**3", "-1e3*x**2"]
+)
+def test_what_rests_at_a_double_root_is_not_called_stable(equation, r0):
+    # J is some rounding there and not 0; of one state it is as large as the largest eigenvalue
+    field = Equations({"x": equation, "y": "-y"})
+    for states in ([r0, 0.5], [1.0 + r0, 0.5]):
+        try:
+            point = find_equilibrium(field, states, method="newton")
+        except (ConvergenceError, SingularJacobianError):
+            continue
+        assert point.kind == "non-hyperbolic" and not point.stable, point
+        alone = find_equilibrium(Equations({"x": equation}), states[:1], method="newton")
+        assert alone.kind == "non-hyperbolic" and not alone.stable, alone
+
+
+@pytest.mark.parametrize("K", [1e-30, 1e-20, 1e-8, 1.0, 1e8, 1e30])
+def test_a_small_state_beside_a_small_root_is_stable_in_any_unit(K):
+    field = Equations({"x": "x*(K - x)"}, {"K": K})
+    point = find_equilibrium(field, [0.9 * K], method="newton")
+    assert point.kind == "stable node" and point.r[0] == pytest.approx(K, rel=1e-12)
+    found = equilibrium_gradient(field, point, [1.0])
+    assert found.vector[0] == pytest.approx(1.0, rel=1e-9)  # r* = K
+
+
+@pytest.mark.parametrize("d", [1e-6, 1e-7])
+def test_points_close_to_a_fold_are_told_apart(d):
+    field = Equations({"x": "d**2 - (x - 1)**2"}, {"d": d})
+    kinds = [find_equilibrium(field, [1.0 + s * 2.0 * d], method="newton").kind for s in (-1.0, 1.0)]
+    assert kinds == ["unstable node", "stable node"]
+
+
 @pytest.mark.parametrize("equation", ["-r**3 + 0*c", "-r**5 + 0*c"])
 def test_a_relaxation_that_only_creeps_to_rest_ends(equation):
     """As 1/√t it would take 10²⁴ time constants to 1e-12."""

@@ -41,6 +41,7 @@ from ctrnn.analysis import rest_search as search
 from ctrnn.analysis.rest_search import Point, Run
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UsageError, one_of
 from ctrnn.fields.base import Field
+from ctrnn.gradients.rest.equilibrium import flattest_change
 from ctrnn.gradients.rest.rows import outer_spectrum
 from ctrnn.numbers import number, positive, real_array
 from ctrnn.states import state_of
@@ -124,14 +125,21 @@ class Equilibrium:
         """The spectral abscissa max Re λ, per unit of t."""
         return float(self.eigenvalues.real[0])
 
-    @property
+    @cached_property
     def kind(self) -> str:
-        """Such as "stable node", "saddle": see `classify`; "slow" where F does not vanish."""
-        return "slow" if self.slow else classify(self.eigenvalues)
+        """Such as "stable node", "saddle": see `classify`; "slow" where F does not vanish.
+
+        Also "non-hyperbolic" where J changes so much within the error of r that it may be singular, as at a fold.
+        """
+        if self.slow:
+            return "slow"
+        F = self.field(self.t, self.r, self.x)
+        σ, change = flattest_change(self.field, self.t, self.r, self.x, F, self.jacobian)
+        return "non-hyperbolic" if change > 0.5 * σ[-1] else classify(self.eigenvalues)
 
     @property
     def stable(self) -> bool:
-        """Whether all eigenvalues have a negative real part."""
+        """Whether all eigenvalues have a negative real part, by more than the error of r can change."""
         return self.kind.startswith("stable")
 
     @property
