@@ -275,8 +275,11 @@ class StepErrors:
             # as many as may be: the next look tells whether they do
             share = max(0.0, limit - bad.sum()) / (all_parts - least)
             parts = np.where(bad, 2 + np.floor(share * (parts - 2)), 1)
-        times = [t[m] - h[m] * np.arange(1, parts[m]) / parts[m] for m in np.flatnonzero(bad)]
-        return np.sort(np.concatenate(times)) if times else np.empty(0)
+        # t_m − h_m k / parts_m, k = 1, …, parts_m − 1, of all steps at once: there may be a million of them
+        inner = parts[bad].astype(np.int64) - 1
+        k = np.arange(1, inner.sum() + 1) - np.repeat(np.cumsum(inner) - inner, inner)
+        t, h, parts = (np.repeat(one[bad], inner) for one in (t, h, parts))
+        return np.sort(t - h * k / parts)
 
     def _stable(self, h: Array, eta: Array, grown: Array, parts: Array) -> Array:
         """The parts of steps in which λ explodes, so many that they are stable, and those given of all others.
