@@ -509,3 +509,27 @@ def test_the_methods_of_the_file_are_those_of_the_library():
 
 def test_the_template_is_right(load):
     assert load(TEMPLATE).spec.field.kind == "equations"
+
+
+@pytest.mark.parametrize("transform", ['"log"', "{}"])
+def test_the_trial_fit_of_a_file_makes_nothing_fast(load, monkeypatch, transform):
+    # towards 0 at a thousandth of the time k became so large that each gradient took seconds
+    found, fit = [], ctrnn.learning.fit
+    monkeypatch.setattr(ctrnn.learning, "fit", lambda *given, **options: found.append(fit(*given, **options)))
+    decay = f"""
+[field]
+kind = "equations"
+equations = {{ r = "-k*r" }}
+parameters = {{ k = 2.0 }}
+[problem]
+r0 = {{ r = 3.0 }}
+t_span = [0.0, 1.0]
+[objective]
+target = [1.5]
+at = [1.0]
+[fit]
+transform = {transform}
+"""
+    verify(load(decay), ["fit"])
+    (only,) = found
+    assert 0.0 < float(only.parameters["k"]) < 3.0
