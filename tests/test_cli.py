@@ -268,7 +268,8 @@ def test_simulate_writes_the_solution(ctrnn):
 
 def test_run_does_what_the_file_asks_for(ctrnn):
     code, out, err = ctrnn("run", "decay.toml", "--out", "here", "--no-figures")
-    assert (code, err) == (0, "")
+    told = [line for line in err.splitlines() if not line.startswith("ctrnn: compiling")]  # the first run on a machine
+    assert (code, told) == (0, [])
     summary = json.loads(Path("here/summary.json").read_text(encoding="utf-8"))
     l = 0.5 * (3 * np.exp(-2) - 1.5) ** 2
     slope = (3 * np.exp(-2) - 1.5) * -3 * np.exp(-2)  # dl/dk = (r − y) dr/dk, dr/dk = −t r
