@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ def test_the_next_run_is_not_stopped_by_the_interrupt_before(monkeypatch):
     assert threads.run_parallel([(abs, -2)], takes_long=True) == [2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="on_exit is glibc's")
 @pytest.mark.parametrize("is_left_alone", [False, True])
 def test_no_library_is_taken_down_under_a_thread_that_is_left_alone(is_left_alone):
     # OpenBLAS unmaps its memory in a destructor; abort stands for it, as a crash in that is a matter of chance

@@ -41,7 +41,7 @@ from ctrnn.analysis import rest_search as search
 from ctrnn.analysis.rest_search import Point, Run
 from ctrnn.errors import ConvergenceError, SingularJacobianError, UsageError, one_of
 from ctrnn.fields.base import Field
-from ctrnn.gradients.rest.equilibrium import flattest_change
+from ctrnn.gradients.rest.equilibrium import fold_condition
 from ctrnn.gradients.rest.rows import outer_spectrum
 from ctrnn.numbers import number, positive, real_array
 from ctrnn.states import state_of
@@ -134,12 +134,12 @@ class Equilibrium:
         if self.slow:
             return "slow"
         F = self.field(self.t, self.r, self.x)
-        σ, change = flattest_change(self.field, self.t, self.r, self.x, F, self.jacobian)
-        return "non-hyperbolic" if change > 0.5 * σ[-1] else classify(self.eigenvalues)
+        is_fold = fold_condition(self.field, self.t, self.r, self.x, F, self.jacobian) > 0.0
+        return "non-hyperbolic" if is_fold else classify(self.eigenvalues)
 
     @property
     def stable(self) -> bool:
-        """Whether all eigenvalues have a negative real part, by more than the error of r can change."""
+        """Whether all eigenvalues have a negative real part, and J is not singular within the error of r."""
         return self.kind.startswith("stable")
 
     @property

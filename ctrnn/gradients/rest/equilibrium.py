@@ -32,7 +32,7 @@ from ctrnn.inverse.result import EPS
 from ctrnn.numbers import flag, number, real_array
 from ctrnn.threads import apart
 
-__all__ = ["EquilibriumGradient", "equilibrium_gradient", "flattest_change", "rest_scale"]
+__all__ = ["EquilibriumGradient", "equilibrium_gradient", "fold_condition", "rest_scale"]
 
 #: Largest |F_i| / rest_scale at which a point counts as at rest. The gradient's relative error is
 #: of this order times the condition of J.
@@ -227,39 +227,37 @@ class _At:
         F, J = self.field(self.t, self.r, self.x), self.field.jacobian(self.t, self.r, self.x)
         # written so that a NaN in F or J is refused too
         self.refuse_motion(F, bool((np.abs(F) <= REST_TOLERANCE * rest_scale(J, self.r)).all()))
-        if self.field.n <= LARGE:
-            self.refuse_fold(F, J)
+        if self.field.n <= LARGE and (condition := fold_condition(self.field, self.t, self.r, self.x, F, J)):
+            raise SingularJacobianError(condition, "J", "")
         return right_divide(a, J, inverse, tol=tol)
-
-    def refuse_fold(self, F: Array, J: Array) -> None:
-        σ, change = flattest_change(self.field, self.t, self.r, self.x, F, J)
-        if change > 0.5 * σ[-1]:
-            raise SingularJacobianError(max(float(σ[0]), change) / float(σ[-1]), "J", "")
 
     def refuse_motion(self, F: Array, rests: bool) -> None:
         if not rests:
             raise NotAtRestError(float(np.abs(F).max()), "the state", "find_equilibrium(field, r) at these parameters")
 
 
-def flattest_change(field: Field, t: float, r: Array, x: Any, F: Array, J: Array) -> tuple[Array, float]:
-    """The singular values σ (n,) of J, and by how much J changes along the smallest one's vector v within r's error.
+def fold_condition(field: Field, t: float, r: Array, x: Any, F: Array, J: Array) -> float:
+    """How badly conditioned J may be at the point of rest itself, where it may be singular there; 0 elsewhere.
 
-    Where that is more than σ_n / 2, J may be singular at the point of rest itself: Newton's convergence promises
-    nothing (Kantorovich: ‖J⁻¹(J(r + 2 δ) − J)‖ ≤ 1/2, δ = J⁻¹F). At a fold (a saddle-node) J is never found exactly
-    singular, and of one state its condition is always 1. The error of r along v is 2 |u·F| / σ_n, rounding of r, and
-    that of F, which points nearby show, as far as √ε: that is how wide rounding makes a double root. Zero where σ_n is:
-    the division says so.
+    It may where it changes by more than σ_n / 2, half its smallest singular value, along that one's vector v within the
+    error of r: Newton's convergence promises nothing then (Kantorovich: ‖J⁻¹(J(r + 2 δ) − J)‖ ≤ 1/2, δ = J⁻¹F). At a
+    fold (a saddle-node) J is never found exactly singular, and of one state its condition is always 1. The error of r
+    along v is 2 |u·F| / σ_n, rounding of r, and that of F, which points nearby show, as far as √ε: that is how wide
+    rounding makes a double root. J that is exactly singular is 0 here: a division by it says so.
     """
     U, σ, Vt = apart(22.0 * len(J) ** 3, np.linalg.svd, J)
-    if not σ[-1] > 0:
-        return σ, 0.0
     u, v = U[:, -1], Vt[-1]
+    if not σ[-1] > 0:
+        return 0.0
     size = float(np.abs(v) @ np.abs(r))
     nearby = [s * δ * size for s in (-1.0, 1.0) for δ in (4.0 * EPS, EPS**0.5)]
-    noise = max(abs(float(u @ (field(t, r + h * v, x) - F)) - h * σ[-1]) for h in nearby)
-    error = 4.0 * EPS * size + 2.0 * (abs(float(u @ F)) + noise) / σ[-1]
-    beside = [field.jacobian(t, r + s * error * v, x) for s in (-1.0, 1.0)]
-    return σ, min(float(np.linalg.norm((one - J) @ v)) for one in beside)  # of a kink at r one side is smooth
+    with np.errstate(all="ignore"):  # where F ends nearby nothing is known of its rounding
+        noises = [abs(float(u @ (field(t, r + h * v, x) - F)) - h * σ[-1]) for h in nearby]
+        noise = max((one for one in noises if np.isfinite(one)), default=0.0)
+        error = 4.0 * EPS * size + 2.0 * (abs(float(u @ F)) + noise) / σ[-1]
+        beside = [field.jacobian(t, r + s * error * v, x) for s in (-1.0, 1.0)]
+        change = min(float(np.linalg.norm((one - J) @ v)) for one in beside)  # of a kink at r one side is smooth
+    return max(float(σ[0]), change) / float(σ[-1]) if change > 0.5 * σ[-1] else 0.0
 
 
 def rest_scale(J: Array, r: Array) -> Array:
